@@ -1,0 +1,133 @@
+"""A mask is a dict of boolean tensors, True where a weight survives; one entry for each prunable weight.
+
+Functions return new masks and never change their arguments. Counts are exact: round(fraction · n) weights go.
+"""
+
+from fnmatch import fnmatchcase
+
+import numpy as np
+import torch
+
+from . import LotteryError
+
+Mask = dict[str, torch.Tensor]
+Fraction = float | dict[str, float]
+
+
+class MaskError(LotteryError):
+    """A request for a mask that cannot exist."""
+
+
+def dense(weights: dict[str, torch.Tensor], names) -> Mask:
+    """The mask that keeps every weight of the named tensors."""
+    return {name: torch.ones_like(weights[name], dtype=torch.bool) for name in names}
+
+
+def count(mask: Mask) -> dict[str, int]:
+    """Surviving weights per layer."""
+    return {name: int(kept.sum()) for name, kept in mask.items()}
+
+
+def density(mask: Mask) -> float:
+    """The fraction of weights left, P_m in Frankle & Carbin (2019)."""
+    return sum(count(mask).values()) / sum(kept.numel() for kept in mask.values())
+
+
+def apply(weights: dict[str, torch.Tensor], mask: Mask) -> dict[str, torch.Tensor]:
+    """The weights with pruned ones exactly zero; tensors without a mask are passed through."""
+    return {name: tensor * mask[name] if name in mask else tensor for name, tensor in weights.items()}
+
+
+def rates(fraction: Fraction, kinds: dict[str, str]) -> dict[str, float]:
+    """The fraction of each layer's survivors that goes in one round.
+
+    Args:
+        fraction: one number for all layers, or a dict whose keys are kinds ("conv", "fc", "output") or patterns of
+            parameter names ("fc*.weight"); the first pattern that fits a name wins over its kind.
+        kinds: parameter name → kind, from `lottery.models.prunable`.
+
+    Raises:
+        MaskError: if a fraction is outside [0, 1), a layer has none, or a key fits nothing.
+    """
+    table = {"*": fraction} if isinstance(fraction, int | float) else dict(fraction)
+    for key, value in table.items():
+        if not 0 <= value < 1:
+            raise MaskError(f"a pruned fraction must be in [0, 1), not {value} for {key!r}")
+        if not any(key == kind or fnmatchcase(name, key) for name, kind in kinds.items()):
+            raise MaskError(f"the fraction for {key!r} fits no layer; layers: {kinds}")
+    result = {}
+    for name, kind in kinds.items():
+        fitting = [value for key, value in table.items() if fnmatchcase(name, key)]
+        if not fitting and kind not in table:
+            raise MaskError(f"no fraction for layer {name!r} (kind {kind!r}); give one for its name or kind")
+        result[name] = fitting[0] if fitting else table[kind]
+    return result
+
+
+def magnitude_scores(weights: dict[str, torch.Tensor], mask: Mask) -> Mask:
+    """|w|: what magnitude pruning keeps the largest of."""
+    return {name: weights[name].abs() for name in mask}
+
+
+def prune(mask: Mask, scores: dict[str, torch.Tensor], fraction: dict[str, float], scope: str = "layer") -> Mask:
+    """Removes the survivors with the lowest scores.
+
+    Args:
+        mask: the present mask; the result is nested in it.
+        scores: one score for each weight, same shapes.
+        fraction: what part of each layer's survivors goes, from `rates`; with scope "global", layers at 0 are left
+            out and the others must agree.
+        scope: "layer" ranks each layer by itself (Frankle & Carbin's LeNet and Conv), "global" ranks all together.
+
+    Returns:
+        The new mask. Exactly round(fraction · survivors) weights go; among equal scores the first in memory goes.
+
+    Raises:
+        MaskError: if a layer would be left empty, scores are not finite, or scope and fraction contradict.
+    """
+    if scope not in ("layer", "global"):
+        raise MaskError(f"scope must be 'layer' or 'global', not {scope!r}")
+    for name in mask:
+        if not torch.isfinite(scores[name][mask[name]]).all():
+            raise MaskError(f"the scores of {name} are not all finite: did training diverge?")
+    groups = [[name] for name in mask]
+    if scope == "global":
+        groups = [[name for name in mask if fraction[name] > 0]]
+        if len({fraction[name] for name in groups[0]}) > 1:
+            raise MaskError("global pruning ranks all layers together: give one fraction (0 leaves a layer out)")
+    result = {name: kept.clone() for name, kept in mask.items()}
+    for names in groups:
+        if not names:
+            continue
+        survivors = [mask[name].flatten().nonzero().flatten() for name in names]
+        values = torch.cat([scores[name].flatten()[kept] for name, kept in zip(names, survivors, strict=True)])
+        gone = torch.zeros(len(values), dtype=torch.bool, device=values.device)
+        gone[torch.sort(values, stable=True).indices[: round(fraction[names[0]] * len(values))]] = True
+        for name, kept, drop in zip(names, survivors, gone.split([len(s) for s in survivors]), strict=True):
+            result[name].view(-1)[kept[drop]] = False
+            if not result[name].any():
+                raise MaskError(f"pruning would leave layer {name} empty: prune fewer rounds, less, or leave it out")
+    return result
+
+
+def shuffle(mask: Mask, generator: np.random.Generator) -> Mask:
+    """A random mask with the same count in each layer: the survivors of a layer are permuted among its weights."""
+    result = {}
+    for name, kept in mask.items():
+        order = torch.from_numpy(generator.permutation(kept.numel())).to(kept.device)
+        result[name] = kept.flatten()[order].view_as(kept)
+    return result
+
+
+def pack(mask: Mask) -> dict[str, np.ndarray]:
+    """One bit a weight, for storage."""
+    return {name: np.packbits(kept.flatten().cpu().numpy()) for name, kept in mask.items()}
+
+
+def unpack(bits: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> Mask:
+    """The inverse of `pack`."""
+    mask = {}
+    for name, shape in shapes.items():
+        flat = np.unpackbits(bits[name], count=int(np.prod(shape))).astype(bool)
+        mask[name] = torch.from_numpy(flat).view(*shape)
+    return mask

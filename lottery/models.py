@@ -1,0 +1,171 @@
+"""The papers' networks as ordinary modules, and `register` for your own.
+
+Every network draws its initial weights when it is constructed, so `initial_weights` works for any module.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from . import LotteryError
+
+State = dict[str, torch.Tensor]
+Factory = Callable[[tuple[int, ...], int], nn.Module]
+
+_registered: dict[str, Factory] = {}
+
+
+class ModelError(LotteryError):
+    """A network that is unknown or does not fit the data."""
+
+
+def _glorot(module: nn.Module) -> None:
+    """Gaussian Glorot weights and zero biases (Frankle & Carbin 2019, Figure 2)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
+class LeNet(nn.Module):
+    """Fully connected network with ReLU; LeNet-300-100 has hidden layers of 300 and 100 units (LeCun et al. 1998).
+
+    Args:
+        shape: of one input; flattened.
+        classes: units of the output layer.
+        hidden: units of the hidden layers.
+    """
+
+    input_weight = "fc1.weight"  # its columns are input pixels: lets the engine leave out those that nothing reads
+
+    def __init__(self, shape: tuple[int, ...], classes: int, hidden: tuple[int, ...] = (300, 100)):
+        super().__init__()
+        sizes = (torch.Size(shape).numel(), *hidden)
+        self.hidden = [f"fc{i}" for i in range(1, len(sizes))]
+        for name, fan_in, fan_out in zip(self.hidden, sizes, sizes[1:], strict=False):
+            setattr(self, name, nn.Linear(fan_in, fan_out))
+        self.output = nn.Linear(sizes[-1], classes)
+        _glorot(self)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        for name in self.hidden:
+            x = torch.relu(getattr(self, name)(x))
+        return self.output(x)
+
+
+class Conv(nn.Module):
+    """Conv-2, -4, -6: pairs of 3×3 convolutions (64, 128, 256 channels), each pair followed by 2×2 max-pooling, then
+    fully connected layers of 256, 256 and `classes` units (Frankle & Carbin 2019, Figure 2; scaled-down VGG).
+
+    Args:
+        shape: (channels, height, width) of one input; height and width at least 2 to the number of pairs.
+        classes: units of the output layer.
+        depth: 2, 4 or 6 convolutions.
+    """
+
+    def __init__(self, shape: tuple[int, ...], classes: int, depth: int):
+        super().__init__()
+        channels, height, width = shape
+        self.depth = depth
+        for i in range(1, depth + 1):
+            out = 64 * 2 ** ((i - 1) // 2)
+            setattr(self, f"conv{i}", nn.Conv2d(channels, out, 3, padding=1))
+            channels = out
+        features = channels * (height >> depth // 2) * (width >> depth // 2)
+        if features == 0:
+            raise ModelError(f"images of {height}×{width} are too small for {depth // 2} poolings")
+        self.fc1, self.fc2 = nn.Linear(features, 256), nn.Linear(256, 256)
+        self.output = nn.Linear(256, classes)
+        _glorot(self)
+
+    def forward(self, x):
+        for i in range(1, self.depth + 1):
+            x = torch.relu(getattr(self, f"conv{i}")(x))
+            if i % 2 == 0:
+                x = nn.functional.max_pool2d(x, 2)
+        x = torch.relu(self.fc1(x.flatten(1)))
+        return self.output(torch.relu(self.fc2(x)))
+
+
+def _factory(name: str) -> Factory | None:
+    kind, *numbers = name.split("-")
+    if kind == "lenet" and numbers and all(n.isdigit() and int(n) > 0 for n in numbers):
+        return lambda shape, classes: LeNet(shape, classes, tuple(map(int, numbers)))
+    if kind == "conv" and numbers in (["2"], ["4"], ["6"]):
+        return lambda shape, classes: Conv(shape, classes, int(numbers[0]))
+    return _registered.get(name)
+
+
+def register(name: str, factory: Factory) -> None:
+    """Makes a network of your own usable in recipes.
+
+    Args:
+        name: used in recipes and so in the keys of results: give a changed network a new name.
+        factory: `factory(shape, classes)` returns a freshly initialised `torch.nn.Module` that maps a batch of inputs
+            [N, *shape] to logits [N, classes] and draws its initial weights with torch's default generator. Use a
+            function or class of an importable module where worker processes or a cluster compute.
+
+    Raises:
+        ModelError: if the name is one of the papers' networks.
+    """
+    if name not in _registered and _factory(name):
+        raise ModelError(f"{name!r} is the name of one of the papers' networks: choose another")
+    _registered[name] = factory
+
+
+def registered() -> dict[str, Factory]:
+    """What `register` took in, to hand to worker processes."""
+    return dict(_registered)
+
+
+def adopt(factories: dict[str, Factory]) -> None:
+    """Takes over the registered networks of another process."""
+    _registered.update(factories)
+
+
+def check(name: str) -> None:
+    """Refuses a name that no network has.
+
+    Raises:
+        ModelError: with the known names.
+    """
+    if _factory(name) is None:
+        known = ", ".join(["lenet-300-100 (any widths)", "conv-2", "conv-4", "conv-6", *_registered])
+        raise ModelError(f"no network {name!r}; known: {known}; your own: lottery.models.register(name, factory)")
+
+
+def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.Module:
+    """Constructs a network with initial weights drawn under `seed`; torch's global generator is left as it was.
+
+    Raises:
+        ModelError: if there is no such network or the input does not fit it.
+    """
+    check(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _factory(name)(shape, classes)
+
+
+def initial_weights(name: str, shape: tuple[int, ...], classes: int, seed: int) -> State:
+    """The initial state dict (parameters and buffers) of a network under `seed`."""
+    return {key: tensor.detach().clone() for key, tensor in build(name, shape, classes, seed).state_dict().items()}
+
+
+def prunable(module: nn.Module) -> dict[str, str]:
+    """The weights that may be pruned, in order of registration, each with its kind.
+
+    Biases and normalisation parameters are never pruned. The kind is "conv", "fc" or "output" (the last layer, if it
+    is linear): Frankle & Carbin prune the output layer at half the rate of the others.
+
+    Returns:
+        Parameter name → kind.
+    """
+    kinds = {}
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            kinds[f"{name}.weight" if name else "weight"] = "fc" if isinstance(layer, nn.Linear) else "conv"
+    if kinds and kinds[last := list(kinds)[-1]] == "fc":
+        kinds[last] = "output"
+    return kinds

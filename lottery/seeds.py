@@ -1,0 +1,29 @@
+"""Independent random streams: every draw is a function of (seed, purpose, indices) alone."""
+
+import numpy as np
+
+# The purposes are part of every result: never renumber them, only add.
+SPLIT, INITIAL, ORDER, MASK, AUGMENT, DROPOUT = range(6)
+
+
+def sequence(seed: int, purpose: int, *indices: int) -> np.random.SeedSequence:
+    """The seed sequence of one draw, e.g. `sequence(seed, ORDER, replicate, epoch)`.
+
+    `numpy.random.SeedSequence` hashes the whole tuple, so neighbouring seeds and replicates do not collide
+    as they do under `seed * (replicate + 1)`.
+
+    Raises:
+        ValueError: if one of the numbers is negative.
+    """
+    # The length goes in because SeedSequence pads with zeros: [s, p] and [s, p, 0] would be one stream.
+    return np.random.SeedSequence([seed, purpose, len(indices), *indices])
+
+
+def generator(seed: int, purpose: int, *indices: int) -> np.random.Generator:
+    """A NumPy generator on that stream."""
+    return np.random.Generator(np.random.PCG64(sequence(seed, purpose, *indices)))
+
+
+def integer(seed: int, purpose: int, *indices: int) -> int:
+    """A 63-bit integer from that stream, for `torch.manual_seed`."""
+    return int(sequence(seed, purpose, *indices).generate_state(1, np.uint64)[0] >> 1)
