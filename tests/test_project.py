@@ -149,3 +149,8 @@ def test_no_file_tells_of_a_machine():
 def test_ruff_finds_nothing():
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_readme_links_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    assert [t for t in targets if "://" not in t and not (ROOT / t).exists()] == []
