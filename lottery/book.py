@@ -1,0 +1,167 @@
+"""Builds the book: published chapters, or chapters executed at another profile; for the web, or for reading offline.
+
+Building only renders. Chapters are executed before, by papermill (``python -m lottery run``). Where things lie:
+
+=====================  =====================================  ==============================
+book                   chapters it shows                      pages
+=====================  =====================================  ==============================
+published              ``book/chapters/``                     ``_build/html``
+published, offline     ``book/chapters/``                     ``_build/offline/_build/html``
+profile P              ``_build/P/chapters/``                 ``_build/P/_build/html``
+profile P, offline     ``_build/P/chapters/``                 ``_build/P-offline/_build/html``
+=====================  =====================================  ==============================
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from . import LotteryError
+
+CDN = re.compile(r"https://cdn\.jsdelivr\.net/npm/((?:@[^/@]+/)?[^/@]+)@([^/@]+)/(.*)")
+"""Address of a file of an npm package at an exact version; the groups are package, version and path."""
+
+LICENCES = (
+    "mathjax/LICENSE",
+    "@jupyter-widgets/schema/LICENSE",
+    "@fortawesome/fontawesome-free/LICENSE.txt",
+)
+"""Licence texts inside the installed packages; that of require.js, which ships none, lies in ``book/vendor``."""
+
+
+class BookError(LotteryError):
+    """The book cannot be built; the message says what is missing or wrong."""
+
+
+def build(root, profile=None, offline=False, strict=True):
+    """Renders the book with Jupyter Book.
+
+    Args:
+        root: the repository's root folder, which holds ``_config.yml``.
+        profile: ``None`` for the published chapters, else the profile whose executed chapters are shown.
+        offline: take all scripts from npm instead of a CDN, so that pages ask no other host for anything.
+        strict: any warning is a failure, unresolved references included.
+
+    Returns:
+        Path of the built ``index.html``.
+
+    Raises:
+        BookError: a chapter is missing, npm is missing or failed, or Jupyter Book reported warnings or errors.
+    """
+    root = Path(root).resolve()
+    chapters = root / "book" / "chapters" if profile is None else root / "_build" / profile / "chapters"
+    _check_chapters(root, chapters, profile)
+    if profile is None and not offline:
+        source = output = root
+    else:
+        output = root / "_build" / "-".join(([profile] if profile else []) + (["offline"] if offline else []))
+        source = _stage(root, chapters, output / "source", offline)
+    _jupyter_book(root, source, output, strict)
+    return output / "_build" / "html" / "index.html"
+
+
+def cdn_files(root):
+    """The files that pages of the online book may take from another host.
+
+    Returns:
+        dict from address to path below ``node_modules``. An address that ends with ``/`` is a folder of icon fonts.
+    """
+    text = (Path(root) / "_config.yml").read_text(encoding="utf-8")
+    found = {}
+    for address in re.findall(r"https://cdn\.jsdelivr\.net/npm/[^\s\"':,}]+", text):
+        if match := CDN.fullmatch(address):
+            found[address] = f"{match[1]}/{match[3]}"
+    return found
+
+
+def install_scripts(root):
+    """Installs the scripts of ``book/vendor/package-lock.json`` from npm, once per lock file.
+
+    Returns:
+        Path of ``node_modules``, below ``_build``.
+
+    Raises:
+        BookError: npm is not there, or it failed.
+    """
+    vendor, home = Path(root) / "book" / "vendor", Path(root) / "_build" / "npm"
+    lock = (vendor / "package-lock.json").read_bytes()
+    done = home / "installed-lock.json"
+    if done.exists() and done.read_bytes() == lock:
+        return home / "node_modules"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise BookError("npm was not found; it is needed once, to fetch the scripts of the offline book (Node.js has it)")
+    home.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(vendor / name, home / name)
+    _call([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], home, "npm could not install the book's scripts")
+    done.write_bytes(lock)
+    return home / "node_modules"
+
+
+def _check_chapters(root, chapters, profile):
+    """Raises a BookError that names the command if a chapter of ``_toc.yml`` has not been executed."""
+    toc = (root / "_toc.yml").read_text(encoding="utf-8")
+    names = re.findall(r"book/chapters/([\w-]+)", toc)
+    missing = [name for name in names if not (chapters / f"{name}.ipynb").is_file()]
+    if missing:
+        command = "python -m lottery run " + ("--published" if profile is None else f"all --profile {profile}")
+        raise BookError(f"no executed chapter {', '.join(missing)} in {chapters}; make it with: {command}")
+
+
+def _stage(root, chapters, stage, offline):
+    """Copies configuration, prose and the chapters wanted into an empty folder; returns it."""
+    shutil.rmtree(stage, ignore_errors=True)
+    shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns("chapters", "vendor", ".ipynb_checkpoints"))
+    shutil.copytree(chapters, stage / "book" / "chapters", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(root / "_toc.yml", stage)
+    text = (root / "_config.yml").read_text(encoding="utf-8")
+    config = yaml.safe_load(text)
+    if offline:
+        config = _localise(config)
+        _copy_scripts(root, stage / "book" / "_static" / "vendor")
+    (stage / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return stage
+
+
+def _localise(value):
+    """The configuration with every address of the CDN replaced by a path below ``_static``, in order."""
+    if isinstance(value, dict):
+        return {_localise(key): _localise(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_localise(item) for item in value]
+    match = CDN.fullmatch(value) if isinstance(value, str) else None
+    return f"vendor/{match[1]}/{match[3]}" if match else value
+
+
+def _copy_scripts(root, target):
+    """Copies the declared files, the fonts of declared folders and the licence texts to ``target``."""
+    modules = install_scripts(root)
+    paths = [modules / path for path in cdn_files(root).values()] + [modules / path for path in LICENCES]
+    for path in paths:
+        for file in sorted(path.glob("*.woff2")) if path.is_dir() else [path]:
+            place = target / file.relative_to(modules)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place)
+    shutil.copy(root / "book" / "vendor" / "LICENSE-requirejs.txt", target / "requirejs" / "LICENSE.txt")
+
+
+def _jupyter_book(root, source, output, strict):
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
+    command += ["--path-output", str(output), "--all"] + (["-W", "-n", "--keep-going"] if strict else [])
+    _call(command, root, "Jupyter Book could not build the book")
+
+
+def _call(command, folder, problem):
+    """Runs a command in ``folder`` with the library importable; a failure becomes a BookError with its warnings."""
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, check=False)
+    if done.returncode:
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr.strip() or done.stdout).splitlines()
+        raise BookError("\n".join([f"{problem} (exit code {done.returncode}):", *said[-60:]]))

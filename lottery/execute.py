@@ -1,0 +1,578 @@
+"""Runs a graph of recipes: what is in the store is read, the rest is computed, here, in processes or on a cluster.
+
+The graph, the keys and the records are the same whoever computes. Every run is computed under its lock, checkpointed,
+and written to the store by whoever computed it; only recipes and keys travel.
+"""
+
+import contextlib
+import math
+import os
+import pickle
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+
+from . import LotteryError, __version__, data, masks, models, seeds
+from . import train as engine
+from .progress import Bar
+from .recipes import Dense, Initial, Mask, Pruned, Recipe, Rewound, Run, Shuffled, Signed, Training, Weights
+from .store import Record, Store
+
+EXECUTORS = ("inline", "processes", "dask")
+ATTEMPTS = 3  # how often a task is begun before the death of its worker counts as its own fault
+STACK_ON_GPU = 64  # runs trained as one batch
+
+
+class ExecutionError(LotteryError):
+    """Some recipes could not be computed; those that could are in the store."""
+
+
+# From recipes to tensors.
+
+
+def _dataset(training: Training, device: str = "cpu") -> data.Dataset:
+    return data.load(training.data, training.validation, training.scaling, device)
+
+
+def _module(training: Training) -> torch.nn.Module:
+    dataset = _dataset(training)
+    return models.build(training.model, dataset.shape, dataset.classes)
+
+
+def weights_of(weights: Weights, training: Training, store: Store) -> models.State:
+    """The starting weights that a recipe names, as a state dict.
+
+    Raises:
+        ExecutionError: if they are the weights of a run at a step that the store does not keep.
+    """
+    if isinstance(weights, Initial):
+        dataset = _dataset(training)
+        seed = seeds.integer(training.seed, seeds.INITIAL, weights.replicate, weights.draw)
+        return models.initial_weights(training.model, dataset.shape, dataset.classes, seed)
+    if isinstance(weights, Rewound):
+        if weights.step == weights.run.start:
+            return weights_of(weights.run.weights, weights.run.training, store)
+        state = store.state(weights.run.key, weights.step)
+        if state is None:
+            raise ExecutionError(f"the weights of run {weights.run.key[:12]} at step {weights.step} are not kept")
+        return state
+    if isinstance(weights, Signed):
+        state, signs = (weights_of(part, training, store) for part in (weights.magnitudes, weights.signs))
+        names = models.prunable(_module(training))
+        return {name: t.abs() * signs[name].sign() if name in names else t for name, t in state.items()}
+    raise TypeError(f"not a recipe for weights: {weights!r}")
+
+
+def mask_of(mask: Mask, training: Training, store: Store) -> masks.Mask:
+    """The mask that a recipe names.
+
+    Raises:
+        ExecutionError: if it is the pruned mask of a run and its record is not in the store.
+    """
+    if isinstance(mask, Dense):
+        module = _module(training)
+        return masks.dense(module.state_dict(), models.prunable(module))
+    if isinstance(mask, Shuffled):
+        stream = seeds.generator(training.seed, seeds.MASK, mask.replicate, mask.draw)
+        return masks.shuffle(mask_of(mask.mask, training, store), stream)
+    if isinstance(mask, Pruned):
+        record = store.read(mask.key)
+        if record is None:
+            raise ExecutionError(f"the mask {mask.key[:12]} is not in the store")
+        return mask_from(record)
+    raise TypeError(f"not a recipe for a mask: {mask!r}")
+
+
+def mask_from(record: Record) -> masks.Mask:
+    """The mask that the record of a `Pruned` recipe holds."""
+    bits = {name.removeprefix("mask/"): array for name, array in record.arrays.items()}
+    return masks.unpack(bits, record.values["shapes"])
+
+
+# Planning.
+
+
+@dataclass
+class Task:
+    """One recipe to be computed.
+
+    Attributes:
+        recipe: what.
+        keep: steps whose dense weights others need.
+        after: keys of the tasks that come first.
+        ahead: steps to train on the longest way from here to the end of the study.
+    """
+
+    recipe: Recipe
+    keep: set[int] = field(default_factory=set)
+    after: set[str] = field(default_factory=set)
+    ahead: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.training.steps - self.recipe.start if isinstance(self.recipe, Run) else 0
+
+
+def plan(recipes: Iterable[Recipe], store: Store) -> dict[str, Task]:
+    """What has to be computed so that each recipe has a record: key → task, what comes first before its readers.
+
+    A run that has a record is computed again only if a recipe without one needs dense weights that were dropped.
+    """
+    tasks: dict[str, Task] = {}
+    present: dict[tuple[str, int | None], bool] = {}
+
+    def there(recipe: Recipe, step: int | None) -> bool:
+        if (recipe.key, step) not in present:
+            found = store.read(recipe.key) is not None
+            present[recipe.key, step] = found and (step is None or store.state(recipe.key, step) is not None)
+        return present[recipe.key, step]
+
+    def want(recipe: Recipe, step: int | None = None) -> set[str]:
+        if there(recipe, step):
+            return set()
+        if recipe.key not in tasks:
+            after = set().union(*(want(*read) for read in recipe.reads()))
+            tasks[recipe.key] = Task(recipe, after=after)
+        if step is not None:
+            tasks[recipe.key].keep.add(step)
+        return {recipe.key}
+
+    for recipe in recipes:
+        want(recipe)
+    for task in reversed(tasks.values()):
+        for key in task.after:
+            tasks[key].ahead = max(tasks[key].ahead, task.ahead + task.steps)
+    return tasks
+
+
+def check(recipes: Iterable[Recipe]) -> None:
+    """Refuses recipes that name unknown data or networks, or whose data cannot be had, before anything is computed.
+
+    Raises:
+        LotteryError: saying what is wrong and what is known.
+    """
+    for training in {run.training for run in recipes if isinstance(run, Run)}:
+        models.check(training.model)
+        dataset = _dataset(training)
+        if training.batch > len(dataset.train[1]):
+            raise ExecutionError(f"a batch of {training.batch} is larger than the {len(dataset.train[1])} training "
+                                 f"examples of {training.data}")  # fmt: skip
+        models.build(training.model, dataset.shape, dataset.classes)
+
+
+# Computing. What follows runs in whichever process does the work.
+
+
+def _made(device: str, seconds: float, stacked: int) -> dict:
+    return {
+        "lottery": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor(),
+        "stacked": stacked,
+        "seconds": round(seconds, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()}, 1 thread"
+    return f"{platform.processor() or platform.machine()}, 1 thread"
+
+
+def _compute_mask(recipe: Pruned, store: Store) -> None:
+    began = time.perf_counter()
+    training = recipe.run.training
+    state = store.state(recipe.run.key, training.steps)
+    mask = mask_of(recipe.run.mask, training, store)
+    rates = masks.rates(recipe.table, models.prunable(_module(training)))
+    pruned = masks.prune(mask, masks.magnitude_scores(state, mask), rates, recipe.scope)
+    values = {
+        "density": masks.density(pruned),
+        "weights_left": masks.count(pruned),
+        "shapes": {name: list(kept.shape) for name, kept in pruned.items()},
+    }
+    bits = {f"mask/{name}": packed for name, packed in masks.pack(pruned).items()}
+    store.save(recipe.key, recipe.json(), values, bits, _made("cpu", time.perf_counter() - began, 1))
+
+
+class _Steps:
+    """Tells the coordinating process how far a run is, through a small file at most once a second."""
+
+    def __init__(self, store: Store, key: str, report: Callable[[int], None] | None):
+        self.path, self.report = _steps_file(store, key), report
+        self.done, self.told = 0, time.monotonic()
+
+    def __call__(self, steps: int) -> None:
+        self.done += steps
+        if self.report:
+            self.report(self.done)
+        elif time.monotonic() - self.told > 1:
+            self.told = time.monotonic()
+            with contextlib.suppress(OSError):
+                self.path.write_text(str(self.done))
+
+
+def _steps_file(store: Store, key: str):
+    return store.root / "partial" / f"{key}.steps"
+
+
+def _compute_runs(runs: Sequence[Run], keeps: Sequence[set[int]], store: Store, device: str,
+                  report: Callable[[int], None] | None) -> None:  # fmt: skip
+    training = runs[0].training
+    dataset = _dataset(training, device)
+    names = models.prunable(_module(training))
+    began = time.perf_counter()
+    given = [mask_of(run.mask, training, store) for run in runs]
+    starts = [
+        engine.Start(weights_of(run.weights, training, store), mask, run.order, run.start)
+        for run, mask in zip(runs, given, strict=True)
+    ]
+    checkpoint = store.checkpoint(runs[0].key)
+    keep = set().union(*keeps)
+    outcomes = engine.train(training, dataset, starts, keep, checkpoint,
+                            checkpoint_seconds=float(os.environ.get("LOTTERY_CHECKPOINT_SECONDS", 60)),
+                            progress=_Steps(store, runs[0].key, report))  # fmt: skip
+    seconds = (time.perf_counter() - began) / len(runs)
+    for run, start, outcome, kept in zip(runs, starts, outcomes, keeps, strict=True):
+        values, arrays = _digest(run, start, outcome, names)
+        states = {step: outcome.states[step] for step in kept | {training.steps}}
+        store.save(run.key, run.json(), values, arrays, _made(device, seconds, len(runs)), states)
+    checkpoint.drop()
+    _steps_file(store, runs[0].key).unlink(missing_ok=True)
+
+
+def _digest(run: Run, start: engine.Start, outcome: engine.Outcome, names) -> tuple[dict, dict]:
+    """The values and small arrays of a run's record."""
+    history = outcome.history
+    best = int(np.argmin(history["validation_loss"]))
+    values = {
+        "density": masks.density(start.mask),
+        "weights_left": masks.count(start.mask),
+        # The iteration of minimum validation loss, found afterwards (Frankle & Carbin 2019, Section 2).
+        "early_stop_step": int(history["step"][best]),
+        "early_stop_test_accuracy": float(history["test_accuracy"][best]),
+        "train_accuracy_end": outcome.train_accuracy,
+        "train_loss_end": outcome.train_loss,
+    }
+    for column in ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy"):
+        values[f"{column}_end"] = float(history[column][-1])
+    arrays = {f"history/{column}": array for column, array in history.items()}
+    final = outcome.states[run.training.steps]
+    for name in names:
+        before, after = (state[name][start.mask[name]].numpy() for state in (start.weights, final))
+        arrays[f"signs/{name}"] = np.packbits(after > 0)
+        if run.start:
+            arrays[f"start_signs/{name}"] = np.packbits(before > 0)
+        reach = max(np.abs(before).max(), np.abs(after).max())
+        edges = np.linspace(-reach, reach, 82, dtype=np.float64)
+        arrays[f"histogram/{name}"] = np.stack([np.histogram(w, edges)[0] for w in (before, after)]).astype(np.int32)
+        arrays[f"reach/{name}"] = np.array(reach, dtype=np.float64)
+    return values, arrays
+
+
+@contextlib.contextmanager
+def _one_thread(device: str):
+    """CPU results are bit for bit the same only with the same number of threads: always one a run."""
+    before = torch.get_num_threads()
+    if not device.startswith("cuda"):
+        engine.tune_process(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def compute(recipes: Sequence[Recipe], keeps: Sequence[set[int]], store: Store, device: str = "cpu",
+            report: Callable[[int], None] | None = None) -> None:  # fmt: skip
+    """Computes recipes of one kind together, under their locks; what somebody else finished meanwhile is left alone.
+
+    Args:
+        recipes: one recipe, or several runs that can be stacked.
+        keeps: for each the steps whose dense weights are kept.
+        store: where inputs are read and the records written.
+        device: "cpu" or "cuda".
+        report: called with the steps done so far.
+    """
+    with contextlib.ExitStack() as stack:
+        for key in sorted(recipe.key for recipe in recipes):
+            stack.enter_context(store.lock(key))
+        stack.enter_context(_one_thread(device))
+        left = [(recipe, keep) for recipe, keep in zip(recipes, keeps, strict=True)
+                if store.read(recipe.key) is None or not keep <= store.states(recipe.key)]  # fmt: skip
+        if not left:
+            return
+        if isinstance(left[0][0], Run):
+            _compute_runs(*zip(*left, strict=True), store, device, report)
+        else:
+            for recipe, _ in left:
+                _compute_mask(recipe, store)
+
+
+def _work(payload: bytes) -> None:
+    """The whole of what a worker does for one task."""
+    recipes, keeps, root, device, sets, networks = pickle.loads(payload)
+    data.adopt(sets)
+    models.adopt(networks)
+    compute(recipes, keeps, Store(root), device)
+
+
+# Who computes. Each is a context manager that gives an object with `submit(function, argument) -> Future`.
+
+
+class _Inline:
+    def submit(self, function, argument):
+        future = Future()
+        try:
+            future.set_result(function(argument))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class _Processes:
+    """A pool of processes that survives the death of its workers."""
+
+    def __init__(self, jobs: int):
+        self.jobs, self.pool = jobs, None
+
+    def submit(self, function, argument):
+        with _main_hidden():
+            if self.pool is None:
+                self.pool = ProcessPoolExecutor(self.jobs, get_context("spawn"))
+            try:
+                return self.pool.submit(function, argument)
+            except BrokenProcessPool:
+                self.pool.shutdown(wait=False)
+                self.pool = ProcessPoolExecutor(self.jobs, get_context("spawn"))
+                return self.pool.submit(function, argument)
+
+    def close(self):
+        if self.pool is not None:
+            for process in list((self.pool._processes or {}).values()):
+                if sys.exc_info()[0] is not None:
+                    process.terminate()
+            self.pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _main_hidden():
+    """Keeps new processes from running the user's script again.
+
+    A spawned process imports `__main__` from its file, which in a script without the `if __name__` guard would start
+    the study once more. Workers need nothing from there.
+    """
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), main.__dict__.pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
+
+
+@contextlib.contextmanager
+def _workers(executor: str, jobs: int, scheduler: str | None):
+    if executor == "inline":
+        yield _Inline()
+    elif executor == "processes":
+        pool = _Processes(jobs)
+        try:
+            yield pool
+        finally:
+            pool.close()
+    else:
+        try:
+            from distributed import Client, LocalCluster
+        except ImportError as error:
+            raise ExecutionError("the dask executor needs: pip install 'lottery-tickets-reproduced[cluster]'") from error
+        with contextlib.ExitStack() as stack:
+            if scheduler is None:
+                with _main_hidden():
+                    cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+                scheduler = stack.enter_context(cluster)
+            client = stack.enter_context(Client(scheduler, set_as_default=False))
+            yield client.get_executor(pure=False, retries=ATTEMPTS)
+
+
+def _portable() -> bool:
+    """Whether other processes can be handed the registered networks."""
+    try:
+        pickle.dumps(models.registered())
+    except Exception:
+        return False
+    return all(getattr(factory, "__module__", None) != "__main__" for factory in models.registered().values())
+
+
+def _choose(executor: str | None, jobs: int | None, device: str, scheduler: str | None) -> tuple[str, int]:
+    jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
+    if jobs < 1:
+        raise ExecutionError(f"jobs must be at least 1, not {jobs}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ExecutionError("device 'cuda' was asked for, but torch finds no GPU here: use --device cpu")
+    if scheduler is not None and executor not in (None, "dask"):
+        raise ExecutionError(f"a scheduler's address goes with executor 'dask', not {executor!r}")
+    if executor is None:
+        alone = jobs == 1 or device.startswith("cuda") or not _portable()
+        executor = "dask" if scheduler else "inline" if alone else "processes"
+    if executor not in EXECUTORS:
+        raise ExecutionError(f"no executor {executor!r}; known: {', '.join(EXECUTORS)}")
+    if executor != "inline" and not _portable():
+        raise ExecutionError("a registered network cannot be sent to other processes: define its factory in a module "
+                             "that they can import, or use executor 'inline'")  # fmt: skip
+    return executor, jobs
+
+
+def _batches(ready: list[Task], stack: int) -> list[list[Task]]:
+    """Groups runs that differ only in weights, mask and seeds, at most `stack` together."""
+    groups: dict[tuple, list[Task]] = {}
+    for task in ready:
+        run = task.recipe
+        kind = (run.training, run.start) if stack > 1 and isinstance(run, Run) else run.key
+        groups.setdefault(kind, []).append(task)
+    return [group[i : i + stack] for group in groups.values() for i in range(0, len(group), stack)]
+
+
+def execute(
+    recipes: Sequence[Recipe],
+    store: Store,
+    *,
+    executor: str | None = None,
+    jobs: int | None = None,
+    device: str = "cpu",
+    scheduler: str | None = None,
+    stack: int | None = None,
+    show: bool = True,
+) -> list[Record]:
+    """Returns the records of the recipes, computing what the store lacks.
+
+    Args:
+        recipes: runs and masks, e.g. from `lottery.recipes.imp`.
+        store: read first, and written by whoever computes.
+        executor: "inline", "processes" (one a run, one thread each) or "dask"; by default processes on a CPU with
+            several cores, inline on a GPU.
+        jobs: processes, or workers of a local Dask cluster; by default one a core.
+        device: "cpu" or "cuda".
+        scheduler: address of a running Dask cluster; its workers must see the store under the same path.
+        stack: how many runs are trained as one batch; by default 64 on a GPU, 1 on a CPU.
+        show: a progress bar.
+
+    Returns:
+        One record for each recipe, in order.
+
+    Raises:
+        LotteryError: before anything is computed, for recipes that cannot be; `ExecutionError` at the end if some
+            failed (the others are in the store).
+    """
+    recipes = list(recipes)
+    tasks = plan(recipes, store)
+    if tasks:
+        executor, jobs = _choose(executor, jobs, device, scheduler)
+        check(task.recipe for task in tasks.values())
+        stack = stack or (STACK_ON_GPU if device.startswith("cuda") else 1)
+        _execute(tasks, store, executor, jobs, device, scheduler, stack, show)
+    return [store.read(recipe.key) for recipe in recipes]
+
+
+def _execute(tasks, store, executor, jobs, device, scheduler, stack, show) -> None:
+    total = sum(task.steps for task in tasks.values())
+    runs = sum(isinstance(task.recipe, Run) for task in tasks.values())
+    waiting, failed, done_runs, done_steps = dict(tasks), {}, 0, 0
+    running: dict[Future, list[Task]] = {}
+    attempts: dict[str, int] = {}
+    sets, networks = data.registered(), models.registered()
+    places = 1 if executor == "inline" else math.inf if scheduler else jobs
+    bar = Bar(runs, total, show)
+
+    def finish(group: list[Task]) -> None:
+        nonlocal done_runs, done_steps
+        for task in group:
+            done_runs += isinstance(task.recipe, Run)
+            done_steps += task.steps
+            for other in waiting.values():
+                other.after.discard(task.recipe.key)
+        bar.update(done_runs, done_steps)
+
+    def fail(group: list[Task], error: BaseException) -> None:
+        gone = [task.recipe.key for task in group]
+        failed.update(dict.fromkeys(gone, error))
+        while gone:  # and with them all that rests on them
+            lost = [key for key, task in waiting.items() if task.after & set(gone)]
+            for key in lost:
+                failed[key] = error
+                del waiting[key]
+            gone = lost
+
+    with _workers(executor, jobs, scheduler) as pool, contextlib.closing(bar):
+        while waiting or running:
+            ready = [task for task in waiting.values() if not task.after]
+            for task in [task for task in ready if not isinstance(task.recipe, Run)]:  # milliseconds: done here
+                del waiting[task.recipe.key]
+                try:
+                    compute([task.recipe], [task.keep], store)
+                    finish([task])
+                except Exception as error:
+                    fail([task], error)
+            ready = [task for task in waiting.values() if not task.after and isinstance(task.recipe, Run)]
+            ready.sort(key=lambda task: -task.ahead)  # the longest chain first keeps all workers busy to the end
+            for group in _batches(ready, stack):
+                if len(running) >= places:
+                    break
+                for task in group:
+                    del waiting[task.recipe.key]
+                work = ([task.recipe for task in group], [task.keep for task in group])
+                if executor == "inline":
+                    base = done_steps
+                    future = pool.submit(
+                        lambda w, base=base, n=len(group): compute(*w, store, device, lambda s: bar.update(done_runs, base + n * s)),
+                        work,
+                    )
+                else:
+                    future = pool.submit(_work, pickle.dumps((*work, store.root.absolute(), device, sets, networks)))
+                running[future] = group
+            if not running:
+                continue
+            finished, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in finished:
+                group = running.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    for task in group:
+                        key = task.recipe.key
+                        attempts[key] = attempts.get(key, 0) + 1
+                    if attempts[group[0].recipe.key] < ATTEMPTS:
+                        waiting.update({task.recipe.key: task for task in group})  # goes on from its checkpoint
+                        continue
+                if error is None:
+                    finish(group)
+                else:
+                    fail(group, error)
+            if executor != "inline":
+                bar.update(done_runs, done_steps + sum(_steps_done(store, group) for group in running.values()))
+    if failed:
+        first = next(iter(failed.values()))
+        raise ExecutionError(
+            f"{len(failed)} of {len(tasks)} recipes could not be computed (the others are in the store); "
+            f"the first: {type(first).__name__}: {first}"
+        ) from first
+
+
+def _steps_done(store: Store, group: list[Task]) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int(_steps_file(store, group[0].recipe.key).read_text()) * len(group)
+    return 0

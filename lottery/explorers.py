@@ -1,0 +1,218 @@
+"""Explorers: widgets that work with a kernel and, on a published page, without one.
+
+Without a kernel no Python runs, so everything that can be seen is drawn beforehand: one HTML frame for every
+combination of options, in nested ``Stack``s that the controls drive by ``jslink``. Nothing here uses ``interact``,
+``Output`` or ``Play``, which look alive on a static page and are not. What needs a kernel carries the class
+``live-only``, and is hidden where none is connected; notes of the class ``static-only`` are hidden where one is.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from lottery import figures
+
+MOST_LEVELS = 25
+FRAME_BYTES = 30_000
+_MOST_BUTTONS = 7
+_NOTE = (
+    "<style>.live-only.jupyter-widgets-disconnected{display:none!important}"
+    ".static-only:not(.jupyter-widgets-disconnected){display:none!important}"
+    ".lottery-controls .widget-toggle-buttons>div{display:flex;flex-wrap:wrap;gap:2px}</style>"
+    "<small>These figures were drawn when the notebook ran; moving a control shows another of them.</small>"
+)
+
+
+def frames(
+    frames: Mapping[Any, str],
+    controls: Sequence[tuple[str, Sequence[str]]],
+    caption: str = "",
+    start: Sequence[str] | str | None = None,
+) -> widgets.Widget:
+    """An explorer over pre-rendered frames, one control an axis.
+
+    Args:
+        frames: combination of options -> HTML; a tuple with one option a control, or the bare option if there is one
+            control. Images carry alternative text.
+        controls: (name, options) of every axis. Up to seven options become buttons, more a slider.
+        caption: text below the figure that says what is seen, without any click (plain text).
+        start: the combination shown first, the claim's headline; by default the first option of each control.
+
+    Raises:
+        ValueError: if there is no control, a control has no options or one of them twice, a combination is missing or
+            superfluous, ``start`` is no combination, or an image lacks alternative text.
+    """
+    for name, options in controls:
+        if not options or len(set(options)) != len(options):
+            raise ValueError(f"control {name!r} needs options that all differ")
+    if not controls:
+        raise ValueError("an explorer needs a control")
+    given = {key if isinstance(key, tuple) else (key,): value for key, value in frames.items()}
+    wanted = list(itertools.product(*(options for _, options in controls)))
+    first = wanted[0] if start is None else (start,) if isinstance(start, str) else tuple(start)
+    if missing := [key for key in wanted if key not in given]:
+        raise ValueError(f"no frame for {_words(controls, missing[0])} ({len(missing)} missing)")
+    if extra := set(given) - set(wanted):
+        raise ValueError(f"frames that no control reaches: {sorted(map(str, extra))}")
+    if first not in given:
+        raise ValueError(f"cannot start at {first}: no such frame")
+    for key in wanted:
+        if any(not re.search(r"""\salt=(["'])\s*[^\s"']""", tag) for tag in re.findall(r"<img\b[^>]*>", given[key])):
+            raise ValueError(f"the frame for {_words(controls, key)} has an image without alternative text")
+
+    handles = [_control(name, options, value) for (name, options), value in zip(controls, first, strict=True)]
+
+    def nest(chosen: tuple[str, ...]) -> widgets.Widget:
+        if len(chosen) == len(controls):
+            return widgets.HTML(given[chosen])
+        axis = len(chosen)
+        options = list(controls[axis][1])
+        stack = widgets.Stack([nest((*chosen, option)) for option in options], selected_index=handles[axis].index)
+        widgets.jslink((handles[axis], "index"), (stack, "selected_index"))
+        return stack
+
+    bar = widgets.VBox(handles)
+    bar.add_class("lottery-controls")
+    parts = [bar, nest(())]
+    if caption:
+        parts.append(widgets.HTML(f"<p>{html.escape(caption)}</p>"))
+    note = widgets.HTML(_NOTE)
+    note.add_class("static-only")
+    return widgets.VBox([*parts, note])
+
+
+def ticket_explorer(levels: Sequence[Mapping[str, Any]], caption: str = "", start: int = 0) -> widgets.Widget:
+    """Drag the level of pruning: test accuracy beside the dense network's, mask of the first layer, weights.
+
+    Args:
+        levels: the dense network first, then one mapping a level, at most ``MOST_LEVELS``:
+            ``density``: share of weights left, in (0, 1].
+            ``steps``: [S] iterations at which the test set was evaluated.
+            ``test_accuracy``: [R, S] shares, one row a replicate.
+            ``first_layer_mask``: [units, inputs] boolean, of one replicate.
+            ``image_shape``: (H, W) or (C, H, W) of the inputs.
+            ``initial``, ``final``: layer -> [n] its surviving weights before and after training, of the same replicate.
+        caption: as in :func:`frames`.
+        start: index of the level shown first.
+
+    Raises:
+        ValueError: if there are no levels, too many, or two with the same density in per cent to one decimal.
+    """
+    if not 0 < len(levels) <= MOST_LEVELS:
+        raise ValueError(f"expected 1 to {MOST_LEVELS} levels, got {len(levels)}")
+    names = [f"{figures.percent(level['density'])} %" for level in levels]
+    limit = figures.weight_limit(*(w for level in levels for key in ("initial", "final") for w in level[key].values()))
+    means = np.concatenate([_late(level["steps"], level["test_accuracy"]) for level in levels])
+    margin = 0.06 * np.ptp(means) or 0.01
+    ylim = (100 * (means.min() - margin), 100 * (means.max() + margin))
+    if len(set(names)) < len(names):
+        raise ValueError(f"two levels have the same name: {names}")
+    drawn = {}
+    for name, level in zip(names, levels, strict=True):
+        figure, alt = _ticket_figure(name, level, levels[0], ylim, limit), _ticket_alt(name, level)
+        for dpi, colours in ((90, 64), (80, 32), (70, 24)):  # curves of pure noise need the last
+            drawn[name] = figures.html_image(figure, alt, width=630, dpi=dpi, colours=colours)
+            if len(drawn[name]) <= FRAME_BYTES:
+                break
+    return frames(drawn, [("weights left", names)], caption, names[start])
+
+
+def live(
+    callback: Callable[..., str], button: str = "Train a new ticket", **controls: widgets.Widget
+) -> widgets.Widget:
+    """Controls that compute something new; hidden where no kernel is connected.
+
+    While ``callback`` runs the button is disabled and says so. Its result appears below; an exception appears there
+    as a message, not as a traceback.
+
+    Args:
+        callback: called with the value of every control by name; returns HTML.
+        button: what the button says.
+        **controls: widgets with a ``value``, such as sliders.
+    """
+    press = widgets.Button(description=button, button_style="primary", layout=widgets.Layout(width="auto"))
+    result = widgets.HTML("")
+
+    def run(_press: widgets.Button) -> None:
+        press.disabled, press.description = True, "Running …"
+        try:
+            shown = callback(**{name: control.value for name, control in controls.items()})
+            if not isinstance(shown, str):
+                raise TypeError(f"expected HTML as text, got {type(shown).__name__}")
+            result.value = shown
+        except Exception as error:
+            text = html.escape(f"{type(error).__name__}: {error}")
+            result.value = f'<p role="alert"><strong>That did not work.</strong> {text}</p>'
+        finally:
+            press.disabled, press.description = False, button
+
+    press.on_click(run)
+    box = widgets.VBox([*controls.values(), press, result])
+    for widget in (*controls.values(), press, result, box):
+        widget.add_class("live-only")
+    return box
+
+
+def _words(controls: Sequence[tuple[str, Sequence[str]]], key: Sequence[str]) -> str:
+    return ", ".join(f"{name} = {option}" for (name, _), option in zip(controls, key, strict=True))
+
+
+def _control(name: str, options: Sequence[str], value: str) -> widgets.Widget:
+    common = {"options": list(options), "value": value, "description": name, "tooltip": name}
+    if len(options) <= _MOST_BUTTONS:
+        return widgets.ToggleButtons(
+            **common, style={"button_width": "auto", "description_width": "auto"}, layout=widgets.Layout(width="auto")
+        )
+    layout = widgets.Layout(width="100%", max_width="36rem")
+    return widgets.SelectionSlider(**common, style={"description_width": "auto"}, layout=layout)
+
+
+def _late(steps: Any, accuracy: Any) -> np.ndarray:
+    """Mean accuracies after the steep start, the first tenth of training."""
+    steps = np.asarray(steps)
+    return np.nanmean(np.asarray(accuracy, dtype=np.float64)[:, steps >= 0.1 * steps.max()], axis=0)
+
+
+@mpl.rc_context(figures.STYLE)
+def _ticket_figure(name: str, level: Mapping, dense: Mapping, ylim: tuple[float, float], limit: float) -> Figure:
+    figure = Figure(figsize=(7, 6.6), layout="constrained")
+    top, bottom = figure.subfigures(2, 1)
+    curve, (mask, weights) = top.subplots(), bottom.subplots(1, 2)
+    curves = {"dense": _thinned(dense)}
+    if level is not dense:
+        curves[f"ticket, {name}"] = _thinned(level)
+    figures.draw_curves(curve, curves, ylim=ylim)
+    figures.draw_mask(mask, level["first_layer_mask"], level["image_shape"])
+    mask.set_title("First layer, by pixel", weight="normal")
+    before, after = (np.concatenate([np.ravel(w) for w in level[key].values()]) for key in ("initial", "final"))
+    figures.draw_histogram(weights, before, after, limit)
+    weights.set_title(f"{before.size:,} weights", weight="normal")
+    weights.legend(frameon=False, fontsize=10, handlelength=1, loc="upper right", borderaxespad=0, labelspacing=0.2)
+    weights.set_ylim(0, 1.25 * weights.get_ylim()[1])
+    return figure
+
+
+def _thinned(level: Mapping, most: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Every k-th point of a curve, so that the frame stays small; the last is always among them."""
+    keep = np.arange(len(level["steps"]))[:: -max(1, -(-len(level["steps"]) // most))][::-1]
+    return np.asarray(level["steps"])[keep], np.asarray(level["test_accuracy"])[:, keep]
+
+
+def _ticket_alt(name: str, level: Mapping) -> str:
+    mask = np.asarray(level["first_layer_mask"]).astype(bool)
+    bare = np.count_nonzero(~mask.any(axis=0))
+    last = 100 * float(np.nanmean(np.asarray(level["test_accuracy"])[:, -1]))
+    return (
+        f"{name} of the weights left. Test accuracy at the end of training {last:.2f} %. The first layer keeps "
+        f"{mask.sum():,} of {mask.size:,} connections; {bare} of {mask.shape[1]} pixels have none. "
+        f"Histogram of the {sum(np.size(w) for w in level['final'].values()):,} surviving weights."
+    )

@@ -1,0 +1,410 @@
+"""Figures in one house style: labelled directly, safe for colour-blind readers, readable on a telephone (390 px).
+
+Functions take numpy arrays and return a new ``matplotlib.figure.Figure``; none touches pyplot's global state. Shares
+(density, accuracy) are given as fractions and shown in per cent.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from PIL import Image
+
+from lottery.stats import Summary
+
+INK, PALE = "#333333", "#d9d9d9"
+STYLE = {
+    "figure.dpi": 110,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.w_pad": 0.1,
+    "figure.constrained_layout.h_pad": 0.08,
+    "font.size": 12.5,
+    "axes.titlesize": 13.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#e8e8e8",
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "lines.linewidth": 1.9,
+    "lines.markersize": 5.5,
+}
+_HOUSE = mpl.rc_context(STYLE)  # as a decorator: the function draws in the house style
+# Okabe & Ito's palette without its yellow; a treatment keeps its colour in every chapter.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_ROLES = {"reinit": 1, "one-shot": 3, "random": 2, "shuffle": 4, "ticket": 0, "iterative": 0}
+_MARKERS = "os^Dvp"
+_PAPER_DENSITIES = (1.0, 0.513, 0.211, 0.070, 0.036, 0.015)  # ticks of Frankle & Carbin's figures
+
+
+def percent(share: float) -> str:
+    """A share as the papers write it, in per cent without the sign: ``100``, ``51.3``, ``3.6``."""
+    text = f"{100 * share:.1f}"
+    return "100" if text == "100.0" else text
+
+
+@_HOUSE
+def against_density(
+    series: Mapping[str, tuple[Any, Any]],
+    ylabel: str,
+    title: str = "",
+    dense_line: bool = True,
+    percent: bool = True,
+    logy: bool = False,
+    ylim: tuple[float, float] | None = None,
+) -> Figure:
+    """A quantity against the share of weights left (form of Frankle & Carbin 2019, Figures 4 and 5).
+
+    Args:
+        series: label -> (density [L] in (0, 1], values [R, L]): mean over replicates as a line, min to max as a band.
+            Entries are NaN where nothing was run; a level that no replicate ran is left out of the line.
+        ylabel: label of the value axis, with its unit.
+        title: what is seen, in one line.
+        dense_line: draws a dashed line at the mean of the first series at density 1, if it has that level.
+        percent: values are shares, shown times 100.
+        logy: logarithmic value axis.
+        ylim: limits of the value axis, in the unit shown.
+
+    Raises:
+        ValueError: if shapes do not fit, a density is outside (0, 1], or a series has no value at all.
+    """
+    figure, [ax] = _figure(title)
+    factor, ends, everything = (100 if percent else 1), [], []
+    for index, (label, (density, values)) in enumerate(series.items()):
+        density, values = _checked(label, density, values)
+        if not ((density > 0) & (density <= 1)).all():
+            raise ValueError(f"{label!r}: densities are shares in (0, 1]")
+        order = np.argsort(-density)
+        density, values = density[order], factor * values[:, order]
+        colour, marker = _look(label, index)
+        mean = _band(ax, density, values, colour, marker=marker)
+        ends.append((density[-1], mean[-1], label, colour))
+        everything.extend(density)
+        if index == 0 and dense_line and math.isclose(density[0], 1):
+            ax.axhline(mean[0], color=INK, linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
+            ends.append((None, mean[0], "dense", INK))
+    if logy:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    if logy or not percent:
+        ax.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    _density_axis(ax, np.unique(everything))
+    _finish(ax, "weights left (%)", ylabel, ylim, ends)
+    return figure
+
+
+@_HOUSE
+def training_curves(
+    series: Mapping[str, tuple[Any, Any]],
+    xlabel: str = "iteration",
+    ylabel: str = "test accuracy (%)",
+    title: str = "",
+    percent: bool = True,
+    ordered: bool = False,
+    ylim: tuple[float, float] | None = None,
+) -> Figure:
+    """A quantity in the course of training (form of Frankle & Carbin 2019, Figure 3).
+
+    Args:
+        series: label -> (steps [S], values [R, S]): mean over replicates as a line, min to max as a band.
+        xlabel, ylabel, title: texts.
+        percent: values are shares, shown times 100.
+        ordered: the series are steps of one scale (levels of pruning): coloured from light to dark, not by treatment.
+        ylim: limits of the value axis, in the unit shown; by default the steep start is cut off.
+
+    Raises:
+        ValueError: if shapes do not fit or a series has no value at all.
+    """
+    figure, [ax] = _figure(title)
+    draw_curves(ax, series, xlabel, ylabel, percent, ordered, ylim)
+    return figure
+
+
+@_HOUSE
+def input_mask_image(mask: Any, shape: Sequence[int], title: str = "") -> Figure:
+    """How many connections of every input pixel survive in the first layer.
+
+    Args:
+        mask: [units, inputs] boolean, true where a weight is left.
+        shape: (H, W), or (C, H, W) whose channels are added up; the product is the number of inputs.
+        title: what is seen, in one line.
+
+    Raises:
+        ValueError: if the mask does not fit the shape.
+    """
+    figure, [ax] = _figure(title, (5, 4))
+    draw_mask(ax, mask, shape)
+    return figure
+
+
+@_HOUSE
+def weight_histogram(initial: Any, final: Any, title: str = "", bins: int = 60) -> Figure:
+    """Surviving weights before and after training (form of Frankle & Carbin 2019, Figure 15).
+
+    Args:
+        initial, final: [n] the surviving weights of a layer before and after training; or layer name -> [n] for one
+            panel a layer.
+        title: what is seen, in one line.
+        bins: number of bins, the same for both.
+
+    Raises:
+        ValueError: if the layers or their sizes differ.
+    """
+    initial, final = ({"": x} if not isinstance(x, Mapping) else x for x in (initial, final))
+    if not initial or list(initial) != list(final):
+        raise ValueError(f"layers differ or there are none: {list(initial)} and {list(final)}")
+    limit = weight_limit(*initial.values(), *final.values())
+    figure, axes = _figure(title, (7, 4 if len(initial) == 1 else 1.2 + 1.7 * len(initial)), rows=len(initial))
+    for ax, layer in zip(axes, initial, strict=True):
+        draw_histogram(ax, initial[layer], final[layer], limit, bins)
+        ax.set_title(layer, loc="left", weight="normal")
+        ax.set(ylabel="weights", xlabel="weight" if ax is axes[-1] else "")
+    _legend_above(figure, *axes[0].get_legend_handles_labels())
+    return figure
+
+
+@_HOUSE
+def ordering(entries: Sequence[tuple[str, Summary, float | None]], xlabel: str, title: str = "") -> Figure:
+    """Dots and intervals: our means with 95 % intervals and min-max, beside the paper's values.
+
+    Args:
+        entries: (label, summary, the paper's value or None), drawn from top to bottom; all in the unit of the axis.
+        xlabel: label of the axis, with its unit.
+        title: what is seen, in one line.
+
+    Raises:
+        ValueError: if there is no entry.
+    """
+    if not entries:
+        raise ValueError("nothing to draw")
+    figure, [ax] = _figure(title, (7, 1.7 + 0.5 * len(entries)))
+    for y, (_label, ours, paper) in enumerate(entries):
+        ax.plot([ours.low, ours.high], [y, y], color=PALETTE[0], linewidth=1.4, alpha=0.5, solid_capstyle="butt")
+        if not math.isnan(ours.ci_low):
+            ax.plot([ours.ci_low, ours.ci_high], [y, y], color=PALETTE[0], linewidth=4.5, solid_capstyle="butt")
+        ax.plot(ours.mean, y, "o", color=PALETTE[0], markersize=10, markeredgecolor="white", zorder=4, label="ours")
+        if paper is not None:
+            ax.plot(paper, y, "D", color=PALETTE[1], markersize=8, markerfacecolor="white", markeredgewidth=2,
+                    zorder=5, label="paper")  # fmt: skip
+    ax.set(yticks=range(len(entries)), yticklabels=[label for label, *_ in entries], xlabel=xlabel)
+    ax.set_ylim(len(entries) - 0.4, -0.6)
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    if ax.get_xlim()[0] < 0 < ax.get_xlim()[1]:
+        ax.axvline(0, color=INK, linewidth=1, zorder=1)
+    handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # one a label
+    _legend_above(figure, handles.values(), handles)
+    return figure
+
+
+def html_image(figure: Figure, alt: str, width: int | None = None, dpi: int = 100, colours: int = 64) -> str:
+    """A figure as an ``<img>`` that carries its PNG and its alternative text; it never grows wider than its column.
+
+    Args:
+        figure: what to draw.
+        alt: what it shows, for readers who do not see it.
+        width: width on the page in CSS pixels; by default as many as the picture has.
+        dpi: pixels an inch.
+        colours: size of the picture's palette (2 to 256), which makes it two to three times smaller.
+
+    Raises:
+        ValueError: if there is no alternative text.
+    """
+    if not alt.strip():
+        raise ValueError("an image needs alternative text")
+    raw, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(raw, format="png", dpi=dpi)
+    picture = Image.open(raw).convert("RGB")
+    picture.quantize(colours, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    data = base64.b64encode(small.getvalue()).decode()
+    w = width or picture.width
+    return (
+        f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}" width="{w}" '
+        f'height="{round(w * picture.height / picture.width)}" style="max-width:100%;height:auto">'
+    )
+
+
+def _figure(title: str, size: tuple[float, float] = (7, 4), rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure and the list of its axes, one below the other."""
+    figure = Figure(figsize=size, layout="constrained")
+    if title:
+        figure.suptitle(title, x=0.012, ha="left", weight="bold", size=STYLE["axes.titlesize"])
+    return figure, figure.subplots(rows, squeeze=False, sharex=True)[:, 0].tolist()
+
+
+def _legend_above(figure: Figure, handles: Iterable, labels: Iterable[str]) -> None:
+    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, borderaxespad=0.3, fontsize=11)
+
+
+def _thousands(value: float, _position: int = 0) -> str:
+    return f"{value:,.10g}".replace("-", "−")
+
+
+def _checked(label: str, x: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A series as float arrays, without the columns that no replicate ran."""
+    x, values = np.asarray(x, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or values.ndim != 2 or values.shape[1] != x.size:
+        raise ValueError(f"{label!r}: expected x [L] and values [R, L], got {x.shape} and {values.shape}")
+    if np.isnan(values).all():
+        raise ValueError(f"{label!r}: no values")
+    run = ~np.isnan(values).all(axis=0)
+    return x[run], values[:, run]
+
+
+def _look(label: str, index: int) -> tuple[str, str]:
+    """Colour and marker: by treatment where the label names one, else by place."""
+    number = next((number for word, number in _ROLES.items() if word in label.lower()), index) % len(PALETTE)
+    return PALETTE[number], _MARKERS[number]
+
+
+def _dark(colour: Any) -> tuple[float, ...]:
+    """A line's colour made dark enough for text on white (contrast of at least 4.5 to 1)."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
+    return tuple(rgb * min(1.0, (0.17 / linear) ** (1 / 2.4) if linear else 1.0))
+
+
+def _band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: Any, **line: Any) -> np.ndarray:
+    mean = np.nanmean(values, axis=0)
+    if values.shape[0] > 1:
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        ax.fill_between(x, low, high, color=colour, alpha=0.17, linewidth=0)
+    ax.plot(x, mean, color=colour, markeredgecolor="white", markeredgewidth=0.8, zorder=3, **line)
+    return mean
+
+
+def draw_curves(
+    ax: Axes,
+    series: Mapping[str, tuple[Any, Any]],
+    xlabel: str = "iteration",
+    ylabel: str = "test accuracy (%)",
+    percent: bool = True,
+    ordered: bool = False,
+    ylim: tuple[float, float] | None = None,
+) -> None:
+    """Draws what :func:`training_curves` describes into given axes."""
+    ends = []
+    shades = mpl.colormaps["viridis"](np.linspace(0.8, 0.0, max(len(series), 2)))
+    for index, (label, (steps, values)) in enumerate(series.items()):
+        steps, values = _checked(label, steps, values)
+        colour = INK if label.startswith("dense") else shades[index] if ordered else _look(label, index)[0]
+        mean = _band(ax, steps, values * (100 if percent else 1), colour)
+        ends.append((steps[-1], mean[-1], label, colour))
+    ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set_xlim(0, max(end[0] for end in ends) * 1.01)
+    _finish(ax, xlabel, ylabel, ylim or _zoom(ax), ends)
+
+
+def _zoom(ax: Axes) -> tuple[float, float]:
+    """Limits that leave out the steep start: from the lowest mean after a tenth of training on."""
+    late = [line.get_ydata()[line.get_xdata() >= 0.1 * line.get_xdata().max()] for line in ax.get_lines()]
+    low, high = min(y.min() for y in late), max(y.max() for y in late)
+    margin = 0.08 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _density_axis(ax: Axes, density: np.ndarray) -> None:
+    """Logarithmic, from dense on the left to sparse on the right, with ticks at levels that were run."""
+    ax.set_xscale("log")
+    near = [min(density, key=lambda d: abs(math.log(d / p))) for p in _PAPER_DENSITIES]
+    near = [d for d, p in zip(near, _PAPER_DENSITIES, strict=True) if abs(math.log(d / p)) < 0.05]
+    span = math.log(density.max() / density.min())
+    ticks: list[float] = []
+    for d in [density.max(), density.min(), *near, *density[::-1]]:
+        if all(abs(math.log(d / t)) > span / 8 for t in ticks):
+            ticks.append(float(d))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xticks(ticks, [percent(t) for t in ticks])
+    pad = 1.04 * (density.max() / density.min()) ** 0.01
+    ax.set_xlim(density.max() * pad, density.min() / pad)
+
+
+def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None, ends: list[tuple]) -> None:
+    """Labels axes, and every line at its right end: in its colour, moved apart where they would overlap."""
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_ylim(ylim or ax.get_ylim())
+    place = ax.transScale.transform  # the share of the axis' height at which a value lies
+    bottom, top = (place((1, y))[1] for y in ax.get_ylim())
+    heights = [(place((1, y))[1] - bottom) / (top - bottom) for _, y, _, _ in ends]
+    right = ax.get_xlim()[1]
+    for (x, y, label, colour), height in zip(ends, _spread(heights, 0.075), strict=True):
+        ax.annotate(
+            label, (right if x is None else x, y), (1.04, height), textcoords="axes fraction", color=_dark(colour),
+            va="center", annotation_clip=False, arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8,
+            "shrinkA": 1, "shrinkB": 3, "alpha": 0.7},
+        )  # fmt: skip
+
+
+def _spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Moves heights in [0, 1] apart to at least a gap, keeping their order and staying within [0, 1] if they fit."""
+    order = np.argsort(heights, kind="stable")
+    placed = np.clip(np.asarray(heights, dtype=np.float64)[order], 0, 1)
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    if len(placed):
+        placed[-1] = min(placed[-1], max(1.0, gap * (len(placed) - 1)))
+    for i in range(len(placed) - 2, -1, -1):
+        placed[i] = min(placed[i], placed[i + 1] - gap)
+    out = np.empty(len(placed))
+    out[order] = placed
+    return out.tolist()
+
+
+def draw_mask(ax: Axes, mask: Any, shape: Sequence[int]) -> None:
+    """Draws what :func:`input_mask_image` describes into given axes."""
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or mask.shape[1] != math.prod(shape) or len(shape) not in (2, 3):
+        raise ValueError(f"a mask of shape {mask.shape} does not fit inputs of shape {tuple(shape)}")
+    counts = mask.astype(bool).sum(axis=0).reshape(-1, *shape[-2:]).sum(axis=0)
+    shades = mpl.colormaps["YlGnBu"].resampled(12)  # few enough to survive the small palette of an HTML frame
+    image = ax.imshow(counts, cmap=shades, vmin=0, vmax=max(int(counts.max()), 1), interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    beside = ax.inset_axes((1.05, 0, 0.06, 1))
+    bar = ax.figure.colorbar(image, cax=beside, label="connections left", ticks=MaxNLocator(4, integer=True))
+    bar.outline.set_visible(False)
+
+
+def weight_limit(*weights: Any) -> float:
+    """Half the width of an axis for these weights: 99.5 % of every array lie within."""
+    return 1.1 * max((float(np.quantile(np.abs(w), 0.995)) for w in weights if np.size(w)), default=0) or 1.0
+
+
+def draw_histogram(ax: Axes, initial: Any, final: Any, limit: float, bins: int = 60) -> None:
+    """Draws one panel of :func:`weight_histogram`; weights beyond the limit are counted in the outermost bins."""
+    initial, final = np.ravel(initial), np.ravel(final)
+    if initial.size != final.size:
+        raise ValueError(f"{initial.size} weights before training, {final.size} after")
+    edges = np.linspace(-limit, limit, bins + 1)
+    ax.hist(np.clip(initial, -limit, limit), edges, color=PALE, label="before training")
+    look = {"histtype": "step", "color": PALETTE[0], "linewidth": 1.8}
+    ax.hist(np.clip(final, -limit, limit), edges, label="after training", **look)
+    ax.set(xlabel="weight", xlim=(-limit, limit))
+    ax.grid(visible=False, axis="x")
+    ax.xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
+    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.yaxis.set_major_formatter(FuncFormatter(_thousands))

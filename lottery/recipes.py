@@ -1,0 +1,343 @@
+"""What a run is, as frozen values, and the papers' experiments as functions that return recipes.
+
+A recipe says completely how a result comes about. Recipes refer to recipes, so iterative magnitude pruning is a chain
+of values and every ablation is one more small recipe. A recipe's key is the hash of its canonical JSON, in which the
+runs it refers to stand as their keys: a changed parameter recomputes only what hangs on it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from functools import cached_property
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from . import LotteryError
+from .masks import Fraction
+
+_frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+
+
+class RecipeError(LotteryError):
+    """A recipe that makes no sense."""
+
+
+class Recipe:
+    """Base of all recipes.
+
+    A field that a later version adds must have a default that changes nothing: defaults are left out of the canonical
+    JSON, so old keys stay. A change that alters results raises `version`.
+    """
+
+    version: ClassVar[int] = 1
+    stored: ClassVar[bool] = False  # has a record of its own in the store
+
+    @cached_property
+    def key(self) -> str:
+        """64 hexadecimal digits: the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(json.dumps(self.json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def json(self) -> dict:
+        """The recipe as plain values: fields at their default left out, stored recipes as their keys."""
+        values = {"type": type(self).__name__, "version": self.version}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                values[field.name] = _plain(value)
+        return values
+
+    def reads(self) -> list[tuple["Recipe", int | None]]:
+        """What computing this recipe reads from the store: records (step None) and dense weights of a run at a step.
+
+        A recipe that is not stored reads what resolving it needs.
+        """
+        return [read for f in fields(self) if isinstance(part := getattr(self, f.name), Recipe) for read in part.needed()]
+
+    def needed(self) -> list[tuple["Recipe", int | None]]:
+        """What a recipe that refers to this one reads for it."""
+        return [(self, None)] if self.stored else self.reads()
+
+
+def _plain(value):
+    if isinstance(value, Recipe):
+        return value.key if value.stored else value.json()
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+@_frozen
+class Training(Recipe):
+    """A row of a paper's table of hyperparameters.
+
+    Attributes:
+        data, model: names known to `lottery.data` and `lottery.models`.
+        steps: optimiser steps (the papers' "iterations") from step 0 to the end.
+        batch: examples a step; examples are reshuffled every epoch and an incomplete last batch is left out.
+        optimiser, lr, momentum, weight_decay: "adam" or "sgd" and its settings.
+        milestones, gamma: the learning rate is multiplied by gamma after each of these steps.
+        warmup: steps over which the learning rate rises linearly from 0.
+        augment: random horizontal flip and crop after padding by 4 pixels.
+        validation: training examples split off as the validation set.
+        scaling: see `lottery.data.load`.
+        evaluate: when test and validation sets are evaluated: pairs (until, every); () means 100 times in all.
+        seed: base of all random streams.
+    """
+
+    data: str
+    model: str
+    steps: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]
+    optimiser: Literal["adam", "sgd"]
+    lr: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    milestones: tuple[int, ...] = ()
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup: Annotated[int, Field(ge=0)] = 0
+    augment: bool = False
+    validation: Annotated[int, Field(ge=1)] = 5000
+    scaling: Literal["standardise", "unit", "unit-norm"] = "standardise"
+    evaluate: tuple[tuple[int, int], ...] = ()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if list(self.milestones) != sorted(set(self.milestones)) or any(not 0 < m for m in self.milestones):
+            raise ValueError(f"milestones must be rising positive steps, not {self.milestones}")
+        untils = [until for until, _ in self.evaluate]
+        if untils != sorted(set(untils)) or any(every < 1 for _, every in self.evaluate):
+            raise ValueError(f"evaluate must be pairs (until, every) with rising 'until', not {self.evaluate}")
+        if self.optimiser == "adam" and self.momentum:
+            raise ValueError("momentum is a setting of SGD")
+        return self
+
+    def grid(self, start: int = 0) -> list[int]:
+        """The steps at which test and validation sets are evaluated; the first and the last step always are."""
+        steps, at = {start, self.steps}, 0
+        for until, every in self.evaluate or ((self.steps, max(1, self.steps // 100)),):
+            until = min(until, self.steps)
+            steps.update(range(at + every, until + 1, every))
+            at = max(at, until)
+        return sorted(step for step in steps if start <= step <= self.steps)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of the step that leads from `step` to `step + 1`."""
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return self.lr * warm * self.gamma ** sum(step >= milestone for milestone in self.milestones)
+
+
+class Weights(Recipe):
+    """Where a network starts."""
+
+
+class Mask(Recipe):
+    """What is cut."""
+
+
+@_frozen
+class Initial(Weights):
+    """A draw from the network's initial distribution.
+
+    Attributes:
+        replicate: which replicate's stream.
+        draw: 0 is the replicate's own start; 1, 2, … are its random reinitialisations.
+    """
+
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+
+
+@_frozen
+class Dense(Mask):
+    """Nothing is cut."""
+
+
+@_frozen
+class Run(Recipe):
+    """A training run.
+
+    Attributes:
+        training: the hyperparameters.
+        weights: where the network starts.
+        mask: what is cut.
+        order: the indices of the stream that batches are drawn from, usually (replicate,).
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+    weights: Weights
+    mask: Mask
+    order: tuple[int, ...] = (0,)
+
+    @property
+    def start(self) -> int:
+        """The step that training starts from: rewinding to step k goes on in schedule and data order at k."""
+        return self.weights.step if isinstance(self.weights, Rewound) else 0
+
+
+@_frozen
+class Rewound(Weights):
+    """The weights that a run had after `step` steps, biases and normalisation included."""
+
+    run: Run
+    step: Annotated[int, Field(ge=0)] = 0
+
+    def reads(self):
+        return self.run.weights.reads() if self.step == self.run.start else [(self.run, self.step)]
+
+    @model_validator(mode="after")
+    def _inside(self):
+        if not self.run.start <= self.step <= self.run.training.steps:
+            raise ValueError(f"cannot rewind to step {self.step} of a run from {self.run.start} to "
+                             f"{self.run.training.steps}")  # fmt: skip
+        return self
+
+
+@_frozen
+class Signed(Weights):
+    """Magnitudes, biases and the rest of one start with the signs of another, on every prunable weight.
+
+    `Signed(Initial(r, draw=1), Initial(r))` is the sign-preserving reinitialisation of Zhou et al. (2019).
+    """
+
+    magnitudes: Weights
+    signs: Weights
+
+
+@_frozen
+class Pruned(Mask):
+    """A run's mask after one more round of magnitude pruning of its final weights.
+
+    Attributes:
+        run: the trained run.
+        fraction: the part of the survivors that goes; see `lottery.masks.rates`.
+        scope: "layer" or "global"; see `lottery.masks.prune`.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    fraction: float | tuple[tuple[str, float], ...]
+    scope: Literal["layer", "global"] = "layer"
+
+    def reads(self):
+        return [(self.run, self.run.training.steps), *self.run.mask.needed()]
+
+    @property
+    def table(self) -> Fraction:
+        """The fraction in the form that `lottery.masks.rates` takes."""
+        return self.fraction if isinstance(self.fraction, float) else dict(self.fraction)
+
+
+@_frozen
+class Shuffled(Mask):
+    """A random mask with the same count in each layer as another.
+
+    Attributes:
+        mask: the mask whose counts are kept.
+        replicate, draw: the stream.
+    """
+
+    mask: Mask
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+
+
+def closure(recipes: Iterable[Recipe]) -> list[Recipe]:
+    """The stored recipes among these and all that they rest on, each once, what is read before its readers."""
+    found: dict[str, Recipe] = {}
+
+    def visit(recipe: Recipe) -> None:
+        if recipe.key not in found:
+            for read, _ in recipe.reads():
+                visit(read)
+            found[recipe.key] = recipe
+
+    for recipe in recipes:
+        visit(recipe)
+    return list(found.values())
+
+
+def training(**values) -> Training:
+    """A `Training`, with errors in one line.
+
+    Raises:
+        RecipeError: naming the field, the value and what is allowed.
+    """
+    try:
+        return Training(**values)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'training'}: {e['msg']}" for e in error.errors())
+        raise RecipeError(f"this training cannot be: {said}") from None
+
+
+def _fraction(fraction: Fraction):
+    return float(fraction) if isinstance(fraction, int | float) else tuple(sorted(fraction.items()))
+
+
+def dense(training: Training, replicate: int) -> Run:
+    """The dense run of a replicate: its own initial weights, its own order of batches."""
+    return Run(training, Initial(replicate), Dense(), order=(replicate,))
+
+
+def imp(training: Training, replicate: int, levels: int, fraction: Fraction, *, scope: str = "layer",
+        rewind_step: int = 0, fresh_order: bool = False) -> list[Run]:  # fmt: skip
+    """The runs of iterative magnitude pruning: dense first, then one run a level.
+
+    Frankle & Carbin (2019), Section 1, with `rewind_step=0`; Frankle et al. (2020) with a later one.
+
+    Args:
+        training: the hyperparameters, the same at every level.
+        replicate: index of initial weights and data order.
+        levels: rounds of pruning.
+        fraction: the part of the survivors that goes in one round; see `lottery.masks.rates`.
+        scope: "layer" or "global".
+        rewind_step: survivors go back to the weights that the dense run had at this step.
+        fresh_order: draw a new order of batches at each level (a hidden variable of the literature).
+    """
+    runs = [dense(training, replicate)]
+    for level in range(1, levels + 1):
+        mask = Pruned(runs[-1], _fraction(fraction), scope)
+        order = (replicate, level) if fresh_order else (replicate,)
+        runs.append(Run(training, Rewound(runs[0], rewind_step), mask, order))
+    return runs
+
+
+def one_shot(training: Training, replicate: int, level: int, fraction: Fraction, *, scope: str = "layer",
+             rewind_step: int = 0, fresh_order: bool = False) -> Run:  # fmt: skip
+    """Pruning the dense run once to the density that `level` rounds reach, then training again from `rewind_step`.
+
+    The arguments are those of `imp`; at level 1 the two are the same run.
+    """
+
+    def at_once(rate: float) -> float:
+        return round(1 - (1 - rate) ** level, 12)
+
+    once = at_once(fraction) if isinstance(fraction, int | float) else {n: at_once(r) for n, r in fraction.items()}
+    start = dense(training, replicate)
+    order = (replicate, level) if fresh_order else (replicate,)
+    return Run(training, Rewound(start, rewind_step), Pruned(start, _fraction(once), scope), order)
+
+
+def reinitialised(run: Run, replicate: int, draw: int = 1) -> Run:
+    """The run's mask on a random reinitialisation (Frankle & Carbin 2019, Section 2)."""
+    return Run(run.training, Initial(replicate, draw), run.mask, run.order)
+
+
+def random_sparse(run: Run, replicate: int, draw: int = 1) -> Run:
+    """A random mask with the run's counts per layer on random initial weights (ibid., Figures 1 and 14)."""
+    return Run(run.training, Initial(replicate, draw), Shuffled(run.mask, replicate, draw), run.order)
+
+
+def shuffled(run: Run, replicate: int, draw: int = 1) -> Run:
+    """The run's own starting weights under its mask shuffled within each layer."""
+    return Run(run.training, run.weights, Shuffled(run.mask, replicate, draw), run.order)

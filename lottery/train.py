@@ -1,0 +1,386 @@
+"""The engine: trains one masked network, or several at once that share everything but weights, mask and data order.
+
+Data are resident tensors and a batch is an index. Masks act on the starting weights once and on every gradient, so a
+pruned weight is exactly zero after every step (also under momentum, weight decay and Adam), which equals masking in
+the forward pass at a fraction of its cost. One network runs as the plain module; several run as one module under
+`torch.vmap` over stacked parameters, which pays on a GPU (on a CPU use one process a run).
+"""
+
+import ctypes
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from . import LotteryError, masks, models, seeds
+from .data import Dataset
+from .models import State
+from .recipes import Training
+
+COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+
+
+class TrainingError(LotteryError):
+    """A training that cannot be done or that diverged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where one network starts.
+
+    Attributes:
+        weights: a full state dict; only read.
+        mask: what survives; empty trains densely.
+        order: the indices of the stream that batches are drawn from.
+        step: the position in schedule and data order.
+    """
+
+    weights: State
+    mask: masks.Mask
+    order: tuple[int, ...] = (0,)
+    step: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of one training.
+
+    Attributes:
+        history: column → array over the recorded grid (`COLUMNS`); losses are mean cross-entropies in nats, accuracies
+            fractions, `train_loss` the mean over the batches since the row before.
+        states: step → state dict, for the steps asked for and the last.
+        train_loss, train_accuracy: of the final weights on the training set, without augmentation.
+    """
+
+    history: dict[str, np.ndarray]
+    states: dict[int, State]
+    train_loss: float
+    train_accuracy: float
+
+
+class Checkpoint(Protocol):
+    """Where an interrupted training goes on from; `lottery.store` has one on disk."""
+
+    def load(self) -> State | None:
+        """The last saved tensors, or None."""
+
+    def save(self, tensors: State) -> None:
+        """Keeps the tensors in place of what was saved before."""
+
+
+def tune_process(threads: int = 1) -> None:
+    """Sets this process up for training on a CPU: `threads` threads, and freed memory kept warm.
+
+    glibc gives large freed blocks back to the kernel and faults them in again at every step; raising two thresholds
+    (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD) ends that.
+    """
+    torch.set_num_threads(threads)
+    if os.name == "posix":
+        try:
+            libc = ctypes.CDLL("libc.so.6")
+        except OSError:
+            return  # another C library
+        libc.mallopt(-1, 1_000_000_000)
+        libc.mallopt(-3, 1_000_000_000)
+
+
+def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int = 1000):
+    """Mean cross-entropy and accuracy, each example seen exactly once.
+
+    Args:
+        forward: maps inputs [N, ...] to logits [N, classes], or to [R, N, classes] for R stacked networks.
+        inputs, labels: [N, ...] and [N].
+        batch: examples at a time.
+
+    Returns:
+        Two float64 arrays of shape [R] (R = 1 for a single network).
+    """
+    loss = correct = 0.0
+    for x, y in zip(inputs.split(batch), labels.split(batch), strict=True):
+        logits = forward(x)
+        logits = logits[None] if logits.ndim == 2 else logits
+        target = y.expand(len(logits), -1)
+        loss = loss + cross_entropy(logits.transpose(1, 2), target, reduction="none").double().sum(1)
+        correct = correct + (logits.argmax(2) == target).double().sum(1)
+    return (loss / len(labels)).cpu().numpy(), (correct / len(labels)).cpu().numpy()
+
+
+def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Random horizontal flip and random crop after zero padding by 4 pixels, on the images' own device.
+
+    Args:
+        x: images [N, C, H, W].
+        generator: on the CPU, so that draws do not depend on the device.
+
+    Returns:
+        New images of the same shape.
+    """
+    n, _, height, width = x.shape
+    draws = torch.randint(0, 9, (2, n), generator=generator).to(x.device)
+    flip = torch.randint(0, 2, (n,), generator=generator, dtype=torch.bool).to(x.device)
+    rows = draws[0, :, None] + torch.arange(height, device=x.device)
+    columns = torch.arange(width, device=x.device).expand(n, -1)
+    columns = draws[1, :, None] + torch.where(flip[:, None], width - 1 - columns, columns)
+    padded = nn.functional.pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)
+    one = torch.arange(n, device=x.device)
+    return padded[one[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+class _Batches:
+    """The batches of one run: a function of (seed, order, step) alone, so resuming needs no state."""
+
+    def __init__(self, training: Training, order: tuple[int, ...], examples: int, device):
+        self.seed, self.order, self.batch, self.examples = training.seed, order, training.batch, examples
+        self.per_epoch, self.device, self.epoch = examples // training.batch, device, -1
+        if not self.per_epoch:
+            raise TrainingError(f"a batch of {self.batch} is larger than the {examples} training examples")
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self.epoch:
+            permutation = seeds.generator(self.seed, seeds.ORDER, *self.order, epoch).permutation(self.examples)
+            self.permutation, self.epoch = torch.from_numpy(permutation).to(self.device), epoch
+        return self.permutation[place * self.batch : (place + 1) * self.batch]
+
+    def augmentation(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seeds.integer(self.seed, seeds.AUGMENT, *self.order, step))
+
+
+class _Network:
+    """One network, or R stacked ones, behind one interface; tensors of R networks have a leading axis R."""
+
+    def __init__(self, training: Training, dataset: Dataset, starts: Sequence[Start], device):
+        self.module = models.build(training.model, dataset.shape, dataset.classes).to(device)
+        self.stacked = len(starts) > 1
+        self.buffers = {name for name, _ in self.module.named_buffers()}
+        known = set(models.prunable(self.module))
+        for start in starts:
+            if set(start.weights) != set(self.module.state_dict()):
+                raise TrainingError(f"the starting weights are not those of a {training.model}")
+            if unknown := set(start.mask) - known:
+                raise TrainingError(f"a mask for {sorted(unknown)}, which are not prunable weights of {training.model}")
+            for name, kept in start.mask.items():
+                if kept.shape != start.weights[name].shape:
+                    raise TrainingError(f"the mask of {name} has another shape than the weights")
+        masked = [masks.apply(start.weights, start.mask) for start in starts]
+        self.live = self._live_inputs(starts)
+        if self.live is not None:
+            layer = self.module.get_submodule(self.module.input_weight.rpartition(".")[0])
+            layer.weight = nn.Parameter(layer.weight.detach()[:, self.live])
+        self.full = [state.get(getattr(self.module, "input_weight", ""), None) for state in masked]
+        states = [{name: self._compact(name, tensor) for name, tensor in state.items()} for state in masked]
+        self.module.load_state_dict(states[0])
+        if self.stacked:
+            stack = {name: torch.stack([state[name] for state in states]).to(device) for name in states[0]}
+            self.parameters = {n: stack[n].requires_grad_() for n, _ in self.module.named_parameters()}
+            self.state = {name: stack[name] for name in self.buffers} | self.parameters
+        else:
+            self.parameters = dict(self.module.named_parameters())
+            self.state = self.parameters | dict(self.module.named_buffers())
+        self.masked, self.mask = [], []
+        for name in starts[0].mask:
+            kept = torch.stack([self._compact(name, start.mask[name]) for start in starts]).to(device)
+            if not kept.all():
+                self.masked.append(self.parameters[name])
+                self.mask.append((kept if self.stacked else kept[0]).float())
+
+    def _live_inputs(self, starts) -> torch.Tensor | None:
+        """Inputs that some network still reads; None where there is nothing to gain.
+
+        Leaving out inputs without a surviving connection leaves out exact zeros from sums.
+        """
+        name = getattr(self.module, "input_weight", None)
+        if name is None or any(name not in start.mask for start in starts):
+            return None
+        live = torch.stack([start.mask[name].any(0) for start in starts]).any(0).cpu()
+        return live.nonzero().flatten() if live.float().mean() < 0.95 else None
+
+    def _compact(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[:, self.live.to(tensor.device)] if self._compacted(name) else tensor
+
+    def _compacted(self, name: str) -> bool:
+        return self.live is not None and name == self.module.input_weight
+
+    def inputs(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs in the form that the network reads: whole, or flattened to the live ones."""
+        return x if self.live is None else x.flatten(1)[:, self.live.to(x.device)].contiguous()
+
+    def forward(self, x: torch.Tensor, shared: bool = False) -> torch.Tensor:
+        """Logits of a batch; of shape [R, B, classes] when stacked, where `shared` gives all networks the same x."""
+        if not self.stacked:
+            return self.module(x)
+
+        def one(state, x):
+            return torch.func.functional_call(self.module, state, (x,))
+
+        return torch.vmap(one, in_dims=(0, None if shared else 0), randomness="different")(self.state, x)
+
+    def snapshot(self, index: int) -> State:
+        """A full copy of one network's state dict."""
+        copy = {}
+        for name in self.module.state_dict():
+            tensor = self.state[name].detach()
+            copy[name] = (tensor[index] if self.stacked else tensor).cpu().clone()
+        if self.live is not None:
+            whole = torch.zeros_like(self.full[index], device="cpu")
+            whole[:, self.live] = copy[self.module.input_weight]
+            copy[self.module.input_weight] = whole
+        return copy
+
+
+def train(
+    training: Training,
+    dataset: Dataset,
+    starts: Sequence[Start],
+    keep: Iterable[int] = (),
+    checkpoint: Checkpoint | None = None,
+    checkpoint_seconds: float = 60.0,
+    progress: Callable[[int], None] | None = None,
+) -> list[Outcome]:
+    """Trains the networks from their starts to `training.steps`.
+
+    On a CPU, two executions agree bit for bit, interrupted or not; stacked and single execution agree to rounding.
+
+    Args:
+        training: the hyperparameters.
+        dataset: resident on the device where training is to happen.
+        starts: one or more, all at the same step; the starting weights are never changed.
+        keep: steps whose states are kept beside the last.
+        checkpoint: where to go on from after an interruption, and where to save every `checkpoint_seconds`.
+        progress: called with the number of steps done (of each network) since its last call.
+
+    Returns:
+        One outcome for each start.
+
+    Raises:
+        TrainingError: if starts do not fit the network or each other, or a loss is not finite.
+    """
+    first, last = starts[0].step, training.steps
+    if any(start.step != first or set(start.mask) != set(starts[0].mask) for start in starts):
+        raise TrainingError("networks that train together must start at the same step and mask the same layers")
+    keep = {step for step in keep if first <= step <= last} | {last}
+    device = dataset.train[0].device
+    network = _Network(training, dataset, starts, device)
+    x, y = network.inputs(dataset.train[0]), dataset.train[1]
+    validation, test = ((network.inputs(part[0]), part[1]) for part in (dataset.validation, dataset.test))
+    batches = [_Batches(training, start.order, len(y), device) for start in starts]
+    parameters = list(network.parameters.values())
+    if training.optimiser == "adam":
+        optimiser = torch.optim.Adam(parameters, training.lr, weight_decay=training.weight_decay, fused=True)
+    else:
+        optimiser = torch.optim.SGD(parameters, training.lr, training.momentum,
+                                    weight_decay=training.weight_decay, fused=True)  # fmt: skip
+    grid = set(training.grid(first))
+    rows: list[np.ndarray] = []
+    states: list[dict[int, State]] = [{} for _ in starts]
+    train_loss = torch.zeros(len(starts), dtype=torch.float64, device=device)
+    step, since = first, 0
+
+    def record():
+        nonlocal train_loss, since
+        network.module.eval()
+        with torch.no_grad():
+            columns = [np.full(len(starts), step), (train_loss / since).cpu().numpy() if since else np.nan * np.ones(len(starts))]  # noqa: E501
+            for part in (validation, test):
+                columns += evaluate(lambda inputs: network.forward(inputs, shared=True), *part)
+        network.module.train()
+        rows.append(np.stack(columns, 1))
+        if not np.isfinite(rows[-1][:, 2]).all():
+            raise TrainingError(f"the loss is not finite at step {step}: lower the learning rate ({training.lr})")
+        train_loss, since = torch.zeros_like(train_loss), 0
+
+    def keep_states():
+        for index, kept in enumerate(states):
+            kept[step] = network.snapshot(index)
+
+    saved = checkpoint.load() if checkpoint else None
+    network.module.train()
+    if saved is None:
+        record()
+        if step in keep:
+            keep_states()
+    else:
+        step, since, rows, states = _restore(saved, network, optimiser, train_loss)
+    told, saved_at = step, time.monotonic()
+    while step < last:
+        rate = training.learning_rate(step)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        indices = [order[step] for order in batches]
+        if network.stacked:
+            inputs = [x[index] for index in indices]
+            target = torch.stack([y[index] for index in indices])
+        else:
+            inputs, target = [x[indices[0]]], y[indices[0]]
+        if training.augment:
+            inputs = [augment(i, order.augmentation(step)) for i, order in zip(inputs, batches, strict=True)]
+        if network.stacked:
+            logits = network.forward(torch.stack(inputs))
+            losses = cross_entropy(logits.transpose(1, 2), target, reduction="none").mean(1)
+            loss = losses.sum()
+        else:
+            loss = cross_entropy(network.forward(inputs[0]), target)
+            losses = loss
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if network.masked:
+            torch._foreach_mul_([weight.grad for weight in network.masked], network.mask)
+        optimiser.step()
+        train_loss += losses.detach()
+        step, since = step + 1, since + 1
+        if step in grid:
+            record()
+        if step in keep:
+            keep_states()
+        if step % 100 == 0 or step == last:
+            if progress:
+                progress(step - told)
+                told = step
+            if checkpoint and step < last and time.monotonic() - saved_at > checkpoint_seconds:
+                checkpoint.save(_frozen(step, since, rows, states, network, optimiser, train_loss))
+                saved_at = time.monotonic()
+    network.module.eval()
+    with torch.no_grad():
+        final = evaluate(lambda inputs: network.forward(inputs, shared=True), x, y)
+    table = np.stack(rows, 2)
+    return [
+        Outcome(dict(zip(COLUMNS, table[i], strict=True)), states[i], float(final[0][i]), float(final[1][i]))
+        for i in range(len(starts))
+    ]
+
+
+def _frozen(step, since, rows, states, network, optimiser, train_loss) -> State:
+    """Everything that a training needs to go on, as tensors."""
+    tensors = {"at": torch.tensor([step, since]), "rows": torch.from_numpy(np.stack(rows)), "train_loss": train_loss}
+    tensors |= {f"network/{name}": tensor.detach() for name, tensor in network.state.items()}
+    for index, slots in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{slot}": value for slot, value in slots.items() if value is not None}
+    for index, kept in enumerate(states):
+        for at, state in kept.items():
+            tensors |= {f"kept/{index}/{at}/{name}": tensor for name, tensor in state.items()}
+    return tensors
+
+
+def _restore(saved: State, network: _Network, optimiser, train_loss):
+    step, since = saved["at"].tolist()
+    with torch.no_grad():
+        for name, tensor in network.state.items():
+            tensor.copy_(saved[f"network/{name}"])
+    train_loss.copy_(saved["train_loss"])
+    slots: dict[int, dict[str, torch.Tensor]] = {}
+    states: list[dict[int, State]] = [{} for _ in range(len(saved["train_loss"]))]
+    for key, tensor in saved.items():
+        kind, *path = key.split("/")
+        if kind == "optimiser":
+            slots.setdefault(int(path[0]), {})[path[1]] = tensor
+        elif kind == "kept":
+            states[int(path[0])].setdefault(int(path[1]), {})["/".join(path[2:])] = tensor
+    if slots:
+        optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+    return step, since, list(saved["rows"].numpy()), states
