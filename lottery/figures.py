@@ -282,7 +282,7 @@ def _dark(colour: Any) -> tuple[float, ...]:
     """A line's colour made dark enough for text on white (contrast of at least 4.5 to 1)."""
     rgb = np.array(to_rgb(colour))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
-    return tuple(rgb * min(1.0, (0.17 / linear) ** (1 / 2.4) if linear else 1.0))
+    return tuple(rgb * min(1.0, (0.15 / linear) ** (1 / 2.4) if linear else 1.0))
 
 
 def _band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: Any, **line: Any) -> np.ndarray:

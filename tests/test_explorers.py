@@ -1,0 +1,157 @@
+"""Explorers: the state that a published page keeps must be enough to work without a kernel."""
+
+import re
+
+import ipywidgets as widgets
+import nbformat
+import numpy as np
+import pytest
+from ipywidgets.embed import dependency_state
+from nbclient import NotebookClient
+
+from lottery import explorers
+
+AXES = [("mask", ["ticket", "random"]), ("level", [f"{i} %" for i in range(9)])]
+
+
+def image(text):
+    return f'<img alt="{text}" src="data:image/png;base64,">'
+
+
+def grid():
+    return {(a, b): image(f"{a} at {b}") for a in AXES[0][1] for b in AXES[1][1]}
+
+
+def check_static(state):
+    """The gates for widgets on a published page (field notes, B3.4)."""
+    models = {key: (entry["model_name"], entry["state"]) for key, entry in state.items()}
+    names = [name for name, _ in models.values()]
+    assert not {"OutputModel", "PlayModel"} & set(names) and "LinkModel" in names
+    for name, entry in models.values():
+        if name == "LinkModel":
+            for end in ("source", "target"):
+                reference, attribute = entry[end]
+                target = models[reference.removeprefix("IPY_MODEL_")][1]
+                assert attribute in target or attribute == "index", (attribute, target)
+        if name == "ButtonModel":
+            assert "live-only" in entry["_dom_classes"]
+        if name == "HTMLModel":
+            assert all(re.search(r'alt="[^"]+"', tag) for tag in re.findall("<img[^>]*>", entry["value"]))
+    return models
+
+
+def test_frames_nest_one_stack_an_axis_and_show_the_headline_first():
+    explorer = explorers.frames(grid(), AXES, caption="What is < seen", start=("random", "3 %"))
+    models = check_static(dependency_state([explorer], drop_defaults=False))
+    stacks = [state for name, state in models.values() if name == "StackModel"]
+    assert sorted(len(stack["children"]) for stack in stacks) == [2, 9, 9]
+    assert sorted(stack["selected_index"] for stack in stacks) == [1, 3, 3]
+    assert sum(name == "LinkModel" for name, _ in models.values()) == 3
+    bar, outer = explorer.children[:2]
+    assert isinstance(bar.children[0], widgets.ToggleButtons) and isinstance(bar.children[1], widgets.SelectionSlider)
+    assert [control.value for control in bar.children] == ["random", "3 %"]
+    assert "random at 3 %" in outer.children[1].children[3].value
+    assert [control.description for control in bar.children] == ["mask", "level"]
+    assert any("What is &lt; seen" in child.value for child in explorer.children if isinstance(child, widgets.HTML))
+    assert "static-only" in explorer.children[-1]._dom_classes
+
+
+def test_one_axis_takes_bare_options():
+    explorer = explorers.frames({"a": image("A"), "b": image("B")}, [("which", ["a", "b"])], start="b")
+    assert explorer.children[1].selected_index == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.pop(("random", "4 %")), r"no frame for mask = random, level = 4 % \(1 missing\)"),
+        (lambda f: f.update({("other", "4 %"): ""}), "no control reaches"),
+        (lambda f: f.update({("random", "4 %"): "<img src='x'>"}), "level = 4 % has an image without alternative"),
+        (lambda f: f.update({("random", "4 %"): '<img alt="" src="x">'}), "without alternative"),
+    ],
+)
+def test_incomplete_frames_are_refused(change, message):
+    frames = grid()
+    change(frames)
+    with pytest.raises(ValueError, match=message):
+        explorers.frames(frames, AXES)
+
+
+@pytest.mark.parametrize("controls", [[], [("a", [])], [("a", ["x", "x"])]])
+def test_bad_controls_are_refused(controls):
+    with pytest.raises(ValueError):
+        explorers.frames({"x": ""}, controls)
+    with pytest.raises(ValueError, match="cannot start"):
+        explorers.frames({"x": ""}, [("a", ["x"])], start="y")
+
+
+def level(density, seed=0, replicates=3):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((300, 784)) < density
+    weights = {"fc1": rng.normal(0, 0.1, int(235200 * density)), "fc2": rng.normal(0, 0.1, int(30000 * density))}
+    return {
+        "density": density, "steps": np.arange(0, 50001, 100), "image_shape": (28, 28), "first_layer_mask": mask,
+        "test_accuracy": rng.normal(0.975, 0.002, (replicates, 501)), "initial": weights,
+        "final": {name: 1.5 * values for name, values in weights.items()},
+    }  # fmt: skip
+
+
+def test_the_ticket_explorer_has_one_small_frame_a_level():
+    explorer = explorers.ticket_explorer([level(d) for d in (1.0, 0.2, 0.01)], start=1)
+    check_static(dependency_state([explorer], drop_defaults=False))
+    slider, stack = explorer.children[0].children[0], explorer.children[1]
+    assert list(slider.options) == ["100 %", "20.0 %", "1.0 %"] and slider.value == "20.0 %"
+    assert len(stack.children) == 3 and all(len(frame.value) <= 30_000 for frame in stack.children)
+    assert len({frame.value for frame in stack.children}) == 3
+    assert "20.0 % of the weights left" in stack.children[1].value
+
+
+def test_too_many_levels_or_two_alike_are_refused():
+    with pytest.raises(ValueError, match="1 to 25"):
+        explorers.ticket_explorer([level(1.0)] * 26)
+    with pytest.raises(ValueError, match="same name"):
+        explorers.ticket_explorer([level(0.01), level(0.01)])
+
+
+def test_live_runs_with_the_values_of_its_controls_and_says_that_it_runs():
+    seen = []
+
+    def train(density, seed):
+        seen.append((density, seed, press.disabled, press.description))
+        return "<p>done</p>"
+
+    density, seed = widgets.FloatSlider(0.2), widgets.IntSlider(3)
+    box = explorers.live(train, "Train", density=density, seed=seed)
+    press, result = box.children[-2:]
+    press.click()
+    assert seen == [(0.2, 3, True, "Running …")]
+    assert (press.disabled, press.description, result.value) == (False, "Train", "<p>done</p>")
+    assert all("live-only" in widget._dom_classes for widget in (box, *box.children))
+
+
+@pytest.mark.parametrize("callback", [lambda: 1 / 0, lambda: None])
+def test_live_shows_an_error_as_a_message(callback):
+    box = explorers.live(callback)
+    press, result = box.children
+    press.click()
+    assert "That did not work" in result.value and "Error" in result.value and not press.disabled
+
+
+NOTEBOOK = """
+import ipywidgets as widgets
+from IPython.display import display
+from lottery import explorers
+image = '<img alt="level {}" src="data:image/png;base64,">'
+display(explorers.frames({str(i): image.format(i) for i in range(9)}, [("level", [str(i) for i in range(9)])]))
+display(explorers.live(lambda seed: "", seed=widgets.IntSlider()))
+"""
+
+
+def test_an_executed_notebook_keeps_what_the_page_needs():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    models = check_static(state)
+    assert [len(s["children"]) for name, s in models.values() if name == "StackModel"] == [9]
+    views = [o.data.get("application/vnd.jupyter.widget-view+json") for o in notebook.cells[0].outputs if "data" in o]
+    assert [view["model_id"] in state for view in views] == [True, True]

@@ -1,0 +1,157 @@
+"""Figures: what is drawn is what was given, in the house style, with alternative text."""
+
+import base64
+import io
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lottery import figures, stats
+
+LEVELS = np.arange(20)
+DENSITY = (265200 * 0.8**LEVELS + 1000 * 0.9**LEVELS) / 266200
+STEPS = np.arange(0, 5001, 100)
+
+
+def accuracies(replicates=3, columns=20, seed=0):
+    return np.random.default_rng(seed).uniform(0.9, 0.99, (replicates, columns))
+
+
+def test_a_series_against_density():
+    values = accuracies()
+    sparse = accuracies(seed=1)
+    sparse[:, 1::2] = np.nan
+    figure = figures.against_density({"ticket": (DENSITY, values), "reinit": (DENSITY, sparse)}, "accuracy (%)", "T")
+    ax = figure.axes[0]
+    ticket, dense, reinit = ax.get_lines()
+    np.testing.assert_allclose(ticket.get_xdata(), DENSITY)
+    np.testing.assert_allclose(ticket.get_ydata(), 100 * values.mean(axis=0))
+    np.testing.assert_allclose(dense.get_ydata(), 100 * values[:, 0].mean())
+    assert len(reinit.get_xdata()) == 10  # levels that nobody ran leave no point
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(100 * values.min()) and band.max() == pytest.approx(100 * values.max())
+    assert ax.get_xscale() == "log" and ax.get_xlim()[0] > ax.get_xlim()[1]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["100", "1.5", "51.3", "21.1", "7.0", "3.6"]
+    assert {text.get_text() for text in ax.texts} == {"ticket", "reinit", "dense"}
+    assert ax.get_xlabel() == "weights left (%)" and ax.get_ylabel() == "accuracy (%)"
+
+
+def test_a_single_replicate_has_no_band_and_counts_are_not_scaled():
+    figure = figures.against_density({"t": (DENSITY[:3], [[9000, 7000, 5000]])}, "iteration", percent=False, logy=True)
+    assert not figure.axes[0].collections and figure.axes[0].get_yscale() == "log"
+    assert figure.axes[0].get_lines()[0].get_ydata().tolist() == [9000, 7000, 5000]
+    figure.draw_without_rendering()
+
+
+def test_one_level_alone_can_be_drawn():
+    figures.against_density({"dense": ([1.0], [[0.9], [0.8]])}, "accuracy (%)").draw_without_rendering()
+
+
+@pytest.mark.parametrize(
+    ("density", "values", "message"),
+    [
+        ([1, 0.5], [[1, 2, 3]], "expected x"),
+        ([1, 0.5], [1, 2], "expected x"),
+        ([100, 50], [[1, 2]], "shares in"),
+        ([1, 0.5], [[np.nan, np.nan]], "no values"),
+    ],
+)
+def test_what_cannot_be_drawn_is_an_error(density, values, message):
+    with pytest.raises(ValueError, match=message):
+        figures.against_density({"ticket": (density, values)}, "y")
+
+
+def test_a_treatment_keeps_its_colour_whatever_its_place():
+    series = {"ticket": (DENSITY, accuracies()), "random mask": (DENSITY, accuracies())}
+    one = figures.against_density(series, "y", dense_line=False).axes[0].get_lines()
+    two = figures.against_density(dict(reversed(series.items())), "y", dense_line=False).axes[0].get_lines()
+    assert [line.get_color() for line in one] == [line.get_color() for line in reversed(two)]
+    assert one[0].get_color() != one[1].get_color()
+
+
+def test_training_curves_leave_out_the_steep_start_unless_told_otherwise():
+    curve = np.minimum(0.98, 0.1 + STEPS / 500)[None].repeat(2, axis=0)
+    series = {"100 %": (STEPS, curve), "21.1 %": (STEPS, curve - 0.01)}
+    ax = figures.training_curves(series, ordered=True).axes[0]
+    assert ax.get_ylim()[0] > 90 and [line.get_ydata()[-1] for line in ax.get_lines()] == pytest.approx([98, 97])
+    assert figures.training_curves(series, ylim=(94, 99)).axes[0].get_ylim() == (94, 99)
+
+
+def test_the_mask_image_counts_connections_of_every_pixel():
+    mask = np.zeros((5, 6), dtype=bool)
+    mask[:3, 1] = True
+    mask[4, 5] = True
+    image = figures.input_mask_image(mask, (2, 3)).axes[0].get_images()[0].get_array()
+    assert image.tolist() == [[0, 3, 0], [0, 0, 1]]
+    colour = figures.input_mask_image(mask, (2, 1, 3)).axes[0].get_images()[0].get_array()
+    assert colour.tolist() == [[0, 3, 1]]  # channels are added up
+    with pytest.raises(ValueError, match="does not fit"):
+        figures.input_mask_image(mask, (2, 2))
+
+
+def test_the_histogram_counts_every_weight_even_outliers():
+    rng = np.random.default_rng(0)
+    initial, final = rng.normal(0, 0.1, 500), np.append(rng.normal(0, 0.2, 499), 50.0)
+    layers = {"fc1": initial, "output": initial[:100]}, {"fc1": final, "output": final[:100]}
+    figure = figures.weight_histogram(*layers)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["fc1", "output"]
+    assert sum(bar.get_height() for bar in figure.axes[0].containers[0]) == 500
+    assert figure.axes[0].get_xlim()[1] < 2
+    assert len(figures.weight_histogram(initial, final).axes) == 1
+    with pytest.raises(ValueError, match="layers differ"):
+        figures.weight_histogram({"a": initial}, {"b": final})
+    with pytest.raises(ValueError, match="before training"):
+        figures.weight_histogram(initial, final[1:])
+
+
+def test_an_empty_layer_is_drawn_empty():
+    figures.weight_histogram(np.empty(0), np.empty(0)).draw_without_rendering()
+
+
+def test_ordering_shows_ours_and_the_papers():
+    entries = [("a", stats.summary([1, 2, 3]), 2.5), ("b", stats.summary([4]), None)]
+    ax = figures.ordering(entries, "pp").axes[0]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
+    diamonds = [line.get_xdata() for line in ax.get_lines() if line.get_marker() == "D"]
+    assert len(diamonds) == 1 and diamonds[0][0] == 2.5
+    with pytest.raises(ValueError):
+        figures.ordering([], "pp")
+
+
+def test_an_html_image_is_a_small_png_with_escaped_alternative_text():
+    figure = figures.against_density({"ticket": (DENSITY, accuracies())}, "accuracy (%)")
+    text = figures.html_image(figure, 'accuracy <98 % & "more"', width=350)
+    assert 'alt="accuracy &lt;98 % &amp; &quot;more&quot;"' in text and 'width="350" height="200"' in text
+    picture = Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", text)[1])))
+    assert picture.format == "PNG" and picture.size == (700, 400) and len(text) < 30_000
+    with pytest.raises(ValueError, match="alternative text"):
+        figures.html_image(figure, " ")
+
+
+@given(st.lists(st.floats(-0.5, 1.5), min_size=1, max_size=13))
+def test_labels_keep_their_order_and_their_distance(heights):
+    got = figures._spread(heights, 0.075)
+    assert all(-1e-9 <= h <= 1 + 1e-9 for h in got)
+    ordered = np.array(got)[np.argsort(heights, kind="stable")]
+    assert (np.diff(ordered) >= 0.075 - 1e-9).all()
+
+
+def test_labels_are_dark_enough_to_read():
+    def luminance(rgb):
+        rgb = np.array(rgb)
+        return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
+
+    for colour in [*figures.PALETTE, figures.INK, *matplotlib.colormaps["viridis"](np.linspace(0, 0.8, 5))]:
+        assert 1.05 / (luminance(figures._dark(colour)) + 0.05) >= 4.5
+
+
+def test_nothing_touches_global_state():
+    before = dict(matplotlib.rcParams)
+    figure = figures.input_mask_image(np.ones((3, 4), dtype=bool), (2, 2))
+    assert isinstance(figure, Figure) and dict(matplotlib.rcParams) == before
