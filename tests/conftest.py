@@ -1,0 +1,59 @@
+"""What several test modules share: the chapters executed at the quick profile, and the book built from them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def unavailable(reason):
+    """Skips a test for want of a tool; on a CI server, where the tool must be there, fails it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def quick_chapters(tmp_path_factory):
+    """Folder of all chapters executed at the quick profile; executed only if something they come from is newer."""
+    folder = ROOT / "_build" / "quick" / "chapters"
+    sources = [*(ROOT / "notebooks").rglob("*.*"), *(ROOT / "lottery").glob("*.py"), ROOT / "book" / "claims.yml"]
+    made = [folder / notebook.name for notebook in (ROOT / "notebooks").glob("*.ipynb")]
+    newest = max(path.stat().st_mtime for path in sources)
+    if not made or not all(path.exists() and path.stat().st_mtime >= newest for path in made):
+        environment = {**os.environ, "LOTTERY_STORE": str(tmp_path_factory.mktemp("store"))}
+        command = [sys.executable, "-m", "lottery", "run", "all", "--profile", "quick"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quick_book(quick_chapters):
+    """Folder of the built pages of the book with the quick chapters, for the web."""
+    from lottery.book import build
+
+    return build(ROOT, profile="quick").parent
+
+
+@pytest.fixture(scope="session")
+def scripts():
+    """`node_modules` with the scripts that pages take from another host."""
+    from lottery.book import install_scripts
+
+    if shutil.which("npm") is None and not (ROOT / "_build" / "npm" / "node_modules").is_dir():
+        unavailable("npm was not found: it fetches the scripts that the book's pages take from a CDN")
+    return install_scripts(ROOT)
+
+
+@pytest.fixture(scope="session")
+def quick_book_offline(quick_chapters, scripts):
+    """As `quick_book`, for reading without a network."""
+    from lottery.book import build
+
+    return build(ROOT, profile="quick", offline=True).parent
