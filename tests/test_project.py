@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -119,14 +120,16 @@ def test_citation_and_package_tell_the_same_version():
 
 def test_readme_names_only_make_targets_that_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`?make ([a-z]+)\b(?=`|\s|$)", (ROOT / "README.md").read_text())) <= targets
+    assert set(re.findall(r"`make ([a-z]+)", (ROOT / "README.md").read_text())) <= targets
 
 
 @pytest.mark.slow
 def test_readme_example_runs(tmp_path):
     [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(example)
-    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "example.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     densities = [float(line.split()[0]) for line in done.stdout.splitlines()]
     assert densities[0] == 1 and densities == sorted(densities, reverse=True)
