@@ -202,14 +202,14 @@ def engine_evaluate(density):
 
 def study_steps(jobs, steps, runs=4):
     """Steps a second of a whole study of independent runs through `lottery.execute`, everything included."""
-    (images, labels), test, _ = raw()
-    name = data.register("benchmark", train=(images, labels), test=test)
+    (images, labels), test, name = raw()
+    name = "mnist" if name == "MNIST" else data.register("benchmark", train=(images, labels), test=test)
     training = recipes.Training(data=name, model="lenet-300-100", steps=steps, batch=BATCH, optimiser="adam", lr=LR,
                                 validation=VALIDATION, evaluate=((steps, steps),))  # fmt: skip
     study = [recipes.dense(training, replicate) for replicate in range(runs)]
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        execute.execute(study, store.Store(folder), jobs=jobs)
+        execute.execute(study, store.Store(folder), executor="processes", jobs=jobs, show=False)
         return runs * steps / (time.perf_counter() - began)
 
 
@@ -317,9 +317,9 @@ def measure(repeats, steps, density, study):
         for side in (plain, tuned, second):
             side.stop()
     if study:
-        table += compare("a study of 4 runs, start of processes included", "steps/s", {
-            "jobs=1": lambda: study_steps(1, study),
-            "jobs=2": lambda: study_steps(2, study),
+        table += compare("a study of 4 runs, all included", "steps/s", {
+            "one process": lambda: study_steps(1, study),
+            "two processes": lambda: study_steps(2, study),
         }, max(3, repeats // 2))  # fmt: skip
     if torch.cuda.is_available():
         table += compare("engine on the GPU, all networks together", "steps/s", {
@@ -346,7 +346,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=7, help="measurements of each row (7)")
     parser.add_argument("--steps", type=int, default=400, help="steps a measurement, a multiple of 100 (400)")
     parser.add_argument("--density", type=float, default=0.21, help="fraction of weights left (0.21)")
-    parser.add_argument("--study", type=int, default=5000, help="steps of each run of the study, 0: none (5000)")
+    parser.add_argument("--study", type=int, default=10_000, help="steps of each run of the study, 0: none (10000)")
     parser.add_argument("--json", type=Path, help="also write the figures, every single one, to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
