@@ -84,7 +84,7 @@ def frames(
     bar.add_class("lottery-controls")
     parts = [bar, nest(())]
     if caption:
-        parts.append(widgets.HTML(f"<p>{html.escape(caption)}</p>"))
+        parts.append(widgets.HTML(f"<p style='margin:0'>{html.escape(caption)}</p>"))
     note = widgets.HTML(_NOTE)
     note.add_class("static-only")
     return widgets.VBox([*parts, note])
@@ -190,8 +190,8 @@ def _ticket_figure(name: str, level: Mapping, dense: Mapping, ylim: tuple[float,
     curves = {"dense": _thinned(dense)}
     if level is not dense:
         curves[f"ticket, {name}"] = _thinned(level)
-    figures.draw_curves(curve, curves, ylim=ylim)
-    figures.draw_mask(mask, level["first_layer_mask"], level["image_shape"])
+    figures.training_curves(curves, ylim=ylim, ax=curve)
+    figures.input_mask_image(level["first_layer_mask"], level["image_shape"], ax=mask)
     mask.set_title("First layer, by pixel", weight="normal")
     before, after = (np.concatenate([np.ravel(w) for w in level[key].values()]) for key in ("initial", "final"))
     figures.draw_histogram(weights, before, after, limit)

@@ -122,6 +122,7 @@ def training_curves(
     percent: bool = True,
     ordered: bool = False,
     ylim: tuple[float, float] | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """A quantity in the course of training (form of Frankle & Carbin 2019, Figure 3).
 
@@ -131,29 +132,52 @@ def training_curves(
         percent: values are shares, shown times 100.
         ordered: the series are steps of one scale (levels of pruning): coloured from light to dark, not by treatment.
         ylim: limits of the value axis, in the unit shown; by default the steep start is cut off.
+        ax: axes of another figure to draw into; that figure is returned.
 
     Raises:
         ValueError: if shapes do not fit or a series has no value at all.
     """
-    figure, [ax] = _figure(title)
-    draw_curves(ax, series, xlabel, ylabel, percent, ordered, ylim)
+    figure, [ax] = (ax.figure, [ax]) if ax else _figure(title)
+    ends = []
+    shades = mpl.colormaps["viridis"](np.linspace(0.8, 0.0, max(len(series), 2)))
+    for index, (label, (steps, values)) in enumerate(series.items()):
+        steps, values = _checked(label, steps, values)
+        colour = shades[index] if ordered else INK if label.startswith("dense") else _look(label, index)[0]
+        mean = _band(ax, steps, values * (100 if percent else 1), colour)
+        ends.append((steps[-1], mean[-1], label, colour))
+    ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set_xlim(0, max(end[0] for end in ends) * 1.01)
+    _finish(ax, xlabel, ylabel, ylim or _zoom(ax), ends)
     return figure
 
 
 @_HOUSE
-def input_mask_image(mask: Any, shape: Sequence[int], title: str = "") -> Figure:
+def input_mask_image(mask: Any, shape: Sequence[int], title: str = "", ax: Axes | None = None) -> Figure:
     """How many connections of every input pixel survive in the first layer.
 
     Args:
         mask: [units, inputs] boolean, true where a weight is left.
         shape: (H, W), or (C, H, W) whose channels are added up; the product is the number of inputs.
         title: what is seen, in one line.
+        ax: as in :func:`training_curves`.
 
     Raises:
         ValueError: if the mask does not fit the shape.
     """
-    figure, [ax] = _figure(title, (5, 4))
-    draw_mask(ax, mask, shape)
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or mask.shape[1] != math.prod(shape) or len(shape) not in (2, 3):
+        raise ValueError(f"a mask of shape {mask.shape} does not fit inputs of shape {tuple(shape)}")
+    figure, [ax] = (ax.figure, [ax]) if ax else _figure(title, (5, 4))
+    counts = mask.astype(bool).sum(axis=0).reshape(-1, *shape[-2:]).sum(axis=0)
+    shades = mpl.colormaps["YlGnBu"].resampled(12)  # few enough to survive the small palette of an HTML frame
+    image = ax.imshow(counts, cmap=shades, vmin=0, vmax=max(int(counts.max()), 1), interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    beside = ax.inset_axes((1.05, 0, 0.06, 1))
+    bar = figure.colorbar(image, cax=beside, label="connections left", ticks=MaxNLocator(4, integer=True))
+    bar.outline.set_visible(False)
     return figure
 
 
@@ -294,29 +318,6 @@ def _band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: Any, **line: Any)
     return mean
 
 
-def draw_curves(
-    ax: Axes,
-    series: Mapping[str, tuple[Any, Any]],
-    xlabel: str = "iteration",
-    ylabel: str = "test accuracy (%)",
-    percent: bool = True,
-    ordered: bool = False,
-    ylim: tuple[float, float] | None = None,
-) -> None:
-    """Draws what :func:`training_curves` describes into given axes."""
-    ends = []
-    shades = mpl.colormaps["viridis"](np.linspace(0.8, 0.0, max(len(series), 2)))
-    for index, (label, (steps, values)) in enumerate(series.items()):
-        steps, values = _checked(label, steps, values)
-        colour = INK if label.startswith("dense") else shades[index] if ordered else _look(label, index)[0]
-        mean = _band(ax, steps, values * (100 if percent else 1), colour)
-        ends.append((steps[-1], mean[-1], label, colour))
-    ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.set_xlim(0, max(end[0] for end in ends) * 1.01)
-    _finish(ax, xlabel, ylabel, ylim or _zoom(ax), ends)
-
-
 def _zoom(ax: Axes) -> tuple[float, float]:
     """Limits that leave out the steep start: from the lowest mean after a tenth of training on."""
     late = [line.get_ydata()[line.get_xdata() >= 0.1 * line.get_xdata().max()] for line in ax.get_lines()]
@@ -371,22 +372,6 @@ def _spread(heights: Sequence[float], gap: float) -> list[float]:
     out = np.empty(len(placed))
     out[order] = placed
     return out.tolist()
-
-
-def draw_mask(ax: Axes, mask: Any, shape: Sequence[int]) -> None:
-    """Draws what :func:`input_mask_image` describes into given axes."""
-    mask = np.asarray(mask)
-    if mask.ndim != 2 or mask.shape[1] != math.prod(shape) or len(shape) not in (2, 3):
-        raise ValueError(f"a mask of shape {mask.shape} does not fit inputs of shape {tuple(shape)}")
-    counts = mask.astype(bool).sum(axis=0).reshape(-1, *shape[-2:]).sum(axis=0)
-    shades = mpl.colormaps["YlGnBu"].resampled(12)  # few enough to survive the small palette of an HTML frame
-    image = ax.imshow(counts, cmap=shades, vmin=0, vmax=max(int(counts.max()), 1), interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
-    ax.grid(visible=False)
-    ax.spines[:].set_visible(False)
-    beside = ax.inset_axes((1.05, 0, 0.06, 1))
-    bar = ax.figure.colorbar(image, cax=beside, label="connections left", ticks=MaxNLocator(4, integer=True))
-    bar.outline.set_visible(False)
 
 
 def weight_limit(*weights: Any) -> float:

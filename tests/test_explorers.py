@@ -97,12 +97,12 @@ def level(density, seed=0, replicates=3):
 
 
 def test_the_ticket_explorer_has_one_small_frame_a_level():
-    explorer = explorers.ticket_explorer([level(d) for d in (1.0, 0.2, 0.01)], start=1)
+    explorer = explorers.ticket_explorer([level(1.0), level(0.2)], start=1)
     check_static(dependency_state([explorer], drop_defaults=False))
     slider, stack = explorer.children[0].children[0], explorer.children[1]
-    assert list(slider.options) == ["100 %", "20.0 %", "1.0 %"] and slider.value == "20.0 %"
-    assert len(stack.children) == 3 and all(len(frame.value) <= 30_000 for frame in stack.children)
-    assert len({frame.value for frame in stack.children}) == 3
+    assert list(slider.options) == ["100 %", "20.0 %"] and slider.value == "20.0 %"
+    assert len(stack.children) == 2 and all(len(frame.value) <= 30_000 for frame in stack.children)
+    assert len({frame.value for frame in stack.children}) == 2
     assert "20.0 % of the weights left" in stack.children[1].value
 
 
@@ -110,7 +110,7 @@ def test_too_many_levels_or_two_alike_are_refused():
     with pytest.raises(ValueError, match="1 to 25"):
         explorers.ticket_explorer([level(1.0)] * 26)
     with pytest.raises(ValueError, match="same name"):
-        explorers.ticket_explorer([level(0.01), level(0.01)])
+        explorers.ticket_explorer([level(0.01)] * 2)
 
 
 def test_live_runs_with_the_values_of_its_controls_and_says_that_it_runs():
