@@ -73,8 +73,8 @@ def test_all_quantities_of_the_rules_are_computed_and_judged():
     )
     asked = {check["quantity"] for rule in CLAIMS.values() for check in rule["checks"]}
     assert asked - set(got) == {"conv_reinit_minus_random_pp"} and set(got) <= asked
-    context = {"data": "mnist", "model": "lenet-300-100", "steps": 50000, "replicates": 5, "levels": 19,
-               "reinit_draws": 1, "random_draws": 1}  # fmt: skip
+    context = {"data": "mnist", "model": "lenet-300-100", "protocol": "the paper's", "steps": 50000, "replicates": 5,
+               "levels": 19, "reinit_draws": 1, "random_draws": 1}  # fmt: skip
     labels = {claim: stats.verdict(rule, got, context).label for claim, rule in CLAIMS.items()}
     assert labels == dict.fromkeys(CLAIMS, "reproduced") | {"C-C4": "in part"}
 

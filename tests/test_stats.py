@@ -205,8 +205,8 @@ PAPER = {  # a study that found exactly what the paper says
     "reinit_loss_pp_21": 0.5, "reinit_slowdown_min": 1.1, "ticket_minus_reinit_pp": 0.6, "reinit_minus_random_pp": 0.5,
     "ordering_share": 1, "conv_reinit_minus_random_pp": 0, "break_even_ratio": 1.4, "iterative_minus_oneshot_pp": 0.2,
 }  # fmt: skip
-FULL = {"data": "mnist", "model": "lenet-300-100", "steps": 50000, "replicates": 5, "levels": 19, "reinit_draws": 3,
-        "random_draws": 1}  # fmt: skip
+FULL = {"data": "mnist", "model": "lenet-300-100", "protocol": "the paper's", "steps": 50000, "replicates": 5,
+        "levels": 19, "reinit_draws": 3, "random_draws": 1}  # fmt: skip
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
