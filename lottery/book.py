@@ -110,7 +110,7 @@ def _check_chapters(root, chapters, profile):
     names = re.findall(r"book/chapters/([\w-]+)", toc)
     missing = [name for name in names if not (chapters / f"{name}.ipynb").is_file()]
     if missing:
-        command = "python -m lottery run " + ("--published" if profile is None else f"all --profile {profile}")
+        command = f"python -m lottery run all --profile {profile or 'paper --publish'}"
         raise BookError(f"no executed chapter {', '.join(missing)} in {chapters}; make it with: {command}")
 
 

@@ -155,6 +155,7 @@ class Reader:
         self.context = browser.new_context()
         self.context.route("**/*", self._answer)
         self.page = self.context.new_page()
+        self.page.set_default_timeout(90_000)
         self.page.on("pageerror", lambda error: self._note(f"page error: {error}"))
         self.page.on("console", lambda said: self._note(f"console: {said.text}") if said.type == "error" else None)
         self.page.on("requestfailed", lambda asked: self._note(f"failed: {asked.url}"))
@@ -227,11 +228,11 @@ def test_explorers_answer_to_every_control(browser, serve, quick_book, scripts):
         page.wait_for_selector(".jupyter-widgets img")
         assert page.locator(".live-only").evaluate_all("all => all.filter(e => e.checkVisibility()).length") == 0
         controls = 0
-        for handle in page.locator(".jupyter-widgets .noUi-handle").all():
+        for handle in page.locator(".jupyter-widgets .noUi-handle:visible").all():
             key = "ArrowLeft" if handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax") else "ArrowRight"
             changed(page, name, f"slider {handle.get_attribute('aria-label')}", lambda h=handle, k=key: h.press(k))
             controls += 1
-        for group in page.locator(".jupyter-widgets .widget-toggle-buttons:visible, .widget-toggle-buttons:visible").all():
+        for group in page.locator(".widget-toggle-buttons:visible").all():
             other = group.locator("button:not(.mod-active)").first
             changed(page, name, f"button {other.text_content()}", other.click)
             controls += 1
