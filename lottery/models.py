@@ -104,7 +104,7 @@ def register(name: str, factory: Factory) -> None:
     Args:
         name: used in recipes and so in the keys of results: give a changed network a new name.
         factory: `factory(shape, classes)` returns a freshly initialised `torch.nn.Module` that maps a batch of inputs
-            [N, *shape] to logits [N, classes] and draws its initial weights with torch's default generator. Use a
+            `[N, *shape]` to logits [N, classes] and draws its initial weights with torch's default generator. Use a
             function or class of an importable module where worker processes or a cluster compute.
 
     Raises:
