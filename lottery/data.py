@@ -92,7 +92,8 @@ def register(name: str, train, test) -> str:
             raise DataError(f"{name}, {part}: labels must be integers from 0 on")
         if not torch.isfinite(inputs.float()).all():
             raise DataError(f"{name}, {part}: inputs that are not finite")
-        inputs, labels = inputs.contiguous(), labels.long().contiguous()
+        # Copies: the name says which content it is, so what the caller does with theirs later must not reach ours.
+        inputs, labels = inputs.clone().contiguous(), labels.long().clone()
         for tensor in (inputs, labels):
             digest.update(str((tensor.dtype, tuple(tensor.shape))).encode() + tensor.cpu().numpy().tobytes())
         pairs.append((inputs, labels))

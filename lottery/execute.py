@@ -155,18 +155,26 @@ def plan(recipes: Iterable[Recipe], store: Store) -> dict[str, Task]:
 
 
 def check(recipes: Iterable[Recipe]) -> None:
-    """Refuses recipes that name unknown data or networks, or whose data cannot be had, before anything is computed.
+    """Refuses what can be seen to fail before anything is computed: unknown names, data that cannot be had, a batch
+    larger than the data, augmentation of what is no image, pruned fractions that do not fit the network.
 
     Raises:
         LotteryError: saying what is wrong and what is known.
     """
-    for training in {run.training for run in recipes if isinstance(run, Run)}:
+    recipes = list(recipes)
+    for training in {recipe.training for recipe in recipes if isinstance(recipe, Run)}:
         models.check(training.model)
         dataset = _dataset(training)
         if training.batch > len(dataset.train[1]):
             raise ExecutionError(f"a batch of {training.batch} is larger than the {len(dataset.train[1])} training "
                                  f"examples of {training.data}")  # fmt: skip
+        if training.augment and len(dataset.shape) != 3:
+            raise ExecutionError(f"inputs of shape {dataset.shape} are no images [C, H, W]: {training.data} cannot be "
+                                 "augmented")  # fmt: skip
         models.build(training.model, dataset.shape, dataset.classes)
+    pruned = (recipe for recipe in recipes if isinstance(recipe, Pruned))
+    for recipe in {(recipe.run.training, recipe.fraction): recipe for recipe in pruned}.values():
+        masks.rates(recipe.table, models.prunable(_module(recipe.run.training)))
 
 
 # Computing. What follows runs in whichever process does the work.
@@ -241,7 +249,7 @@ def _compute_runs(runs: Sequence[Run], keeps: Sequence[set[int]], store: Store, 
         engine.Start(weights_of(run.weights, training, store), mask, run.order, run.start)
         for run, mask in zip(runs, given, strict=True)
     ]
-    checkpoint = store.checkpoint(runs[0].key)
+    checkpoint = store.checkpoint(*(run.key for run in runs))
     keep = set().union(*keeps)
     outcomes = engine.train(training, dataset, starts, keep, checkpoint,
                             checkpoint_seconds=float(os.environ.get("LOTTERY_CHECKPOINT_SECONDS", 60)),
@@ -400,14 +408,15 @@ def _workers(executor: str, jobs: int, scheduler: str | None):
         try:
             from distributed import Client, LocalCluster
         except ImportError as error:
-            raise ExecutionError("the dask executor needs: pip install 'lottery-tickets-reproduced[cluster]'") from error
+            raise ExecutionError("the dask executor needs the extra: pip install '.[cluster]'") from error
         with contextlib.ExitStack() as stack:
             if scheduler is None:
-                with _main_hidden():
-                    cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+                stack.enter_context(_main_hidden())  # to the end: a worker that dies is started anew
+                cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
                 scheduler = stack.enter_context(cluster)
             client = stack.enter_context(Client(scheduler, set_as_default=False))
-            yield client.get_executor(pure=False, retries=ATTEMPTS)
+            # The scheduler itself begins a task again whose worker died; one that raised would only raise again.
+            yield client.get_executor(pure=False)
 
 
 def _portable() -> bool:
@@ -420,7 +429,8 @@ def _portable() -> bool:
 
 
 def _choose(executor: str | None, jobs: int | None, device: str, scheduler: str | None) -> tuple[str, int]:
-    jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
+    if jobs is None:
+        jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jobs < 1:
         raise ExecutionError(f"jobs must be at least 1, not {jobs}")
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -438,12 +448,12 @@ def _choose(executor: str | None, jobs: int | None, device: str, scheduler: str 
     return executor, jobs
 
 
-def _batches(ready: list[Task], stack: int) -> list[list[Task]]:
-    """Groups runs that differ only in weights, mask and seeds, at most `stack` together."""
+def _batches(ready: list[Task], stack: int, alone: set[str]) -> list[list[Task]]:
+    """Groups runs that differ only in weights, mask and seeds, at most `stack` together; those `alone` never."""
     groups: dict[tuple, list[Task]] = {}
     for task in ready:
         run = task.recipe
-        kind = (run.training, run.start) if stack > 1 and isinstance(run, Run) else run.key
+        kind = (run.training, run.start) if stack > 1 and run.key not in alone else run.key
         groups.setdefault(kind, []).append(task)
     return [group[i : i + stack] for group in groups.values() for i in range(0, len(group), stack)]
 
@@ -495,6 +505,7 @@ def _execute(tasks, store, executor, jobs, device, scheduler, stack, show) -> No
     waiting, failed, done_runs, done_steps = dict(tasks), {}, 0, 0
     running: dict[Future, list[Task]] = {}
     attempts: dict[str, int] = {}
+    alone: set[str] = set()  # runs that failed in a batch: one that diverges must not take the others with it
     sets, networks = data.registered(), models.registered()
     places = 1 if executor == "inline" else math.inf if scheduler else jobs
     bar = Bar(runs, total, show)
@@ -530,18 +541,18 @@ def _execute(tasks, store, executor, jobs, device, scheduler, stack, show) -> No
                     fail([task], error)
             ready = [task for task in waiting.values() if not task.after and isinstance(task.recipe, Run)]
             ready.sort(key=lambda task: -task.ahead)  # the longest chain first keeps all workers busy to the end
-            for group in _batches(ready, stack):
+            for group in _batches(ready, stack, alone):
                 if len(running) >= places:
                     break
                 for task in group:
                     del waiting[task.recipe.key]
                 work = ([task.recipe for task in group], [task.keep for task in group])
                 if executor == "inline":
-                    base = done_steps
-                    future = pool.submit(
-                        lambda w, base=base, n=len(group): compute(*w, store, device, lambda s: bar.update(done_runs, base + n * s)),
-                        work,
-                    )
+                    def here(work, base=done_steps):
+                        n = len(work[0])
+                        compute(*work, store, device, lambda steps: bar.update(done_runs, base + n * steps))
+
+                    future = pool.submit(here, work)
                 else:
                     future = pool.submit(_work, pickle.dumps((*work, store.root.absolute(), device, sets, networks)))
                 running[future] = group
@@ -560,6 +571,9 @@ def _execute(tasks, store, executor, jobs, device, scheduler, stack, show) -> No
                         continue
                 if error is None:
                     finish(group)
+                elif len(group) > 1 and isinstance(error, engine.TrainingError):
+                    alone.update(task.recipe.key for task in group)
+                    waiting.update({task.recipe.key: task for task in group})
                 else:
                     fail(group, error)
             if executor != "inline":

@@ -43,7 +43,8 @@ def rates(fraction: Fraction, kinds: dict[str, str]) -> dict[str, float]:
 
     Args:
         fraction: one number for all layers, or a dict whose keys are kinds ("conv", "fc", "output") or patterns of
-            parameter names ("fc*.weight"); the first pattern that fits a name wins over its kind.
+            parameter names ("fc*.weight"). A name itself wins over patterns, the longest pattern over others, and
+            any pattern over the kind, so the order of the dict does not matter.
         kinds: parameter name → kind, from `lottery.models.prunable`.
 
     Raises:
@@ -57,15 +58,15 @@ def rates(fraction: Fraction, kinds: dict[str, str]) -> dict[str, float]:
             raise MaskError(f"the fraction for {key!r} fits no layer; layers: {kinds}")
     result = {}
     for name, kind in kinds.items():
-        fitting = [value for key, value in table.items() if fnmatchcase(name, key)]
+        fitting = [key for key in table if fnmatchcase(name, key)]
         if not fitting and kind not in table:
             raise MaskError(f"no fraction for layer {name!r} (kind {kind!r}); give one for its name or kind")
-        result[name] = fitting[0] if fitting else table[kind]
+        result[name] = table[max(fitting, key=lambda key: (key == name, len(key), key)) if fitting else kind]
     return result
 
 
 def magnitude_scores(weights: dict[str, torch.Tensor], mask: Mask) -> Mask:
-    """|w|: what magnitude pruning keeps the largest of."""
+    """The magnitude of each weight: what magnitude pruning keeps the largest of."""
     return {name: weights[name].abs() for name in mask}
 
 

@@ -1,4 +1,4 @@
-"""The results of recipes on disk, by content hash.
+"""The results of recipes on disk, by content hash::
 
     STORE/records/ab/<key>/record.json              recipe, values, how it was made, checksums
                           /arrays.safetensors       histories, packed masks and signs: small
@@ -170,7 +170,8 @@ class Store:
                 small = safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
                 _write(temporary / "arrays.safetensors", small)
                 body = {"key": key, "recipe": recipe, "values": values, "made": made, "arrays": _sha(small)}
-                _write(temporary / "record.json", json.dumps(body | {"sha256": _sha(_canonical(body))}, indent=1).encode())
+                body["sha256"] = _sha(_canonical(body))
+                _write(temporary / "record.json", json.dumps(body, indent=1).encode())
                 try:
                     os.rename(temporary, place)
                 except OSError as error:
@@ -185,6 +186,8 @@ class Store:
         A damaged record is moved to `damaged/` with a `DamagedRecord` warning, so that it is computed again.
         """
         place = self._record(key)
+        if not place.exists():  # asked first: a record comes into its place whole, so from here on a gap is damage
+            return None
         try:
             body = json.loads((place / "record.json").read_bytes())
             small = (place / "arrays.safetensors").read_bytes()
@@ -197,14 +200,23 @@ class Store:
             if not place.exists():
                 return None
             why = f"{Path(error.filename).name} is missing"
-        except (ValueError, KeyError, TypeError) as error:  # also broken JSON
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # also broken JSON
             why = str(error)
-        aside = self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}"
-        aside.parent.mkdir(exist_ok=True)
-        os.rename(place, aside)
-        warnings.warn(f"the record {key} is damaged ({why}): moved to {aside}, will be computed again",
-                      DamagedRecord, stacklevel=2)  # fmt: skip
+        if aside := self._set_aside(place, key):
+            warnings.warn(f"the record {key} is damaged ({why}): moved to {aside}, will be computed again",
+                          DamagedRecord, stacklevel=2)  # fmt: skip
         return None
+
+    def _set_aside(self, path: Path, name: str) -> Path | None:
+        """Moves what is damaged to `damaged/`; None if another process did so first."""
+        aside = self.root / "damaged" / f"{name}-{uuid.uuid4().hex[:8]}"
+        with _clear_errors(self.root):
+            aside.parent.mkdir(exist_ok=True)
+            try:
+                os.rename(path, aside)
+            except FileNotFoundError:
+                return None
+        return aside
 
     # Dense weights; the checksum is part of the file's name.
 
@@ -224,24 +236,29 @@ class Store:
             data = path.read_bytes()
             if _sha(data)[:16] == path.stem.split("-")[2]:
                 return safetensors.torch.load(data)
-            aside = self.root / "damaged" / f"{key}-{path.name}-{uuid.uuid4().hex[:8]}"
-            aside.parent.mkdir(exist_ok=True)
-            os.rename(path, aside)
-            warnings.warn(f"weights of {key} at step {step} are damaged: moved to {aside}, will be computed again",
-                          DamagedRecord, stacklevel=2)  # fmt: skip
+            if aside := self._set_aside(path, f"{key}-{path.name}"):
+                warnings.warn(f"weights of {key} at step {step} are damaged: moved to {aside}, will be computed again",
+                              DamagedRecord, stacklevel=2)  # fmt: skip
         return None
 
     # Work in progress.
 
-    def lock(self, key: str) -> FileLock:
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[None]:
         """A lock that whoever computes the recipe holds; the system frees it when its holder dies."""
+        lock = FileLock(self.root / "locks" / f"{key}.lock")
         with _clear_errors(self.root):
             self._prepare()
-        return FileLock(self.root / "locks" / f"{key}.lock")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
-    def checkpoint(self, key: str) -> "Checkpoint":
-        """The checkpoint of a run in progress."""
-        return Checkpoint(self.root / "partial" / f"{key}.safetensors", self.root)
+    def checkpoint(self, *keys: str) -> "Checkpoint":
+        """The checkpoint of a run in progress, or of several that train together in this order."""
+        together = f"-{_sha(' '.join(keys).encode())[:16]}" if len(keys) > 1 else ""
+        return Checkpoint(self.root / "partial" / f"{keys[0]}{together}.safetensors", self.root)
 
     # Upkeep.
 
@@ -265,13 +282,12 @@ class Store:
         Returns:
             The number of bytes freed.
         """
-        keep, victims = set(keep), []
-        for path in self.root.glob("records/??/*/weights-*.safetensors"):
-            if path.parent.name not in keep:
-                victims.append(path)
-        victims += [path for path in self.root.glob("partial/*.safetensors") if path.stem in self]
-        victims += [path for pattern in ("records/??/.*/*", "records/??/*/.*", "partial/.*")
-                    for path in self.root.glob(pattern)]  # fmt: skip
+        keep = set(keep)
+        victims = {path for path in self.root.glob("records/??/*/weights-*.safetensors")
+                   if path.parent.name not in keep}  # fmt: skip
+        victims |= {path for path in self.root.glob("partial/*.*") if path.name[:64] in self}
+        for abandoned in ("records/??/.*/*", "records/??/*/.*", "partial/.*"):
+            victims |= set(self.root.glob(abandoned))
         freed = sum(path.stat().st_size for path in victims)
         if not dry_run:
             for path in victims:
@@ -361,7 +377,8 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         if _sha(data[32:]) != data[:32].hex():
-            warnings.warn(f"the checkpoint {self.path.name} is damaged: the run starts over", DamagedRecord, stacklevel=2)
+            warnings.warn(f"the checkpoint {self.path.name} is damaged: the run starts over",
+                          DamagedRecord, stacklevel=2)  # fmt: skip
             return None
         return safetensors.torch.load(data[32:])
 

@@ -169,7 +169,11 @@ class _Network:
                 if kept.shape != start.weights[name].shape:
                     raise TrainingError(f"the mask of {name} has another shape than the weights")
         masked = [masks.apply(start.weights, start.mask) for start in starts]
-        self.live = self._live_inputs(starts)
+        # Augmentation moves pixels about, so then every input is read.
+        self.live = None if training.augment else self._live_inputs(starts)
+        self.draws = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in self.module.modules())
+        if self.stacked and self.draws:
+            raise TrainingError("networks with dropout train one by one: stacked, they would draw from one stream")
         if self.live is not None:
             layer = self.module.get_submodule(self.module.input_weight.rpartition(".")[0])
             layer.weight = nn.Parameter(layer.weight.detach()[:, self.live])
@@ -253,7 +257,8 @@ def train(
         starts: one or more, all at the same step; the starting weights are never changed.
         keep: steps whose states are kept beside the last.
         checkpoint: where to go on from after an interruption, and where to save every `checkpoint_seconds`.
-        progress: called with the number of steps done (of each network) since its last call.
+        progress: called with the number of steps done (of each network) since its last call; those of an interrupted
+            training are in the first.
 
     Returns:
         One outcome for each start.
@@ -300,6 +305,9 @@ def train(
             kept[step] = network.snapshot(index)
 
     saved = checkpoint.load() if checkpoint else None
+    if saved is not None:  # a study that has since come to ask for an earlier state starts over
+        passed = {step for step in keep if step <= int(saved["at"][0])}
+        saved = saved if all(any(key.startswith(f"kept/0/{step}/") for key in saved) for step in passed) else None
     network.module.train()
     if saved is None:
         record()
@@ -307,7 +315,7 @@ def train(
             keep_states()
     else:
         step, since, rows, states = _restore(saved, network, optimiser, train_loss)
-    told, saved_at = step, time.monotonic()
+    told, saved_at = first, time.monotonic()
     while step < last:
         rate = training.learning_rate(step)
         for group in optimiser.param_groups:
@@ -325,7 +333,10 @@ def train(
             losses = cross_entropy(logits.transpose(1, 2), target, reduction="none").mean(1)
             loss = losses.sum()
         else:
-            loss = cross_entropy(network.forward(inputs[0]), target)
+            with torch.random.fork_rng(devices=[], enabled=network.draws):
+                if network.draws:  # dropout, like the batches, is a function of (seed, order, step)
+                    torch.manual_seed(seeds.integer(training.seed, seeds.DROPOUT, *starts[0].order, step))
+                loss = cross_entropy(network.forward(inputs[0]), target)
             losses = loss
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

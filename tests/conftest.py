@@ -7,8 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Fewer examples for a fast suite, and no deadline: on a busy machine it fails tests that are right.
+settings.register_profile("lottery", max_examples=50, deadline=None)
+settings.load_profile("lottery")
 
 
 def unavailable(reason):

@@ -1,0 +1,223 @@
+"""Masks: exact counts, nesting, fixed ties, no silent emptying, and the papers' densities."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lottery import masks, models, seeds
+from lottery.masks import MaskError
+
+SIZES = st.lists(st.integers(2, 40), min_size=1, max_size=4)
+FRACTIONS = st.floats(0, 0.9)
+
+
+def layers(sizes, seed=0, values=None):
+    """Weights of layers of these sizes; drawn from `values` if given, so that ties are frequent."""
+    draw = np.random.default_rng(seed)
+    drawn = [draw.normal(size=n) if values is None else draw.choice(values, size=n) for n in sizes]
+    return {f"layer{i}": torch.from_numpy(w.astype(np.float32)) for i, w in enumerate(drawn)}
+
+
+def pruned(mask, weights, fraction, scope="layer"):
+    table = dict.fromkeys(mask, fraction) if isinstance(fraction, float) else fraction
+    return masks.prune(mask, masks.magnitude_scores(weights, mask), table, scope)
+
+
+def total(mask):
+    return sum(masks.count(mask).values())
+
+
+# Counts, nesting, order: properties.
+
+
+@given(SIZES, FRACTIONS, st.integers(0, 99))
+def test_layer_by_layer_exactly_the_rounded_fraction_of_each_layer_goes(sizes, fraction, seed):
+    weights = layers(sizes, seed)
+    try:
+        mask = pruned(masks.dense(weights, weights), weights, fraction)
+    except MaskError:
+        assert any(round(fraction * n) == n for n in sizes)
+        return
+    assert masks.count(mask) == {f"layer{i}": n - round(fraction * n) for i, n in enumerate(sizes)}
+
+
+@given(SIZES, FRACTIONS, st.integers(0, 99))
+def test_globally_exactly_the_rounded_fraction_of_all_weights_goes(sizes, fraction, seed):
+    weights = layers(sizes, seed)
+    try:
+        mask = pruned(masks.dense(weights, weights), weights, fraction, "global")
+    except MaskError as error:
+        assert "empty" in str(error)
+        return
+    assert total(mask) == sum(sizes) - round(fraction * sum(sizes))
+
+
+@given(SIZES, st.floats(0, 0.5), st.integers(0, 99), st.sampled_from(["layer", "global"]))
+def test_masks_are_nested_even_if_pruned_weights_have_the_largest_scores(sizes, fraction, seed, scope):
+    weights = layers(sizes, seed)
+    before = masks.dense(weights, weights)
+    try:
+        for _ in range(3):
+            after = pruned(before, weights, fraction, scope)
+            assert all(not (after[name] & ~before[name]).any() for name in after)
+            weights = {name: torch.where(after[name], w, 1e6) for name, w in weights.items()}
+            before = after
+    except MaskError as error:
+        assert "empty" in str(error)
+
+
+@given(SIZES, FRACTIONS, st.integers(0, 99))
+def test_no_weight_that_goes_is_larger_than_one_that_stays(sizes, fraction, seed):
+    weights = layers(sizes, seed, values=[-2, -1, 0, 1, 2])
+    try:
+        mask = pruned(masks.dense(weights, weights), weights, fraction, "global")
+    except MaskError:
+        return
+    stay = torch.cat([weights[name][kept].abs() for name, kept in mask.items()])
+    go = torch.cat([weights[name][~kept].abs() for name, kept in mask.items()])
+    assert len(go) == 0 or go.max() <= stay.min()
+
+
+@given(SIZES, st.integers(0, 99))
+def test_pruning_changes_none_of_its_arguments(sizes, seed):
+    weights = layers(sizes, seed)
+    mask = masks.dense(weights, weights)
+    copies = {name: (kept.clone(), weights[name].clone()) for name, kept in mask.items()}
+    pruned(mask, weights, 0.4)
+    assert all(torch.equal(mask[n], kept) and torch.equal(weights[n], w) for n, (kept, w) in copies.items())
+
+
+@given(SIZES, st.integers(0, 99))
+def test_packed_masks_come_back(sizes, seed):
+    mask = {name: w > 0 for name, w in layers(sizes, seed).items()}
+    back = masks.unpack(masks.pack(mask), {name: tuple(kept.shape) for name, kept in mask.items()})
+    assert all(torch.equal(back[name], kept) for name, kept in mask.items())
+
+
+# Ties, signs and impossible requests: cases.
+
+
+def test_among_equal_scores_the_first_in_memory_goes():
+    weights = {"a": torch.ones(2, 3), "b": torch.ones(4)}
+    mask = pruned(masks.dense(weights, weights), weights, 0.4, "global")
+    assert mask["a"].tolist() == [[False, False, False], [False, True, True]]
+    assert mask["b"].all()
+
+
+def test_the_sign_of_a_weight_does_not_matter():
+    weights = {"w": torch.tensor([-3.0, 1.0, -1.5, 2.0])}
+    assert pruned(masks.dense(weights, weights), weights, 0.5)["w"].tolist() == [True, False, False, True]
+
+
+def test_a_pruned_weight_never_returns_and_never_counts_again():
+    mask, weights = {"w": torch.tensor([False, True, True, True, True])}, {"w": torch.tensor([9.0, 1.0, 2.0, 3.0, 4.0])}
+    assert pruned(mask, weights, 0.25)["w"].tolist() == [False, False, True, True, True]
+
+
+def test_a_layer_that_would_be_left_empty_is_an_error_that_names_it():
+    weights = {"big": torch.full((10,), 5.0), "small": torch.full((2,), 0.1)}
+    with pytest.raises(MaskError, match="leave layer small empty"):
+        pruned(masks.dense(weights, weights), weights, 0.5, "global")
+
+
+def test_scores_of_a_diverged_training_are_an_error():
+    weights = {"w": torch.tensor([1.0, float("nan")])}
+    with pytest.raises(MaskError, match="finite"):
+        pruned(masks.dense(weights, weights), weights, 0.5)
+
+
+def test_global_pruning_with_a_fraction_per_layer_is_an_error():
+    weights = layers([10, 10])
+    with pytest.raises(MaskError, match="one fraction"):
+        pruned(masks.dense(weights, weights), weights, {"layer0": 0.2, "layer1": 0.1}, "global")
+
+
+def test_global_pruning_leaves_out_a_layer_at_zero():
+    weights = {"a": torch.full((10,), 0.1), "b": torch.ones(10)}
+    mask = pruned(masks.dense(weights, weights), weights, {"a": 0.0, "b": 0.5}, "global")
+    assert masks.count(mask) == {"a": 10, "b": 5}
+
+
+def test_an_unknown_scope_is_an_error():
+    weights = layers([4])
+    with pytest.raises(MaskError, match="scope"):
+        pruned(masks.dense(weights, weights), weights, 0.5, "everywhere")
+
+
+def test_applying_a_mask_gives_exact_zeros_and_passes_biases_through():
+    weights = {"w": torch.tensor([-1.0, 2.0]), "b": torch.tensor([3.0])}
+    masked = masks.apply(weights, {"w": torch.tensor([False, True])})
+    assert masked["w"].tolist() == [0.0, 2.0] and masked["b"] is weights["b"]
+
+
+# Fractions per layer.
+
+KINDS = {"conv1.weight": "conv", "fc1.weight": "fc", "fc2.weight": "fc", "output.weight": "output"}
+
+
+def test_one_fraction_holds_for_all_layers():
+    assert masks.rates(0.2, KINDS) == dict.fromkeys(KINDS, 0.2)
+
+
+def test_fractions_by_kind():
+    assert list(masks.rates({"conv": 0.1, "fc": 0.2, "output": 0.1}, KINDS).values()) == [0.1, 0.2, 0.2, 0.1]
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_name_wins_over_a_pattern_and_a_pattern_over_a_kind_in_any_order(turn):
+    table = {"fc1.weight": 0.5, "fc*.weight": 0.4, "fc": 0.3, "output": 0.2, "conv": 0.1}
+    assert list(masks.rates(dict(list(table.items())[::turn]), KINDS).values()) == [0.1, 0.5, 0.4, 0.2]
+
+
+@pytest.mark.parametrize("bad, words", [
+    (1.0, "in \\[0, 1\\)"),
+    (-0.1, "in \\[0, 1\\)"),
+    ({"conv": 0.1, "fc": 0.2}, "no fraction for layer 'output.weight'"),
+    ({"*": 0.1, "pool": 0.2}, "'pool' fits no layer"),
+])  # fmt: skip
+def test_fractions_that_cannot_be_are_errors(bad, words):
+    with pytest.raises(MaskError, match=words):
+        masks.rates(bad, KINDS)
+
+
+# Random masks.
+
+
+@given(SIZES, st.integers(0, 99))
+def test_shuffled_masks_keep_the_count_of_each_layer(sizes, seed):
+    mask = {name: w > 0.5 for name, w in layers(sizes, seed).items()}
+    assert masks.count(masks.shuffle(mask, np.random.default_rng(seed))) == masks.count(mask)
+
+
+def test_shuffled_masks_differ_from_the_mask_and_from_draw_to_draw():
+    mask = {"w": torch.arange(400).view(20, 20) < 80}
+    first, second = (masks.shuffle(mask, seeds.generator(0, seeds.MASK, 0, draw))["w"] for draw in (1, 2))
+    assert not torch.equal(first, mask["w"]) and not torch.equal(first, second)
+
+
+def test_shuffled_masks_are_spread_evenly():
+    mask = {"w": torch.arange(400).view(20, 20) < 80}  # the first 4 of 20 rows
+    draws = [masks.shuffle(mask, seeds.generator(0, seeds.MASK, 0, draw))["w"].float() for draw in range(200)]
+    frequency = torch.stack(draws).mean(0)
+    assert abs(frequency[:4].mean() - 0.2) < 0.02 and abs(frequency[4:].mean() - 0.2) < 0.02
+
+
+# The densities that the paper prints (Frankle & Carbin 2019): a check of rates, rounding and layer sizes at once.
+
+
+@pytest.mark.parametrize("model, shape, fractions, printed", [
+    ("lenet-300-100", (1, 28, 28), {"fc": 0.2, "output": 0.1},
+     {3: 51.28, 7: 21.07, 9: 13.52, 15: 3.58, 16: 2.87}),
+    ("conv-2", (3, 32, 32), {"conv": 0.1, "fc": 0.2, "output": 0.1}, {11: 8.81, 14: 4.57}),
+    ("conv-4", (3, 32, 32), {"conv": 0.1, "fc": 0.2, "output": 0.1}, {11: 11.06, 12: 9.18, 15: 5.37}),
+])  # fmt: skip
+def test_densities_of_iterative_pruning_are_those_of_the_paper(model, shape, fractions, printed):
+    kinds = models.prunable(models.build(model, shape, 10))
+    weights = models.initial_weights(model, shape, 10, seed=0)
+    mask, seen = masks.dense(weights, kinds), {}
+    for level in range(1, max(printed) + 1):
+        mask = masks.prune(mask, masks.magnitude_scores(weights, mask), masks.rates(fractions, kinds))
+        seen[level] = round(100 * masks.density(mask), 2)
+    assert {level: seen[level] for level in printed} == printed

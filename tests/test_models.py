@@ -1,0 +1,90 @@
+"""Networks: the papers' sizes, initial weights that depend on the seed alone, names that are refused."""
+
+import pytest
+import torch
+from torch import nn
+
+from lottery import models
+from lottery.models import ModelError
+
+
+def own(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), classes))
+
+
+def sizes(name, shape):
+    return {key: tuple(w.shape) for key, w in models.initial_weights(name, shape, 10, 0).items() if w.ndim > 1}
+
+
+def test_lenet_has_the_papers_layers():
+    found = sizes("lenet-300-100", (1, 28, 28))
+    assert found == {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
+    assert sum(a * b for a, b in found.values()) == 266_200
+
+
+@pytest.mark.parametrize("name, weights", [("conv-2", 4_300_992), ("conv-4", 2_425_024), ("conv-6", 2_261_184)])
+def test_conv_networks_have_the_papers_number_of_weights(name, weights):
+    found = models.initial_weights(name, (3, 32, 32), 10, 0)
+    assert sum(w.numel() for key, w in found.items() if key.endswith("weight")) == weights
+
+
+@pytest.mark.parametrize("name, shape", [
+    ("lenet-20", (1, 8, 8)), ("lenet-5-4-3", (7,)),
+    ("conv-2", (3, 32, 32)), ("conv-4", (1, 28, 28)), ("conv-6", (1, 8, 8)),
+])  # fmt: skip
+def test_a_network_maps_a_batch_to_logits(name, shape):
+    assert models.build(name, shape, 10)(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+def test_initial_weights_are_glorot_normal_and_biases_zero():
+    state = models.initial_weights("lenet-300-100", (1, 28, 28), 10, 0)
+    assert state["fc1.weight"].std().item() == pytest.approx((2 / (784 + 300)) ** 0.5, rel=0.01)
+    assert not any(state[key].any() for key in state if key.endswith("bias"))
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    torch.manual_seed(1)
+    one = models.initial_weights("lenet-20", (1, 8, 8), 10, seed=7)
+    torch.manual_seed(2)
+    same = models.initial_weights("lenet-20", (1, 8, 8), 10, seed=7)
+    other = models.initial_weights("lenet-20", (1, 8, 8), 10, seed=8)
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not torch.equal(one["fc1.weight"], other["fc1.weight"])
+
+
+def test_building_a_network_leaves_torchs_generator_as_it_was():
+    before = torch.get_rng_state()
+    models.build("lenet-20", (1, 8, 8), 10, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_biases_and_normalisation_are_never_prunable():
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2), nn.Linear(2, 2))
+    assert models.prunable(module) == {"0.weight": "conv", "3.weight": "fc", "4.weight": "output"}
+
+
+def test_the_output_layer_is_known_as_such():
+    kinds = models.prunable(models.build("conv-2", (1, 8, 8), 10))
+    assert list(kinds) == ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "output.weight"]
+    assert list(kinds.values()) == ["conv", "conv", "fc", "fc", "output"]
+
+
+def test_images_too_small_for_the_poolings_are_an_error():
+    with pytest.raises(ModelError, match="4×4 are too small for 3 poolings"):
+        models.build("conv-6", (1, 4, 4), 10)
+
+
+@pytest.mark.parametrize("name", ["lenet", "lenet-0", "lenet-a", "conv-3", "conv", "vgg", ""])
+def test_unknown_names_are_refused_with_those_that_are_known(name):
+    with pytest.raises(ModelError, match=r"known: lenet-300-100 .*conv-6.*register"):
+        models.build(name, (1, 8, 8), 10)
+
+
+def test_a_registered_network_is_built_by_its_name():
+    models.register("own", own)
+    assert models.build("own", (1, 8, 8), 10)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_the_papers_names_cannot_be_taken():
+    with pytest.raises(ModelError, match="papers' networks"):
+        models.register("conv-4", own)

@@ -1,0 +1,509 @@
+"""The engine against an independent plain loop, stacked against single, resumed against uninterrupted."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from lottery import data, masks, models, seeds
+from lottery import recipes as r
+from lottery import train as engine
+from lottery.train import Start, TrainingError, evaluate, train
+
+ADAM = dict(optimiser="adam", lr=3e-3)
+SGD = dict(optimiser="sgd", lr=0.05, momentum=0.9, weight_decay=1e-2)
+BOTH = pytest.mark.parametrize("rule", [ADAM, SGD], ids=["adam", "sgd"])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Bit-for-bit equality holds for one thread, which is how `execute` trains."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def recipe(rule=ADAM, **changes):
+    base = dict(data="digits", model="lenet-12", steps=60, batch=50, validation=200, scaling="unit")
+    return r.training(**{**base, "evaluate": ((60, 20),), **rule, **changes})
+
+
+def dataset(training):
+    return data.load(training.data, training.validation, training.scaling)
+
+
+def start(training, replicate=0, density=0.4, **more):
+    """Initial weights of a replicate under a random mask of this density (1 trains densely)."""
+    shape = dataset(training).shape
+    weights = models.initial_weights(training.model, shape, 10, seeds.integer(0, seeds.INITIAL, replicate, 0))
+    mask = masks.dense(weights, models.prunable(models.build(training.model, shape, 10)))
+    if density < 1:
+        draw = torch.Generator().manual_seed(replicate)
+        mask = {name: torch.rand(kept.shape, generator=draw) < density for name, kept in mask.items()}
+    return Start(weights, mask, (replicate,), **more)
+
+
+def dead_columns(begun, share=0.5):
+    """The same start with the first layer's weights from the first `share` of the inputs cut."""
+    mask = dict(begun.mask)
+    dead = int(share * mask["fc1.weight"].shape[1])
+    mask["fc1.weight"] = mask["fc1.weight"].clone()
+    mask["fc1.weight"][:, :dead] = False
+    return dataclasses.replace(begun, mask=mask)
+
+
+def one(training, begun, **more):
+    return train(training, dataset(training), [begun], **more)[0]
+
+
+def assert_same(one, other):
+    """Bit for bit."""
+    assert one.states.keys() == other.states.keys()
+    for step in one.states:
+        assert all(torch.equal(one.states[step][name], other.states[step][name]) for name in one.states[step])
+    for column in one.history:
+        np.testing.assert_array_equal(one.history[column], other.history[column])
+    assert (one.train_loss, one.train_accuracy) == (other.train_loss, other.train_accuracy)
+
+
+def assert_close(one, other, tolerance=2e-4):
+    for step in one.states:
+        for name, tensor in one.states[step].items():
+            torch.testing.assert_close(tensor, other.states[step][name], rtol=tolerance, atol=tolerance)
+    for column in ("validation_loss", "test_loss", "train_loss"):
+        np.testing.assert_allclose(one.history[column], other.history[column], rtol=1e-3, atol=1e-3)
+
+
+# The mask alone freezes.
+
+
+@BOTH
+def test_pruned_weights_are_exactly_zero_after_every_step(rule):
+    training = recipe(rule, steps=25)
+    begun = start(training)
+    states = one(training, begun, keep=range(26)).states
+    assert len(states) == 26
+    for state in states.values():
+        assert not any(state[name][~kept].any() for name, kept in begun.mask.items())
+
+
+@BOTH
+def test_every_weight_that_is_left_moves_whatever_its_sign(rule):
+    training = recipe(rule, scaling="standardise")  # then no input is zero and all first-layer weights have a gradient
+    begun = start(training)
+    before, kept = begun.weights["fc1.weight"], begun.mask["fc1.weight"]
+    moved = one(training, begun).states[60]["fc1.weight"] != before
+    alive = (moved & kept).any(1, keepdim=True)  # a unit that ReLU never lets through learns nothing
+    for sign in (1, -1):
+        those = kept & alive & (before.sign() == sign)
+        assert those.sum() > 100 and moved[those].all()
+
+
+@BOTH
+@pytest.mark.parametrize("change", [{}, dict(milestones=(20, 40)), dict(warmup=10)], ids=["plain", "drops", "warmup"])
+def test_weights_equal_those_of_a_plain_loop_that_masks_in_the_forward_pass(rule, change):
+    training = recipe(rule, **change)
+    begun = start(training)
+    mine = one(training, begun).states[60]
+
+    x, y = dataset(training).train
+    weights = {name: tensor.clone().requires_grad_() for name, tensor in begun.weights.items()}
+    for name, kept in begun.mask.items():
+        weights[name].data[~kept] = 0.0
+    optimiser = torch.optim.Adam(weights.values(), rule["lr"]) if rule is ADAM else torch.optim.SGD(
+        weights.values(), rule["lr"], momentum=0.9, weight_decay=1e-2)  # fmt: skip
+    epoch = len(x) // 50
+    for step in range(60):
+        rate = rule["lr"] * 0.1 ** sum(step >= m for m in training.milestones)
+        optimiser.param_groups[0]["lr"] = rate * (min(1, (step + 1) / 10) if training.warmup else 1)
+        stream = np.random.SeedSequence([0, 2, 2, 0, step // epoch])  # seed, purpose, two indices: replicate, epoch
+        order = np.random.Generator(np.random.PCG64(stream)).permutation(len(x))
+        batch = order[step % epoch * 50 :][:50]
+        masked = {name: w * begun.mask[name] if name in begun.mask else w for name, w in weights.items()}
+        hidden = torch.relu(x[batch].flatten(1) @ masked["fc1.weight"].T + masked["fc1.bias"])
+        loss = cross_entropy(hidden @ masked["output.weight"].T + masked["output.bias"], y[batch])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for name, tensor in weights.items():
+        kept = begun.mask.get(name, torch.ones_like(tensor, dtype=torch.bool))
+        torch.testing.assert_close(mine[name][kept], tensor[kept], rtol=1e-4, atol=1e-5)
+
+
+def test_the_starting_weights_and_masks_are_only_read():
+    training = recipe()
+    begun = start(training)
+    before = [{name: t.clone() for name, t in part.items()} for part in (begun.weights, begun.mask)]
+    one(training, begun, keep=[0])
+    for part, copy in zip((begun.weights, begun.mask), before, strict=True):
+        assert all(torch.equal(part[name], copy[name]) for name in copy)
+
+
+def test_kept_states_share_no_memory():
+    states = one(recipe(), start(recipe()), keep=[0, 30]).states
+    states[0]["fc1.weight"].fill_(9)
+    assert not (states[30]["fc1.weight"] == 9).any() and not (states[60]["fc1.weight"] == 9).any()
+
+
+# Evaluation.
+
+
+@pytest.mark.parametrize("batch", [1, 7, 10, 1000])
+def test_evaluation_sees_each_example_exactly_once(batch):
+    logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
+    loss, accuracy = evaluate(lambda index: logits[index], torch.arange(10), labels, batch)
+    assert loss[0] == pytest.approx(cross_entropy(logits, labels).item())
+    assert accuracy[0] == (logits.argmax(1) == labels).double().mean().item()
+
+
+def test_recorded_accuracy_is_that_of_the_state_kept_at_the_same_step():
+    training = recipe()
+    outcome = one(training, start(training), keep=[0, 20, 40])
+    module = models.build(training.model, (1, 8, 8), 10)
+    x, y = dataset(training).test
+    for row, step in enumerate((0, 20, 40, 60)):
+        module.load_state_dict(outcome.states[step])
+        assert outcome.history["step"][row] == step
+        assert outcome.history["test_accuracy"][row] == pytest.approx((module(x).argmax(1) == y).double().mean().item())
+
+
+def test_the_recorded_training_loss_is_the_mean_over_the_batches_since_the_row_before():
+    every = one(recipe(evaluate=((60, 1),)), start(recipe())).history["train_loss"]
+    coarse = one(recipe(), start(recipe())).history["train_loss"]
+    np.testing.assert_allclose(coarse[1:], every[1:].reshape(3, 20).mean(1), rtol=1e-5)
+    assert np.isnan(coarse[0])
+
+
+def test_the_test_set_chooses_nothing():
+    training = recipe()
+    honest = dataset(training)
+    lying = dataclasses.replace(honest, test=(honest.test[0], (honest.test[1] + 1) % 10))
+    one_, other = (train(training, given, [start(training)])[0] for given in (honest, lying))
+    assert all(torch.equal(one_.states[60][name], other.states[60][name]) for name in one_.states[60])
+    np.testing.assert_array_equal(one_.history["validation_loss"], other.history["validation_loss"])
+    assert (one_.history["test_accuracy"] != other.history["test_accuracy"]).any()
+
+
+# Independent streams.
+
+
+def test_each_epoch_sees_each_training_example_at_most_once_in_a_new_order():
+    batches = engine._Batches(recipe(), (0,), 1200, "cpu")
+    first, second = (torch.cat([batches[step] for step in range(at, at + 24)]) for at in (0, 24))
+    assert len(first.unique()) == len(second.unique()) == 1200 and not torch.equal(first, second)
+
+
+def test_an_incomplete_batch_is_left_out():
+    batches = engine._Batches(recipe(batch=500), (0,), 1200, "cpu")
+    assert len(torch.cat([batches[0], batches[1]]).unique()) == 1000 and len(batches[2]) == 500
+
+
+def test_batches_are_a_function_of_seed_order_and_step_alone():
+    def at(step, order=(0,), seed=0):
+        return engine._Batches(recipe(seed=seed), order, 1200, "cpu")[step]
+
+    walked = engine._Batches(recipe(), (0,), 1200, "cpu")
+    for step in range(50):
+        last = walked[step]
+    assert torch.equal(at(49), last)
+    others = [at(0, (1,)), at(0, (0, 1)), at(0, (0, 0)), at(0, seed=1)]
+    assert not any(torch.equal(at(0), other) for other in others)
+
+
+def test_streams_do_not_collide_as_multiplied_seeds_do():
+    drawn = {seeds.integer(seed, purpose, *indices)
+             for seed in (0, 1, 2, 789, 1578) for purpose in range(6)
+             for indices in ((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0))}  # fmt: skip
+    assert len(drawn) == 5 * 6 * 7
+
+
+def test_streams_are_those_of_numpys_seed_sequence():
+    expected = np.random.Generator(np.random.PCG64(np.random.SeedSequence([3, seeds.MASK, 2, 5, 1]))).random(4)
+    np.testing.assert_array_equal(seeds.generator(3, seeds.MASK, 5, 1).random(4), expected)
+
+
+def test_neither_torchs_nor_numpys_global_generator_has_a_say():
+    training = recipe(augment=True)
+    outcomes = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        outcomes.append(one(training, start(training)))
+    assert_same(*outcomes)
+
+
+# Stacked equals single.
+
+
+@BOTH
+def test_stacked_lenets_equal_single_ones(rule):
+    training = recipe(rule)
+    starts = [start(training, replicate, density) for replicate, density in ((0, 0.4), (1, 0.9), (2, 0.1))]
+    stacked = train(training, dataset(training), starts, keep=[0, 20])
+    for begun, together in zip(starts, stacked, strict=True):
+        assert_close(one(training, begun, keep=[0, 20]), together)
+
+
+@BOTH
+def test_stacked_convolutions_equal_single_ones(rule):
+    training = recipe({**rule, "lr": rule["lr"] / 5}, model="conv-2", steps=6, batch=20, evaluate=((6, 3),))
+    starts = [start(training, replicate) for replicate in range(2)]
+    stacked = train(training, dataset(training), starts)
+    for begun, together in zip(starts, stacked, strict=True):
+        assert_close(one(training, begun), together)
+
+
+def test_stacked_equals_single_with_augmentation():
+    training = recipe(SGD, augment=True)
+    starts = [start(training, replicate) for replicate in range(2)]
+    for begun, together in zip(starts, train(training, dataset(training), starts), strict=True):
+        assert_close(one(training, begun), together)
+
+
+def test_stacked_equals_single_where_each_has_its_own_dead_inputs():
+    training = recipe()
+    starts = [dead_columns(start(training, 0), 0.5), dead_columns(start(training, 1), 0.75)]
+    for begun, together in zip(starts, train(training, dataset(training), starts), strict=True):
+        assert_close(one(training, begun), together)
+
+
+class Normalised(nn.Module):
+    """A user's own network, with buffers."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(),
+                                   nn.Linear(16, classes))  # fmt: skip
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_stacked_equals_single_with_batch_normalisation():
+    models.register("normalised", Normalised)
+    training = recipe(SGD, model="normalised", steps=20)
+    starts = [start(training, replicate) for replicate in range(2)]
+    for begun, together in zip(starts, train(training, dataset(training), starts), strict=True):
+        alone = one(training, begun)
+        assert_close(alone, together)
+        assert alone.states[20]["inner.2.num_batches_tracked"] == 20
+
+
+# Leaving out dead inputs changes nothing.
+
+
+@BOTH
+def test_leaving_out_inputs_that_nothing_reads_equals_keeping_them(rule, monkeypatch):
+    training = recipe(rule)
+    begun = dead_columns(start(training))
+    compact = one(training, begun, keep=[0])
+    monkeypatch.setattr(engine._Network, "_live_inputs", lambda self, starts: None)
+    whole = one(training, begun, keep=[0])
+    assert_close(compact, whole)
+    assert torch.equal(compact.states[0]["fc1.weight"], whole.states[0]["fc1.weight"])
+
+
+def test_inputs_that_nothing_reads_are_really_left_out():
+    training = recipe()
+    network = engine._Network(training, dataset(training), [dead_columns(start(training, density=1.0))], "cpu")
+    assert network.module.fc1.weight.shape == (12, 32)
+    assert network.inputs(dataset(training).test[0]).shape == (397, 32)
+    assert network.snapshot(0)["fc1.weight"].shape == (12, 64)
+
+
+def test_augmented_images_are_never_cut_down():
+    training = recipe(augment=True)
+    outcome = one(training, dead_columns(start(training)))
+    assert not outcome.states[60]["fc1.weight"][:, :32].any()
+
+
+# Augmentation.
+
+
+def test_augmentation_shifts_by_at_most_four_pixels_and_flips_half_of_the_images():
+    x = torch.zeros(2000, 1, 9, 9)
+    x[:, 0, 4, 4] = 1.0
+    place = engine.augment(x, torch.Generator().manual_seed(0)).flatten(1).argmax(1)
+    assert sorted(place.unique().tolist()) == list(range(81))  # from corner to corner
+    ramp = torch.arange(8.0).expand(2000, 1, 8, 8) + 1
+    rising = engine.augment(ramp, torch.Generator().manual_seed(0))[:, 0].diff(dim=2).flatten(1)
+    flipped = (rising == -1).any(1) & ~(rising == 1).any(1)
+    assert abs(flipped.float().mean() - 0.5) < 0.05
+
+
+def test_augmentation_depends_on_its_generator_alone():
+    x = torch.randn(5, 3, 8, 8)
+    draws = [engine.augment(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+# Dropout.
+
+
+class Dropping(nn.Module):
+    """A user's own network that draws random numbers."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, classes))
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_dropout_is_drawn_from_the_runs_own_stream():
+    models.register("dropping", Dropping)
+    training = recipe(model="dropping")
+    outcomes, before = [], torch.get_rng_state()
+    for _ in range(2):
+        outcomes.append(one(training, start(training)))
+    assert_same(*outcomes)
+    assert torch.equal(torch.get_rng_state(), before)
+    other = one(training, dataclasses.replace(start(training), order=(1,)))
+    assert not torch.equal(outcomes[0].states[60]["inner.1.weight"], other.states[60]["inner.1.weight"])
+
+
+def test_networks_with_dropout_are_not_stacked():
+    models.register("dropping", Dropping)
+    training = recipe(model="dropping")
+    with pytest.raises(TrainingError, match="dropout train one by one"):
+        train(training, dataset(training), [start(training, 0), start(training, 1)])
+
+
+# Interrupted and resumed.
+
+
+class Interrupt(Exception):
+    pass
+
+
+class Memory:
+    """A checkpoint in memory."""
+
+    def __init__(self, tensors=None):
+        self.tensors, self.saves = tensors, 0
+
+    def load(self):
+        return self.tensors
+
+    def save(self, tensors):
+        self.tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+        self.saves += 1
+
+
+def interrupted(training, starts, keep=(), at=250):
+    """The checkpoint of a training that ended without warning soon after step `at`."""
+    checkpoint = Memory()
+
+    def progress(steps, done=[0]):  # noqa: B006
+        done[0] += steps
+        if done[0] > at:
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        train(training, dataset(training), starts, keep, checkpoint, 0.0, progress)
+    assert checkpoint.saves
+    return checkpoint
+
+
+LONG = dict(steps=450, evaluate=((450, 33),))
+
+
+@BOTH
+@pytest.mark.parametrize("more", [{}, dict(augment=True), dict(model="dropping"), dict(model="normalised")],
+                         ids=["plain", "augmented", "dropout", "normalised"])  # fmt: skip
+def test_resumed_equals_uninterrupted_bit_for_bit(rule, more):
+    models.register("dropping", Dropping)
+    models.register("normalised", Normalised)
+    training = recipe(rule, **LONG, **more)
+    starts = [start(training)]
+    checkpoint = interrupted(training, starts, keep=[0, 150, 400])
+    resumed = train(training, dataset(training), starts, [0, 150, 400], checkpoint)[0]
+    assert_same(resumed, one(training, starts[0], keep=[0, 150, 400]))
+
+
+def test_resumed_equals_uninterrupted_where_dead_inputs_are_left_out():
+    training = recipe(**LONG)
+    begun = dead_columns(start(training))
+    assert_same(one(training, begun, checkpoint=interrupted(training, [begun])), one(training, begun))
+
+
+def test_resumed_equals_uninterrupted_for_stacked_networks():
+    training = recipe(SGD, **LONG)
+    starts = [start(training, replicate) for replicate in range(2)]
+    resumed = train(training, dataset(training), starts, checkpoint=interrupted(training, starts))
+    for one_, other in zip(resumed, train(training, dataset(training), starts), strict=True):
+        assert_same(one_, other)
+
+
+def test_a_resumed_training_does_not_begin_again(monkeypatch):
+    training, seen = recipe(**LONG), []
+    checkpoint = interrupted(training, [start(training)])
+    ask = engine._Batches.__getitem__
+    monkeypatch.setattr(engine._Batches, "__getitem__", lambda self, step: (seen.append(step), ask(self, step))[1])
+    one(training, start(training), checkpoint=checkpoint)
+    assert seen[0] == 200 and len(seen) == 250
+
+
+def test_an_earlier_state_that_nobody_kept_makes_a_training_begin_again():
+    training = recipe(**LONG)
+    checkpoint = interrupted(training, [start(training)], keep=[])
+    resumed = one(training, start(training), keep=[100], checkpoint=checkpoint)
+    assert_same(resumed, one(training, start(training), keep=[100]))
+
+
+def test_progress_adds_up_to_all_steps():
+    training, told = recipe(**LONG), []
+    one(training, start(training), progress=told.append)
+    assert sum(told) == 450
+    checkpoint, told = interrupted(training, [start(training)]), []
+    one(training, start(training), checkpoint=checkpoint, progress=told.append)
+    assert sum(told) == 450
+
+
+def test_a_rewound_training_goes_on_in_schedule_and_data_order():
+    training = recipe(optimiser="sgd", lr=0.05, milestones=(40,))
+    whole = one(training, start(training, density=1.0), keep=[30]).states
+    rest = one(training, dataclasses.replace(start(training, density=1.0), weights=whole[30], step=30)).states
+    assert all(torch.equal(whole[60][name], rest[60][name]) for name in whole[60])  # plain SGD has no other state
+
+
+# Errors.
+
+
+def test_a_diverged_training_is_an_error_that_names_step_and_rate():
+    training = recipe(optimiser="sgd", lr=1e30)
+    with pytest.raises(TrainingError, match=r"not finite at step \d+: lower the learning rate"):
+        one(training, start(training))
+
+
+def test_a_batch_larger_than_the_data_is_an_error():
+    with pytest.raises(TrainingError, match="larger than the 1200 training examples"):
+        one(recipe(batch=1201), start(recipe()))
+
+
+def test_weights_of_another_network_are_an_error():
+    with pytest.raises(TrainingError, match="not those of a conv-2"):
+        one(recipe(model="conv-2"), start(recipe()))
+
+
+def test_a_mask_for_a_bias_is_an_error():
+    begun = start(recipe())
+    with pytest.raises(TrainingError, match=r"fc1.bias.*not prunable"):
+        one(recipe(), dataclasses.replace(begun, mask={"fc1.bias": begun.weights["fc1.bias"] == 0}))
+
+
+def test_a_mask_of_another_shape_is_an_error():
+    with pytest.raises(TrainingError, match=r"output.weight has another shape"):
+        one(recipe(), dataclasses.replace(start(recipe()), mask={"output.weight": torch.ones(3, 3, dtype=torch.bool)}))
+
+
+@pytest.mark.parametrize("odd", [dict(step=5), dict(mask={})], ids=["step", "layers"])
+def test_networks_that_do_not_fit_together_are_an_error(odd):
+    training = recipe()
+    with pytest.raises(TrainingError, match="same step and mask the same layers"):
+        train(training, dataset(training), [start(training), dataclasses.replace(start(training, 1), **odd)])
