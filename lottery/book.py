@@ -95,7 +95,7 @@ def install_scripts(root):
         return home / "node_modules"
     npm = shutil.which("npm")
     if npm is None:
-        raise BookError("npm was not found; it is needed once, to fetch the scripts of the offline book (Node.js has it)")
+        raise BookError("npm (part of Node.js) was not found; it is needed once, to fetch the book's scripts")
     home.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copy(vendor / name, home / name)
@@ -117,7 +117,7 @@ def _check_chapters(root, chapters, profile):
 def _stage(root, chapters, stage, offline):
     """Copies configuration, prose and the chapters wanted into an empty folder; returns it."""
     shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns("chapters", "vendor", ".ipynb_checkpoints"))
+    shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns("chapters", "vendor", ".*"))
     shutil.copytree(chapters, stage / "book" / "chapters", ignore=shutil.ignore_patterns(".*"))
     shutil.copy(root / "_toc.yml", stage)
     text = (root / "_config.yml").read_text(encoding="utf-8")
