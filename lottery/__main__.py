@@ -130,10 +130,6 @@ def _find(store, prefixes) -> list[str]:
     return found
 
 
-def _pair(words) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in words or []]
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
     top = argparse.ArgumentParser(prog="python -m lottery", description="Lottery tickets, reproduced.")
@@ -143,8 +139,8 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="execute chapters with papermill")
     run.add_argument("chapters", nargs="*", metavar="CHAPTER", help="names of notebooks, without suffix")
     run.add_argument("--all", action="store_true", help="every chapter")
-    run.add_argument("--published", action="store_true",
-                     help="execute the published chapters again from their committed records and compare the numbers")  # fmt: skip
+    again = "execute the published chapters again from their committed records and compare the numbers"
+    run.add_argument("--published", action="store_true", help=again)
     run.add_argument("--profile", default="quick", help="quick (default), standard or paper")
     run.add_argument("-p", nargs=2, action="append", metavar=("NAME", "VALUE"), default=[], help="set a parameter")
     run.add_argument("--store", help="folder of results (default: $LOTTERY_STORE, else results)")

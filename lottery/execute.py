@@ -10,13 +10,14 @@ import os
 import pickle
 import platform
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 import numpy as np
 import torch
@@ -351,21 +352,34 @@ class _Inline:
         return future
 
 
+def _die_with_parent() -> None:
+    """Ends this worker when the coordinating process is gone, however it went; its run goes on from its checkpoint."""
+
+    def watch():
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class _Processes:
-    """A pool of processes that survives the death of its workers."""
+    """A pool of processes that survives the death of its workers, and does not survive its owner."""
 
     def __init__(self, jobs: int):
         self.jobs, self.pool = jobs, None
 
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.jobs, get_context("spawn"), initializer=_die_with_parent)
+
     def submit(self, function, argument):
         with _main_hidden():
             if self.pool is None:
-                self.pool = ProcessPoolExecutor(self.jobs, get_context("spawn"))
+                self.pool = self._start()
             try:
                 return self.pool.submit(function, argument)
             except BrokenProcessPool:
                 self.pool.shutdown(wait=False)
-                self.pool = ProcessPoolExecutor(self.jobs, get_context("spawn"))
+                self.pool = self._start()
                 return self.pool.submit(function, argument)
 
     def close(self):

@@ -54,7 +54,8 @@ class Recipe:
 
         A recipe that is not stored reads what resolving it needs.
         """
-        return [read for f in fields(self) if isinstance(part := getattr(self, f.name), Recipe) for read in part.needed()]
+        parts = (getattr(self, field.name) for field in fields(self))
+        return [read for part in parts if isinstance(part, Recipe) for read in part.needed()]
 
     def needed(self) -> list[tuple["Recipe", int | None]]:
         """What a recipe that refers to this one reads for it."""
@@ -282,6 +283,20 @@ def training(**values) -> Training:
 
 def _fraction(fraction: Fraction):
     return float(fraction) if isinstance(fraction, int | float) else tuple(sorted(fraction.items()))
+
+
+def early_grid(steps: int) -> tuple[tuple[int, int], ...]:
+    """When to evaluate, densely early: of 50,000 steps every 100 to 10,000, every 200 to 20,000, then every 1,000.
+
+    Frankle & Carbin (2019) evaluate every 100 of 50,000 throughout; early stopping falls into the dense part.
+    """
+    until, every = (steps // 5, 2 * steps // 5, steps), (steps // 500, steps // 250, steps // 50)
+    return tuple((u, max(1, e)) for u, e in zip(until, every, strict=True) if u > 0)
+
+
+def every_nth(levels: int, n: int) -> list[int]:
+    """Every n-th level from 1 to `levels`, so that more often contains less often: 8 → 7, 15; 4 → 3, 7, 11, …"""
+    return list(range(max(n - 1, 1), levels + 1, n))
 
 
 def dense(training: Training, replicate: int) -> Run:

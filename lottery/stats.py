@@ -191,6 +191,11 @@ def format_interval(value: Summary | float, scale: float = 1, unit: str = "", di
     return f"{number(mean)}{' ' + unit if unit else ''}{interval}{tail}"
 
 
+def interval(values: Any, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+    """Mean of [R] replicates and its interval as :func:`format_interval` writes them, without n: for tables."""
+    return format_interval(summary(values), scale, unit, digits).rpartition(", n = ")[0]
+
+
 @dataclass(frozen=True)
 class Check:
     """One check of a rule, with what was measured.

@@ -1,0 +1,145 @@
+"""What must hold before a chapter is published: `python -m lottery verify`, and tests.
+
+Each gate returns what is wrong, one line each. The numbers themselves are compared by `python -m lottery run
+--published`; the built pages (links, foreign requests, overflow) by the tests.
+"""
+
+import re
+from pathlib import Path
+
+import nbformat
+
+from . import LotteryError, chapters, stats
+
+SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
+RECORDS_BYTES = 40 * 2**20
+STATE = "application/vnd.jupyter.widget-state+json"
+
+
+def verify() -> list[str]:
+    """All gates over the source notebooks and the published chapters."""
+    found = []
+    for name in chapters.names():
+        found += [f"notebooks/{name}.ipynb: {problem}" for problem in check_source(name)]
+    published = chapters.published()
+    for name, path in published.items():
+        found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_executed(path)]
+        found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_published(name, path)]
+    found += [f"no published chapter for notebooks/{name}.ipynb" for name in chapters.names() if name not in published]
+    size = sum(path.stat().st_size for path in chapters.results_files())
+    if size > RECORDS_BYTES:
+        found.append(f"book/results: {size / 2**20:.1f} MiB of records, more than {RECORDS_BYTES // 2**20}")
+    return found
+
+
+def check_source(name: str) -> list[str]:
+    """A source notebook: no outputs, one parameters cell, all typed and explained, small."""
+    path = chapters.ROOT / "notebooks" / f"{name}.ipynb"
+    notebook = chapters.source(name)
+    found = []
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and (cell.outputs or cell.execution_count is not None):
+            found.append(f"cell {number} has outputs or an execution count")
+        if not cell.get("id"):
+            found.append(f"cell {number} has no id")
+    try:
+        chapters._parameters_of(notebook)
+    except (LotteryError, ValueError, SyntaxError) as error:
+        found.append(str(error))
+    if path.stat().st_size > SOURCE_BYTES:
+        found.append(f"{path.stat().st_size:,} bytes, more than {SOURCE_BYTES:,}")
+    found += typed_numbers(notebook)
+    return found
+
+
+_NUMBER = re.compile(r"(?<![\w`{])\d+(?:[.,]\d+)?\s?(?:%|pp\b)")
+
+
+def typed_numbers(notebook) -> list[str]:
+    """Results typed by hand: per cents and points in the prose between the first figure and the verdict.
+
+    Numbers there come by glue. Claim, method and parameters may quote the paper's.
+    """
+    found, results = [], False
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            results = results or "chapter.figure(" in cell.source
+            continue
+        if "## Verdict" in cell.source:
+            break
+        if results:
+            text = re.sub(r"\{[\w:]+\}`[^`]*`(\s?%)?|```.*?```", "", cell.source, flags=re.S)
+            found += [f"a number typed into prose: {match.group()!r}" for match in _NUMBER.finditer(text)]
+    return found
+
+
+def check_executed(path: Path) -> list[str]:
+    """An executed chapter: complete, made from the present source, accessible, small."""
+    notebook = nbformat.read(path, as_version=4)
+    found = chapters.incomplete(notebook)
+    made = notebook.metadata.get("lottery", {})
+    if made.get("chapter") != path.stem:
+        found.append("its provenance is missing or of another chapter")
+    elif made["source_sha256"] != chapters.code_hash(chapters.source(path.stem)):
+        found.append("stale: the code of its source notebook has changed since it was executed")
+    if path.stat().st_size > EXECUTED_BYTES:
+        found.append(f"{path.stat().st_size:,} bytes, more than {EXECUTED_BYTES:,}")
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data or "image/svg+xml" in data:
+                found.append(f"cell {number} shows a bare image: use Chapter.figure, which takes alternative text")
+            found += [f"cell {number}: an image without alternative text"
+                      for tag in re.findall(r"<img\b[^>]*>", data.get("text/html", "")) if not _has_alt(tag)]  # fmt: skip
+    return found + check_widgets(notebook)
+
+
+def _has_alt(tag: str) -> bool:
+    return re.search(r'\balt="[^"]+"', tag) is not None
+
+
+def check_widgets(notebook) -> list[str]:
+    """Widgets that also work on a page without a kernel: no Output, no button that does nothing, no dead link."""
+    models = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    found = []
+    for model in models.values():
+        state, kind = model["state"], model["model_name"]
+        if kind == "OutputModel":
+            found.append("an Output widget: it stays empty on the page")
+        if kind == "PlayModel":
+            found.append("a Play widget")
+        if kind == "ButtonModel" and not _live_only(model, models):
+            found.append(f"the button {state.get('description')!r} does nothing on the page: make it live-only")
+        if kind == "HTMLModel":
+            found += ["a frame without alternative text"
+                      for tag in re.findall(r"<img\b[^>]*>", state.get("value", "")) if not _has_alt(tag)]  # fmt: skip
+        if kind in ("LinkModel", "DirectionalLinkModel"):
+            for end in ("source", "target"):
+                if state[end][0].removeprefix("IPY_MODEL_") not in models:
+                    found.append(f"the {end} of a link does not exist")
+    return found
+
+
+def _live_only(model, models) -> bool:
+    if "live-only" in model["state"].get("_dom_classes", ()):
+        return True
+    mine = {f"IPY_MODEL_{key}" for key, other in models.items() if other is model}
+    holders = [other for other in models.values() if mine & set(other["state"].get("children", ()))]
+    return bool(holders) and all(_live_only(holder, models) for holder in holders)
+
+
+def check_published(name: str, path: Path) -> list[str]:
+    """A published chapter: not quick, and each verdict a label that its rule can give."""
+    made = nbformat.read(path, as_version=4).metadata.get("lottery", {})
+    found = []
+    if made.get("profile") == "quick":
+        found.append("executed at the quick profile")
+    known = chapters.claims()
+    for claim, label in made.get("verdicts", {}).items():
+        if claim not in known:
+            found.append(f"its claim {claim} is not in book/claims.yml")
+        if label not in stats.LABELS:
+            found.append(f"{claim}: no such verdict: {label!r}")
+    return found
+
+
