@@ -1,4 +1,4 @@
-"""The built book as a reader gets it, in headless Chromium: online (with npm's copies of the CDN's files) and offline."""
+"""The built book in headless Chromium: online (with npm's copies of the CDN's files) and offline."""
 
 import json
 import re
