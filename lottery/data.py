@@ -220,6 +220,21 @@ def _raw(name: str) -> tuple[Pair, Pair, int]:
     return pairs[0], pairs[1], classes
 
 
+def _scaled(parts: dict[str, torch.Tensor], scaling: str) -> dict[str, torch.Tensor]:
+    """The inputs of all parts as float32, scaled by what the training part says; see `load`."""
+    parts = {part: x / 255 if x.dtype == torch.uint8 else x.float() for part, x in parts.items()}
+    if scaling == "standardise":
+        axes = [axis for axis in range(parts["train"].ndim) if axis != 1]
+        mean = parts["train"].mean(axes, keepdim=True)
+        deviation = parts["train"].std(axes, keepdim=True)
+        deviation = torch.where(deviation > 0, deviation, 1.0)
+        return {part: (x - mean) / deviation for part, x in parts.items()}
+    if scaling == "unit-norm":
+        return {part: torch.nn.functional.normalize(x.flatten(1), dim=1).view_as(x).contiguous()
+                for part, x in parts.items()}  # fmt: skip
+    return parts
+
+
 @lru_cache(maxsize=2)
 def load(name: str, validation: int, scaling: str = "standardise", device: str = "cpu") -> Dataset:
     """Loads a data set and splits off the validation examples.
@@ -246,19 +261,12 @@ def load(name: str, validation: int, scaling: str = "standardise", device: str =
 
     order = torch.from_numpy(seeds.generator(0, seeds.SPLIT).permutation(len(inputs)))
     kept, held = order[validation:].sort().values, order[:validation].sort().values
-    parts = {"train": inputs[kept], "validation": inputs[held], "test": test_inputs}
-    parts = {part: x / 255 if x.dtype == torch.uint8 else x.float() for part, x in parts.items()}
-    if scaling == "standardise":
-        axes = [axis for axis in range(inputs.ndim) if axis != 1]
-        mean = parts["train"].mean(axes, keepdim=True)
-        deviation = parts["train"].std(axes, keepdim=True)
-        deviation = torch.where(deviation > 0, deviation, 1.0)
-        parts = {part: (x - mean) / deviation for part, x in parts.items()}
-    elif scaling == "unit-norm":
-        parts = {
-            part: torch.nn.functional.normalize(x.flatten(1), dim=1).view_as(x).contiguous()
-            for part, x in parts.items()
-        }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the last bit of a mean hangs on the number of threads; all processes shall have the same
+    try:
+        parts = _scaled({"train": inputs[kept], "validation": inputs[held], "test": test_inputs}, scaling)
+    finally:
+        torch.set_num_threads(threads)
     targets = {"train": labels[kept], "validation": labels[held], "test": test_labels}
     pairs = {part: (parts[part].to(device), targets[part].to(device)) for part in parts}
     return Dataset(name=name, classes=classes, **pairs)

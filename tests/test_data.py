@@ -83,6 +83,18 @@ def test_unit_norm_gives_each_image_length_1():
     torch.testing.assert_close(lengths, torch.ones(397))
 
 
+@pytest.mark.parametrize("scaling", ["standardise", "unit-norm"])
+def test_not_a_bit_of_the_data_hangs_on_the_number_of_threads(scaling):
+    before, loaded = torch.get_num_threads(), []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        data.load.cache_clear()
+        loaded.append(data.load("digits", 200, scaling).train[0])
+    assert torch.get_num_threads() == 4
+    torch.set_num_threads(before)
+    assert torch.equal(loaded[0], loaded[1]) and torch.equal(loaded[0], loaded[2])
+
+
 def test_a_constant_feature_is_no_division_by_zero():
     x = torch.tensor([[1.0, 5.0], [3.0, 5.0], [2.0, 5.0], [4.0, 5.0]])
     name = data.register("constant", (x, torch.tensor([0, 1, 0, 1])), (x, torch.tensor([0, 1, 0, 1])))
