@@ -1,0 +1,443 @@
+"""Execution: the same records whoever computes, whatever dies on the way, and errors before anything is computed."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import worker_networks  # beside this file, which pytest puts on the path; worker processes inherit it
+from torch import nn
+
+from lottery import LotteryError, data, masks, models
+from lottery import recipes as r
+from lottery import train as engine
+from lottery.execute import ExecutionError, execute, mask_from, mask_of, plan, weights_of
+from lottery.recipes import Initial, Pruned, Rewound, Signed
+from lottery.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def training(**changes):
+    base = dict(data="digits", model="lenet-8", steps=120, batch=50, optimiser="adam", lr=3e-3, validation=200)
+    return r.training(**{**base, **changes})
+
+
+def run(recipes, store, executor="inline", **more):
+    return execute(recipes, store, executor=executor, show=False, **more)
+
+
+def assert_same(ours, theirs):
+    """Records agree in all but how they were made; arrays bit for bit."""
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.key, one.recipe, one.values) == (other.key, other.recipe, other.values)
+        assert one.arrays.keys() == other.arrays.keys()
+        for name in one.arrays:
+            np.testing.assert_array_equal(one.arrays[name], other.arrays[name])
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+# The same whoever computes. The network is one whose process is killed (SIGKILL) in its first run, in mid-run.
+
+
+def killed_study(monkeypatch, tmp_path, inline):
+    """Two chains, with their records as computed inline and nothing killed; the next process that trains is killed."""
+    models.register("killed", worker_networks.Killed)
+    monkeypatch.setenv("LOTTERY_CHECKPOINT_SECONDS", "0")
+    monkeypatch.setenv("LOTTERY_TEST_KILLED", str(tmp_path / "killed"))
+    slow = training(model="killed", steps=400)
+    chains = [run_ for replicate in range(2) for run_ in r.imp(slow, replicate, 1, 0.2, rewind_step=20)]
+    study = [*chains, chains[1].mask, r.random_sparse(chains[1], 0), r.reinitialised(chains[3], 1)]
+    (tmp_path / "killed").touch()
+    expected = run(study, inline)
+    (tmp_path / "killed").unlink()
+    return study, expected
+
+
+def test_a_pool_whose_worker_is_killed_gives_what_one_process_gives(store, tmp_path, monkeypatch):
+    study, expected = killed_study(monkeypatch, tmp_path, Store(tmp_path / "inline"))
+    assert_same(run(study, store, "processes", jobs=2), expected)
+    assert (tmp_path / "killed").exists() and store.verify() == []
+
+
+def test_a_running_dask_cluster_whose_worker_is_killed_gives_what_one_process_gives(store, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    study, expected = killed_study(monkeypatch, tmp_path, Store(tmp_path / "inline"))
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+                                  silence_logs="CRITICAL") as cluster:  # fmt: skip
+        assert_same(run(study, store, None, scheduler=cluster.scheduler_address), expected)
+    assert (tmp_path / "killed").exists() and store.verify() == []
+
+
+UNGUARDED = """
+import sys
+from lottery import data, recipes as r
+from lottery.execute import execute
+from lottery.store import Store
+
+with open(sys.argv[1] + "/started", "a") as file:
+    file.write("1")
+import torch
+images = torch.arange(640.0).view(80, 8) % 7
+name = data.register("own", (images, torch.arange(80) % 2), (images, torch.arange(80) % 2))
+training = r.training(data=name, model="lenet-8", steps=50, batch=20, optimiser="adam", lr=3e-3, validation=10)
+records = execute(r.imp(training, 0, 1, 0.2), Store(sys.argv[1] + "/store"), executor=sys.argv[2], jobs=2, show=False)
+print(len(records), records[1].values["density"])
+"""
+
+
+@pytest.mark.parametrize("executor", ["processes", "dask"])
+def test_a_script_without_a_main_guard_runs_once_also_on_data_of_its_own(executor, tmp_path):
+    if executor == "dask":
+        pytest.importorskip("distributed")
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run([sys.executable, script, tmp_path, executor], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "0.8"]
+    assert (tmp_path / "started").read_text() == "1"
+
+
+KILLED = """
+import os, signal, sys
+from lottery import recipes as r, train as engine
+from lottery.execute import execute
+from lottery.store import Store
+
+ask = engine._Batches.__getitem__
+
+def until(self, step):
+    if step == 337:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ask(self, step)
+
+engine._Batches.__getitem__ = until
+training = r.training(data="digits", model="lenet-8", steps=500, batch=50, optimiser="adam", lr=3e-3, validation=200)
+execute(r.imp(training, 0, 1, 0.2, rewind_step=50), Store(sys.argv[1]), executor="inline", show=False)
+"""
+
+
+def test_a_study_killed_by_signal_9_goes_on_from_its_checkpoint_bit_for_bit(store, tmp_path, monkeypatch):
+    killed = subprocess.run([sys.executable, "-c", KILLED, store.root], cwd=ROOT, check=False,
+                            env={**os.environ, "LOTTERY_CHECKPOINT_SECONDS": "0"})  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL and store.keys() == []
+    steps, ask = [], engine._Batches.__getitem__
+    monkeypatch.setattr(engine._Batches, "__getitem__", lambda self, step: (steps.append(step), ask(self, step))[1])
+    chain, fresh = r.imp(training(steps=500), 0, 1, 0.2, rewind_step=50), Store(tmp_path / "fresh")
+    resumed = run(chain, store)
+    assert steps[0] == 300 and len(steps) == 200 + 450
+    assert_same(resumed, run(chain, fresh))
+    for run_ in chain:
+        for step in fresh.states(run_.key):
+            ours, theirs = store.state(run_.key, step), fresh.state(run_.key, step)
+            assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_stacked_runs_have_the_records_of_single_ones_to_rounding(store, tmp_path):
+    chains = [run_ for replicate in range(3) for run_ in r.imp(training(), replicate, 1, 0.2, rewind_step=20)]
+    stacked, single = run(chains, store, stack=8), run(chains, Store(tmp_path / "single"))
+    assert {record.made["stacked"] for record in stacked} == {3}
+    assert {record.made["stacked"] for record in single} == {1}
+    for one, other in zip(stacked, single, strict=True):
+        assert (one.key, one.values["weights_left"]) == (other.key, other.values["weights_left"])
+        for name in ("history/validation_loss", "history/test_loss"):
+            np.testing.assert_allclose(one.arrays[name], other.arrays[name], rtol=1e-2, atol=1e-3)
+
+
+def test_a_run_does_not_depend_on_what_else_is_in_the_study(store, tmp_path):
+    wanted = r.reinitialised(r.imp(training(), 1, 1, 0.2)[1], 1)
+    alone = run([wanted], store)
+    crowd = [*r.imp(training(), 0, 1, 0.2), r.random_sparse(r.imp(training(), 1, 1, 0.2)[1], 1), wanted]
+    assert_same(run(crowd, Store(tmp_path / "crowd"))[-1:], alone)
+
+
+def test_the_number_of_threads_that_the_user_set_does_not_matter_and_stays(store, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        data.load.cache_clear()
+        two = run([r.dense(training(), 0)], store)
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        data.load.cache_clear()
+        assert_same(run([r.dense(training(), 0)], Store(tmp_path / "one")), two)
+    finally:
+        torch.set_num_threads(before)
+
+
+# Nothing is computed twice.
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """A list that grows by the number of networks whenever some are trained."""
+    calls, train = [], engine.train
+
+    def counted(training, dataset, starts, *more, **named):
+        calls.append(len(starts))
+        return train(training, dataset, starts, *more, **named)
+
+    monkeypatch.setattr(engine, "train", counted)
+    return calls
+
+
+def test_what_is_in_the_store_is_not_computed_again(store, trained):
+    chain = r.imp(training(), 0, 2, 0.2)
+    first = run(chain, store)
+    assert sum(trained) == 3
+    assert_same(run(chain, store), first)
+    assert sum(trained) == 3
+
+
+def test_a_longer_study_computes_only_what_is_new(store, trained):
+    run(r.imp(training(), 0, 2, 0.2), store)
+    trained.clear()
+    run(r.imp(training(), 0, 3, 0.2), store)
+    assert sum(trained) == 1
+
+
+def test_a_shared_run_is_computed_once(store, trained):
+    ticket = r.imp(training(), 0, 1, 0.2)[1]
+    run([ticket, ticket, r.reinitialised(ticket, 0), r.random_sparse(ticket, 0)], store)
+    assert sum(trained) == 4
+
+
+def test_a_run_is_computed_again_only_for_weights_that_were_dropped(store, trained):
+    chain = r.imp(training(), 0, 1, 0.2)
+    run(chain, store)
+    store.gc()
+    trained.clear()
+    run([chain[0], r.reinitialised(chain[1], 0)], store)
+    assert sum(trained) == 1
+    run(r.imp(training(), 0, 1, 0.3), store)
+    assert sum(trained) == 3  # the dense run for its weights, and the new ticket
+
+
+def test_a_study_that_asks_for_an_earlier_state_of_an_interrupted_run_gets_it(store, tmp_path):
+    dense, ticket = r.imp(training(steps=500), 0, 1, 0.2, rewind_step=50)
+    killed = KILLED.replace("rewind_step=50", "rewind_step=0")  # its checkpoint at 300 has no state of step 50
+    subprocess.run([sys.executable, "-c", killed, store.root], cwd=ROOT, check=False,
+                   env={**os.environ, "LOTTERY_CHECKPOINT_SECONDS": "0"})  # fmt: skip
+    assert store.checkpoint(dense.key).load() is not None
+    assert_same(run([dense, ticket], store), run([dense, ticket], Store(tmp_path / "fresh")))
+
+
+def test_a_plan_lists_what_comes_first_before_its_readers(store):
+    tasks = plan(r.imp(training(), 0, 3, 0.2, rewind_step=20), store)
+    assert len(tasks) == 7 and not store.root.exists()
+    keys = list(tasks)
+    assert all(keys.index(first) < keys.index(key) for key, task in tasks.items() for first in task.after)
+    assert next(iter(tasks.values())).keep == {20, 120} and next(iter(tasks.values())).ahead == 300
+
+
+# What recipes mean.
+
+
+def test_a_ticket_starts_from_the_very_initial_weights(store):
+    chain = r.imp(training(), 0, 3, 0.2)
+    run(chain, store)
+    initial = weights_of(Initial(0), training(), store)
+    for run_ in chain:
+        begun = weights_of(run_.weights, training(), store)
+        assert all(torch.equal(begun[name], initial[name]) for name in initial)
+
+
+def test_a_mask_cuts_the_smallest_final_weights_of_its_run(store):
+    dense, ticket = r.imp(training(), 0, 1, 0.3)
+    run([ticket], store)
+    final, mask = store.state(dense.key, 120), mask_from(store.read(ticket.mask.key))
+    for name, kept in mask.items():
+        assert final[name][~kept].abs().max() <= final[name][kept].abs().min()
+        assert int((~kept).sum()) == round(0.3 * kept.numel())
+
+
+def test_a_reinitialised_ticket_has_its_mask_but_other_weights(store):
+    ticket = r.imp(training(), 0, 1, 0.2)[1]
+    own = weights_of(ticket.weights, training(), store)
+    drawn = [weights_of(r.reinitialised(ticket, 0, draw).weights, training(), store) for draw in (1, 2)]
+    assert r.reinitialised(ticket, 0).mask == ticket.mask
+    for one, other in ((own, drawn[0]), (own, drawn[1]), (drawn[0], drawn[1])):
+        assert (one["fc1.weight"] != other["fc1.weight"]).all()
+
+
+def test_a_random_mask_keeps_the_tickets_counts_but_differs_from_draw_to_draw(store):
+    ticket = r.imp(training(), 0, 1, 0.2)[1]
+    run([ticket.mask], store)
+    own, *drawn = (mask_of(recipe, training(), store) for recipe in
+                   (ticket.mask, *(r.random_sparse(ticket, 0, draw).mask for draw in (1, 2))))  # fmt: skip
+    assert all(masks.count(mask) == masks.count(own) for mask in drawn)
+    for one, other in ((own, drawn[0]), (own, drawn[1]), (drawn[0], drawn[1])):
+        assert all(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_shuffled_mask_keeps_the_tickets_own_weights(store):
+    ticket = r.imp(training(), 0, 1, 0.2)[1]
+    assert r.shuffled(ticket, 0).weights == ticket.weights and r.shuffled(ticket, 0).mask != ticket.mask
+
+
+def test_sign_preserving_reinitialisation_keeps_exactly_the_signs(store):
+    signed = weights_of(Signed(Initial(0, 1), Initial(0)), training(), store)
+    magnitudes, signs = (weights_of(Initial(0, draw), training(), store) for draw in (1, 0))
+    for name in ("fc1.weight", "output.weight"):
+        assert torch.equal(signed[name].sign(), signs[name].sign())
+        assert torch.equal(signed[name].abs(), magnitudes[name].abs())
+        assert not torch.equal(signed[name], signs[name])
+    assert torch.equal(signed["fc1.bias"], magnitudes["fc1.bias"])
+
+
+def test_replicates_differ_in_weights_and_in_order(store):
+    one, other = run([r.dense(training(), replicate) for replicate in range(2)], store)
+    assert not np.array_equal(one.arrays["signs/fc1.weight"], other.arrays["signs/fc1.weight"])
+    mixed = run([dataclasses.replace(r.dense(training(), 0), order=(1,))], store)[0]  # the start of 0, the order of 1
+    assert len({record.values["test_loss_end"] for record in (one, other, mixed)}) == 3
+
+
+def test_a_record_holds_what_its_history_says(store):
+    record = run([r.imp(training(), 0, 1, 0.2)[1]], store)[0]
+    history, values = {k.removeprefix("history/"): a for k, a in record.arrays.items()}, record.values
+    assert history["step"].tolist() == list(range(121))
+    best = history["validation_loss"].argmin()
+    assert values["early_stop_step"] == history["step"][best]
+    assert values["early_stop_test_accuracy"] == history["test_accuracy"][best]
+    assert values["test_accuracy_end"] == history["test_accuracy"][-1]
+    assert values["density"] == pytest.approx(0.8, abs=1e-3) and sum(values["weights_left"].values()) == 474
+    assert record.arrays["histogram/fc1.weight"].sum(1).tolist() == [values["weights_left"]["fc1.weight"]] * 2
+    assert {"lottery", "torch", "device", "seconds"} <= record.made.keys()
+
+
+def test_signs_in_a_record_are_those_of_the_final_weights(store):
+    dense = r.dense(training(), 0)
+    record = run([dense], store)[0]
+    final = store.state(dense.key, 120)["fc1.weight"].flatten()
+    np.testing.assert_array_equal(np.unpackbits(record.arrays["signs/fc1.weight"], count=len(final)), final > 0)
+
+
+# One's own network and data.
+
+
+class Own(nn.Module):
+    """Some user's network."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.first = nn.Conv1d(1, 4, 3)
+        self.norm = nn.BatchNorm1d(4)
+        self.last = nn.Linear(4, classes)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.norm(self.first(x[:, None]))).mean(2))
+
+
+def own_study():
+    models.register("own-network", lambda shape, classes: Own(shape, classes))
+    x = torch.randn(300, 12, generator=torch.Generator().manual_seed(0))
+    y = (x[:, :6].sum(1) > x[:, 6:].sum(1)).long()
+    name = data.register("own_data", (x[:200], y[:200]), (x[200:], y[200:]))
+    return r.imp(training(data=name, model="own-network", validation=50, batch=30), 0, 2, 0.2, rewind_step=10)
+
+
+def test_ones_own_network_and_data_work(store):
+    records = run(own_study(), store)
+    assert [round(record.values["density"], 2) for record in records] == [1.0, 0.8, 0.65]
+
+
+def test_a_network_that_workers_cannot_import_is_an_error_for_other_executors(store, monkeypatch):
+    monkeypatch.setattr(models, "_registered", {})
+    study = own_study()
+    with pytest.raises(ExecutionError, match="define its factory in a module"):
+        run(study, store, "processes", jobs=2)
+    assert not store.root.exists()
+
+
+def test_by_default_such_a_network_is_computed_here(store, monkeypatch):
+    monkeypatch.setattr(models, "_registered", {})
+    assert len(execute(own_study()[:1], store, jobs=2, show=False)) == 1
+
+
+# Errors.
+
+
+def test_an_error_in_one_run_leaves_the_others_computed(store):
+    models.register("hopeless", worker_networks.Hopeless)
+    study = [run_ for replicate in range(6) for run_ in r.imp(training(model="hopeless"), replicate, 1, 0.2)]
+    hopeless = [bool(torch.isnan(weights_of(Initial(replicate), study[0].training, store)["fc1.weight"]).any())
+                for replicate in range(6)]  # fmt: skip
+    assert 0 < sum(hopeless) < 6
+    with pytest.raises(ExecutionError, match=f"^{3 * sum(hopeless)} of 18 recipes .*TrainingError: the loss is not"):
+        run(study, store)
+    assert [run_.key in store for run_ in study[1::2]] == [not lost for lost in hopeless]
+
+
+def test_one_run_that_diverges_does_not_take_its_batch_with_it(store):
+    models.register("hopeless", worker_networks.Hopeless)
+    study = [r.dense(training(model="hopeless"), replicate) for replicate in range(6)]
+    with pytest.raises(ExecutionError, match="of 6 recipes could not"):
+        run(study, store, stack=8)
+    assert 0 < sum(run_.key in store for run_ in study) < 6
+
+
+@pytest.mark.parametrize("wrong, words", [
+    (dict(model="vgg-7"), "no network 'vgg-7'; known"),
+    (dict(data="imagenet"), "no data set 'imagenet'; known"),
+    (dict(validation=1400), "validation must be from 1 to 1399"),
+    (dict(batch=1201), "a batch of 1201 is larger than the 1200 training examples"),
+])  # fmt: skip
+def test_recipes_that_cannot_be_are_refused_before_anything_is_computed(store, wrong, words):
+    fine = r.dense(training(), 0)
+    with pytest.raises(LotteryError, match=words):
+        run([fine, *r.imp(training(**wrong), 0, 1, 0.2)], store)
+    assert not store.root.exists()
+
+
+def test_fractions_that_do_not_fit_the_network_are_refused_before_anything_is_computed(store):
+    with pytest.raises(LotteryError, match=r"no fraction for layer 'output.weight'"):
+        run(r.imp(training(), 0, 1, {"fc": 0.2}), store)
+    assert not store.root.exists()
+
+
+def test_augmentation_of_what_is_no_image_is_refused_before_anything_is_computed(store):
+    own = own_study()[0].training
+    with pytest.raises(LotteryError, match="no images"):
+        run([r.dense(dataclasses.replace(own, augment=True), 0)], store)
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("wrong, words", [
+    (dict(executor="threads"), "no executor 'threads'; known: inline, processes, dask"),
+    (dict(executor="processes", jobs=0), "jobs must be at least 1, not 0"),
+    (dict(executor="inline", scheduler="tcp://127.0.0.1:1"), "goes with executor 'dask'"),
+])  # fmt: skip
+def test_wrong_ways_to_execute_are_refused_before_anything_is_computed(store, wrong, words):
+    with pytest.raises(ExecutionError, match=words):
+        execute([r.dense(training(), 0)], store, show=False, **wrong)
+    assert not store.root.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_refused_before_anything_is_computed(store):
+    with pytest.raises(ExecutionError, match="torch finds no GPU here: use --device cpu"):
+        execute([r.dense(training(), 0)], store, device="cuda", show=False)
+    assert not store.root.exists()
+
+
+def test_weights_that_nobody_kept_are_an_error_that_names_run_and_step(store):
+    dense = r.dense(training(), 0)
+    with pytest.raises(ExecutionError, match=f"run {dense.key[:12]} at step 20 are not kept"):
+        weights_of(Rewound(dense, 20), training(), store)
+
+
+def test_a_mask_that_is_not_there_is_an_error_that_names_it(store):
+    mask = Pruned(r.dense(training(), 0), 0.2)
+    with pytest.raises(ExecutionError, match=f"mask {mask.key[:12]} is not in the store"):
+        mask_of(mask, training(), store)
