@@ -629,14 +629,19 @@ def published() -> dict[str, Path]:
     return {path.stem: path for path in sorted((ROOT / "book" / "chapters").glob("*.ipynb"))}
 
 
+def results_folder() -> Path:
+    """Where the committed records behind the published chapters lie."""
+    return ROOT / "book" / "results"
+
+
 def results_files() -> list[Path]:
-    """The committed records behind the published chapters."""
-    return sorted((ROOT / "book" / "results").glob("*.lotx"))
+    """The committed records."""
+    return sorted(results_folder().glob("*.lotx"))
 
 
 def publish_records(name: str, store: Store) -> list[Path]:
     """Writes the records that a published chapter rests on and no other one has into `book/results`."""
-    folder = ROOT / "book" / "results"
+    folder = results_folder()
     for old in folder.glob(f"{name}*.lotx"):
         old.unlink()
     with tempfile.TemporaryDirectory() as scratch:

@@ -89,13 +89,13 @@ def check_executed(path: Path) -> list[str]:
             data = output.get("data", {})
             if "image/png" in data or "image/svg+xml" in data:
                 found.append(f"cell {number} shows a bare image: use Chapter.figure, which takes alternative text")
-            found += [f"cell {number}: an image without alternative text"
-                      for tag in re.findall(r"<img\b[^>]*>", data.get("text/html", "")) if not _has_alt(tag)]  # fmt: skip
+            found += [f"cell {number}: {problem}" for problem in _images(data.get("text/html", ""))]
     return found + check_widgets(notebook)
 
 
-def _has_alt(tag: str) -> bool:
-    return re.search(r'\balt="[^"]+"', tag) is not None
+def _images(text: str) -> list[str]:
+    tags = re.findall(r"<img\b[^>]*>", text)
+    return ["an image without alternative text" for tag in tags if not re.search(r'\balt="[^"]+"', tag)]
 
 
 def check_widgets(notebook) -> list[str]:
@@ -111,8 +111,7 @@ def check_widgets(notebook) -> list[str]:
         if kind == "ButtonModel" and not _live_only(model, models):
             found.append(f"the button {state.get('description')!r} does nothing on the page: make it live-only")
         if kind == "HTMLModel":
-            found += ["a frame without alternative text"
-                      for tag in re.findall(r"<img\b[^>]*>", state.get("value", "")) if not _has_alt(tag)]  # fmt: skip
+            found += _images(state.get("value", ""))
         if kind in ("LinkModel", "DirectionalLinkModel"):
             for end in ("source", "target"):
                 if state[end][0].removeprefix("IPY_MODEL_") not in models:

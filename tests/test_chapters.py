@@ -1,0 +1,244 @@
+"""The strict runner, the gates and the command line; notebooks are executed by a real kernel through papermill."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lottery import LotteryError, chapters, gates
+from lottery.__main__ import main
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"steps": 60, "levels": 3, "replicates": 2}
+SETTINGS = {"LOTTERY_EXECUTOR": "inline"}
+FIRST, SECOND = "01_winning_tickets", "02_structure_or_initialisation"
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """Both chapters executed small, sharing one store: their folder and the store's."""
+    folder, store = tmp_path_factory.mktemp("chapters"), tmp_path_factory.mktemp("store")
+    for name in (FIRST, SECOND):
+        given = SMALL | ({"reinit_every": 2, "random_every": 2, "one_shot_every": 2, "shuffled_every": 2}
+                         if name == SECOND else {})  # fmt: skip
+        chapters.run(name, "quick", given, folder=folder, settings=SETTINGS | {"LOTTERY_STORE": str(store)}, show=False)
+    return folder, store
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def test_executed_chapters_pass_the_gates(executed):
+    for name in (FIRST, SECOND):
+        assert gates.check_executed(executed[0] / f"{name}.ipynb") == []
+
+
+def test_chapters_share_their_tickets(executed):
+    first, second = (set(read(executed[0] / f"{name}.ipynb").metadata.lottery["keys"]) for name in (FIRST, SECOND))
+    assert first and first < second
+
+
+def test_provenance_says_what_made_the_page(executed):
+    made = read(executed[0] / f"{FIRST}.ipynb").metadata.lottery
+    assert made["parameters"]["steps"] == 60 and made["profile"] == "quick"
+    assert made["verdicts"] == {"C-C1": "not tested at this scale", "C-C2": "not tested at this scale"}
+    assert made["versions"]["torch"] and made["values"]["replicates"] == "2"
+
+
+def test_no_path_of_this_machine_and_no_progress_bar_in_a_page(executed):
+    for name in (FIRST, SECOND):
+        text = (executed[0] / f"{name}.ipynb").read_text()
+        assert str(ROOT) not in text and str(executed[1]) not in text and "step/s" not in text
+
+
+def test_claim_cards_are_filled_in_at_the_top(executed):
+    notebook = read(executed[0] / f"{FIRST}.ipynb")
+    shown = [output.get("data", {}).get("text/html", "") for output in code(notebook)[0].outputs]
+    card = next(text for text in shown if "claim-card" in text)
+    assert "not judged yet" not in card and "8 training runs" in card
+
+
+def test_executing_again_computes_nothing_and_gives_the_same_numbers(executed, tmp_path):
+    settings = {"LOTTERY_STORE": str(executed[1]), "LOTTERY_READ_ONLY": "1"}
+    again = chapters.run(FIRST, "quick", SMALL, folder=tmp_path, settings=settings, show=False)
+    old = read(executed[0] / f"{FIRST}.ipynb").metadata.lottery
+    assert {k: old[k] for k in ("values", "verdicts", "keys")} == {
+        k: read(again).metadata.lottery[k] for k in ("values", "verdicts", "keys")}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"stepz": 5}, "there is no parameter 'stepz'"),
+        ({"steps": "2.5"}, "steps = '2.5': must be a whole number from 50"),
+        ({"steps": 2.5}, "must be a whole number"),
+        ({"steps": 10}, "from 50 to 1e+06"),
+        ({"steps": True}, "must be a whole number"),
+        ({"data": "imagenet"}, "must be one of digits, mnist, fashion-mnist"),
+        ({"fresh_order": "yes"}, "must be true or false"),
+        ({"learning_rate": "nan"}, "must be a number"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_a_kernel_starts(given, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "_papermill", lambda *a: pytest.fail("a kernel was started"))
+    with pytest.raises(chapters.ParameterError) as error:
+        chapters.run(FIRST, "quick", given, folder=tmp_path)
+    assert said in str(error.value) and "replicates: int" in str(error.value)  # and it lists what is allowed
+
+
+def test_texts_are_read_in_the_parameters_type():
+    declared = chapters._parameters_of(chapters.source(FIRST))
+    given = {"steps": "700", "learning_rate": "1e-3", "fresh_order": "false"}
+    assert chapters.check_parameters(declared, given) == {"steps": 700, "learning_rate": 0.001, "fresh_order": False}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [(["-p", "stepz", "60"], "no parameter 'stepz'"), (["-p", "steps", "10"], "from 50")]
+)
+def test_plain_papermill_refuses_in_the_same_words(given, said, tmp_path):
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(ROOT),
+               str(ROOT / "notebooks" / f"{FIRST}.ipynb"), str(tmp_path / "out.ipynb"), *given]  # fmt: skip
+    environment = os.environ | {"LOTTERY_STORE": str(tmp_path / "store")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and said in done.stderr
+    assert not (tmp_path / "store").exists()  # nothing was computed
+
+
+def _broken(monkeypatch, tmp_path, cell):
+    """A project folder whose first chapter has an extra cell before its end."""
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    (root / "book").mkdir()
+    shutil.copy(ROOT / "book" / "claims.yml", root / "book")
+    path = root / "notebooks" / f"{FIRST}.ipynb"
+    notebook = read(path)
+    notebook.cells.insert(len(notebook.cells) - 2, nbformat.v4.new_code_cell(cell))
+    nbformat.write(notebook, path)
+    monkeypatch.setattr(chapters, "ROOT", root)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"), [("1 / 0", "ZeroDivisionError"), ("import os; os._exit(9)", "the kernel died")]
+)
+def test_a_chapter_that_fails_leaves_the_finished_one_in_place(cell, said, executed, tmp_path, monkeypatch):
+    root = _broken(monkeypatch, tmp_path, cell)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / f"{FIRST}.ipynb").write_text("the finished one")
+    settings = SETTINGS | {"LOTTERY_STORE": str(executed[1])}
+    with pytest.raises(chapters.ChapterError, match=said):
+        chapters.run(FIRST, "quick", SMALL, folder=folder, settings=settings, show=False)
+    assert (folder / f"{FIRST}.ipynb").read_text() == "the finished one"
+    assert (root / "_build" / "failed" / f"{FIRST}.ipynb").exists()
+
+
+# Gates: each is shown a notebook that it must refuse.
+
+
+def output(kind, data=None, **more):
+    return nbformat.v4.new_output(kind, data, **more) if data else nbformat.v4.new_output(kind, **more)
+
+
+def spoilt(executed, tmp_path, spoil):
+    notebook = read(executed[0] / f"{FIRST}.ipynb")
+    spoil(notebook)
+    path = tmp_path / f"{FIRST}.ipynb"
+    nbformat.write(notebook, path)
+    return gates.check_executed(path)
+
+
+def models(notebook):
+    return notebook.metadata.widgets[gates.STATE]["state"]
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda n: code(n)[3].update(execution_count=None), "did not run once each in order"),
+        (lambda n: code(n)[3].outputs.append(output("error", ename="E", evalue="", traceback=[])), "error"),
+        (lambda n: code(n)[-1].update(outputs=[]), "did not reach Chapter.finish()"),
+        (lambda n: n.metadata.lottery.update(source_sha256="0"), "stale"),
+        (lambda n: code(n)[3].outputs.append(output("display_data", {"image/png": "AA=="})), "bare image"),
+        (lambda n: code(n)[3].outputs.append(output("display_data", {"text/html": "<img src=''>"})), "alternative text"),
+        (lambda n: models(n).update(x={"model_name": "OutputModel", "state": {}}), "Output"),
+        (lambda n: models(n).update(x={"model_name": "ButtonModel", "state": {}}), "button"),
+    ],
+)  # fmt: skip
+def test_gates_refuse(executed, tmp_path, spoil, said):
+    assert any(said in problem for problem in spoilt(executed, tmp_path, spoil))
+
+
+def test_source_notebooks_pass_the_gates():
+    assert [problem for name in chapters.names() for problem in gates.check_source(name)] == []
+
+
+def test_a_typed_number_in_prose_is_found():
+    cells = [nbformat.v4.new_code_cell("chapter.figure(x)"), nbformat.v4.new_markdown_cell("It gains 0.35 pp, or 12 %."),
+             nbformat.v4.new_markdown_cell("With {glue:text}`left` % of the weights.")]  # fmt: skip
+    assert len(gates.typed_numbers(nbformat.v4.new_notebook(cells=cells))) == 2
+
+
+# The command line.
+
+
+def test_command_line_says_what_is_wrong(capsys):
+    assert main(["run", "no_such_chapter"]) == 1
+    assert FIRST in capsys.readouterr().err
+    assert main(["run", FIRST, "--profile", "huge"]) == 1
+    assert "quick, standard, paper" in capsys.readouterr().err
+    assert main(["run", FIRST, "--publish"]) == 1
+    assert "not published" in capsys.readouterr().err
+
+
+def test_command_line_looks_into_a_store(executed, tmp_path, capsys):
+    store = ["--store", str(executed[1])]
+    assert main(["store", "ls", *store]) == 0
+    key = capsys.readouterr().out.split()[0]
+    assert main(["store", "show", key, *store]) == 0
+    assert '"recipe"' in capsys.readouterr().out
+    assert main(["store", "verify", *store]) == 0
+    assert main(["store", "export", str(tmp_path / "all.lotx"), *store]) == 0
+    assert main(["store", "import", str(tmp_path / "all.lotx"), "--store", str(tmp_path / "other")]) == 0
+    assert main(["store", "verify", "--store", str(tmp_path / "other")]) == 0
+    assert main(["store", "show", "zz", *store]) == 1
+
+
+def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeypatch):
+    """What a chapter published elsewhere rests on is enough to execute it again, and a changed number is noticed."""
+    root = _broken(monkeypatch, tmp_path, "pass")
+    shutil.copytree(executed[0], root / "book" / "chapters")
+    monkeypatch.setattr(chapters, "ROOT", ROOT)  # the sources are the real ones
+    places = {name: root / "book" / "chapters" / f"{name}.ipynb" for name in (FIRST, SECOND)}
+    monkeypatch.setattr(chapters, "published", lambda: places)
+    monkeypatch.setattr(chapters, "results_files", lambda: sorted((root / "book" / "results").glob("*.lotx")))
+    monkeypatch.setattr(chapters, "results_folder", lambda: root / "book" / "results")
+    for name in (FIRST, SECOND):
+        assert chapters.publish_records(name, chapters.Store(executed[1]))
+    assert chapters.run_published(tmp_path / "again", show=False) == []
+    path = root / "book" / "chapters" / f"{FIRST}.ipynb"
+    notebook = read(path)
+    notebook.metadata.lottery["values"]["dense-stop"] = "1"
+    nbformat.write(notebook, path)
+    assert any("dense-stop was '1'" in line for line in chapters.run_published(tmp_path / "more", show=False))
+
+
+def test_a_chapter_whose_records_are_missing_is_an_error(tmp_path):
+    settings = {"LOTTERY_STORE": str(tmp_path / "empty"), "LOTTERY_READ_ONLY": "1"}
+    with pytest.raises(LotteryError, match="not among the committed records"):
+        chapters.run(FIRST, "quick", SMALL, folder=tmp_path, settings=settings, show=False)
+
+
+@pytest.mark.skipif(not chapters.published(), reason="no chapter is published yet")
+def test_published_chapters_pass_the_gates_and_keep_their_numbers(tmp_path):
+    assert gates.verify() == []
+    assert chapters.run_published(tmp_path, show=False) == []
