@@ -3,7 +3,7 @@
 Each module can be read alone; `recipes` says what a run is, `execute` computes it, `store` keeps it.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 class LotteryError(Exception):

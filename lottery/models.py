@@ -37,8 +37,6 @@ class LeNet(nn.Module):
         hidden: units of the hidden layers.
     """
 
-    input_weight = "fc1.weight"  # its columns are input pixels: lets the engine leave out those that nothing reads
-
     def __init__(self, shape: tuple[int, ...], classes: int, hidden: tuple[int, ...] = (300, 100)):
         super().__init__()
         sizes = (torch.Size(shape).numel(), *hidden)
@@ -151,6 +149,13 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
 def initial_weights(name: str, shape: tuple[int, ...], classes: int, seed: int) -> State:
     """The initial state dict (parameters and buffers) of a network under `seed`."""
     return {key: tensor.detach().clone() for key, tensor in build(name, shape, classes, seed).state_dict().items()}
+
+
+def normalisation(module: nn.Module) -> list[str]:
+    """Names in the state dict of what normalisation layers hold: scale, shift and running statistics."""
+    kinds = nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm
+    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kinds)]
+    return [f"{name}.{key}" if name else key for name, layer in layers for key in layer.state_dict()]
 
 
 def prunable(module: nn.Module) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 Data are resident tensors and a batch is an index. Masks act on the starting weights once and on every gradient, so a
 pruned weight is exactly zero after every step (also under momentum, weight decay and Adam), which equals masking in
-the forward pass at a fraction of its cost. One network runs as the plain module; several run as one module under
-`torch.vmap` over stacked parameters, which pays on a GPU (on a CPU use one process a run).
+the forward pass at a fraction of its cost; large linear layers with few survivors multiply those alone
+(`lottery.sparse`). One network runs as the plain module; several run as one module under `torch.vmap` over stacked
+parameters, which pays on a GPU (on a CPU use one process a run).
 """
 
 import ctypes
@@ -18,10 +19,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from . import LotteryError, masks, models, seeds
+from . import LotteryError, masks, models, seeds, sparse
 from .data import Dataset
 from .models import State
 from .recipes import Training
+from .sparse import SparseLinear
 
 COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
@@ -169,51 +171,29 @@ class _Network:
                 if kept.shape != start.weights[name].shape:
                     raise TrainingError(f"the mask of {name} has another shape than the weights")
         masked = [masks.apply(start.weights, start.mask) for start in starts]
-        # Augmentation moves pixels about, so then every input is read.
-        self.live = None if training.augment else self._live_inputs(starts)
         self.draws = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in self.module.modules())
         if self.stacked and self.draws:
             raise TrainingError("networks with dropout train one by one: stacked, they would draw from one stream")
-        if self.live is not None:
-            layer = self.module.get_submodule(self.module.input_weight.rpartition(".")[0])
-            layer.weight = nn.Parameter(layer.weight.detach()[:, self.live])
-        self.full = [state.get(getattr(self.module, "input_weight", ""), None) for state in masked]
-        states = [{name: self._compact(name, tensor) for name, tensor in state.items()} for state in masked]
-        self.module.load_state_dict(states[0])
+        self.module.load_state_dict(masked[0])
+        self.sparse: dict[str, SparseLinear] = {}
+        for name, kept in starts[0].mask.items():
+            place = name.rpartition(".")[0]
+            if place and not self.stacked and sparse.pays(self.module.get_submodule(place), kept):
+                self.sparse[name] = SparseLinear(self.module.get_submodule(place), kept)
+                self.module.set_submodule(place, self.sparse[name])
         if self.stacked:
-            stack = {name: torch.stack([state[name] for state in states]).to(device) for name in states[0]}
+            stack = {name: torch.stack([state[name] for state in masked]).to(device) for name in masked[0]}
             self.parameters = {n: stack[n].requires_grad_() for n, _ in self.module.named_parameters()}
             self.state = {name: stack[name] for name in self.buffers} | self.parameters
         else:
             self.parameters = dict(self.module.named_parameters())
             self.state = self.parameters | dict(self.module.named_buffers())
         self.masked, self.mask = [], []
-        for name in starts[0].mask:
-            kept = torch.stack([self._compact(name, start.mask[name]) for start in starts]).to(device)
+        for name in (name for name in starts[0].mask if name not in self.sparse):
+            kept = torch.stack([start.mask[name] for start in starts]).to(device)
             if not kept.all():
                 self.masked.append(self.parameters[name])
                 self.mask.append((kept if self.stacked else kept[0]).float())
-
-    def _live_inputs(self, starts) -> torch.Tensor | None:
-        """Inputs that some network still reads; None where there is nothing to gain.
-
-        Leaving out inputs without a surviving connection leaves out exact zeros from sums.
-        """
-        name = getattr(self.module, "input_weight", None)
-        if name is None or any(name not in start.mask for start in starts):
-            return None
-        live = torch.stack([start.mask[name].any(0) for start in starts]).any(0).cpu()
-        return live.nonzero().flatten() if live.float().mean() < 0.95 else None
-
-    def _compact(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor[:, self.live.to(tensor.device)] if self._compacted(name) else tensor
-
-    def _compacted(self, name: str) -> bool:
-        return self.live is not None and name == self.module.input_weight
-
-    def inputs(self, x: torch.Tensor) -> torch.Tensor:
-        """The inputs in the form that the network reads: whole, or flattened to the live ones."""
-        return x if self.live is None else x.flatten(1)[:, self.live.to(x.device)].contiguous()
 
     def forward(self, x: torch.Tensor, shared: bool = False) -> torch.Tensor:
         """Logits of a batch; of shape [R, B, classes] when stacked, where `shared` gives all networks the same x."""
@@ -231,10 +211,8 @@ class _Network:
         for name in self.module.state_dict():
             tensor = self.state[name].detach()
             copy[name] = (tensor[index] if self.stacked else tensor).cpu().clone()
-        if self.live is not None:
-            whole = torch.zeros_like(self.full[index], device="cpu")
-            whole[:, self.live] = copy[self.module.input_weight]
-            copy[self.module.input_weight] = whole
+            if name in self.sparse:
+                copy[name] = self.sparse[name].whole(copy[name])
         return copy
 
 
@@ -272,8 +250,7 @@ def train(
     keep = {step for step in keep if first <= step <= last} | {last}
     device = dataset.train[0].device
     network = _Network(training, dataset, starts, device)
-    x, y = network.inputs(dataset.train[0]), dataset.train[1]
-    validation, test = ((network.inputs(part[0]), part[1]) for part in (dataset.validation, dataset.test))
+    x, y = dataset.train
     batches = [_Batches(training, start.order, len(y), device) for start in starts]
     parameters = list(network.parameters.values())
     if training.optimiser == "adam":
@@ -292,7 +269,7 @@ def train(
         network.module.eval()
         with torch.no_grad():
             columns = [np.full(len(starts), step), (train_loss / since).cpu().numpy() if since else np.nan * np.ones(len(starts))]  # noqa: E501
-            for part in (validation, test):
+            for part in (dataset.validation, dataset.test):
                 columns += evaluate(lambda inputs: network.forward(inputs, shared=True), *part)
         network.module.train()
         rows.append(np.stack(columns, 1))
@@ -307,7 +284,9 @@ def train(
     saved = checkpoint.load() if checkpoint else None
     if saved is not None:  # a study that has since come to ask for an earlier state starts over
         passed = {step for step in keep if step <= int(saved["at"][0])}
-        saved = saved if all(any(key.startswith(f"kept/0/{step}/") for key in saved) for step in passed) else None
+        fits = all(saved[f"network/{name}"].shape == tensor.shape for name, tensor in network.state.items())
+        fits = fits and all(any(key.startswith(f"kept/0/{step}/") for key in saved) for step in passed)
+        saved = saved if fits else None
     network.module.train()
     if saved is None:
         record()

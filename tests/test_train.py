@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lottery import data, masks, models, seeds
+from lottery import data, masks, models, seeds, sparse
 from lottery import recipes as r
 from lottery import train as engine
 from lottery.train import Start, TrainingError, evaluate, train
@@ -45,15 +45,6 @@ def start(training, replicate=0, density=0.4, **more):
         draw = torch.Generator().manual_seed(replicate)
         mask = {name: torch.rand(kept.shape, generator=draw) < density for name, kept in mask.items()}
     return Start(weights, mask, (replicate,), **more)
-
-
-def dead_columns(begun, share=0.5):
-    """The same start with the first layer's weights from the first `share` of the inputs cut."""
-    mask = dict(begun.mask)
-    dead = int(share * mask["fc1.weight"].shape[1])
-    mask["fc1.weight"] = mask["fc1.weight"].clone()
-    mask["fc1.weight"][:, :dead] = False
-    return dataclasses.replace(begun, mask=mask)
 
 
 def one(training, begun, **more):
@@ -264,13 +255,6 @@ def test_stacked_equals_single_with_augmentation():
         assert_close(one(training, begun), together)
 
 
-def test_stacked_equals_single_where_each_has_its_own_dead_inputs():
-    training = recipe()
-    starts = [dead_columns(start(training, 0), 0.5), dead_columns(start(training, 1), 0.75)]
-    for begun, together in zip(starts, train(training, dataset(training), starts), strict=True):
-        assert_close(one(training, begun), together)
-
-
 class Normalised(nn.Module):
     """A user's own network, with buffers."""
 
@@ -293,32 +277,50 @@ def test_stacked_equals_single_with_batch_normalisation():
         assert alone.states[20]["inner.2.num_batches_tracked"] == 20
 
 
-# Leaving out dead inputs changes nothing.
+# Multiplying the survivors alone changes nothing.
 
 
+@pytest.fixture
+def sparse_layers(monkeypatch):
+    """Makes every masked linear layer sparse, however small or dense."""
+    monkeypatch.setattr(sparse, "WEIGHTS", 1)
+    monkeypatch.setattr(sparse, "DENSITY", 0.9)
+
+
+@pytest.mark.parametrize("model", ["lenet-12-8", "conv-2"])
 @BOTH
-def test_leaving_out_inputs_that_nothing_reads_equals_keeping_them(rule, monkeypatch):
-    training = recipe(rule)
-    begun = dead_columns(start(training))
-    compact = one(training, begun, keep=[0])
-    monkeypatch.setattr(engine._Network, "_live_inputs", lambda self, starts: None)
+def test_sparse_layers_equal_masked_dense_ones(rule, model, monkeypatch, sparse_layers):
+    training = recipe(rule, model=model, steps=20 if model == "conv-2" else 60)
+    begun = start(training)
+    few = one(training, begun, keep=[0])
+    assert any(isinstance(m, sparse.SparseLinear) for m in network_of(training, begun).modules())
+    monkeypatch.setattr(sparse, "DENSITY", 0.0)
     whole = one(training, begun, keep=[0])
-    assert_close(compact, whole)
-    assert torch.equal(compact.states[0]["fc1.weight"], whole.states[0]["fc1.weight"])
+    assert_close(few, whole)
+    assert all(torch.equal(few.states[0][name], whole.states[0][name]) for name in whole.states[0])
 
 
-def test_inputs_that_nothing_reads_are_really_left_out():
-    training = recipe()
-    network = engine._Network(training, dataset(training), [dead_columns(start(training, density=1.0))], "cpu")
-    assert network.module.fc1.weight.shape == (12, 32)
-    assert network.inputs(dataset(training).test[0]).shape == (397, 32)
-    assert network.snapshot(0)["fc1.weight"].shape == (12, 64)
+def network_of(training, begun):
+    return engine._Network(training, dataset(training), [begun], "cpu").module
 
 
-def test_augmented_images_are_never_cut_down():
-    training = recipe(augment=True)
-    outcome = one(training, dead_columns(start(training)))
-    assert not outcome.states[60]["fc1.weight"][:, :32].any()
+def test_gradients_of_a_sparse_layer_are_those_of_the_dense_one(sparse_layers):
+    layer, x = nn.Linear(7, 5), torch.randn(4, 7, requires_grad=True)
+    mask = torch.rand(5, 7, generator=torch.Generator().manual_seed(3)) < 0.4
+    small = sparse.SparseLinear(layer, mask)
+    small(x).square().sum().backward()
+    into_x, x.grad = x.grad, None
+    nn.functional.linear(x, layer.weight * mask, layer.bias).square().sum().backward()
+    torch.testing.assert_close(into_x, x.grad)
+    torch.testing.assert_close(small.weight.grad, layer.weight.grad[mask])
+    torch.testing.assert_close(small.bias.grad, layer.bias.grad)
+
+
+def test_only_large_layers_with_few_survivors_are_made_sparse():
+    large, few = nn.Linear(784, 300), torch.rand(300, 784, generator=torch.Generator().manual_seed(0)) < 0.05
+    assert sparse.pays(large, few) == torch.backends.mkl.is_available()
+    assert not sparse.pays(large, torch.ones(300, 784, dtype=torch.bool))
+    assert not sparse.pays(nn.Linear(100, 50), few[:50, :100]) and not sparse.pays(nn.Conv2d(3, 5, 3), few)
 
 
 # Augmentation.
@@ -426,10 +428,19 @@ def test_resumed_equals_uninterrupted_bit_for_bit(rule, more):
     assert_same(resumed, one(training, starts[0], keep=[0, 150, 400]))
 
 
-def test_resumed_equals_uninterrupted_where_dead_inputs_are_left_out():
+def test_resumed_equals_uninterrupted_with_sparse_layers(sparse_layers):
     training = recipe(**LONG)
-    begun = dead_columns(start(training))
+    begun = start(training)
     assert_same(one(training, begun, checkpoint=interrupted(training, [begun])), one(training, begun))
+
+
+def test_a_checkpoint_of_other_shapes_makes_a_training_begin_again(sparse_layers, monkeypatch):
+    """As after an update of the library that makes other layers sparse."""
+    training = recipe(**LONG)
+    begun = start(training)
+    checkpoint = interrupted(training, [begun])
+    monkeypatch.setattr(sparse, "DENSITY", 0.0)
+    assert_same(one(training, begun, checkpoint=checkpoint), one(training, begun))
 
 
 def test_resumed_equals_uninterrupted_for_stacked_networks():

@@ -1,0 +1,87 @@
+"""A linear layer that multiplies only its surviving weights, for networks trained one by one on a CPU.
+
+Below a density of about an eighth this is faster than multiplying by zeros: on one core, forward pass and weight
+gradient of LeNet-300-100's first layer (batch 60) take half the time at 10 % of the weights and a fifth at 3 %, and
+the optimiser handles the survivors alone.
+"""
+
+import warnings
+
+import torch
+from torch import nn
+
+DENSITY = 0.12  # the layer pays below this share of weights
+WEIGHTS = 2**16  # and from this size on
+
+
+def pays(layer: nn.Module, mask: torch.Tensor) -> bool:
+    """Whether a layer under a mask is worth replacing (see the module's docstring)."""
+    fits = isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
+    if not fits or mask.numel() < WEIGHTS or not torch.backends.mkl.is_available():
+        return False
+    return mask.float().mean().item() < DENSITY
+
+
+def _csr(rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, shape) -> torch.Tensor:
+    """A CSR matrix from positions in row-major order."""
+    starts = torch.zeros(shape[0] + 1, dtype=torch.int32)
+    starts[1:] = torch.bincount(rows, minlength=shape[0]).cumsum(0)
+    return torch.sparse_csr_tensor(starts, columns.int(), values, shape, check_invariants=False)
+
+
+def _with(pattern: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return torch.sparse_csr_tensor(
+        pattern.crow_indices(), pattern.col_indices(), values, pattern.shape, check_invariants=False
+    )
+
+
+class _Multiply(torch.autograd.Function):
+    """x [N, inputs] and the values of W [units, inputs] to x Wᵀ [N, units]; gradients for the values alone."""
+
+    @staticmethod
+    def forward(ctx, x, values, layer):
+        ctx.save_for_backward(x, values)
+        ctx.layer = layer
+        return (_with(layer.pattern, values) @ x.t()).t()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, values = ctx.saved_tensors
+        layer, gradient = ctx.layer, gradient.t().contiguous()
+        into_x = (_with(layer.transposed, values[layer.order]) @ gradient).t() if ctx.needs_input_grad[0] else None
+        into_values = torch.sparse.sampled_addmm(layer.pattern, gradient, x, beta=0.0).values()
+        return into_x, into_values, None
+
+
+class SparseLinear(nn.Module):
+    """Takes the place of a linear layer whose weights are masked.
+
+    Its parameter `weight` holds the surviving weights alone, in row-major order, so that nothing else can move.
+
+    Args:
+        layer: the linear layer; only read.
+        mask: what survives of `layer.weight`, [units, inputs] boolean.
+    """
+
+    def __init__(self, layer: nn.Linear, mask: torch.Tensor):
+        super().__init__()
+        self.mask = mask
+        self.weight = nn.Parameter(layer.weight.detach()[mask].clone())
+        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
+        rows, columns = mask.nonzero(as_tuple=True)
+        with warnings.catch_warnings():  # PyTorch calls the format a beta, once a process
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+            zeros = torch.zeros(len(rows))
+            self.pattern = _csr(rows, columns, zeros, mask.shape)
+            self.order = torch.argsort(columns, stable=True)
+            self.transposed = _csr(columns[self.order], rows[self.order], zeros, mask.shape[::-1])
+
+    def forward(self, x):
+        y = _Multiply.apply(x, self.weight, self)
+        return y if self.bias is None else y + self.bias
+
+    def whole(self, values: torch.Tensor) -> torch.Tensor:
+        """The weight matrix [units, inputs] with these survivors and zeros elsewhere."""
+        matrix = torch.zeros(self.mask.shape)
+        matrix[self.mask] = values
+        return matrix
