@@ -5,6 +5,7 @@ and written to the store by whoever computed it; only recipes and keys travel.
 """
 
 import contextlib
+import functools
 import math
 import os
 import pickle
@@ -25,7 +26,24 @@ import torch
 from . import LotteryError, __version__, data, masks, models, seeds
 from . import train as engine
 from .progress import Bar
-from .recipes import Dense, Initial, Mask, Pruned, Recipe, Rewound, Run, Shuffled, Signed, Training, Weights
+from .recipes import (
+    Constant,
+    Continued,
+    Dense,
+    Initial,
+    Mask,
+    Masked,
+    Pruned,
+    Recipe,
+    Reshuffled,
+    Rewound,
+    Run,
+    Shuffled,
+    Signed,
+    Thinned,
+    Training,
+    Weights,
+)
 from .store import Record, Store
 
 EXECUTORS = ("inline", "processes", "dask")
@@ -49,54 +67,114 @@ def _module(training: Training) -> torch.nn.Module:
     return models.build(training.model, dataset.shape, dataset.classes)
 
 
+@functools.singledispatch
 def weights_of(weights: Weights, training: Training, store: Store) -> models.State:
-    """The starting weights that a recipe names, as a state dict.
+    """The starting weights that a recipe names, as a state dict; one function for each type of recipe.
 
     Raises:
         ExecutionError: if they are the weights of a run at a step that the store does not keep.
     """
-    if isinstance(weights, Initial):
-        dataset = _dataset(training)
-        seed = seeds.integer(training.seed, seeds.INITIAL, weights.replicate, weights.draw)
-        return models.initial_weights(training.model, dataset.shape, dataset.classes, seed)
-    if isinstance(weights, Rewound):
-        if weights.step == weights.run.start:
-            return weights_of(weights.run.weights, weights.run.training, store)
-        state = store.state(weights.run.key, weights.step)
-        if state is None:
-            raise ExecutionError(f"the weights of run {weights.run.key[:12]} at step {weights.step} are not kept")
-        return state
-    if isinstance(weights, Signed):
-        state, signs = (weights_of(part, training, store) for part in (weights.magnitudes, weights.signs))
-        names = models.prunable(_module(training))
-        return {name: t.abs() * signs[name].sign() if name in names else t for name, t in state.items()}
     raise TypeError(f"not a recipe for weights: {weights!r}")
 
 
+@weights_of.register(Initial)
+def _initial(weights: Initial, training: Training, store: Store) -> models.State:
+    dataset = _dataset(training)
+    seed = seeds.integer(training.seed, seeds.INITIAL, weights.replicate, weights.draw)
+    return models.initial_weights(training.model, dataset.shape, dataset.classes, seed)
+
+
+@weights_of.register(Rewound)
+def _rewound(weights: Rewound, training: Training, store: Store) -> models.State:
+    if weights.step == weights.run.start:
+        return weights_of(weights.run.weights, weights.run.training, store)
+    state = store.state(weights.run.key, weights.step)
+    if state is None:
+        raise ExecutionError(f"the weights of run {weights.run.key[:12]} at step {weights.step} are not kept")
+    return state
+
+
+@weights_of.register(Continued)
+def _continued(weights: Continued, training: Training, store: Store) -> models.State:
+    return weights_of(weights.run.end, training, store)
+
+
+@weights_of.register(Masked)
+def _masked(weights: Masked, training: Training, store: Store) -> models.State:
+    return masks.apply(weights_of(weights.weights, training, store), mask_of(weights.mask, training, store))
+
+
+@weights_of.register(Signed)
+def _signed(weights: Signed, training: Training, store: Store) -> models.State:
+    state, signs = (weights_of(part, training, store) for part in (weights.magnitudes, weights.signs))
+    module = _module(training)
+    names = models.prunable(module)
+    if weights.along == "normalisation":
+        state = {**state, **{name: signs[name] for name in models.normalisation(module)}}
+    return {name: t.abs() * signs[name].sign() if name in names else t for name, t in state.items()}
+
+
+@weights_of.register(Constant)
+def _constant(weights: Constant, training: Training, store: Store) -> models.State:
+    state, names = weights_of(weights.weights, training, store), models.prunable(_module(training))
+    return {name: t.sign() * t.std() if name in names else t for name, t in state.items()}
+
+
+@weights_of.register(Reshuffled)
+def _reshuffled(weights: Reshuffled, training: Training, store: Store) -> models.State:
+    state, mask = weights_of(weights.weights, training, store), mask_of(weights.mask, training, store)
+    return masks.permute(state, mask, seeds.generator(training.seed, seeds.VALUES, weights.replicate, weights.draw))
+
+
+@functools.singledispatch
 def mask_of(mask: Mask, training: Training, store: Store) -> masks.Mask:
-    """The mask that a recipe names.
+    """The mask that a recipe names; one function for each type of recipe.
 
     Raises:
-        ExecutionError: if it is the pruned mask of a run and its record is not in the store.
+        ExecutionError: if it is a stored mask, as that of a pruned run, and its record is not in the store.
     """
-    if isinstance(mask, Dense):
-        module = _module(training)
-        return masks.dense(module.state_dict(), models.prunable(module))
-    if isinstance(mask, Shuffled):
-        stream = seeds.generator(training.seed, seeds.MASK, mask.replicate, mask.draw)
-        return masks.shuffle(mask_of(mask.mask, training, store), stream)
-    if isinstance(mask, Pruned):
-        record = store.read(mask.key)
-        if record is None:
-            raise ExecutionError(f"the mask {mask.key[:12]} is not in the store")
-        return mask_from(record)
-    raise TypeError(f"not a recipe for a mask: {mask!r}")
+    if not (isinstance(mask, Mask) and mask.stored):
+        raise TypeError(f"not a recipe for a mask: {mask!r}")
+    record = store.read(mask.key)
+    if record is None:
+        raise ExecutionError(f"the mask {mask.key[:12]} is not in the store")
+    return mask_from(record)
+
+
+@mask_of.register(Dense)
+def _dense(mask: Dense, training: Training, store: Store) -> masks.Mask:
+    module = _module(training)
+    return masks.dense(module.state_dict(), models.prunable(module))
+
+
+@mask_of.register(Shuffled)
+def _shuffled(mask: Shuffled, training: Training, store: Store) -> masks.Mask:
+    stream = seeds.generator(training.seed, seeds.MASK, mask.replicate, mask.draw)
+    return masks.shuffle(mask_of(mask.mask, training, store), stream)
+
+
+@mask_of.register(Thinned)
+def _thinned(mask: Thinned, training: Training, store: Store) -> masks.Mask:
+    stream = seeds.generator(training.seed, seeds.THIN, mask.replicate, mask.draw)
+    before = mask_of(mask.mask, training, store)
+    rates = masks.rates(mask.table, models.prunable(_module(training)))
+    return masks.prune(before, masks.random_scores(before, stream), rates, mask.scope)
 
 
 def mask_from(record: Record) -> masks.Mask:
-    """The mask that the record of a `Pruned` recipe holds."""
+    """The mask that the record of a stored mask holds; see `mask_record`."""
     bits = {name.removeprefix("mask/"): array for name, array in record.arrays.items()}
     return masks.unpack(bits, record.values["shapes"])
+
+
+def mask_record(mask: masks.Mask) -> tuple[dict, dict]:
+    """The values and arrays of a stored mask's record."""
+    values = {
+        "density": masks.density(mask),
+        "weights_left": masks.count(mask),
+        "shapes": {name: list(kept.shape) for name, kept in mask.items()},
+    }
+    return values, {f"mask/{name}": packed for name, packed in masks.pack(mask).items()}
 
 
 # Planning.
@@ -202,20 +280,44 @@ def _processor() -> str:
     return f"{platform.processor() or platform.machine()}, 1 thread"
 
 
-def _compute_mask(recipe: Pruned, store: Store) -> None:
-    began = time.perf_counter()
+@functools.singledispatch
+def result_of(recipe: Recipe, store: Store, device: str) -> tuple[dict, dict]:
+    """The values and arrays of the record of a stored recipe that is no training run.
+
+    A module that defines such a type registers its function here, `@result_of.register(Type)`; a worker that is sent
+    a recipe imports its module and with it the function.
+
+    Args:
+        recipe: what; all that `recipe.reads()` names is in the store.
+        store: only read.
+        device: "cpu" or "cuda".
+    """
+    raise TypeError(f"nothing is known to compute {recipe!r}: its module registers no `execute.result_of`")
+
+
+def _scores(recipe: Pruned, state: models.State, mask: masks.Mask, store: Store) -> dict[str, torch.Tensor]:
+    if recipe.criterion == "magnitude":
+        return masks.magnitude_scores(state, mask)
+    training = recipe.run.training
+    if recipe.criterion == "random":
+        stream = seeds.generator(training.seed, seeds.SCORES, recipe.draw, *recipe.run.order)
+        return masks.random_scores(mask, stream)
+    return masks.scores(recipe.criterion, weights_of(recipe.run.weights, training, store), state, mask)
+
+
+@result_of.register(Pruned)
+def _pruned(recipe: Pruned, store: Store, device: str) -> tuple[dict, dict]:
     training = recipe.run.training
     state = store.state(recipe.run.key, training.steps)
     mask = mask_of(recipe.run.mask, training, store)
     rates = masks.rates(recipe.table, models.prunable(_module(training)))
-    pruned = masks.prune(mask, masks.magnitude_scores(state, mask), rates, recipe.scope)
-    values = {
-        "density": masks.density(pruned),
-        "weights_left": masks.count(pruned),
-        "shapes": {name: list(kept.shape) for name, kept in pruned.items()},
-    }
-    bits = {f"mask/{name}": packed for name, packed in masks.pack(pruned).items()}
-    store.save(recipe.key, recipe.json(), values, bits, _made("cpu", time.perf_counter() - began, 1))
+    return mask_record(masks.prune(mask, _scores(recipe, state, mask, store), rates, recipe.scope))
+
+
+def _compute_result(recipe: Recipe, store: Store, device: str) -> None:
+    began = time.perf_counter()
+    values, arrays = result_of(recipe, store, device)
+    store.save(recipe.key, recipe.json(), values, arrays, _made(device, time.perf_counter() - began, 1))
 
 
 class _Steps:
@@ -328,7 +430,7 @@ def compute(recipes: Sequence[Recipe], keeps: Sequence[set[int]], store: Store, 
             _compute_runs(*zip(*left, strict=True), store, device, report)
         else:
             for recipe, _ in left:
-                _compute_mask(recipe, store)
+                _compute_result(recipe, store, device)
 
 
 def _work(payload: bytes) -> None:
@@ -467,7 +569,8 @@ def _batches(ready: list[Task], stack: int, alone: set[str]) -> list[list[Task]]
     groups: dict[tuple, list[Task]] = {}
     for task in ready:
         run = task.recipe
-        kind = (run.training, run.start) if stack > 1 and run.key not in alone else run.key
+        together = isinstance(run, Run) and stack > 1 and run.key not in alone
+        kind = (run.training, run.start) if together else run.key
         groups.setdefault(kind, []).append(task)
     return [group[i : i + stack] for group in groups.values() for i in range(0, len(group), stack)]
 
@@ -546,14 +649,14 @@ def _execute(tasks, store, executor, jobs, device, scheduler, stack, show) -> No
     with _workers(executor, jobs, scheduler) as pool, contextlib.closing(bar):
         while waiting or running:
             ready = [task for task in waiting.values() if not task.after]
-            for task in [task for task in ready if not isinstance(task.recipe, Run)]:  # milliseconds: done here
+            for task in [task for task in ready if task.recipe.light]:
                 del waiting[task.recipe.key]
                 try:
                     compute([task.recipe], [task.keep], store)
                     finish([task])
                 except Exception as error:
                     fail([task], error)
-            ready = [task for task in waiting.values() if not task.after and isinstance(task.recipe, Run)]
+            ready = [task for task in waiting.values() if not task.after and not task.recipe.light]
             ready.sort(key=lambda task: -task.ahead)  # the longest chain first keeps all workers busy to the end
             for group in _batches(ready, stack, alone):
                 if len(running) >= places:

@@ -65,9 +65,52 @@ def rates(fraction: Fraction, kinds: dict[str, str]) -> dict[str, float]:
     return result
 
 
-def magnitude_scores(weights: dict[str, torch.Tensor], mask: Mask) -> Mask:
+# What pruning keeps the largest of, from the weights at the start and at the end (Zhou et al. 2019, Section 2).
+# large_final, the criterion of Frankle & Carbin, is called "magnitude" here.
+CRITERIA = {
+    "magnitude": lambda start, end: end.abs(),
+    "small_final": lambda start, end: -end.abs(),
+    "large_init": lambda start, end: start.abs(),
+    "small_init": lambda start, end: -start.abs(),
+    "magnitude_increase": lambda start, end: end.abs() - start.abs(),
+    "movement": lambda start, end: (end - start).abs(),
+    "large_final_same_sign": lambda start, end: start.sign() * end,
+    "large_final_diff_sign": lambda start, end: -start.sign() * end,
+}
+
+
+def scores(criterion: str, start: dict[str, torch.Tensor], end: dict[str, torch.Tensor],
+           mask: Mask) -> dict[str, torch.Tensor]:  # fmt: skip
+    """The score of each weight under a criterion, for `prune`.
+
+    Zhou et al. give weights with the wrong sign the score 0 under "large_final_same_sign" (and "…_diff_sign") and
+    break the ties at random; here they are ordered by size, the largest wrong one goes first.
+
+    Args:
+        criterion: a key of `CRITERIA`; for random pruning see `random_scores`.
+        start: the weights that training started from; may be {} for the criteria that look at the end alone.
+        end: the trained weights.
+        mask: the layers to score.
+
+    Returns:
+        Layer → scores of the shape of the layer.
+
+    Raises:
+        MaskError: if there is no such criterion.
+    """
+    if criterion not in CRITERIA:
+        raise MaskError(f"no criterion {criterion!r}; known: {', '.join(CRITERIA)}")
+    return {name: CRITERIA[criterion](start.get(name), end[name]) for name in mask}
+
+
+def magnitude_scores(weights: dict[str, torch.Tensor], mask: Mask) -> dict[str, torch.Tensor]:
     """The magnitude of each weight: what magnitude pruning keeps the largest of."""
-    return {name: weights[name].abs() for name in mask}
+    return scores("magnitude", {}, weights, mask)
+
+
+def random_scores(mask: Mask, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Uniform scores: what random pruning ranks by."""
+    return {name: torch.from_numpy(generator.random(tuple(kept.shape))).to(kept.device) for name, kept in mask.items()}
 
 
 def prune(mask: Mask, scores: dict[str, torch.Tensor], fraction: dict[str, float], scope: str = "layer") -> Mask:
@@ -117,6 +160,16 @@ def shuffle(mask: Mask, generator: np.random.Generator) -> Mask:
     for name, kept in mask.items():
         order = torch.from_numpy(generator.permutation(kept.numel())).to(kept.device)
         result[name] = kept.flatten()[order].view_as(kept)
+    return result
+
+
+def permute(weights: dict[str, torch.Tensor], mask: Mask, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+    """The weights with the surviving values of each layer in random places among the survivors; the rest as it was."""
+    result = dict(weights)
+    for name, kept in mask.items():
+        values = weights[name][kept]
+        result[name] = weights[name].clone()
+        result[name][kept] = values[torch.from_numpy(generator.permutation(len(values))).to(values.device)]
     return result
 
 

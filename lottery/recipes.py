@@ -8,11 +8,11 @@ runs it refers to stand as their keys: a changed parameter recomputes only what 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from . import LotteryError
@@ -34,6 +34,7 @@ class Recipe:
 
     version: ClassVar[int] = 1
     stored: ClassVar[bool] = False  # has a record of its own in the store
+    light: ClassVar[bool] = False  # takes milliseconds: computed by whoever coordinates, not sent to a worker
 
     @cached_property
     def key(self) -> str:
@@ -54,7 +55,8 @@ class Recipe:
 
         A recipe that is not stored reads what resolving it needs.
         """
-        parts = (getattr(self, field.name) for field in fields(self))
+        values = (getattr(self, field.name) for field in fields(self))
+        parts = (part for value in values for part in (value if isinstance(value, tuple) else (value,)))
         return [read for part in parts if isinstance(part, Recipe) for read in part.needed()]
 
     def needed(self) -> list[tuple["Recipe", int | None]]:
@@ -138,6 +140,11 @@ class Training(Recipe):
 class Weights(Recipe):
     """Where a network starts."""
 
+    @property
+    def start(self) -> int:
+        """The step at which a run from here takes up schedule and data order."""
+        return 0
+
 
 class Mask(Recipe):
     """What is cut."""
@@ -182,7 +189,12 @@ class Run(Recipe):
     @property
     def start(self) -> int:
         """The step that training starts from: rewinding to step k goes on in schedule and data order at k."""
-        return self.weights.step if isinstance(self.weights, Rewound) else 0
+        return self.weights.start
+
+    @property
+    def end(self) -> "Rewound":
+        """The final weights."""
+        return Rewound(self, self.training.steps)
 
 
 @_frozen
@@ -191,6 +203,10 @@ class Rewound(Weights):
 
     run: Run
     step: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def start(self) -> int:
+        return self.step
 
     def reads(self):
         return self.run.weights.reads() if self.step == self.run.start else [(self.run, self.step)]
@@ -204,34 +220,131 @@ class Rewound(Weights):
 
 
 @_frozen
+class Continued(Weights):
+    """The final weights of a run, with schedule and data order taken up again at `step` (Renda et al. 2020).
+
+    With the run's own training this is learning-rate rewinding; see `retrained`. The optimiser starts anew.
+    """
+
+    run: Run
+    step: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def start(self) -> int:
+        return self.step
+
+    def reads(self):
+        return self.run.end.reads()
+
+    @model_validator(mode="after")
+    def _inside(self):
+        if self.step > self.run.training.steps:
+            raise ValueError(f"step {self.step} is beyond the {self.run.training.steps} steps of the run")
+        return self
+
+
+@_frozen
+class Masked(Weights):
+    """Weights with those that a mask cuts at zero: the end of a pruning projection, or a pruned rewind point."""
+
+    weights: Weights
+    mask: Mask
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+
+@_frozen
 class Signed(Weights):
     """Magnitudes, biases and the rest of one start with the signs of another, on every prunable weight.
 
     `Signed(Initial(r, draw=1), Initial(r))` is the sign-preserving reinitialisation of Zhou et al. (2019).
+
+    Attributes:
+        magnitudes: where sizes, biases and the rest come from.
+        signs: where the signs of the prunable weights come from; a weight that is 0 there is 0.
+        along: "normalisation" takes the scale, shift and statistics of normalisation layers from `signs` too
+            (Oh et al. 2025).
     """
 
     magnitudes: Weights
     signs: Weights
+    along: Literal["nothing", "normalisation"] = "nothing"
+
+
+@_frozen
+class Constant(Weights):
+    """One magnitude a layer: the standard deviation of these weights, with their signs, on every prunable weight.
+
+    The signed constant of Zhou et al. (2019), Section 3; biases and the rest are kept.
+    """
+
+    weights: Weights
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+
+@_frozen
+class Reshuffled(Weights):
+    """Weights whose values are permuted within each layer among the survivors of a mask.
+
+    The random reshuffle of Zhou et al. (2019), Section 3; biases and the rest are kept.
+
+    Attributes:
+        weights: whose values.
+        mask: among whose survivors.
+        replicate, draw: the stream.
+    """
+
+    weights: Weights
+    mask: Mask
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+
+def _criterion(name):
+    return "magnitude" if name == "large_final" else name  # Zhou et al.'s name for what has another one here
+
+
+Criterion = Annotated[
+    Literal["magnitude", "small_final", "large_init", "small_init", "magnitude_increase", "movement",
+            "large_final_same_sign", "large_final_diff_sign", "random"],
+    BeforeValidator(_criterion),
+]  # fmt: skip
 
 
 @_frozen
 class Pruned(Mask):
-    """A run's mask after one more round of magnitude pruning of its final weights.
+    """A run's mask after one more round of pruning, by the magnitude of its final weights or another criterion.
 
     Attributes:
         run: the trained run.
         fraction: the part of the survivors that goes; see `lottery.masks.rates`.
         scope: "layer" or "global"; see `lottery.masks.prune`.
+        criterion: what the survivors have most of; see `lottery.masks.scores`. "large_final" is another name for
+            "magnitude".
+        draw: which random scores the criterion "random" draws, from a stream of the run's order.
     """
 
     stored: ClassVar[bool] = True
+    light: ClassVar[bool] = True
 
     run: Run
     fraction: float | tuple[tuple[str, float], ...]
     scope: Literal["layer", "global"] = "layer"
+    criterion: Criterion = "magnitude"
+    draw: Annotated[int, Field(ge=0)] = 0
 
     def reads(self):
-        return [(self.run, self.run.training.steps), *self.run.mask.needed()]
+        start = [] if self.criterion == "magnitude" else self.run.weights.needed()
+        return [(self.run, self.run.training.steps), *self.run.mask.needed(), *start]
 
     @property
     def table(self) -> Fraction:
@@ -251,6 +364,28 @@ class Shuffled(Mask):
     mask: Mask
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
+
+
+@_frozen
+class Thinned(Mask):
+    """A random mask nested in another: one round of random pruning.
+
+    Attributes:
+        mask: what is left before.
+        fraction, scope: as of `Pruned`.
+        replicate, draw: the stream.
+    """
+
+    mask: Mask
+    fraction: float | tuple[tuple[str, float], ...]
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+    scope: Literal["layer", "global"] = "layer"
+
+    @property
+    def table(self) -> Fraction:
+        """The fraction in the form that `lottery.masks.rates` takes."""
+        return self.fraction if isinstance(self.fraction, float) else dict(self.fraction)
 
 
 def closure(recipes: Iterable[Recipe]) -> list[Recipe]:
@@ -305,7 +440,7 @@ def dense(training: Training, replicate: int) -> Run:
 
 
 def imp(training: Training, replicate: int, levels: int, fraction: Fraction, *, scope: str = "layer",
-        rewind_step: int = 0, fresh_order: bool = False) -> list[Run]:  # fmt: skip
+        rewind_step: int = 0, fresh_order: bool = False, criterion: str = "magnitude") -> list[Run]:  # fmt: skip
     """The runs of iterative magnitude pruning: dense first, then one run a level.
 
     Frankle & Carbin (2019), Section 1, with `rewind_step=0`; Frankle et al. (2020) with a later one.
@@ -318,17 +453,48 @@ def imp(training: Training, replicate: int, levels: int, fraction: Fraction, *, 
         scope: "layer" or "global".
         rewind_step: survivors go back to the weights that the dense run had at this step.
         fresh_order: draw a new order of batches at each level (a hidden variable of the literature).
+        criterion: what the survivors have most of; see `lottery.masks.scores`.
     """
     runs = [dense(training, replicate)]
     for level in range(1, levels + 1):
-        mask = Pruned(runs[-1], _fraction(fraction), scope)
+        mask = Pruned(runs[-1], _fraction(fraction), scope, criterion)
         order = (replicate, level) if fresh_order else (replicate,)
         runs.append(Run(training, Rewound(runs[0], rewind_step), mask, order))
     return runs
 
 
+RETRAINING = ("weights", "learning rate", "fine-tuning")
+
+
+def retrained(training: Training, replicate: int, levels: int, fraction: Fraction, kind: str, *,
+              scope: str = "layer", step: int = 0, fresh_order: bool = False) -> list[Run]:  # fmt: skip
+    """Iterative magnitude pruning with one of the ways of retraining that Renda et al. (2020) compare.
+
+    All three retrain for the same steps, from `step` to the end, on the same batches.
+
+    Args:
+        training, replicate, levels, fraction, scope, fresh_order: as of `imp`.
+        kind: "weights" rewinds the survivors to `step`, which is `imp`; "learning rate" keeps the trained values and
+            rewinds the schedule only; "fine-tuning" keeps them and goes on at the schedule's last learning rate.
+        step: where the schedule is taken up.
+
+    Raises:
+        RecipeError: if there is no such kind.
+    """
+    if kind not in RETRAINING:
+        raise RecipeError(f"no retraining {kind!r}; known: {', '.join(RETRAINING)}")
+    runs = imp(training, replicate, levels if kind == "weights" else 0, fraction, scope=scope, rewind_step=step,
+               fresh_order=fresh_order)  # fmt: skip
+    if kind == "fine-tuning":
+        training = replace(training, lr=training.learning_rate(training.steps - 1), milestones=(), warmup=0)
+    for level in range(len(runs), levels + 1):
+        mask = Pruned(runs[-1], _fraction(fraction), scope)
+        runs.append(Run(training, Continued(runs[-1], step), mask, (replicate, level) if fresh_order else (replicate,)))
+    return runs
+
+
 def one_shot(training: Training, replicate: int, level: int, fraction: Fraction, *, scope: str = "layer",
-             rewind_step: int = 0, fresh_order: bool = False) -> Run:  # fmt: skip
+             rewind_step: int = 0, fresh_order: bool = False, criterion: str = "magnitude") -> Run:  # fmt: skip
     """Pruning the dense run once to the density that `level` rounds reach, then training again from `rewind_step`.
 
     The arguments are those of `imp`; at level 1 the two are the same run.
@@ -340,7 +506,7 @@ def one_shot(training: Training, replicate: int, level: int, fraction: Fraction,
     once = at_once(fraction) if isinstance(fraction, int | float) else {n: at_once(r) for n, r in fraction.items()}
     start = dense(training, replicate)
     order = (replicate, level) if fresh_order else (replicate,)
-    return Run(training, Rewound(start, rewind_step), Pruned(start, _fraction(once), scope), order)
+    return Run(training, Rewound(start, rewind_step), Pruned(start, _fraction(once), scope, criterion), order)
 
 
 def reinitialised(run: Run, replicate: int, draw: int = 1) -> Run:
@@ -356,3 +522,55 @@ def random_sparse(run: Run, replicate: int, draw: int = 1) -> Run:
 def shuffled(run: Run, replicate: int, draw: int = 1) -> Run:
     """The run's own starting weights under its mask shuffled within each layer."""
     return Run(run.training, run.weights, Shuffled(run.mask, replicate, draw), run.order)
+
+
+def altered(run: Run, replicate: int, values: str, signs: str = "original", draw: int = 1) -> Run:
+    """The run's mask on starting weights that keep the ticket's signs, or do not (Zhou et al. 2019, Section 3).
+
+    Args:
+        run: a ticket that starts from step 0.
+        replicate, draw: the stream of what is drawn anew.
+        values: "new" (another draw of the initial distribution), "reshuffled" (the survivors' values permuted within
+            each layer) or "constant" (each layer's standard deviation).
+        signs: "original", those of the ticket's start, or "random".
+
+    Raises:
+        RecipeError: if there is no such alteration, or the run starts at a later step: then its schedule would.
+    """
+    drawn = Initial(replicate, draw)
+    starts = {
+        ("new", "original"): Signed(drawn, run.weights),
+        ("new", "random"): drawn,
+        ("reshuffled", "original"): Signed(Reshuffled(run.weights, run.mask, replicate, draw), run.weights),
+        ("reshuffled", "random"): Reshuffled(run.weights, run.mask, replicate, draw),
+        ("constant", "original"): Constant(run.weights),
+        ("constant", "random"): Signed(Constant(run.weights), drawn),
+    }
+    if run.start or (values, signs) not in starts:
+        raise RecipeError(f"cannot alter values to {values!r} and signs to {signs!r} of a run from step {run.start}; "
+                          f"from step 0: {', '.join(map(' with '.join, starts))} signs")  # fmt: skip
+    return Run(run.training, starts[values, signs], run.mask, run.order)
+
+
+def sign_transferred(run: Run, replicate: int, draw: int = 1, *, normalisation: bool = False) -> Run:
+    """The run's mask on a new start that takes over the signs the run ended with (Oh et al. 2025).
+
+    The start is the magnitude of `Initial(replicate, draw)` times the sign of the trained weights; the mask alone on
+    the same start is `reinitialised(run, replicate, draw)`.
+
+    Args:
+        run: the trained ticket.
+        replicate, draw: of the new start.
+        normalisation: whether the trained parameters of normalisation layers come along.
+    """
+    along = "normalisation" if normalisation else "nothing"
+    start = Signed(Initial(replicate, draw), run.end, along)
+    return Run(run.training, start, run.mask, run.order)
+
+
+def untrained(run: Run) -> Run:
+    """The run cut to its first step: the first entry of its history is the accuracy before any training.
+
+    On a mask of the criterion "large_final_same_sign" that is the supermask of Zhou et al. (2019), Section 5.
+    """
+    return replace(run, training=replace(run.training, steps=run.start + 1, evaluate=()))

@@ -4,6 +4,8 @@ import numpy as np
 
 # The purposes are part of every result: never renumber them, only add.
 SPLIT, INITIAL, ORDER, MASK, AUGMENT, DROPOUT = range(6)
+THIN, PERTURB, PROBE = range(6, 9)
+VALUES, SCORES = 9, 10
 
 
 def sequence(seed: int, purpose: int, *indices: int) -> np.random.SeedSequence:
