@@ -10,39 +10,39 @@ from . import LotteryError, __version__
 
 
 def _run(arguments) -> None:
-    from . import chapters
+    from . import chapters, runner
     from .store import Store
 
     if arguments.published:
-        differences = chapters.run_published(chapters.output_folder("published"))
+        differences = runner.run_published(runner.output_folder("published"))
         for line in differences:
             print(line, file=sys.stderr)
         if differences:
             raise LotteryError(f"{len(differences)} numbers differ from the published ones")
-        print(f"{len(chapters.published())} published chapters executed again: every number is the same")
+        print(f"{len(runner.published())} published chapters executed again: every number is the same")
         return
-    names = chapters.names() if arguments.all or arguments.chapters == ["all"] else arguments.chapters
+    names = runner.names() if arguments.all or arguments.chapters == ["all"] else arguments.chapters
     if not names:
-        raise LotteryError(f"name a chapter, or --all, or --published; chapters: {', '.join(chapters.names())}")
+        raise LotteryError(f"name a chapter, or --all, or --published; chapters: {', '.join(runner.names())}")
     if arguments.publish and arguments.profile == "quick":
         raise LotteryError("quick chapters are not published: take --profile standard or paper")
     given = dict(arguments.p)
     for name in names:  # all of them are checked before the first is executed
-        declared = chapters._parameters_of(chapters.source(name))
-        chapters.check_parameters(declared, chapters.profile_parameters(name, arguments.profile) | given)
+        declared = chapters.parameters_of(runner.source(name))
+        chapters.check_parameters(declared, runner.profile_parameters(name, arguments.profile) | given)
     root = Path(arguments.store or os.environ.get("LOTTERY_STORE") or chapters.ROOT / "results").absolute()
     settings = {"LOTTERY_STORE": str(root)}
     for option in ("executor", "jobs", "device", "scheduler"):
         if getattr(arguments, option) is not None:
             settings[f"LOTTERY_{option.upper()}"] = str(getattr(arguments, option))
-    folder = chapters.output_folder(arguments.profile, arguments.publish)
+    folder = runner.output_folder(arguments.profile, arguments.publish)
     keys: list[str] = []
     for name in names:
-        place = chapters.run(name, arguments.profile, given, folder=folder, settings=settings)
+        place = runner.run(name, arguments.profile, given, folder=folder, settings=settings)
         print(f"{name}: {os.path.relpath(place)}")
-        keys += chapters.ending(chapters.nbformat.read(place, as_version=4))["keys"]
+        keys += runner.ending(runner.nbformat.read(place, as_version=4))["keys"]
         if arguments.publish:
-            for path in chapters.publish_records(name, Store(root)):
+            for path in runner.publish_records(name, Store(root)):
                 print(f"{name}: {os.path.relpath(path)}")
     if arguments.export:
         for path in Store(root).export(keys, arguments.export):
@@ -50,11 +50,11 @@ def _run(arguments) -> None:
 
 
 def _parameters(arguments) -> None:
-    from . import chapters
+    from . import chapters, runner
 
-    for name in arguments.chapters or chapters.names():
+    for name in arguments.chapters or runner.names():
         print(f"{name}:")
-        for parameter in chapters._parameters_of(chapters.source(name)).values():
+        for parameter in chapters.parameters_of(runner.source(name)).values():
             print(f"  {parameter.name}: {parameter.kind.__name__} = {parameter.default!r}  # {parameter.help}")
 
 

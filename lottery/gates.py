@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from . import LotteryError, chapters, stats
+from . import LotteryError, chapters, runner, stats
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
 RECORDS_BYTES = 40 * 2**20
@@ -19,14 +19,14 @@ STATE = "application/vnd.jupyter.widget-state+json"
 def verify() -> list[str]:
     """All gates over the source notebooks and the published chapters."""
     found = []
-    for name in chapters.names():
+    for name in runner.names():
         found += [f"notebooks/{name}.ipynb: {problem}" for problem in check_source(name)]
-    published = chapters.published()
+    published = runner.published()
     for name, path in published.items():
         found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_executed(path)]
         found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_published(name, path)]
-    found += [f"no published chapter for notebooks/{name}.ipynb" for name in chapters.names() if name not in published]
-    size = sum(path.stat().st_size for path in chapters.results_files())
+    found += [f"no published chapter for notebooks/{name}.ipynb" for name in runner.names() if name not in published]
+    size = sum(path.stat().st_size for path in runner.results_files())
     if size > RECORDS_BYTES:
         found.append(f"book/results: {size / 2**20:.1f} MiB of records, more than {RECORDS_BYTES // 2**20}")
     return found
@@ -35,7 +35,7 @@ def verify() -> list[str]:
 def check_source(name: str) -> list[str]:
     """A source notebook: no outputs, one parameters cell, all typed and explained, small."""
     path = chapters.ROOT / "notebooks" / f"{name}.ipynb"
-    notebook = chapters.source(name)
+    notebook = runner.source(name)
     found = []
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code" and (cell.outputs or cell.execution_count is not None):
@@ -43,7 +43,7 @@ def check_source(name: str) -> list[str]:
         if not cell.get("id"):
             found.append(f"cell {number} has no id")
     try:
-        chapters._parameters_of(notebook)
+        chapters.parameters_of(notebook)
     except (LotteryError, ValueError, SyntaxError) as error:
         found.append(str(error))
     if path.stat().st_size > SOURCE_BYTES:
@@ -76,11 +76,11 @@ def typed_numbers(notebook) -> list[str]:
 def check_executed(path: Path) -> list[str]:
     """An executed chapter: complete, made from the present source, accessible, small."""
     notebook = nbformat.read(path, as_version=4)
-    found = chapters.incomplete(notebook)
+    found = runner.incomplete(notebook)
     made = notebook.metadata.get("lottery", {})
     if made.get("chapter") != path.stem:
         found.append("its provenance is missing or of another chapter")
-    elif made["source_sha256"] != chapters.code_hash(chapters.source(path.stem)):
+    elif made["source_sha256"] != runner.code_hash(runner.source(path.stem)):
         found.append("stale: the code of its source notebook has changed since it was executed")
     if path.stat().st_size > EXECUTED_BYTES:
         found.append(f"{path.stat().st_size:,} bytes, more than {EXECUTED_BYTES:,}")

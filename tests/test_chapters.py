@@ -9,8 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lottery import LotteryError, chapters, gates
+from lottery import LotteryError, chapters, gates, runner
 from lottery.__main__ import main
+from lottery.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"steps": 60, "levels": 3, "replicates": 2}
@@ -25,7 +26,7 @@ def executed(tmp_path_factory):
     for name in (FIRST, SECOND):
         given = SMALL | ({"reinit_every": 2, "random_every": 2, "one_shot_every": 2, "shuffled_every": 2}
                          if name == SECOND else {})  # fmt: skip
-        chapters.run(name, "quick", given, folder=folder, settings=SETTINGS | {"LOTTERY_STORE": str(store)}, show=False)
+        runner.run(name, "quick", given, folder=folder, settings=SETTINGS | {"LOTTERY_STORE": str(store)}, show=False)
     return folder, store
 
 
@@ -65,7 +66,7 @@ def test_claim_cards_are_filled_in_at_the_top(executed):
 
 def test_executing_again_computes_nothing_and_gives_the_same_numbers(executed, tmp_path):
     settings = {"LOTTERY_STORE": str(executed[1]), "LOTTERY_READ_ONLY": "1"}
-    again = chapters.run(FIRST, "quick", SMALL, folder=tmp_path, settings=settings, show=False)
+    again = runner.run(FIRST, "quick", SMALL, folder=tmp_path, settings=settings, show=False)
     old = read(executed[0] / f"{FIRST}.ipynb").metadata.lottery
     assert {k: old[k] for k in ("values", "verdicts", "keys")} == {
         k: read(again).metadata.lottery[k] for k in ("values", "verdicts", "keys")}  # fmt: skip
@@ -85,14 +86,14 @@ def test_executing_again_computes_nothing_and_gives_the_same_numbers(executed, t
     ],
 )
 def test_wrong_parameters_are_refused_before_a_kernel_starts(given, said, tmp_path, monkeypatch):
-    monkeypatch.setattr(chapters, "_papermill", lambda *a: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(runner, "_papermill", lambda *a: pytest.fail("a kernel was started"))
     with pytest.raises(chapters.ParameterError) as error:
-        chapters.run(FIRST, "quick", given, folder=tmp_path)
+        runner.run(FIRST, "quick", given, folder=tmp_path)
     assert said in str(error.value) and "replicates: int" in str(error.value)  # and it lists what is allowed
 
 
 def test_texts_are_read_in_the_parameters_type():
-    declared = chapters._parameters_of(chapters.source(FIRST))
+    declared = chapters.parameters_of(runner.source(FIRST))
     given = {"steps": "700", "learning_rate": "1e-3", "fresh_order": "false"}
     assert chapters.check_parameters(declared, given) == {"steps": 700, "learning_rate": 0.001, "fresh_order": False}
 
@@ -133,7 +134,7 @@ def test_a_chapter_that_fails_leaves_the_finished_one_in_place(cell, said, execu
     (folder / f"{FIRST}.ipynb").write_text("the finished one")
     settings = SETTINGS | {"LOTTERY_STORE": str(executed[1])}
     with pytest.raises(chapters.ChapterError, match=said):
-        chapters.run(FIRST, "quick", SMALL, folder=folder, settings=settings, show=False)
+        runner.run(FIRST, "quick", SMALL, folder=folder, settings=settings, show=False)
     assert (folder / f"{FIRST}.ipynb").read_text() == "the finished one"
     assert (root / "_build" / "failed" / f"{FIRST}.ipynb").exists()
 
@@ -179,7 +180,7 @@ def test_gates_refuse(executed, tmp_path, spoil, said):
 
 
 def test_source_notebooks_pass_the_gates():
-    assert [problem for name in chapters.names() for problem in gates.check_source(name)] == []
+    assert [problem for name in runner.names() for problem in gates.check_source(name)] == []
 
 
 def test_a_typed_number_in_prose_is_found():
@@ -219,26 +220,26 @@ def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeyp
     shutil.copytree(executed[0], root / "book" / "chapters")
     monkeypatch.setattr(chapters, "ROOT", ROOT)  # the sources are the real ones
     places = {name: root / "book" / "chapters" / f"{name}.ipynb" for name in (FIRST, SECOND)}
-    monkeypatch.setattr(chapters, "published", lambda: places)
-    monkeypatch.setattr(chapters, "results_files", lambda: sorted((root / "book" / "results").glob("*.lotx")))
-    monkeypatch.setattr(chapters, "results_folder", lambda: root / "book" / "results")
+    monkeypatch.setattr(runner, "published", lambda: places)
+    monkeypatch.setattr(runner, "results_files", lambda: sorted((root / "book" / "results").glob("*.lotx")))
+    monkeypatch.setattr(runner, "results_folder", lambda: root / "book" / "results")
     for name in (FIRST, SECOND):
-        assert chapters.publish_records(name, chapters.Store(executed[1]))
-    assert chapters.run_published(tmp_path / "again", show=False) == []
+        assert runner.publish_records(name, Store(executed[1]))
+    assert runner.run_published(tmp_path / "again", show=False) == []
     path = root / "book" / "chapters" / f"{FIRST}.ipynb"
     notebook = read(path)
     notebook.metadata.lottery["values"]["dense-stop"] = "1"
     nbformat.write(notebook, path)
-    assert any("dense-stop was '1'" in line for line in chapters.run_published(tmp_path / "more", show=False))
+    assert any("dense-stop was '1'" in line for line in runner.run_published(tmp_path / "more", show=False))
 
 
 def test_a_chapter_whose_records_are_missing_is_an_error(tmp_path):
     settings = {"LOTTERY_STORE": str(tmp_path / "empty"), "LOTTERY_READ_ONLY": "1"}
     with pytest.raises(LotteryError, match="not among the committed records"):
-        chapters.run(FIRST, "quick", SMALL, folder=tmp_path, settings=settings, show=False)
+        runner.run(FIRST, "quick", SMALL, folder=tmp_path, settings=settings, show=False)
 
 
-@pytest.mark.skipif(not chapters.published(), reason="no chapter is published yet")
+@pytest.mark.skipif(not runner.published(), reason="no chapter is published yet")
 def test_published_chapters_pass_the_gates_and_keep_their_numbers(tmp_path):
     assert gates.verify() == []
-    assert chapters.run_published(tmp_path, show=False) == []
+    assert runner.run_published(tmp_path, show=False) == []
