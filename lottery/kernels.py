@@ -1,0 +1,209 @@
+"""Patterns of signs in 3×3 kernels: how often each of the 19,683 occurs, and how often by chance.
+
+The procedure is ours (the submission "Signs in the Lottery" speaks of such patterns; how it counted them could not be
+read). The nulls are exact: expectations and probabilities in closed form, no draws. Everything is computed from counts,
+so layers and networks are pooled by adding theirs. Pattern number: the nine signs plus one, read row by row as digits
+to the base 3, the first the highest.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import special, stats
+
+from .signs import SignsError
+
+NULLS = ("layer", "count", "support")
+PATTERNS = 3**9
+
+
+@functools.cache
+def patterns() -> np.ndarray:
+    """All patterns as int8 [19683, 3, 3]; only to be read."""
+    table = np.indices((3,) * 9).reshape(9, -1).T.reshape(-1, 3, 3).astype(np.int8) - 1
+    table.flags.writeable = False
+    return table
+
+
+def _numbers(kernels: np.ndarray) -> np.ndarray:
+    return (kernels.reshape(-1, 9).astype(np.int64) + 1) @ 3 ** np.arange(8, -1, -1)
+
+
+def pattern_counts(layer: torch.Tensor) -> np.ndarray:
+    """How often each pattern occurs among the 3×3 slices of a layer's signs.
+
+    Args:
+        layer: signs [out, in, 3, 3].
+
+    Returns:
+        [19683] counts that sum to out · in; counts of several layers or networks may be added.
+
+    Raises:
+        SignsError: if the kernels are not 3×3.
+    """
+    if layer.ndim != 4 or layer.shape[2:] != (3, 3):
+        raise SignsError(f"patterns are of layers [out, in, 3, 3], not {list(layer.shape)}")
+    return np.bincount(_numbers(layer.cpu().numpy()), minlength=PATTERNS)
+
+
+@functools.cache
+def orbits() -> np.ndarray:
+    """[19683] the smallest of the up to 16 patterns that turns, reflections and a flip of all signs make of each."""
+    forms = [np.rot90(flip, turns, (1, 2)) for flip in (patterns(), patterns()[:, ::-1]) for turns in range(4)]
+    return np.min([_numbers(sign * form) for form in forms for sign in (1, -1)], axis=0)
+
+
+@functools.cache
+def _groups() -> dict[str, np.ndarray]:
+    kept = patterns().reshape(-1, 9) != 0
+    return {"layer": np.zeros(PATTERNS, int), "count": kept.sum(1), "support": kept @ 2 ** np.arange(9)}
+
+
+def _null(counts: np.ndarray, null: str) -> tuple[np.ndarray, np.ndarray]:
+    """For each pattern how many slices could show it, and with what probability each of them does."""
+    if null not in NULLS:
+        raise SignsError(f"no null {null!r}; known: {', '.join(NULLS)}")
+    flat, group = patterns().reshape(-1, 9), _groups()[null]
+    shares = np.array([counts @ (flat == sign).sum(1) for sign in (-1, 0, 1)], float)
+    if not shares[::2].any():
+        raise SignsError("all slices are empty: there are no patterns")
+    if null != "layer":
+        shares[1] = 0
+    minus, zero, plus = shares / shares.sum()
+    probability = minus ** (flat < 0).sum(1) * plus ** (flat > 0).sum(1)
+    if null == "layer":
+        probability = probability * zero ** (flat == 0).sum(1)
+    elif null == "count":
+        probability = probability / special.comb(9, group)
+    return np.bincount(group, counts)[group], probability
+
+
+def expected_counts(counts: np.ndarray, null: str) -> np.ndarray:
+    """How often chance would show each pattern, [19683], summing to the number of slices.
+
+    Args:
+        counts: from `pattern_counts`; the layer's shares of signs are taken from them.
+        null: "layer": each place of a slice drawn by itself with the layer's shares of −1, 0 and 1; "count": each
+            slice keeps its number of non-zeros, their places and signs are drawn; "support": each slice keeps its
+            non-zeros' places, their signs are drawn.
+
+    Raises:
+        SignsError: if there is no such null or all slices are empty.
+    """
+    trials, probability = _null(np.asarray(counts), null)
+    return trials * probability
+
+
+@dataclass(frozen=True)
+class Enrichment:
+    """The patterns whose counts the null leaves to chance, the most enriched first; all arrays of one length.
+
+    Attributes:
+        pattern: numbers of the patterns, or of the first of each orbit; `patterns()[pattern]` shows them.
+        count, expected: how often, and how often by chance.
+        z: their difference in standard deviations of chance.
+        p, q: probability of so many or more by chance (binomial); the same adjusted by Benjamini and Hochberg, so that
+            among all with q ≤ 0.05 one in twenty is expected to be chance.
+    """
+
+    pattern: np.ndarray
+    count: np.ndarray
+    expected: np.ndarray
+    z: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+
+
+def enrichment(counts: np.ndarray, null: str, grouped: bool = True) -> Enrichment:
+    """Which patterns are more frequent than chance.
+
+    Args:
+        counts: from `pattern_counts`.
+        null: as of `expected_counts`.
+        grouped: whether patterns that turns, reflections and a global flip make of each other count as one.
+
+    Raises:
+        SignsError: as `expected_counts`.
+    """
+    counts = np.asarray(counts)
+    trials, probability = _null(counts, null)
+    group = orbits() if grouped else np.arange(PATTERNS)
+    # Slices that differ in what they keep could show different members of an orbit: they are added up.
+    cells, cell = np.unique(np.stack([group, _groups()[null]]), axis=1, return_inverse=True)
+    share, slices = np.bincount(cell, probability), np.zeros(cells.shape[1])
+    slices[cell] = trials
+    parts = slices * share, slices * share * (1 - share), slices
+    expected, variance, chances = (np.bincount(cells[0], part, PATTERNS) for part in parts)
+    found = np.flatnonzero(variance > 0)
+    count, mean = np.bincount(group, counts, PATTERNS)[found].astype(int), expected[found]
+    # One binomial for all slices of an orbit: where probabilities differ it is the wider one, so p is on the safe side.
+    p = stats.binom.sf(count - 1, chances[found].astype(int), mean / chances[found])
+    z = (count - mean) / np.sqrt(variance[found])
+    best = np.argsort(-z, kind="stable")
+    return Enrichment(*(array[best] for array in (found, count, mean, z, p, stats.false_discovery_control(p))))
+
+
+@functools.cache
+def _features() -> dict[str, np.ndarray]:
+    table = patterns().astype(int)
+    pairs = [(table[:, 1:], table[:, :-1]), (table[:, :, 1:], table[:, :, :-1])]
+    products = np.concatenate([(one * other).reshape(PATTERNS, -1) for one, other in pairs], 1)
+    kept, total = (table != 0).sum((1, 2)), table.sum((1, 2))
+    edge = np.zeros(PATTERNS, bool)
+    for side in ([0, 1, 2], [0, 3, 6], [0, 1, 3], [1, 2, 5]):  # the opposite half lies on the other side of the centre
+        one, other = (table.reshape(-1, 9)[:, places] for places in (side, [8 - i for i in side]))
+        for sign in (1, -1):
+            one_sided = (sign * one >= 0).all(1) & (sign * other <= 0).all(1)
+            edge |= one_sided & one.any(1) & other.any(1)
+    return {"neighbours": np.abs(products).sum(1), "agree": (products > 0).sum(1), "several": kept > 1,
+            "single": (kept > 1) & (np.abs(total) == kept), "edge": edge}  # fmt: skip
+
+
+def pattern_shares(counts: np.ndarray) -> dict[str, float]:
+    """Three plain statistics of slices; of `expected_counts` they are what chance gives. NaN where nothing is to count.
+
+    Returns:
+        "neighbour agreement": the share of pairs of kept weights side by side that have the same sign; of the slices
+        with two or more kept weights, "single-sign": the share with one sign only, and "edge-like": the share with
+        kept weights in two opposite halves, one positive, the other negative (halves: outer rows, columns or corners
+        of three; what lies between is free).
+    """
+    of = {name: float(np.asarray(counts) @ values) for name, values in _features().items()}
+    pairs = {"neighbour agreement": ("agree", "neighbours"), "single-sign": ("single", "several"),
+             "edge-like": ("edge", "several")}  # fmt: skip
+    return {name: of[part] / of[whole] if of[whole] else float("nan") for name, (part, whole) in pairs.items()}
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray, generator: np.random.Generator,
+                     draws: int = 999) -> tuple[float, float, float]:  # fmt: skip
+    """Spearman's ρ of two networks' pattern counts, and what of it is not density.
+
+    Patterns with few non-zeros are frequent in any sparse network, so ρ is high by density alone.
+
+    Args:
+        a, b: from `pattern_counts`; all 19,683 are ranked, for leaving out what neither shows would bias ρ.
+        generator: of the permutations.
+        draws: permutations; p is at least 1 / (draws + 1).
+
+    Returns:
+        ρ; ρ of the ranks within each number of non-zeros, around 0 by chance; the probability of so high a second ρ
+        when b's counts are permuted among patterns with the same number of non-zeros.
+    """
+    kept = _groups()["count"]
+    size = np.bincount(kept)
+    ranks = [stats.rankdata(counts) for counts in (a, b)]
+    rho = _correlation(*(rank - rank.mean() for rank in ranks))
+    one, other = (rank - (np.bincount(kept, rank) / size)[kept] for rank in ranks)
+    order, within = np.argsort(kept, kind="stable"), _correlation(one, other)
+    shuffles = (other[np.argsort(kept + generator.random(PATTERNS))] for _ in range(draws))
+    reached = sum(_correlation(one[order], shuffle) >= within for shuffle in shuffles)
+    return rho, within, (1 + reached) / (draws + 1)
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    scale = np.sqrt((one @ one) * (other @ other))
+    return float(one @ other / scale) if scale else float("nan")
