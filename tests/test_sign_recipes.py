@@ -1,0 +1,274 @@
+"""The functional sign experiments of Zhou et al. (2019) and Oh et al. (2025) as recipes, each executed, small."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from lottery import masks, models
+from lottery import recipes as r
+from lottery.execute import execute, mask_from, mask_of, weights_of
+from lottery.recipes import Constant, Dense, Initial, Pruned, RecipeError, Reshuffled, Rewound, Signed
+from lottery.store import Store
+
+KINDS = [(values, signs) for values in ("new", "reshuffled", "constant") for signs in ("original", "random")]
+CRITERIA = [*masks.CRITERIA, "random"]
+
+
+def training(**changes):
+    base = dict(data="digits", model="lenet-16-8", steps=60, batch=50, optimiser="adam", lr=3e-3, validation=200,
+                evaluate=((60, 20),))  # fmt: skip
+    return r.training(**{**base, **changes})
+
+
+def run(recipes, store):
+    return execute(recipes, store, executor="inline", show=False)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A chain of two levels and the store it is in."""
+    store = Store(tmp_path_factory.mktemp("signs") / "store")
+    chain = r.imp(training(), 0, 2, {"fc": 0.4, "output": 0.2})
+    run(chain, store)
+    return chain, store
+
+
+def start_and_mask(run_, store):
+    return weights_of(run_.weights, run_.training, store), mask_of(run_.mask, run_.training, store)
+
+
+# {new draw, reshuffled, constant} × {original signs, random signs}.
+
+
+@pytest.mark.parametrize("values, signs", KINDS)
+def test_altered_tickets_train_under_the_tickets_mask(study, values, signs):
+    chain, store = study
+    altered = r.altered(chain[2], 0, values, signs)
+    [record] = run([altered], store)
+    assert record.values["weights_left"] == store.read(chain[2].key).values["weights_left"]
+    accuracy = record.arrays["history/test_accuracy"]
+    assert accuracy[-1] > max(accuracy[0], 0.15)
+    assert altered.mask == chain[2].mask and altered.order == chain[2].order and altered.start == 0
+
+
+@pytest.mark.parametrize("values, signs", KINDS)
+def test_original_signs_are_kept_and_random_ones_are_not(study, values, signs):
+    chain, store = study
+    ticket, mask = start_and_mask(chain[2], store)
+    state, _ = start_and_mask(r.altered(chain[2], 0, values, signs), store)
+    for name, kept in mask.items():
+        same = (state[name].sign() == ticket[name].sign())[kept].float().mean()
+        assert same == 1 if signs == "original" else 0.3 < same < 0.7
+        assert not torch.equal(state[name][kept], ticket[name][kept])
+
+
+def test_all_alterations_draws_and_replicates_differ(study):
+    chain, store = study
+    made = [r.altered(chain[2], replicate, values, signs, draw)
+            for values, signs in KINDS for replicate in (0, 1) for draw in (1, 2)]  # fmt: skip
+    constant = r.altered(chain[2], 0, "constant").key  # draws nothing
+    keys = [run_.key for run_ in made]
+    assert keys.count(constant) == 4 and len(set(keys)) == 5 * 4 + 1
+    first = {start_and_mask(run_, store)[0]["fc1.weight"].numpy().tobytes() for run_ in made}
+    assert len(first) == len(set(keys))
+
+
+def test_reshuffled_values_are_the_survivors_own_and_the_rest_stays(study):
+    chain, store = study
+    ticket, mask = start_and_mask(chain[2], store)
+    state, _ = start_and_mask(r.altered(chain[2], 0, "reshuffled", "random"), store)
+    for name, kept in mask.items():
+        assert torch.equal(state[name][kept].sort().values, ticket[name][kept].sort().values)
+        assert torch.equal(state[name][~kept], ticket[name][~kept])
+    assert all(torch.equal(state[name], ticket[name]) for name in ticket if name not in mask)
+
+
+@pytest.mark.parametrize("signs", ["original", "random"])
+def test_constants_are_each_layers_standard_deviation(study, signs):
+    chain, store = study
+    ticket, mask = start_and_mask(chain[2], store)
+    state, _ = start_and_mask(r.altered(chain[2], 0, "constant", signs), store)
+    for name in mask:
+        torch.testing.assert_close(state[name].abs(), ticket[name].std().expand_as(ticket[name]))
+
+
+def test_permuting_changes_none_of_its_arguments():
+    weights, mask = {"w": torch.arange(30.0), "b": torch.ones(2)}, {"w": torch.arange(30) < 20}
+    found = masks.permute(weights, mask, np.random.default_rng(1))
+    assert torch.equal(weights["w"], torch.arange(30.0)) and found["b"] is weights["b"]
+    assert torch.equal(found["w"][20:], weights["w"][20:]) and torch.equal(found["w"].sort().values, weights["w"])
+    assert not torch.equal(found["w"], weights["w"])
+
+
+@pytest.mark.parametrize("values, signs", [("old", "original"), ("new", "all")])
+def test_an_unknown_alteration_is_refused(study, values, signs):
+    with pytest.raises(RecipeError, match="cannot alter"):
+        r.altered(study[0][2], 0, values, signs)
+
+
+def test_a_late_rewound_ticket_is_not_altered():
+    with pytest.raises(RecipeError, match="from step 30"):
+        r.altered(r.imp(training(), 0, 1, 0.2, rewind_step=30)[1], 0, "new")
+
+
+def test_altered_weights_of_a_rewound_run_start_where_it_does():
+    late = Rewound(r.dense(training(), 0), 30)
+    assert Constant(late).start == 30 == Reshuffled(late, Dense(), 0).start and Signed(Initial(0), late).start == 0
+
+
+# Transfer of signs to a new start.
+
+
+def normalised(shape, classes):
+    inputs = torch.Size(shape).numel()
+    layers = torch.nn.Linear(inputs, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), torch.nn.Linear(16, classes)
+    return torch.nn.Sequential(torch.nn.Flatten(), *layers)
+
+
+@pytest.fixture(scope="module")
+def with_normalisation(tmp_path_factory):
+    models.register("sign-transfer", normalised)
+    store = Store(tmp_path_factory.mktemp("transfer") / "store")
+    chain = r.imp(training(model="sign-transfer"), 0, 1, 0.4)
+    made = {along: r.sign_transferred(chain[1], 1, normalisation=along) for along in (False, True)}
+    run([*chain, *made.values()], store)
+    return chain[1], made, store
+
+
+@pytest.mark.parametrize("along", [False, True])
+def test_signs_of_the_trained_ticket_go_to_a_new_start(with_normalisation, along):
+    ticket, made, store = with_normalisation
+    trained, fresh = store.state(ticket.key, 60), weights_of(Initial(1, 1), ticket.training, store)
+    state, mask = start_and_mask(made[along], store)
+    for name, kept in mask.items():
+        assert torch.equal(state[name][kept].sign(), trained[name][kept].sign())
+        assert torch.equal(state[name][kept].abs(), fresh[name][kept].abs()) and not state[name][~kept].any()
+    source = trained if along else fresh
+    scales = [f"2.{key}" for key in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+    assert models.normalisation(normalised((1, 8, 8), 10)) == scales
+    assert all(torch.equal(state[name], source[name]) for name in scales)
+    assert torch.equal(state["1.bias"], fresh["1.bias"])
+    assert store.read(made[along].key).values["test_accuracy_end"] > 0.3
+
+
+def test_transfer_keeps_the_trained_weights_for_as_long_as_they_are_needed(study):
+    chain, _ = study
+    transferred = r.sign_transferred(chain[2], 0)
+    assert (chain[2], 60) in transferred.reads() and (chain[2].mask, None) in transferred.reads()
+    assert transferred.start == 0 and transferred.key != r.reinitialised(chain[2], 0).key
+
+
+def test_normalisation_of_a_network_that_has_none_and_of_one_that_is_nothing_else():
+    assert models.normalisation(torch.nn.Linear(2, 2)) == []
+    assert models.normalisation(torch.nn.LayerNorm(2)) == ["weight", "bias"]
+
+
+# Criteria of masks.
+
+
+def test_scores_by_hand():
+    start, end = {"w": torch.tensor([1.0, -2.0, 3.0])}, {"w": torch.tensor([2.0, 1.0, -5.0])}
+    expected = {"magnitude": [2, 1, 5], "small_final": [-2, -1, -5], "large_init": [1, 2, 3],
+                "small_init": [-1, -2, -3], "magnitude_increase": [1, -1, 2], "movement": [1, 3, 8],
+                "large_final_same_sign": [2, -1, -5], "large_final_diff_sign": [-2, 1, 5]}  # fmt: skip
+    assert set(expected) == set(masks.CRITERIA)
+    for criterion, scores in expected.items():
+        assert masks.scores(criterion, start, end, {"w": None})["w"].tolist() == scores
+    assert masks.magnitude_scores(end, {"w": None})["w"].tolist() == expected["magnitude"]
+
+
+def test_an_unknown_criterion_is_refused():
+    with pytest.raises(masks.MaskError, match="no criterion 'luck'"):
+        masks.scores("luck", {}, {}, {})
+    with pytest.raises(ValueError, match="criterion"):
+        Pruned(r.dense(training(), 0), 0.2, criterion="luck")
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_masks_by_every_criterion_are_nested_exact_and_keep_the_largest_scores(study, criterion):
+    _, store = study
+    chain = r.imp(training(), 0, 2, 0.4, criterion=criterion)
+    run(chain, store)
+    first, second = (mask_from(store.read(run_.mask.key)) for run_ in chain[1:])
+    assert not any((second[name] & ~kept).any() for name, kept in first.items())
+    assert masks.count(first)["fc1.weight"] == 1024 - round(0.4 * 1024)
+    if criterion != "random":
+        start, end = weights_of(Initial(0), training(), store), store.state(chain[0].key, 60)
+        scores = masks.scores(criterion, start, end, first)
+        assert all(scores[name][kept].min() >= scores[name][~kept].max() for name, kept in first.items())
+
+
+def test_random_pruning_has_draws_and_depends_on_the_replicate(study):
+    _, store = study
+    drawn = [Pruned(r.dense(training(), replicate), 0.4, criterion="random", draw=draw)
+             for replicate, draw in ((0, 0), (0, 1), (1, 0))]  # fmt: skip
+    found = [mask_from(record)["fc1.weight"] for record in run(drawn, store)]
+    assert not any(torch.equal(found[one], found[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_large_final_is_another_name_for_magnitude():
+    chains = [r.imp(training(), 0, 1, 0.2, **criterion)[1].key
+              for criterion in ({}, {"criterion": "magnitude"}, {"criterion": "large_final"})]  # fmt: skip
+    assert len(set(chains)) == 1
+    keys = {r.one_shot(training(), 0, 2, 0.2, criterion=criterion).key for criterion in CRITERIA}
+    assert len(keys) == len(CRITERIA) and r.one_shot(training(), 0, 2, 0.2).key in keys
+
+
+# Supermasks.
+
+
+def test_an_untrained_run_evaluates_its_start(study):
+    chain, store = study
+    [record] = run([r.untrained(chain[2])], store)
+    assert record.arrays["history/step"].tolist() == [0, 1]
+    whole = store.read(chain[2].key).arrays["history/test_accuracy"]
+    assert record.arrays["history/test_accuracy"][0] == whole[0]
+    late = r.untrained(r.imp(training(), 0, 1, 0.2, rewind_step=30)[1])
+    assert (late.start, late.training.steps) == (30, 31)
+
+
+def test_a_supermask_is_far_better_than_chance_without_training(study):
+    """Signed constants under a mask of weights that ended large with the sign they began with."""
+    _, store = study
+    wide = training(model="lenet-100-50", steps=200, evaluate=((200, 100),))
+    accuracy = {}
+    for criterion in ("large_final_same_sign", "random"):
+        masked = r.one_shot(wide, 0, 1, 0.5, criterion=criterion)
+        supermask = r.untrained(dataclasses.replace(masked, weights=Constant(masked.weights)))
+        accuracy[criterion] = run([supermask], store)[0].arrays["history/test_accuracy"][0]
+    assert accuracy["large_final_same_sign"] > 0.4 and accuracy["random"] < 0.3
+
+
+# Keys of new recipes, pinned like those in test_recipes.py.
+
+
+def pinned():
+    chain = r.imp(training(), 0, 2, {"fc": 0.4, "output": 0.2})
+    return {
+        **{f"{values}, {signs} signs": r.altered(chain[2], 0, values, signs) for values, signs in KINDS},
+        "signs transferred": r.sign_transferred(chain[2], 1),
+        "signs and normalisation transferred": r.sign_transferred(chain[2], 1, normalisation=True),
+        "untrained": r.untrained(chain[2]),
+        "same sign": r.one_shot(training(), 0, 2, 0.2, criterion="large_final_same_sign"),
+    }
+
+
+PINNED = {
+    "new, original signs": "4829e07db21eb3dd94ddcf475b0665bc42b70d7f98ed707dcefc16b1ac9618a1",
+    "new, random signs": "ceda5a9c4e7fa754f40eb3066ec765c563e465ba120787e941792e6565479cf3",
+    "reshuffled, original signs": "e1e382916d7fcbaee45c37b5e21ca3ae4f0d84016a215bd01341e7d52bf581f4",
+    "reshuffled, random signs": "5b55118b1322b9dfe09037f08e55088f26d59e949e1d770df70bd56fa2f234e0",
+    "constant, original signs": "171290d98611274bb22cc769559c92d9b43f99e60d4d6384d413fcc55281ccf1",
+    "constant, random signs": "63b40dbe036b9287464dec3cc8ee6fef591ef2d70aa4a134e23fcaeb5028910a",
+    "signs transferred": "20e11b936ffbc6c300e9e309fb455d878c211fb870b466528b366d3b3906453f",
+    "signs and normalisation transferred": "30bf1d07f292b92d15f21fc614628057d231a6e061178a2f2f3f99fa1b16a5bb",
+    "untrained": "d726980023135ebe0824b8146a0ac8883024b6d334f22efa6f5c2d6e57554da4",
+    "same sign": "148f9f93aee941f39d8c4d95d53573161b2270c1db860905bda0af2b4e47adfe",
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_keys_never_change(name):
+    assert pinned()[name].key == PINNED[name]
