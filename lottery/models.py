@@ -25,7 +25,19 @@ def _glorot(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.xavier_normal_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def _kaiming(module: nn.Module) -> None:
+    """Gaussian Kaiming weights (fan in), zero biases, normalisation scales uniform in [0, 1)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight)
 
 
 class LeNet(nn.Module):
@@ -87,12 +99,69 @@ class Conv(nn.Module):
         return self.output(torch.relu(self.fc2(x)))
 
 
+class _Block(nn.Module):
+    """Two normalised 3×3 convolutions beside a shortcut, which is a normalised 1×1 convolution where shapes change."""
+
+    def __init__(self, channels: int, out: int, stride: int):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(out)
+        self.conv2, self.norm2 = nn.Conv2d(out, out, 3, padding=1, bias=False), nn.BatchNorm2d(out)
+        self.shortcut = nn.Sequential()
+        if stride > 1 or channels != out:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x):
+        y = torch.relu(self.norm1(self.conv1(x)))
+        return torch.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """The residual network for small images, of depth 6n + 2: a 3×3 convolution, three stages of n blocks with 16, 32
+    and 64 channels, the second and third halving the image, global average pooling, a linear layer (He et al. 2016).
+
+    ResNet-20 is the network of Paul et al. (2023) on CIFAR-10 and, in Frankle & Carbin (2019), what they call
+    ResNet-18; ResNet-8 (77,072 weights) is small enough for the digits.
+
+    Args:
+        shape: (channels, height, width) of one input.
+        classes: units of the output layer.
+        depth: 8, 14, 20, …
+        init: "kaiming": Gaussian Kaiming weights, normalisation scales uniform in [0, 1) (Frankle et al. 2020 and
+            Paul et al.'s code); "glorot": Gaussian Glorot weights, scales 1 (Frankle & Carbin 2019).
+    """
+
+    def __init__(self, shape: tuple[int, ...], classes: int, depth: int = 20, init: str = "kaiming"):
+        super().__init__()
+        if depth % 6 != 2 or depth < 8 or len(shape) != 3:
+            raise ModelError(f"a residual network has depth 8, 14, 20, … and takes images, not depth {depth} and "
+                             f"inputs of shape {tuple(shape)}")  # fmt: skip
+        self.conv, self.norm = nn.Conv2d(shape[0], 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        blocks, channels = [], 16
+        for out in (16, 32, 64):
+            for i in range(depth // 6):
+                blocks.append(_Block(channels, out, 2 if i == 0 and out > 16 else 1))
+                channels = out
+        self.blocks = nn.Sequential(*blocks)
+        self.output = nn.Linear(channels, classes)
+        if init == "glorot":
+            _glorot(self)
+        else:
+            _kaiming(self)
+
+    def forward(self, x):
+        x = self.blocks(torch.relu(self.norm(self.conv(x))))
+        return self.output(x.mean((2, 3)))
+
+
 def _factory(name: str) -> Factory | None:
     kind, *numbers = name.split("-")
     if kind == "lenet" and numbers and all(n.isdigit() and int(n) > 0 for n in numbers):
         return lambda shape, classes: LeNet(shape, classes, tuple(map(int, numbers)))
     if kind == "conv" and numbers in (["2"], ["4"], ["6"]):
         return lambda shape, classes: Conv(shape, classes, int(numbers[0]))
+    if kind == "resnet" and numbers[1:] in ([], ["glorot"]) and numbers and numbers[0].isdigit():
+        depth, init = int(numbers[0]), "glorot" if numbers[1:] else "kaiming"
+        return (lambda shape, classes: ResNet(shape, classes, depth, init)) if depth % 6 == 2 and depth > 2 else None
     return _registered.get(name)
 
 
@@ -130,7 +199,8 @@ def check(name: str) -> None:
         ModelError: with the known names.
     """
     if _factory(name) is None:
-        known = ", ".join(["lenet-300-100 (any widths)", "conv-2", "conv-4", "conv-6", *_registered])
+        known = ", ".join(["lenet-300-100 (any widths)", "conv-2", "conv-4", "conv-6",
+                           "resnet-20 (8, 14, 20, …; -glorot)", *_registered])  # fmt: skip
         raise ModelError(f"no network {name!r}; known: {known}; your own: lottery.models.register(name, factory)")
 
 

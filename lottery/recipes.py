@@ -493,6 +493,11 @@ def retrained(training: Training, replicate: int, levels: int, fraction: Fractio
     return runs
 
 
+def transplanted(chain: list[Run], rewind_step: int) -> list[Run]:
+    """The masks of a chain, however they were found, on the weights that its dense run had at `rewind_step`."""
+    return [Run(chain[0].training, Rewound(chain[0], rewind_step), run.mask, run.order) for run in chain[1:]]
+
+
 def one_shot(training: Training, replicate: int, level: int, fraction: Fraction, *, scope: str = "layer",
              rewind_step: int = 0, fresh_order: bool = False, criterion: str = "magnitude") -> Run:  # fmt: skip
     """Pruning the dense run once to the density that `level` rounds reach, then training again from `rewind_step`.

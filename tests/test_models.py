@@ -1,10 +1,11 @@
 """Networks: the papers' sizes, initial weights that depend on the seed alone, names that are refused."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lottery import models
+from lottery import data, masks, models, recipes, train
 from lottery.models import ModelError
 
 
@@ -88,3 +89,67 @@ def test_a_registered_network_is_built_by_its_name():
 def test_the_papers_names_cannot_be_taken():
     with pytest.raises(ModelError, match="papers' networks"):
         models.register("conv-4", own)
+
+
+# Residual networks.
+
+
+@pytest.mark.parametrize("name, shape, weights, parameters", [
+    ("resnet-8", (1, 8, 8), 77_072, 77_754),
+    ("resnet-20", (3, 32, 32), 270_896, 272_474),
+    ("resnet-20-glorot", (3, 32, 32), 270_896, 272_474),
+])  # fmt: skip
+def test_residual_networks_have_the_papers_number_of_weights(name, shape, weights, parameters):
+    module = models.build(name, shape, 10)
+    kinds = models.prunable(module)
+    assert sum(module.state_dict()[key].numel() for key in kinds) == weights
+    assert sum(p.numel() for p in module.parameters()) == parameters
+    assert kinds["output.weight"] == "output" and not any("norm" in key for key in kinds)
+    assert len([key for key in kinds if "shortcut" not in key]) == int(name.split("-")[1])
+    assert module(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+def test_residual_networks_are_drawn_as_each_paper_does():
+    kaiming, glorot = (models.initial_weights(name, (3, 32, 32), 10, 0) for name in ("resnet-20", "resnet-20-glorot"))
+    name = "blocks.8.conv2.weight"  # 64 to 64 channels
+    assert kaiming[name].std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    assert glorot[name].std().item() == pytest.approx((1 / (64 * 9)) ** 0.5, rel=0.02)
+    assert kaiming["norm.weight"].unique().numel() == 16 and (glorot["norm.weight"] == 1).all()
+    assert not kaiming["output.bias"].any() and not glorot["output.bias"].any()
+
+
+@pytest.mark.parametrize("name", ["resnet-18", "resnet-2", "resnet", "resnet-20-he"])
+def test_residual_networks_of_other_depths_are_unknown(name):
+    with pytest.raises(ModelError, match="no network"):
+        models.build(name, (3, 32, 32), 10)
+
+
+def test_residual_networks_take_images():
+    with pytest.raises(ModelError, match="takes images"):
+        models.build("resnet-8", (64,), 10)
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_stacked_normalised_networks_train_as_single_ones(one_thread):
+    """Weights, running statistics and their counts, with masks that differ."""
+    dataset = data.load("digits", 200)
+    steps = recipes.training(data="digits", model="resnet-8", steps=6, batch=32, optimiser="sgd", lr=0.05,
+                             momentum=0.9, weight_decay=1e-4, validation=200, evaluate=((6, 3),))  # fmt: skip
+    states = [models.initial_weights("resnet-8", dataset.shape, 10, seed) for seed in (0, 1)]
+    dense = masks.dense(states[0], models.prunable(models.build("resnet-8", dataset.shape, 10)))
+    cut = masks.prune(dense, masks.magnitude_scores(states[1], dense), dict.fromkeys(dense, 0.5), "global")
+    starts = [train.Start(states[0], dense, (0,)), train.Start(states[1], cut, (1,))]
+    for stacked, start in zip(train.train(steps, dataset, starts), starts, strict=True):
+        [single] = train.train(steps, dataset, [start])
+        for name, tensor in single.states[6].items():
+            torch.testing.assert_close(stacked.states[6][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+        assert stacked.states[6]["norm.num_batches_tracked"] == 6
+        for column, values in single.history.items():
+            np.testing.assert_allclose(stacked.history[column], values, rtol=1e-3, atol=1e-3)

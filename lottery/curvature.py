@@ -1,0 +1,340 @@
+"""The curvature of the training loss at a solution, and how much of the solution may be pruned at once.
+
+States, masks and data are those of `lottery.landscape`. The coordinates are the surviving weights alone, the loss is
+that of the training set in evaluation mode without augmentation. Lanczos is our own because a whole study needs its
+three uses (extreme eigenvalues, quadrature, early stopping at a loose tolerance) on tensors of any device; it is tested
+against a dense eigendecomposition.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from . import masks
+from .landscape import LandscapeError, Pair
+from .masks import Mask
+from .models import State
+
+
+class Hessian:
+    """The Hessian of the training loss in the surviving weights, as products with compact vectors.
+
+    Only weights that the mask keeps are coordinates, so pruned ones add no eigenvalue 0; biases and normalisation
+    parameters are held fixed; the module is in evaluation mode.
+
+    Args:
+        module: the architecture.
+        state: where the Hessian is taken; in float64 all is computed in float64.
+        mask: the coordinates.
+        data: inputs and labels, without augmentation.
+        chunk: examples whose gradient is differentiated together.
+        keep: keep each chunk's gradient graph for all products: faster, and memory linear in the data. Without it a
+            graph is built at each product and memory is linear in the chunk.
+
+    Attributes:
+        size: the number of coordinates.
+        loss: the training loss at the state.
+    """
+
+    def __init__(self, module: nn.Module, state: State, mask: Mask, data: Pair, chunk: int = 1000, keep: bool = True):
+        reference = state[next(iter(mask))]
+        self.module = copy.deepcopy(module).to(reference.device, reference.dtype).eval()
+        self.module.load_state_dict(state)
+        self.module.requires_grad_(False)
+        parameters = dict(self.module.named_parameters())
+        self.weights = [parameters[name].requires_grad_() for name in mask]
+        self.names, self.kept = list(mask), [kept.to(reference.device) for kept in mask.values()]
+        self.counts = [int(kept.sum()) for kept in self.kept]
+        self.size, self.device, self.dtype = sum(self.counts), reference.device, reference.dtype
+        inputs, labels = data
+        self.examples = len(labels)
+        self.chunks = list(zip(inputs.to(self.dtype).split(chunk), labels.split(chunk), strict=True))
+        graphs = [self._graph(*part) for part in self.chunks] if keep else None
+        self.graphs = graphs and [gradients for gradients, _ in graphs]
+        with torch.no_grad():
+            self.loss = sum(loss for _, loss in graphs) if keep else sum(self._loss(*c).item() for c in self.chunks)
+
+    def _loss(self, inputs, labels):
+        return cross_entropy(self.module(inputs), labels, reduction="sum") / self.examples
+
+    def _graph(self, inputs, labels):
+        loss = self._loss(inputs, labels)
+        return torch.autograd.grad(loss, self.weights, create_graph=True), loss.item()
+
+    def compact(self, direction: State) -> torch.Tensor:
+        """A direction's surviving coordinates as one vector; tensors that it lacks count as zero."""
+        parts = [direction[name].to(self.device, self.dtype)[kept] if name in direction
+                 else torch.zeros(count, dtype=self.dtype, device=self.device)
+                 for name, kept, count in zip(self.names, self.kept, self.counts, strict=True)]  # fmt: skip
+        return torch.cat(parts)
+
+    def expand(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        """A compact vector as tensors of the weights' shapes, zero where masked."""
+        parts = vector.to(self.device, self.dtype).split(self.counts)
+        return [torch.zeros(kept.shape, dtype=self.dtype, device=self.device).masked_scatter_(kept, part)
+                for kept, part in zip(self.kept, parts, strict=True)]  # fmt: skip
+
+    def gradient(self) -> torch.Tensor:
+        """The gradient of the training loss, compact."""
+        total = 0.0
+        for part in self.graphs or (self._graph(*chunk)[0] for chunk in self.chunks):
+            total = total + torch.cat([g.detach()[kept] for g, kept in zip(part, self.kept, strict=True)])
+        return total
+
+    def __call__(self, vector: torch.Tensor) -> torch.Tensor:
+        """The product with a compact vector [size]."""
+        outputs, sums = self.expand(vector), None
+        for place, chunk in enumerate(self.chunks):
+            gradients = self.graphs[place] if self.graphs else self._graph(*chunk)[0]
+            through = [(g, v) for g, v in zip(gradients, outputs, strict=True) if g.requires_grad]
+            products = torch.autograd.grad([g for g, _ in through], self.weights, [v for _, v in through],
+                                           retain_graph=self.graphs is not None, materialize_grads=True)  # fmt: skip
+            sums = products if sums is None else [s + p for s, p in zip(sums, products, strict=True)]
+        return torch.cat([part[kept] for part, kept in zip(sums, self.kept, strict=True)])
+
+
+def lanczos(product: Callable, start: torch.Tensor, steps: int, stop: Callable | None = None):
+    """Lanczos tridiagonalisation with full re-orthogonalisation (twice is enough).
+
+    Args:
+        product: a symmetric matrix, as the function that multiplies it with a vector.
+        start: the first vector, of any length but 0.
+        steps: how many; fewer are done if the space is exhausted.
+        stop: called with the diagonals after each step; ends the iteration by returning True.
+
+    Returns:
+        The diagonal [m], the off-diagonal [m] (its last entry leads out of the space; 0 if exhausted), both float64
+        arrays, and the orthonormal basis [m, n].
+    """
+    steps = min(steps, len(start))
+    basis = torch.empty(steps, len(start), dtype=start.dtype, device=start.device)
+    diagonal, off, vector = [], [], start / start.norm()
+    exhausted = 50 * torch.finfo(start.dtype).eps
+    for step in range(steps):
+        basis[step] = vector
+        image = product(vector)
+        diagonal.append(float(image.double() @ vector.double()))
+        known = basis[: step + 1]
+        for _ in range(2):
+            image = image - known.T @ (known @ image)
+        off.append(float(image.norm()))
+        if off[-1] <= exhausted * max(map(abs, diagonal + off)) or step + 1 == len(start):
+            off[-1] = 0.0
+        if not off[-1] or (stop and stop(np.array(diagonal), np.array(off))):
+            break
+        vector = image / off[-1]
+    return np.array(diagonal), np.array(off), basis[: len(diagonal)]
+
+
+def _ritz(diagonal: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, ascending, and eigenvectors of the tridiagonal matrix."""
+    return np.linalg.eigh(np.diag(diagonal) + np.diag(off[:-1], 1) + np.diag(off[:-1], -1))
+
+
+def top_eigenvalues(product: Callable, start: torch.Tensor, k: int = 10, tolerance: float = 1e-3,
+                    steps: int = 300) -> tuple[np.ndarray, torch.Tensor]:  # fmt: skip
+    """The k largest eigenvalues, descending, and their eigenvectors [k, n].
+
+    From one start vector a multiple eigenvalue is found once.
+
+    Args:
+        product, start, steps: as of `lanczos`.
+        k: how many (fewer if the space is smaller).
+        tolerance: of each eigenvalue's residual, relative to the largest.
+
+    Raises:
+        LandscapeError: if they have not converged after `steps`.
+    """
+
+    def residual(diagonal, off):
+        values, vectors = _ritz(diagonal, off)
+        return np.abs(off[-1] * vectors[-1, -k:]).max() / max(np.abs(values).max(), 1e-300)
+
+    def stop(diagonal, off):
+        return len(diagonal) >= k + 5 and len(diagonal) % 5 == 0 and residual(diagonal, off) < tolerance
+
+    diagonal, off, basis = lanczos(product, start, steps, stop)
+    if residual(diagonal, off) >= tolerance:
+        raise LandscapeError(f"the {k} largest eigenvalues have not converged after {len(diagonal)} steps of Lanczos")
+    values, vectors = _ritz(diagonal, off)
+    return values[::-1][:k].copy(), torch.from_numpy(vectors[:, ::-1][:, :k].copy()).to(basis).T @ basis
+
+
+def spectral_measure(product: Callable, starts: torch.Tensor, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stochastic Lanczos quadrature: the spectrum as seen from each start vector.
+
+    For a unit vector v, Σ w f(node) = vᵀ f(H) v exactly for every polynomial f of degree below 2·steps (Golub & Meurant
+    2010, Theorem 6.2); averaged over random v it estimates tr f(H) / n (Ghorbani et al. 2019).
+
+    Args:
+        product: as of `lanczos`.
+        starts: probe vectors [P, n].
+        steps: of Lanczos.
+
+    Returns:
+        Nodes and weights, [P, steps] each; the weights of a probe sum to 1 (padded with weight 0).
+    """
+    nodes, weights = np.zeros((2, len(starts), steps))
+    for row, start in enumerate(starts):
+        values, vectors = _ritz(*lanczos(product, start, steps)[:2])
+        nodes[row, : len(values)], weights[row, : len(values)] = values, vectors[0] ** 2
+    return nodes, weights
+
+
+def spectral_density(nodes: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: float) -> np.ndarray:
+    """The measure smoothed by a Gaussian of standard deviation `width`, on a grid; it integrates to 1."""
+    distance = (np.asarray(grid)[:, None] - nodes.ravel()) / width
+    return np.exp(-(distance**2) / 2) @ weights.ravel() / (len(nodes) * width * math.sqrt(2 * math.pi))
+
+
+def curvature(product: Callable, direction: torch.Tensor) -> float:
+    """uᵀHu for the unit vector u along the direction."""
+    unit = direction / direction.norm()
+    return float(unit.double() @ product(unit).double())
+
+
+# How much can be pruned at once.
+
+
+def largest(holds: Callable[[int], bool], upper: int) -> int:
+    """The largest whole number from 0 to `upper` for which a property holds that is lost once and for all (bisection).
+
+    It is taken to hold at 0.
+    """
+    low, high = 0, upper + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def free_directions(nodes: np.ndarray, weights: np.ndarray, size: int, squared: float, epsilon: float) -> float:
+    """Σ r²/(R² + r²) over a spectrum of `size` eigenvalues, with r² = 2ε/h; `squared` is R², h ≤ 0 counts as 1."""
+    curved = np.clip(nodes, 0, None) * squared
+    return float(size * (weights * (2 * epsilon / (2 * epsilon + curved))).sum() / weights.sum())
+
+
+def predicted_ratio(nodes: np.ndarray, weights: np.ndarray, squares: np.ndarray, epsilon: float,
+                    order: str = "magnitude", law: str = "exact") -> float:  # fmt: skip
+    r"""The largest ratio of the survivors that can go at once, from the spectrum of the Hessian.
+
+    At a minimum w of the loss with Hessian eigenvalues :math:`h_i`, the states whose loss is at most ε higher form an
+    ellipsoid with semi-axes :math:`r_i = \sqrt{2 \epsilon / h_i}`, since :math:`h_i r_i^2 / 2 = \epsilon`. Pruning α of
+    the D survivors leaves an affine subspace of codimension :math:`\alpha D`, whose point nearest to w is the pruned w,
+    at the distance R with :math:`R^2` the sum of the squares of the pruned weights. Does it meet the ellipsoid?
+
+    *Law "width"* (Larsen et al. 2022 and, as recalled, Paul et al. 2023). Gordon's theorem ("escape through a mesh"): a
+    random linear subspace through a point meets a set with high probability iff its codimension is below the squared
+    Gaussian width of the set projected onto the unit sphere about that point. From the distance R, a semi-axis is seen
+    under an angle of sine :math:`r_i / \sqrt{R^2 + r_i^2}`; the squared width is nearly the sum of their squares:
+
+    .. math:: \alpha D = \sum_i \frac{r_i^2}{R(\alpha)^2 + r_i^2} .
+
+    The theorem wants the point chosen before the subspace. The pruned w is not: it is the *nearest* point, so for it
+    this is too generous at small α.
+
+    *Law "exact"* (our derivation). With A the αD orthonormal rows that are pruned and b = Aw, the lowest loss inside
+    the subspace is :math:`\tfrac12 b^\top (A H^{-1} A^\top)^{-1} b`. If the rows are random relative to the
+    eigenvectors, it tends to :math:`\tfrac12 R^2 s` with s the mean eigenvalue of :math:`(A H^{-1} A^\top)^{-1}`. Free
+    compression of :math:`H^{-1}` by the ratio α gives s: with :math:`t = (1 - \alpha) / (\alpha s)` it solves
+    :math:`\alpha D = \sum_i 1 / (1 + t h_i)`. At the threshold :math:`s = 2 \epsilon / R^2`, hence
+
+    .. math:: \alpha D = \sum_i \frac{r_i^2}{R(\alpha)^2 (1 - \alpha) / \alpha + r_i^2} .
+
+    For random pruning :math:`R^2 (1 - \alpha) / \alpha = (1 - \alpha) \lVert w \rVert^2`, and this is the first law
+    with the origin, which every subspace of weights contains, as the point, sharpened by the factor 1 − α. Directions
+    that are flat or curve down have an infinite semi-axis and count as 1: no cap is needed.
+
+    Args:
+        nodes, weights: the spectrum; all eigenvalues with equal weights, or what `spectral_measure` gives.
+        squares: squares of the D surviving weights.
+        epsilon: ε, in nats.
+        order: which go first, "magnitude" (:math:`R^2` is the sum of the k smallest squares) or "random" (k/D of the
+            sum of all).
+        law: "exact" or "width".
+
+    Returns:
+        α in [0, 1], a multiple of 1/D: where the equation's two sides cross (by bisection; with law "exact" and order
+        "magnitude" there could be more crossings than one).
+    """
+    size = len(squares)
+    if order not in ("magnitude", "random") or law not in ("exact", "width"):
+        raise LandscapeError("order must be 'magnitude' or 'random' and law 'exact' or 'width', not "
+                             f"{order!r} and {law!r}")  # fmt: skip
+    ordered = np.sort(np.asarray(squares, dtype=float)) if order == "magnitude" else np.full(size, np.mean(squares))
+    length = np.concatenate([[0.0], np.cumsum(ordered)])
+
+    def meets(k: int) -> bool:
+        squared = length[k] * ((size - k) / k if law == "exact" else 1)
+        return k <= free_directions(nodes, weights, size, squared, epsilon)
+
+    return largest(meets, size) / size
+
+
+def lowest_loss(module: nn.Module, state: State, mask: Mask, data: Pair, target: float, steps: int = 0,
+                lr: float = 1e-3, chunk: int = 1000) -> tuple[float, State]:  # fmt: skip
+    """The lowest loss that full-batch Adam finds inside a mask's subspace, from the projection of the state onto it.
+
+    Evaluation mode, and only the mask's weights move: the function whose Hessian `Hessian` is.
+
+    Args:
+        module, state, mask, data: as of `Hessian`.
+        target: the search ends where the loss is no higher.
+        steps: of Adam at most; 0 gives the loss right after pruning.
+        lr: Adam's learning rate.
+        chunk: examples at a time.
+
+    Returns:
+        The loss and where it is found.
+    """
+    module = copy.deepcopy(module).eval()
+    module.load_state_dict(masks.apply(state, mask))
+    module.requires_grad_(False)
+    parameters = dict(module.named_parameters())
+    weights = [parameters[name].requires_grad_() for name in mask]
+    optimiser = torch.optim.Adam(weights, lr)
+    chunks = list(zip(*(part.split(chunk) for part in data), strict=True))
+    best, at = math.inf, state
+    for step in range(steps + 1):
+        optimiser.zero_grad()
+        total = 0.0
+        for x, y in chunks:
+            loss = cross_entropy(module(x), y, reduction="sum") / len(data[1])
+            if step < steps:
+                loss.backward()
+            total += loss.item()
+        if total < best:
+            best, at = total, {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        if best <= target or step == steps:
+            return best, at
+        for weight, kept in zip(weights, mask.values(), strict=True):
+            weight.grad *= kept
+        optimiser.step()
+
+
+def measured_ratio(module: nn.Module, state: State, mask: Mask, scores: State, data: Pair, epsilon: float, *,
+                   steps: int = 0, lr: float = 1e-3, chunk: int = 1000, resolution: int = 100) -> float:  # fmt: skip
+    """The largest ratio of the survivors that can go with the loss at most ε above the state's, by bisection.
+
+    Args:
+        module, state, mask, data, steps, lr, chunk: as of `lowest_loss`; without steps it is the largest ratio that
+            needs no retraining, the rule of an adaptive schedule.
+        scores: the lowest go first, over all layers; a ratio that would empty a layer is too large.
+        epsilon: ε, in nats.
+        resolution: ratios are multiples of 1/resolution.
+    """
+    target = lowest_loss(module, state, mask, data, math.inf, chunk=chunk)[0] + epsilon
+
+    def inside(k: int) -> bool:
+        try:
+            pruned = masks.prune(mask, scores, dict.fromkeys(mask, k / resolution), "global")
+        except masks.MaskError:
+            return False
+        return lowest_loss(module, state, pruned, data, target, steps, lr, chunk)[0] <= target
+
+    return largest(inside, resolution - 1) / resolution

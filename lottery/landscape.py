@@ -1,0 +1,278 @@
+"""The loss landscape between solutions and around them: paths, barriers, planes, perturbations.
+
+Pure functions on state dicts and tensors, for any module. A *state* is a full state dict, a *mask* a dict of boolean
+tensors (`lottery.masks`), *data* a pair (inputs [N, ...], labels [N]) on the device of the module. Modules that are
+passed in are only read. Losses are mean cross-entropies in nats, errors fractions.
+
+Two things that the literature does in different ways are explicit. *Statistics*: what the normalisation layers of a
+network between two others use, the average of the ends' running statistics ("averaged", Paul et al. 2023 as far as
+their public code shows) or new ones from training data ("re-estimated", as Jordan et al. 2023 and Adnan et al. 2025
+do). *Mask*: which weights exist on the path, see `path_mask`.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from . import LotteryError, masks
+from .masks import Mask
+from .models import State
+from .train import evaluate
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+STATISTICS = ("averaged", "re-estimated")
+MEASURES = ("test_error", "test_loss", "train_loss")
+
+
+class LandscapeError(LotteryError):
+    """Solutions between which nothing can be measured."""
+
+
+# Between solutions.
+
+
+def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
+    """The affine combination of states, buffers included; integer buffers are those of the first.
+
+    Args:
+        states: of one architecture.
+        coefficients: one for each, summing to 1; with 1 and zeros the result equals that state exactly.
+
+    Raises:
+        LandscapeError: if names or shapes differ, or a tensor is not finite (a diverged run).
+    """
+    if not math.isclose(sum(coefficients), 1, abs_tol=1e-9):
+        raise LandscapeError(f"coefficients must sum to 1, not {sum(coefficients)}")
+    shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in states]
+    if any(other != shapes[0] for other in shapes):
+        raise LandscapeError("these solutions are of different architectures: names or shapes of tensors differ")
+    result = {}
+    for name, first in states[0].items():
+        if not first.is_floating_point():
+            result[name] = first.clone()
+            continue
+        if not all(torch.isfinite(state[name]).all() for state in states):
+            raise LandscapeError(f"{name} is not finite: a diverged run has no place in the landscape")
+        used = [(c, state[name]) for c, state in zip(coefficients, states, strict=True) if c]
+        result[name] = sum(c * tensor for c, tensor in used)
+        if name.endswith("running_var"):
+            result[name] = result[name].clamp(min=0)  # outside the simplex an average can be negative
+    return result
+
+
+def interpolate(a: State, b: State, alpha: float) -> State:
+    """(1 − α)·a + α·b, running statistics of normalisation included ("averaged"); exactly a and b at the ends."""
+    return combine([a, b], [1 - alpha, alpha])
+
+
+def path_mask(*given: Mask) -> Mask:
+    """The mask for a path between masked solutions: the densest of theirs (Paul et al.'s code).
+
+    Raises:
+        LandscapeError: if the others are not nested in it; then name another mask, e.g. their union.
+    """
+    densest = max(given, key=masks.density)
+    if any((other[name] & ~kept).any() for other in given for name, kept in densest.items()):
+        raise LandscapeError("the masks are not nested: say which mask holds on the path")
+    return densest
+
+
+def _normalisations(module: nn.Module) -> list[nn.Module]:
+    kinds = nn.modules.batchnorm._BatchNorm
+    return [layer for layer in module.modules() if isinstance(layer, kinds) and layer.track_running_stats]
+
+
+def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: int = 500) -> State:
+    """The state with the running statistics of its normalisation layers estimated anew.
+
+    Mean and (unbiased) variance are averages over all full batches, with these batches' own statistics in use below;
+    everything else, dropout included, is in evaluation mode. Without normalisation it is the state as it was.
+
+    Args:
+        module: the architecture.
+        state: the weights.
+        inputs: training inputs without augmentation.
+        batch: examples at a time; a last incomplete batch is left out, unless it is the only one.
+    """
+    module = copy.deepcopy(module).eval()
+    module.load_state_dict(state)
+    layers = _normalisations(module)
+    if not layers:
+        return dict(state)
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a cumulative average
+        layer.train()
+    with torch.no_grad():
+        for x in inputs[: max(len(inputs) // batch * batch, min(len(inputs), batch))].split(batch):
+            module(x)
+    counts = {name for name, tensor in state.items() if not tensor.is_floating_point()}
+    return {name: state[name] if name in counts else t.detach().clone() for name, t in module.state_dict().items()}
+
+
+def error_at(module: nn.Module, state: State, train: Pair, test: Pair, statistics: Sequence[str] = STATISTICS,
+             batch: int = 500) -> dict[str, float]:  # fmt: skip
+    """Test error, test loss and training loss of one state, in evaluation mode.
+
+    Returns:
+        "STATISTICS/MEASURE" → number, for the statistics asked for and each of `MEASURES`.
+    """
+    module, result = copy.deepcopy(module).eval(), {}
+    for kind in statistics:
+        if kind not in STATISTICS:
+            raise LandscapeError(f"no statistics {kind!r}; known: {', '.join(STATISTICS)}")
+        if kind != "averaged" and statistics[0] == "averaged" and not _normalisations(module):
+            result |= {f"{kind}/{measure}": result[f"averaged/{measure}"] for measure in MEASURES}
+            continue
+        module.load_state_dict(state if kind == "averaged" else reestimated(module, state, train[0], batch))
+        with torch.no_grad():
+            (test_loss, right), (train_loss, _) = (evaluate(module, *data, batch) for data in (test, train))
+        values = (1 - right[0], test_loss[0], train_loss[0])
+        result |= {f"{kind}/{measure}": float(value) for measure, value in zip(MEASURES, values, strict=True)}
+    return result
+
+
+def _on_mask(points: Sequence[State], mask: Mask | None) -> None:
+    for name, kept in (mask or {}).items():
+        if any((point[name][~kept] != 0).any() for point in points):
+            raise LandscapeError(f"a solution has weights in {name} that the mask of the path cuts: its mask is not "
+                                 "nested in the path's")  # fmt: skip
+
+
+def error_along_path(module: nn.Module, points: Sequence[State], train: Pair, test: Pair, *, mask: Mask | None = None,
+                     alphas: int = 11, statistics: Sequence[str] = STATISTICS, batch: int = 500,
+                     ) -> dict[str, np.ndarray]:  # fmt: skip
+    """Errors and losses along the piecewise linear path through two or more solutions.
+
+    Args:
+        module: their architecture.
+        points: the solutions, in order.
+        train, test: data.
+        mask: which weights exist on the path; every solution must lie within it (`path_mask`). None cuts nothing,
+            which between solutions with nested masks is the denser one.
+        alphas: points of each segment, both ends included; 3 gives the midpoint.
+        statistics, batch: as of `error_at`.
+
+    Returns:
+        "position" (0 at the first solution, 1 at the second, …) and one array of the same length for each key of
+        `error_at`.
+
+    Raises:
+        LandscapeError: if the solutions do not fit each other or the mask, or are not finite.
+    """
+    if len(points) < 2 or alphas < 2:
+        raise LandscapeError("a path needs at least two solutions and two values of α")
+    _on_mask(points, mask)
+    position = np.linspace(0, len(points) - 1, (len(points) - 1) * (alphas - 1) + 1)
+    rows = []
+    for at in position:
+        weights = np.clip(1 - np.abs(at - np.arange(len(points))), 0, None)
+        state = combine(points, (weights / weights.sum()).tolist())
+        rows.append(error_at(module, state, train, test, statistics, batch))
+    return {"position": position} | {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def error_barrier(values: np.ndarray, alphas: int | None = None) -> np.ndarray:
+    """The barrier of each segment of a path: the maximum over it minus the mean of its ends (Frankle et al. 2020).
+
+    It is never negative, as the ends belong to the segment.
+
+    Args:
+        values: an error or loss along the path, as `error_along_path` gives it.
+        alphas: points of each segment; by default all are one segment.
+
+    Returns:
+        One number for each segment, in the unit of the values.
+    """
+    values = np.asarray(values, dtype=float)
+    step = (alphas or len(values)) - 1
+    segments = [values[i : i + step + 1] for i in range(0, len(values) - 1, step)]
+    return np.array([segment.max() - (segment[0] + segment[-1]) / 2 for segment in segments])
+
+
+def matching(error, reference, epsilon: float = 0.005):
+    """Whether errors are at most ε above the reference's (Paul et al. 2023, Definition 2.2; ε 0.5 points here)."""
+    return np.asarray(error) <= np.asarray(reference) + epsilon
+
+
+def flat(state: State, names) -> torch.Tensor:
+    """The named tensors as one float64 vector."""
+    return torch.cat([state[name].double().flatten() for name in names])
+
+
+def plane(points: Sequence[State], names) -> np.ndarray:
+    """Coordinates of three solutions in the plane through them, in the Euclidean distance of the named tensors.
+
+    Returns:
+        Array [3, 2]: the first at the origin, the second on the positive first axis, the third above it.
+
+    Raises:
+        LandscapeError: if the three lie on one line.
+    """
+    first, second, third = (flat(point, names) for point in points)
+    u, v = second - first, third - first
+    along = float(u @ v / u.norm().clamp(min=1e-300))
+    above = float((v - u * (along / u.norm().clamp(min=1e-300))).norm())
+    if not u.norm() > 0 or above <= 1e-9 * float(u.norm()):
+        raise LandscapeError("three solutions on one line span no plane")
+    return np.array([[0, 0], [float(u.norm()), 0], [along, above]])
+
+
+def plane_coefficients(coordinates: np.ndarray, x: float, y: float) -> list[float]:
+    """The coefficients for `combine` that give the point (x, y) of the plane of `plane`."""
+    b, c = np.linalg.solve((coordinates[1:] - coordinates[0]).T, np.array([x, y]) - coordinates[0])
+    return [float(1 - b - c), float(b), float(c)]
+
+
+def error_on_plane(module: nn.Module, points: Sequence[State], names, x: Sequence[float], y: Sequence[float],
+                   train: Pair, test: Pair, *, mask: Mask | None = None, statistics: Sequence[str] = STATISTICS,
+                   batch: int = 500) -> dict[str, np.ndarray]:  # fmt: skip
+    """Errors and losses on a grid of the plane through three solutions.
+
+    Args:
+        names: of the tensors that make the distance; see `plane`.
+        x, y: the grid's coordinates along both axes.
+        module, points, train, test, mask, statistics, batch: as of `error_along_path`.
+
+    Returns:
+        One array [len(y), len(x)] for each key of `error_at`.
+    """
+    _on_mask(points, mask)
+    coordinates = plane(points, names)
+    rows = [error_at(module, combine(points, plane_coefficients(coordinates, b, a)), train, test, statistics, batch)
+            for a in y for b in x]  # fmt: skip
+    return {name: np.array([row[name] for row in rows]).reshape(len(y), len(x)) for name in rows[0]}
+
+
+# Away from a solution.
+
+
+def distance(a: State, b: State, mask: Mask) -> float:
+    """Euclidean distance in the weights that the mask keeps."""
+    return math.sqrt(sum(float(((a[n] - b[n]).double() * kept).square().sum()) for n, kept in mask.items()))
+
+
+def random_direction(mask: Mask, generator: np.random.Generator) -> State:
+    """A direction drawn uniformly from the sphere in the unmasked coordinates, of length 1, zero where masked."""
+    draw = {name: torch.from_numpy(generator.standard_normal(tuple(kept.shape))) * kept.cpu()
+            for name, kept in mask.items()}  # fmt: skip
+    length = math.sqrt(sum(float(part.square().sum()) for part in draw.values()))
+    return {name: part / length for name, part in draw.items()}
+
+
+def shift(state: State, direction: State, length: float) -> State:
+    """The state moved by a length along a direction (of any non-zero length) in the tensors that the direction has."""
+    norm = math.sqrt(sum(float(part.double().square().sum()) for part in direction.values()))
+    if not norm > 0:
+        raise LandscapeError("a direction of length 0 leads nowhere")
+    moved = {name: state[name] + (part * (length / norm)).to(state[name]) for name, part in direction.items()}
+    return {**state, **moved}
+
+
+def perturb(state: State, mask: Mask, length: float, generator: np.random.Generator) -> State:
+    """The state moved by a length in a random direction of the unmasked coordinates."""
+    return shift(state, random_direction(mask, generator), length)

@@ -1,0 +1,343 @@
+"""What is measured of trained networks, as recipes: paths, planes, spectra, prunable ratios, perturbed starts.
+
+They are cached, resumed and spread over workers like trainings (`lottery.execute`), and need dense weights only while
+they are computed: what is kept is a small record. Everything is measured without augmentation; "re-estimated"
+statistics are of the training examples.
+"""
+
+import itertools
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from . import curvature, data, execute, landscape, masks, models, seeds
+from .recipes import Mask, Masked, Recipe, Rewound, Run, Training, Weights, _frozen, dense
+from .store import Store
+
+# Recipes.
+
+
+@_frozen
+class Perturbed(Weights):
+    """Weights moved within a mask by a multiple of their distance to others.
+
+    Attributes:
+        weights: what is moved.
+        mask: the coordinates that move.
+        to: the length is `multiple` times the distance from `weights` to these, within the mask.
+        replicate, draw: the stream of a random direction.
+        multiple: of the distance.
+        along: move towards these instead of in a random direction.
+    """
+
+    weights: Weights
+    mask: Mask
+    to: Weights
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+    multiple: Annotated[float, Field(gt=0)] = 1.0
+    along: Weights | None = None
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+
+@_frozen
+class Adaptive(Mask):
+    """A run's mask after the largest round of global pruning that needs no retraining.
+
+    Attributes:
+        run: the trained run.
+        epsilon: by how much the training loss may rise, in nats.
+        examples: training examples that it is measured on; 0: all.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    epsilon: Annotated[float, Field(gt=0)]
+    examples: Annotated[int, Field(ge=0)] = 0
+
+    def reads(self):
+        return [*self.run.end.reads(), *self.run.mask.needed()]
+
+
+@_frozen
+class Path(Recipe):
+    """Errors and losses along the path through two or more networks, with both kinds of statistics.
+
+    Attributes:
+        training: data and model.
+        points: the networks in order.
+        mask: which weights exist on the path; all points must lie within it.
+        alphas: points of each segment, both ends included.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+    points: tuple[Weights, ...]
+    mask: Mask
+    alphas: Annotated[int, Field(ge=2)] = 11
+
+    @model_validator(mode="after")
+    def _two(self):
+        if len(self.points) < 2:
+            raise ValueError("a path needs at least two points")
+        return self
+
+
+@_frozen
+class Plane(Recipe):
+    """Errors and losses on the plane through three networks, with both kinds of statistics.
+
+    Attributes:
+        training, mask: as of `Path`.
+        points: the three networks.
+        resolution: points of the grid along each axis.
+        margin: how far the grid reaches beyond the networks, relative to their extent.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+    points: tuple[Weights, Weights, Weights]
+    mask: Mask
+    resolution: Annotated[int, Field(ge=2)] = 15
+    margin: Annotated[float, Field(ge=0)] = 0.2
+
+
+@_frozen
+class Spectrum(Recipe):
+    """The Hessian's spectrum in a run's surviving weights, the ratio it predicts, curvatures along directions.
+
+    Attributes:
+        run: its final weights are where the Hessian is taken, within its mask.
+        steps, probes: of stochastic Lanczos quadrature.
+        top: largest eigenvalues wanted.
+        epsilons: rises of the training loss, in nats, for which the largest prunable ratio is predicted.
+        towards: the curvature is measured along the lines from the run's final weights to these.
+        examples: training examples used, the first ones; 0: all.
+        chunk: examples differentiated together; the gradient graphs of several chunks are not kept.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    steps: Annotated[int, Field(ge=2)] = 80
+    probes: Annotated[int, Field(ge=1)] = 2
+    top: Annotated[int, Field(ge=1)] = 10
+    epsilons: tuple[float, ...] = ()
+    towards: tuple[Weights, ...] = ()
+    examples: Annotated[int, Field(ge=0)] = 0
+    chunk: Annotated[int, Field(ge=1)] = 10000
+
+    def reads(self):
+        return [*self.run.end.reads(), *self.run.mask.needed(), *(r for w in self.towards for r in w.needed())]
+
+
+@_frozen
+class Prunable(Recipe):
+    """The largest ratio of a run's survivors that can go at once with the training loss at most ε higher, measured.
+
+    Attributes:
+        run: the trained run.
+        epsilon: ε, in nats.
+        order: what goes first over all layers, the smallest weights or any.
+        steps, lr: of the search for a low loss inside the pruned subspace, see `lottery.curvature.lowest_loss`.
+        examples: training examples used, the first ones; 0: all.
+        replicate, draw: the stream of a random order.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    epsilon: Annotated[float, Field(gt=0)]
+    order: Literal["magnitude", "random"] = "magnitude"
+    steps: Annotated[int, Field(ge=0)] = 100
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    examples: Annotated[int, Field(ge=0)] = 0
+    replicate: Annotated[int, Field(ge=0)] = 0
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    def reads(self):
+        return [*self.run.end.reads(), *self.run.mask.needed()]
+
+
+# Experiments.
+
+
+def path(*runs: Run, alphas: int = 11, mask: Mask | None = None) -> Path:
+    """The path through the solutions of runs, under the mask of the first (the denser one between levels)."""
+    return Path(runs[0].training, tuple(run.end for run in runs), mask or runs[0].mask, alphas)
+
+
+def projection(run: Run, mask: Mask, alphas: int = 11) -> Path:
+    """From a solution to what is left of it under a mask, with no retraining: the pruning projection."""
+    return Path(run.training, (run.end, Masked(run.end, mask)), run.mask, alphas)
+
+
+def siblings(run: Run, step: int | None = None, count: int = 2) -> list[Run]:
+    """Trainings from the same weights with other data orders: instability analysis (Frankle et al. 2020).
+
+    Args:
+        run: the weights are its own start, or
+        step: those that it had at this step.
+        count: how many.
+    """
+    weights = run.weights if step is None else Rewound(run, step)
+    return [replace(run, weights=weights, order=(*run.order, 0, i)) for i in range(count)]
+
+
+def disturbed(chain: list[Run], level: int, replicate: int, multiple: float = 1.0, through: Mask | None = None,
+              draw: int = 0) -> Run:  # fmt: skip
+    """The run of a level from a start as far from its own as the next level's, or a multiple of it.
+
+    Its path to `chain[level]` tests whether any two networks that far apart train to one mode (Paul et al. 2023,
+    Section 3.2). Its data order is that of the next level.
+
+    Args:
+        chain: of `lottery.recipes.imp`, rewound, at least up to level + 1.
+        level: which.
+        replicate, draw: the stream of the direction.
+        multiple: of the distance between the pruned rewind points of this level and the next.
+        through: move towards the start under this mask instead of in a random direction; see `Thinned`.
+    """
+    here, after = chain[level], chain[level + 1]
+    start = after.weights
+    along = None if through is None else Masked(start, through)
+    moved = Perturbed(start, here.mask, Masked(start, after.mask), replicate, draw, multiple, along)
+    return Run(here.training, moved, here.mask, after.order)
+
+
+def adaptive_imp(training: Training, replicate: int, levels: int, epsilon: float, rewind_step: int = 0,
+                 fresh_order: bool = False, examples: int = 0) -> list[Run]:  # fmt: skip
+    """Iterative magnitude pruning that at each level prunes as much as the loss allows without retraining."""
+    runs = [dense(training, replicate)]
+    for level in range(1, levels + 1):
+        order = (replicate, level) if fresh_order else (replicate,)
+        runs.append(Run(training, Rewound(runs[0], rewind_step), Adaptive(runs[-1], epsilon, examples), order))
+    return runs
+
+
+# Their computation.
+
+
+def _scene(training: Training, device: str):
+    """The module and the data set, on the device."""
+    dataset = data.load(training.data, training.validation, training.scaling, device)
+    return models.build(training.model, dataset.shape, dataset.classes).to(device), dataset
+
+
+def _on(tensors: dict[str, torch.Tensor], device: str) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def _solution(run: Run, store: Store, device: str):
+    """The final weights of a run, and its mask."""
+    state, mask = execute.weights_of(run.end, run.training, store), execute.mask_of(run.mask, run.training, store)
+    return _on(state, device), _on(mask, device)
+
+
+def _first(pair: data.Pair, examples: int) -> data.Pair:
+    return (pair[0][:examples], pair[1][:examples]) if examples else pair
+
+
+@execute.weights_of.register(Perturbed)
+def _perturbed(weights: Perturbed, training: Training, store: Store) -> models.State:
+    state, to = (execute.weights_of(part, training, store) for part in (weights.weights, weights.to))
+    mask = execute.mask_of(weights.mask, training, store)
+    length = weights.multiple * landscape.distance(state, to, mask)
+    if weights.along is None:
+        stream = seeds.generator(training.seed, seeds.PERTURB, weights.replicate, weights.draw)
+        return landscape.perturb(state, mask, length, stream)
+    along = execute.weights_of(weights.along, training, store)
+    return landscape.shift(state, {name: (along[name] - state[name]) * kept for name, kept in mask.items()}, length)
+
+
+@execute.result_of.register(Adaptive)
+def _adaptive(recipe: Adaptive, store: Store, device: str) -> tuple[dict, dict]:
+    module, dataset = _scene(recipe.run.training, device)
+    state, mask = _solution(recipe.run, store, device)
+    scores = masks.magnitude_scores(state, mask)
+    ratio = curvature.measured_ratio(module, state, mask, scores, _first(dataset.train, recipe.examples),
+                                     recipe.epsilon)  # fmt: skip
+    values, arrays = execute.mask_record(masks.prune(mask, scores, dict.fromkeys(mask, ratio), "global"))
+    return values | {"ratio": ratio}, arrays
+
+
+@execute.result_of.register(Path)
+def _path(recipe: Path, store: Store, device: str) -> tuple[dict, dict]:
+    module, dataset = _scene(recipe.training, device)
+    points = [_on(execute.weights_of(point, recipe.training, store), device) for point in recipe.points]
+    mask = _on(execute.mask_of(recipe.mask, recipe.training, store), device)
+    arrays = landscape.error_along_path(module, points, dataset.train, dataset.test, mask=mask, alphas=recipe.alphas)
+    distances = [landscape.distance(a, b, mask) for a, b in itertools.pairwise(points)]
+    values = {"distance": distances, "density": masks.density(mask)}
+    for name in [name for name in arrays if name != "position"]:
+        values[f"barrier/{name}"] = landscape.error_barrier(arrays[name], recipe.alphas).tolist()
+        values[f"ends/{name}"] = arrays[name][:: recipe.alphas - 1].tolist()
+    return values, arrays
+
+
+@execute.result_of.register(Plane)
+def _plane(recipe: Plane, store: Store, device: str) -> tuple[dict, dict]:
+    module, dataset = _scene(recipe.training, device)
+    points = [_on(execute.weights_of(point, recipe.training, store), device) for point in recipe.points]
+    mask = _on(execute.mask_of(recipe.mask, recipe.training, store), device)
+    coordinates = landscape.plane(points, list(mask))
+    low, high = coordinates.min(0), coordinates.max(0)
+    reach = recipe.margin * (high - low)
+    x, y = np.linspace(low - reach, high + reach, recipe.resolution).T
+    surface = landscape.error_on_plane(module, points, list(mask), x, y, dataset.train, dataset.test, mask=mask)
+    return {}, {"points": coordinates, "x": x.copy(), "y": y.copy()} | surface
+
+
+@execute.result_of.register(Spectrum)
+def _spectrum(recipe: Spectrum, store: Store, device: str) -> tuple[dict, dict]:
+    training = recipe.run.training
+    module, dataset = _scene(training, device)
+    state, mask = _solution(recipe.run, store, device)
+    examples = _first(dataset.train, recipe.examples)
+    single = len(examples[1]) <= recipe.chunk
+    product = curvature.Hessian(module, state, mask, examples, recipe.chunk, keep=single)
+    stream = seeds.generator(training.seed, seeds.PROBE, *recipe.run.order)
+    signs = stream.integers(0, 2, (recipe.probes, product.size), dtype=np.int8) * 2.0 - 1
+    starts = torch.from_numpy(signs).to(device, product.dtype)
+    top, _ = curvature.top_eigenvalues(product, starts[0], min(recipe.top, product.size))
+    nodes, weights = curvature.spectral_measure(product, starts, recipe.steps)
+    squares = product.compact(state).double().square().cpu().numpy()
+    values = {
+        "size": product.size,
+        "loss": product.loss,
+        "gradient": float(product.gradient().norm()),
+        "trace": float(product.size * (nodes * weights).sum() / len(nodes)),
+        "norm": float(np.sqrt(squares.sum())),
+        "predicted": {f"{law}/{order}": [curvature.predicted_ratio(nodes, weights, squares, epsilon, order, law)
+                                         for epsilon in recipe.epsilons]
+                      for law in ("exact", "width") for order in ("magnitude", "random")},
+    }  # fmt: skip
+    values["curvature"], values["distance"] = [], []
+    for target in recipe.towards:
+        there = _on(execute.weights_of(target, training, store), device)
+        direction = product.compact({name: there[name] - state[name] for name in mask})
+        values["curvature"].append(curvature.curvature(product, direction))
+        values["distance"].append(float(direction.norm()))
+    return values, {"top": top, "nodes": nodes, "weights": weights}
+
+
+@execute.result_of.register(Prunable)
+def _prunable(recipe: Prunable, store: Store, device: str) -> tuple[dict, dict]:
+    training = recipe.run.training
+    module, dataset = _scene(training, device)
+    state, mask = _solution(recipe.run, store, device)
+    stream = seeds.generator(training.seed, seeds.THIN, recipe.replicate, recipe.draw)
+    random = recipe.order == "random"
+    scores = masks.random_scores(mask, stream) if random else masks.magnitude_scores(state, mask)
+    given = (module, state, mask, scores, _first(dataset.train, recipe.examples), recipe.epsilon)
+    reached = curvature.measured_ratio(*given, steps=recipe.steps, lr=recipe.lr)
+    return {"ratio": reached, "zero_shot_ratio": curvature.measured_ratio(*given)}, {}

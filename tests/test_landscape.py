@@ -1,0 +1,646 @@
+"""The landscape: barriers, spectra and prunable ratios against closed forms; each of its recipes executed, small."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from lottery import curvature, landscape, masks, models, scans
+from lottery import recipes as r
+from lottery.execute import ExecutionError, execute, mask_of, weights_of
+from lottery.landscape import LandscapeError
+from lottery.recipes import Continued, Dense, Initial, Masked, RecipeError, Rewound, Run, Thinned
+from lottery.scans import Adaptive, Path, Perturbed, Plane, Prunable, Spectrum
+from lottery.store import Store
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small tensors gain nothing from threads, which on a busy machine wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Well(nn.Module):
+    """A network of one weight w whose loss at label 0 is f(w)."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.f, self.w = f, nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, x):
+        logit = -torch.log(torch.expm1(self.f(self.w)))
+        return torch.cat([logit, torch.zeros_like(logit)]).expand(len(x), 2)
+
+
+DATA = (torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
+
+
+def at(w):
+    return {"w": torch.tensor([w], dtype=torch.float64)}
+
+
+def along(f, *points, alphas=11):
+    return landscape.error_along_path(Well(f), [at(p) for p in points], DATA, DATA, alphas=alphas)
+
+
+def digits(name="lenet-6-5", examples=60, seed=0, dtype=torch.float64):
+    """A module, a state with a mask of half its weights, and random data."""
+    module = models.build(name, (1, 8, 8), 10, seed).to(dtype)
+    draw = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(examples, 1, 8, 8, generator=draw, dtype=dtype)
+    data = (inputs, torch.randint(0, 10, (examples,), generator=draw))
+    state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    if "norm.running_mean" in state:
+        state = landscape.reestimated(module, state, inputs)
+    dense = masks.dense(state, models.prunable(module))
+    mask = masks.prune(dense, masks.magnitude_scores(state, dense), dict.fromkeys(dense, 0.5), "global")
+    return module, masks.apply(state, mask), mask, data
+
+
+# Paths and barriers.
+
+
+def test_the_barrier_of_a_convex_quadratic_with_equal_ends_is_zero():
+    values = along(lambda w: 0.3 + w**2, -1.0, 1.0)["averaged/train_loss"]
+    np.testing.assert_allclose(values, 0.3 + np.linspace(-1, 1, 11) ** 2, rtol=1e-12)
+    assert landscape.error_barrier(values) == pytest.approx([0], abs=1e-12)
+
+
+def test_the_barrier_of_a_quadratic_with_unequal_ends_is_half_their_difference():
+    values = along(lambda w: 0.3 + w**2, 0.5, 2.0)["averaged/test_loss"]
+    assert landscape.error_barrier(values) == pytest.approx([(2**2 - 0.5**2) / 2])
+
+
+def test_the_barrier_of_a_double_well_is_its_height():
+    values = along(lambda w: 0.2 + (w**2 - 1) ** 2, -1.0, 1.0)["averaged/train_loss"]
+    assert landscape.error_barrier(values) == pytest.approx([1.0])
+
+
+def test_a_path_of_three_solutions_has_a_barrier_for_each_segment():
+    found = along(lambda w: 0.2 + (w**2 - 1) ** 2, -1.0, 1.0, 1.0, alphas=5)
+    np.testing.assert_allclose(found["position"], np.arange(9) / 4)
+    np.testing.assert_allclose(landscape.error_barrier(found["averaged/train_loss"], 5), [1, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["lenet-6-5", "resnet-8"])
+def test_the_ends_of_a_path_are_exactly_the_ends(name):
+    module, one, mask, data = digits(name, dtype=torch.float32)
+    other = {key: tensor * 1.5 if tensor.is_floating_point() else tensor for key, tensor in one.items()}
+    path = landscape.error_along_path(module, [one, other], data, data, mask=mask, alphas=3)
+    for end, state in ((0, one), (-1, other)):
+        expected = landscape.error_at(module, state, data, data)
+        assert {key: values[end] for key, values in path.items() if key != "position"} == expected
+        mixed = landscape.interpolate(one, other, 0.0 if end == 0 else 1.0)
+        assert all(torch.equal(mixed[key], state[key]) for key in state)
+
+
+def test_without_normalisation_both_statistics_are_the_same():
+    module, state, _, data = digits()
+    found = landscape.error_at(module, state, data, data)
+    assert all(found[f"averaged/{key}"] == found[f"re-estimated/{key}"] for key in landscape.MEASURES)
+
+
+def test_matching_allows_epsilon_and_no_more():
+    assert landscape.matching([0.08, 0.085, 0.0851], 0.08, 0.005).tolist() == [True, True, False]
+
+
+def test_the_mask_of_a_path_is_the_densest_and_must_hold_the_others():
+    a = {"w": torch.tensor([True, True, False])}
+    b = {"w": torch.tensor([True, False, False])}
+    assert landscape.path_mask(b, a) is a
+    with pytest.raises(LandscapeError, match="not nested"):
+        landscape.path_mask(a, {"w": torch.tensor([False, False, True])})
+
+
+def test_bad_solutions_are_refused():
+    module, state, mask, data = digits()
+    outside = {**state, "fc1.weight": torch.ones_like(state["fc1.weight"])}
+    with pytest.raises(LandscapeError, match="not nested in the path's"):
+        landscape.error_along_path(module, [state, outside], data, data, mask=mask)
+    with pytest.raises(LandscapeError, match="different architectures"):
+        landscape.interpolate(state, digits("lenet-6")[1], 0.5)
+    with pytest.raises(LandscapeError, match=r"fc1\.weight is not finite"):
+        landscape.interpolate(state, {**state, "fc1.weight": state["fc1.weight"] * math.nan}, 0.5)
+    with pytest.raises(LandscapeError, match="at least two"):
+        landscape.error_along_path(module, [state], data, data)
+    with pytest.raises(LandscapeError, match="no statistics"):
+        landscape.error_at(module, state, data, data, ["guessed"])
+    with pytest.raises(LandscapeError, match="sum to 1"):
+        landscape.combine([state, state], [0.5, 0.6])
+
+
+# Statistics of normalisation.
+
+
+def test_reestimated_statistics_are_those_of_the_data():
+    module = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5), nn.BatchNorm1d(2), nn.Linear(2, 2))
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) + 1
+    before = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    found = landscape.reestimated(module, before, x, batch=200)
+    hidden = module[0](x).detach()
+    torch.testing.assert_close(found["2.running_mean"], hidden.mean(0))
+    torch.testing.assert_close(found["2.running_var"], hidden.var(0))
+    assert all(torch.equal(tensor, before[key]) for key, tensor in module.state_dict().items())
+    assert all(torch.equal(found[key], before[key]) for key in before if "running" not in key)
+
+
+def normalised():
+    """Two normalised layers, a state with statistics that fit nothing, and inputs."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3), nn.BatchNorm1d(3)).double()
+    return module, {k: t.clone() for k, t in module.state_dict().items()}, torch.randn(60, 5, dtype=torch.float64)
+
+
+def test_reestimated_statistics_are_those_that_training_there_converges_to():
+    """A network trained at the point without moving: its exponential averages go to the re-estimated ones."""
+    module, state, x = normalised()
+    found = landscape.reestimated(module, state, x, batch=60)
+    with torch.no_grad():
+        for _ in range(300):
+            module.train()(x)
+    for key in found:
+        if "running" in key:
+            torch.testing.assert_close(found[key], module.state_dict()[key], rtol=1e-9, atol=1e-9)
+
+
+def test_reestimation_takes_full_batches_and_few_examples():
+    module, state, x = normalised()
+    first = landscape.reestimated(module, state, x[:40], batch=40)
+    for other in (landscape.reestimated(module, state, x, batch=40), landscape.reestimated(module, state, x[:40])):
+        assert all(torch.equal(first[key], other[key]) for key in first)
+
+
+# Planes and perturbations.
+
+
+def test_a_plane_keeps_distances_and_gives_its_solutions_back():
+    draw = np.random.default_rng(0)
+    points = [{"a": torch.from_numpy(draw.normal(size=(4, 3)))} for _ in range(3)]
+    where = landscape.plane(points, ["a"])
+    for i in range(3):
+        for j in range(3):
+            apart = (points[i]["a"] - points[j]["a"]).norm().item()
+            assert np.linalg.norm(where[i] - where[j]) == pytest.approx(apart, abs=1e-12)
+        back = landscape.combine(points, landscape.plane_coefficients(where, *where[i]))
+        torch.testing.assert_close(back["a"], points[i]["a"])
+    with pytest.raises(LandscapeError, match="one line"):
+        landscape.plane([points[0], points[1], landscape.interpolate(*points[:2], 0.3)], ["a"])
+
+
+def test_the_surface_on_a_plane_is_that_of_its_states():
+    module, one, _, data = digits()
+    points = [one, digits(seed=1)[1], digits(seed=2)[1]]
+    names = list(models.prunable(module))
+    where = landscape.plane(points, names)
+    found = landscape.error_on_plane(module, points, names, where[:, 0], [0.0], data, data)["averaged/train_loss"]
+    ends = [landscape.error_at(module, point, data, data)["averaged/train_loss"] for point in points[:2]]
+    assert found.shape == (1, 3) and found[0, :2] == pytest.approx(ends)
+
+
+def test_a_perturbation_has_its_length_and_stays_in_the_mask():
+    _, state, mask, _ = digits()
+    moved = landscape.perturb(state, mask, 0.7, np.random.default_rng(0))
+    assert landscape.distance(state, moved, mask) == pytest.approx(0.7)
+    assert all((moved[name][~kept] == 0).all() for name, kept in mask.items())
+    assert all(torch.equal(moved[name], state[name]) for name in state if name not in mask)
+    other = landscape.perturb(state, mask, 0.7, np.random.default_rng(1))
+    assert landscape.distance(moved, other, mask) == pytest.approx(0.7 * math.sqrt(2), rel=0.15)
+    with pytest.raises(LandscapeError, match="leads nowhere"):
+        landscape.shift(state, {"fc1.weight": torch.zeros_like(state["fc1.weight"])}, 1.0)
+
+
+# The Hessian.
+
+
+def dense_hessian(module, state, mask, data):
+    names, live = list(mask), torch.cat([kept.flatten() for kept in mask.values()])
+
+    def loss(vector):
+        full = torch.zeros(len(live), dtype=vector.dtype).masked_scatter(live, vector)
+        parts = dict(zip(names, full.split([mask[n].numel() for n in names]), strict=True))
+        weights = {**state, **{n: part.view(mask[n].shape) for n, part in parts.items()}}
+        return nn.functional.cross_entropy(torch.func.functional_call(module.eval(), weights, (data[0],)), data[1])
+
+    start = torch.cat([state[name][kept] for name, kept in mask.items()])
+    return torch.autograd.functional.hessian(loss, start), torch.autograd.functional.jacobian(loss, start)
+
+
+@pytest.fixture(scope="module")
+def small():
+    module, state, mask, data = digits("lenet-4-3", examples=70)
+    exact, slope = dense_hessian(module, state, mask, data)
+    return module, state, mask, data, exact, slope
+
+
+@pytest.mark.parametrize("chunk, keep", [(70, True), (32, True), (32, False)])
+def test_hessian_products_are_those_of_the_dense_matrix(small, chunk, keep):
+    module, state, mask, data, exact, slope = small
+    product = curvature.Hessian(module, state, mask, data, chunk, keep)
+    assert product.size == len(exact) == sum(masks.count(mask).values())
+    vector = torch.randn(product.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(product(vector), exact @ vector)
+    torch.testing.assert_close(product(vector), exact @ vector)  # the graph is still there
+    torch.testing.assert_close(product.gradient(), slope)
+    assert product.loss == pytest.approx(landscape.error_at(module, state, data, data)["averaged/train_loss"])
+
+
+def test_hessian_products_of_a_normalised_network_hold_its_statistics_fixed():
+    module, state, mask, data = digits("resnet-8", examples=8)
+    few = {name: torch.arange(kept.numel()).view(kept.shape) < 3 for name, kept in list(mask.items())[3:6]}
+    exact, _ = dense_hessian(module, state, few, data)
+    # The dense Hessian is taken with all other weights of these layers at zero.
+    product = curvature.Hessian(module, masks.apply(state, few), few, data, chunk=3, keep=False)
+    columns = torch.stack([product(unit) for unit in torch.eye(product.size, dtype=torch.float64)])
+    torch.testing.assert_close(columns, exact)
+
+
+def test_compact_vectors_and_tensors_are_inverse(small):
+    module, state, mask, data, *_ = small
+    product = curvature.Hessian(module, state, mask, data)
+    vector = torch.arange(1.0, product.size + 1, dtype=torch.float64)
+    assert torch.equal(product.compact(dict(zip(mask, product.expand(vector), strict=True))), vector)
+    assert torch.equal(product.compact({}), torch.zeros_like(vector))
+
+
+def test_lanczos_over_the_whole_space_finds_the_whole_spectrum(small):
+    exact = small[4]
+    start = torch.randn(len(exact), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    diagonal, off, basis = curvature.lanczos(lambda v: exact @ v, start, 10**6)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis), dtype=torch.float64), atol=1e-10, rtol=0)
+    found, expected = curvature._ritz(diagonal, off)[0], torch.linalg.eigvalsh(exact).numpy()
+    if len(found) == len(expected):
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+    np.testing.assert_allclose([found[0], found[-1]], [expected[0], expected[-1]], atol=1e-9)
+
+
+def test_top_eigenvalues_and_vectors_are_those_of_eigh(small):
+    module, state, mask, data, exact, _ = small
+    product = curvature.Hessian(module, state, mask, data)
+    start = torch.randn(product.size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    values, vectors = curvature.top_eigenvalues(product, start, k=5, tolerance=1e-8)
+    expected, basis = torch.linalg.eigh(exact)
+    np.testing.assert_allclose(values, expected.flip(0)[:5], rtol=1e-6)
+    assert abs((vectors[0] @ basis[:, -1]).item()) == pytest.approx(1, abs=1e-6)
+    assert curvature.curvature(product, 3 * vectors[0]) == pytest.approx(values[0])
+    with pytest.raises(LandscapeError, match="not converged after 6 steps"):
+        curvature.top_eigenvalues(product, start, k=5, tolerance=1e-12, steps=6)
+
+
+def test_lanczos_stops_where_the_space_is_exhausted():
+    matrix = torch.diag(torch.tensor([3.0, 3.0, 1.0, 0.0], dtype=torch.float64))
+    diagonal, off, _ = curvature.lanczos(lambda v: matrix @ v, torch.ones(4, dtype=torch.float64), 4)
+    assert len(diagonal) == 3 and off[-1] == 0
+    np.testing.assert_allclose(curvature._ritz(diagonal, off)[0], [0, 1, 3], atol=1e-12)
+
+
+def test_quadrature_has_the_exact_moments_of_each_probe(small):
+    exact = small[4]
+    steps, probes = 6, torch.randn(3, len(exact), dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    nodes, weights = curvature.spectral_measure(lambda v: exact @ v, probes, steps)
+    for row, probe in enumerate(probes / probes.norm(dim=1, keepdim=True)):
+        power = probe.clone()
+        for degree in range(2 * steps):
+            moment = (weights[row] * nodes[row] ** degree).sum()
+            assert moment == pytest.approx((probe @ power).item(), rel=1e-7, abs=1e-9), degree
+            power = exact @ power
+
+
+def test_the_density_integrates_to_one_and_to_the_trace(small):
+    exact = small[4]
+    basis = torch.eye(len(exact), dtype=torch.float64)  # all of a basis as probes: no chance left
+    nodes, weights = curvature.spectral_measure(lambda v: exact @ v, basis, 20)
+    width = 0.01
+    grid = np.linspace(nodes.min() - 8 * width, nodes.max() + 8 * width, 4000)
+    density = curvature.spectral_density(nodes, weights, grid, width)
+    assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-6)
+    assert len(exact) * np.trapezoid(density * grid, grid) == pytest.approx(exact.trace().item(), rel=1e-6)
+
+
+# How much can be pruned at once.
+
+
+def test_bisection_finds_the_last_that_holds():
+    for last in range(8):
+        asked = []
+        assert curvature.largest(lambda k, last=last, asked=asked: asked.append(k) or k <= last, 7) == last
+        assert len(asked) <= 3 and 0 not in asked
+
+
+def half_point(size, spectrum, distance, epsilon, nearest, draw, tries=12):
+    """The codimension at which half of the random affine subspaces meet the ellipsoid, by bisection.
+
+    The lowest ½ xᵀHx over {x: Ax = b} is ½ bᵀ(A H⁻¹ Aᵀ)⁻¹ b. With `nearest` the subspace itself is at the distance;
+    else a point is that the subspace goes through whatever its direction.
+    """
+
+    def meets(codimension):
+        count = 0
+        for _ in range(tries):
+            rows = torch.linalg.qr(torch.from_numpy(draw.normal(size=(size, codimension))))[0].T
+            offset = torch.from_numpy(draw.normal(size=codimension if nearest else size))
+            offset *= distance / offset.norm()
+            offset = offset if nearest else rows @ offset
+            scaled = rows / torch.from_numpy(np.sqrt(spectrum))
+            count += (offset @ torch.linalg.solve(scaled @ scaled.T, offset) / 2 <= epsilon).item()
+        return count >= tries / 2
+
+    return curvature.largest(meets, size - 1)
+
+
+@pytest.mark.parametrize("scale", [0.05, 0.1, 0.2])
+def test_the_exact_law_holds_on_random_quadratics(scale):
+    """Random directions stand for pruned axes: wherever half of the subspaces meet the ellipsoid, the law says so."""
+    draw, size, epsilon = np.random.default_rng(0), 300, 1.0
+    spectrum = np.exp(draw.normal(0, 2, size))
+    squares = np.full(size, 4 * scale**2)
+    predicted = size * curvature.predicted_ratio(spectrum, np.ones(size), squares, epsilon, "random")
+    distance = np.sqrt(squares[0] * round(predicted))
+    assert 20 < predicted < size - 5
+    assert half_point(size, spectrum, distance, epsilon, True, draw) == pytest.approx(predicted, abs=15)
+
+
+@pytest.mark.parametrize("distance", [3, 6, 12])
+def test_the_width_law_holds_for_a_point_chosen_before_the_subspace(distance):
+    """Gordon's bound, and the same sharpened: R² (1 − α) in place of R²."""
+    draw, size, epsilon = np.random.default_rng(1), 300, 1.0
+    spectrum = np.exp(draw.normal(0, 1.5, size))
+
+    def crossing(law):
+        def meets(k):
+            squared = distance**2 * (1 - k / size if law == "exact" else 1)
+            return k <= curvature.free_directions(spectrum, np.ones(size), size, squared, epsilon)
+
+        return curvature.largest(meets, size)
+
+    found = half_point(size, spectrum, distance, epsilon, False, draw)
+    assert found == pytest.approx(crossing("exact"), abs=8)
+    assert crossing("width") - 5 <= found <= 1.4 * crossing("width")
+
+
+@pytest.mark.parametrize("law", ["exact", "width"])
+def test_predicted_ratios_solve_the_equation(law):
+    draw, size, epsilon = np.random.default_rng(1), 500, 0.05
+    spectrum, squares = np.exp(draw.normal(-2, 2, size)), draw.normal(size=size) ** 2
+    for order, ordered in (("magnitude", np.sort(squares)), ("random", np.full(size, squares.mean()))):
+        count = round(size * curvature.predicted_ratio(spectrum, np.ones(size), squares, epsilon, order, law))
+        length = np.concatenate([[0], np.cumsum(ordered)])
+
+        def room(k, length=length):
+            squared = length[k] * ((size - k) / k if law == "exact" else 1)
+            return (2 * epsilon / (2 * epsilon + spectrum * squared)).sum() - k
+
+        assert 0 < count < size and room(count) >= 0 > room(count + 1)
+
+
+def test_prediction_with_one_curvature_has_a_closed_form():
+    """Equal h and w² = 1. Width: α = 2ε/(2ε + hαD), so hDα² + 2εα − 2ε = 0. Exact: every way of pruning costs the same
+    loss hαD/2, so α = 2ε/hD."""
+    size, h, epsilon = 10**5, 1e-3, 0.1
+    expected = (-2 * epsilon + math.sqrt(4 * epsilon**2 + 8 * epsilon * h * size)) / (2 * h * size)
+    found = curvature.predicted_ratio(np.array([h]), np.ones(1), np.ones(size), epsilon, "random", "width")
+    assert found == pytest.approx(expected, abs=2 / size)
+    found = curvature.predicted_ratio(np.array([h]), np.ones(1), np.ones(size), epsilon, "random")
+    assert found == pytest.approx(2 * epsilon / (h * size), abs=2 / size)
+
+
+def test_flat_directions_are_free_and_magnitude_prunes_no_less_than_random():
+    squares = np.random.default_rng(2).normal(size=300) ** 2
+    for law in ("exact", "width"):
+        assert curvature.predicted_ratio(np.array([0.0, -1.0]), np.ones(2), squares, 0.1, law=law) == 1
+        some = [curvature.predicted_ratio(np.array([0.1, 5.0]), np.ones(2), squares, 0.1, order, law)
+                for order in ("magnitude", "random")]  # fmt: skip
+        assert some[0] > some[1]
+    with pytest.raises(LandscapeError, match="order"):
+        curvature.predicted_ratio(np.ones(1), np.ones(1), squares, 0.1, "smallest")
+
+
+def test_the_measured_ratio_is_the_last_inside_and_retraining_widens_it():
+    module, state, mask, data = digits("lenet-20", dtype=torch.float32)
+    _, state = curvature.lowest_loss(module, state, mask, data, -1, steps=60, lr=0.01)
+    scores = masks.magnitude_scores(state, mask)
+    base = curvature.lowest_loss(module, state, mask, data, math.inf)[0]
+    ratio = curvature.measured_ratio(module, state, mask, scores, data, 0.02)
+
+    def rise(ratio):
+        pruned = masks.prune(mask, scores, dict.fromkeys(mask, ratio), "global")
+        return curvature.lowest_loss(module, state, pruned, data, -1)[0] - base
+
+    assert 0 < ratio < 0.9 and rise(ratio) <= 0.02 < rise(round(ratio + 0.01, 2))
+    assert curvature.measured_ratio(module, state, mask, scores, data, 0.02, steps=30, resolution=20) > ratio
+
+
+def test_the_search_for_a_low_loss_stays_in_the_subspace():
+    module, state, mask, data = digits("resnet-8", examples=20, dtype=torch.float32)
+    pruned = masks.prune(mask, masks.magnitude_scores(state, mask), dict.fromkeys(mask, 0.5), "global")
+    before, cut = curvature.lowest_loss(module, state, pruned, data, -1)
+    loss, found = curvature.lowest_loss(module, state, pruned, data, before - 0.01, steps=20, chunk=7)
+    assert loss <= before - 0.01
+    assert all((found[name][~kept] == 0).all() for name, kept in pruned.items())
+    assert all(torch.equal(found[key], cut[key]) for key in found if key not in pruned)
+    assert landscape.error_at(module, found, data, data)["averaged/train_loss"] == pytest.approx(loss, abs=1e-5)
+
+
+# Recipes.
+
+
+def training(model="resnet-8", **changes):
+    base = dict(data="digits", model=model, steps=12, batch=32, optimiser="sgd", lr=0.05, momentum=0.9,
+                milestones=(8,), validation=200, evaluate=((12, 12),))  # fmt: skip
+    return r.training(**{**base, **changes})
+
+
+def run(recipes, store, **more):
+    return execute(recipes, store, **{"executor": "inline", "show": False, **more})
+
+
+@pytest.fixture(scope="module", params=["resnet-8", "lenet-16"])
+def chain(request, tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("landscape") / "store")
+    runs = r.imp(training(request.param), 0, 2, 0.2, scope="global", rewind_step=4, fresh_order=True)
+    run(runs, store)
+    return runs, store
+
+
+def test_paths_between_levels_are_recorded_with_both_statistics(chain):
+    runs, store = chain
+    one, three = run([scans.path(*runs[:2], alphas=3), scans.path(*runs, alphas=3)], store)
+    assert one.arrays["position"].tolist() == [0, 0.5, 1] and three.arrays["position"].tolist() == [0, 0.5, 1, 1.5, 2]
+    accuracy = store.read(runs[1].key).values["test_accuracy_end"]
+    assert one.arrays["averaged/test_error"][-1] == pytest.approx(1 - accuracy, abs=1e-9)
+    np.testing.assert_array_equal(one.arrays["re-estimated/train_loss"], three.arrays["re-estimated/train_loss"][:3])
+    assert len(three.values["barrier/averaged/test_error"]) == len(three.values["distance"]) == 2
+    assert three.values["ends/averaged/test_loss"] == three.arrays["averaged/test_loss"][::2].tolist()
+    same = np.array_equal(one.arrays["averaged/test_loss"], one.arrays["re-estimated/test_loss"])
+    assert same == runs[0].training.model.startswith("lenet")
+
+
+def test_a_pruning_projection_ends_in_the_pruned_network(chain):
+    runs, store = chain
+    [found] = run([scans.projection(runs[0], runs[1].mask, alphas=2)], store)
+    assert found.values["ends/averaged/train_loss"][0] == pytest.approx(
+        store.read(runs[0].key).values["train_loss_end"], rel=1e-4)  # fmt: skip
+    left = weights_of(Masked(runs[0].end, runs[1].mask), runs[0].training, store)
+    kept = mask_of(runs[1].mask, runs[0].training, store)
+    assert all((left[name][~k] == 0).all() for name, k in kept.items())
+
+
+def test_a_path_whose_mask_cuts_a_solution_is_refused(chain):
+    runs, store = chain
+    with pytest.raises(ExecutionError, match="not nested in the path's"):
+        run([scans.path(*runs[:2], mask=runs[1].mask)], store)
+
+
+def test_a_plane_is_recorded(chain):
+    runs, store = chain
+    recipe = Plane(runs[0].training, tuple(run_.end for run_ in runs), Dense(), resolution=2)
+    [found] = run([recipe], store)
+    assert found.arrays["averaged/test_error"].shape == (2, 2) and found.arrays["points"].shape == (3, 2)
+    assert found.arrays["x"][0] < found.arrays["points"][:, 0].min()
+
+
+def test_spectrum_and_prunable_ratio_are_recorded(chain):
+    runs, store = chain
+    towards = (Masked(runs[1].end, runs[2].mask), Masked(runs[1].end, Thinned(runs[1].mask, 0.2, 0, scope="global")))
+    recipe = Spectrum(runs[1], steps=8, probes=2, top=1, epsilons=(0.01, 0.1), towards=towards, examples=64, chunk=40)
+    search = [Prunable(runs[1], 0.05, order, steps=2, examples=64) for order in ("magnitude", "random")]
+    found, by_magnitude, at_random = run([recipe, *search], store)
+    assert found.values["size"] == sum(store.read(runs[1].key).values["weights_left"].values())
+    assert found.arrays["top"][0] == pytest.approx(found.arrays["nodes"].max(), rel=0.05)
+    predicted = found.values["predicted"]
+    for law in ("exact", "width"):
+        by_size, by_chance = (predicted[f"{law}/{order}"] for order in ("magnitude", "random"))
+        assert by_size[0] <= by_size[1] and by_chance <= by_size
+    assert found.values["distance"][0] < found.values["distance"][1] and len(found.values["curvature"]) == 2
+    for record in (by_magnitude, at_random):
+        assert 0 <= record.values["zero_shot_ratio"] <= record.values["ratio"] < 1
+
+
+def test_starts_are_perturbed_by_the_distance_between_pruned_rewind_points(chain):
+    runs, store = chain
+    other = Thinned(runs[1].mask, 0.2, 0, scope="global")
+    state, mask = (f(part, runs[1].training, store) for f, part in ((weights_of, runs[1].weights),
+                                                                   (mask_of, runs[1].mask)))  # fmt: skip
+    pruned = weights_of(Masked(runs[2].weights, runs[2].mask), runs[1].training, store)
+    length = landscape.distance(state, pruned, mask)
+    for through in (None, other):
+        moved = scans.disturbed(runs, 1, 0, 2.0, through)
+        assert moved.start == 4 and moved.order == runs[2].order
+        start = weights_of(moved.weights, runs[1].training, store)
+        assert landscape.distance(state, start, mask) == pytest.approx(2 * length, rel=1e-5)
+    [record, _] = run([moved, scans.path(runs[1], moved, alphas=3)], store)
+    assert record.arrays["history/step"][0] == 4
+
+
+def test_a_thinned_mask_is_nested_random_and_exact(chain):
+    runs, store = chain
+    before = mask_of(runs[1].mask, runs[1].training, store)
+    one, other = (mask_of(Thinned(runs[1].mask, 0.25, 0, draw), runs[1].training, store) for draw in (0, 1))
+    assert all(not (one[n] & ~kept).any() and not torch.equal(one[n], other[n]) for n, kept in before.items())
+    assert masks.count(one) == masks.count(other) == {n: c - round(0.25 * c) for n, c in masks.count(before).items()}
+
+
+def test_instability_trains_twice_from_the_same_weights(chain):
+    runs, store = chain
+    pair = scans.siblings(runs[0], 4)
+    records = run([*pair, scans.path(*pair, alphas=3)], store)
+    assert pair[0].weights == pair[1].weights == Rewound(runs[0], 4) and pair[0].order != pair[1].order
+    assert records[2].values["distance"][0] > 0 and records[0].arrays["history/step"][0] == 4
+    assert [run_.weights for run_ in scans.siblings(runs[1])] == [runs[1].weights] * 2
+
+
+@pytest.mark.parametrize("kind", r.RETRAINING)
+def test_each_way_of_retraining_starts_where_it_says(chain, kind):
+    runs, store = chain
+    found = r.retrained(runs[0].training, 0, 2, 0.2, kind, scope="global", step=4, fresh_order=True)
+    run(found, store)
+    start = weights_of(found[2].weights, found[2].training, store)
+    expected = store.state(runs[0].key, 4) if kind == "weights" else store.state(found[1].key, 12)
+    assert all(torch.equal(start[name], expected[name]) for name in expected)
+    assert found[2].start == 4 and store.read(found[2].key).arrays["history/step"].tolist() == [4, 12]
+    rates = [found[2].training.learning_rate(step) for step in range(4, 12)]
+    assert rates == pytest.approx([0.005] * 8 if kind == "fine-tuning" else [0.05] * 4 + [0.005] * 4)
+    assert (found == runs) == (kind == "weights")
+    if kind == "fine-tuning":
+        moved = r.transplanted(found, 4)
+        assert [m.mask for m in moved] == [f.mask for f in found[1:]] and moved[1].weights == Rewound(found[0], 4)
+        assert moved[1].training == runs[0].training
+        run(moved[1:], store)
+
+
+def test_an_adaptive_chain_prunes_what_the_loss_allows(chain):
+    runs, store = chain
+    found = scans.adaptive_imp(runs[0].training, 0, 1, 0.2, rewind_step=4, examples=100)
+    run(found, store)
+    ratio = store.read(found[1].mask.key).values["ratio"]
+    assert 0 < ratio < 1 and store.read(found[1].key).values["density"] == pytest.approx(1 - ratio, abs=1e-3)
+    assert store.read(found[1].mask.key).values["shapes"].keys() == mask_of(Dense(), runs[0].training, store).keys()
+
+
+def test_scans_are_computed_by_worker_processes_and_never_twice(tmp_path):
+    store = Store(tmp_path / "store")
+    runs = r.imp(training("lenet-16"), 0, 1, 0.2)
+    study = [*runs, scans.path(*runs, alphas=3), Prunable(runs[0], 0.05, steps=0)]
+    [*_, path, _] = run(study, store, executor="processes", jobs=1)
+    assert run(study, store)[2].made == path.made
+    inline = run(study, Store(tmp_path / "inline"))[2]
+    for name in path.arrays:
+        np.testing.assert_array_equal(path.arrays[name], inline.arrays[name])
+
+
+def test_what_scans_read_is_asked_for():
+    runs = r.imp(training(), 0, 2, 0.2, rewind_step=4)
+    path = scans.path(runs[1], runs[2])
+    assert path.mask == runs[1].mask
+    assert {(recipe.key, step) for recipe, step in path.reads()} == {
+        (runs[1].key, 12), (runs[2].key, 12), (runs[1].mask.key, None)}  # fmt: skip
+    assert (runs[1], 12) in Spectrum(runs[1]).reads() and (runs[1], 12) in Adaptive(runs[1], 0.1).reads()
+    moved = scans.disturbed(runs, 1, 0)
+    assert (runs[0], 4) in moved.reads() and (runs[2].mask, None) in moved.reads()
+    assert Continued(runs[0], 4).reads() == [(runs[0], 12)]
+
+
+def test_scans_that_cannot_be_are_refused():
+    dense = r.dense(training(), 0)
+    with pytest.raises(ValidationError, match="two points"):
+        Path(dense.training, (dense.end,), Dense())
+    with pytest.raises(ValidationError, match="beyond"):
+        Continued(dense, 13)
+    with pytest.raises(ValidationError):
+        Perturbed(Initial(0), Dense(), Initial(1), 0, multiple=0)
+    with pytest.raises(RecipeError, match="known: weights, learning rate, fine-tuning"):
+        r.retrained(training(), 0, 1, 0.2, "none")
+
+
+KEYS = {  # the first digits, pinned for ever like those of tests/test_recipes.py
+    "path": "c41cf37a782d8f99",
+    "spectrum": "bc3384f2c84ede80",
+    "perturbed": "a9c25552f3852d9f",
+    "fine-tuning": "e014f2bbde06bf85",
+    "adaptive": "53326ecd9a59189b",
+    "prunable": "27d712864c0d41da",
+    "thinned": "5c57690d7a5219a6",
+}
+
+
+def pinned():
+    chain = r.imp(training(), 0, 2, 0.2, rewind_step=4)
+    return {
+        "path": scans.path(chain[0], chain[1]),
+        "spectrum": Spectrum(chain[1], epsilons=(0.1,)),
+        "perturbed": scans.disturbed(chain, 1, 0),
+        "fine-tuning": r.retrained(training(), 0, 2, 0.2, "fine-tuning", step=4)[2],
+        "adaptive": Adaptive(chain[0], 0.1),
+        "prunable": Prunable(chain[0], 0.1),
+        "thinned": Run(training(), Initial(0), Thinned(Dense(), 0.2, 0)),
+    }
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_never_change(name):
+    assert pinned()[name].key.startswith(KEYS[name])
