@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from . import LotteryError
@@ -309,15 +309,8 @@ class Reshuffled(Weights):
         return self.weights.start
 
 
-def _criterion(name):
-    return "magnitude" if name == "large_final" else name  # Zhou et al.'s name for what has another one here
-
-
-Criterion = Annotated[
-    Literal["magnitude", "small_final", "large_init", "small_init", "magnitude_increase", "movement",
-            "large_final_same_sign", "large_final_diff_sign", "random"],
-    BeforeValidator(_criterion),
-]  # fmt: skip
+Criterion = Literal["magnitude", "small_final", "large_init", "small_init", "magnitude_increase", "movement",
+                    "large_final_same_sign", "large_final_diff_sign", "random"]  # fmt: skip
 
 
 @_frozen
@@ -328,8 +321,7 @@ class Pruned(Mask):
         run: the trained run.
         fraction: the part of the survivors that goes; see `lottery.masks.rates`.
         scope: "layer" or "global"; see `lottery.masks.prune`.
-        criterion: what the survivors have most of; see `lottery.masks.scores`. "large_final" is another name for
-            "magnitude".
+        criterion: what the survivors have most of; see `lottery.masks.scores`.
         draw: which random scores the criterion "random" draws, from a stream of the run's order.
     """
 
@@ -420,6 +412,10 @@ def _fraction(fraction: Fraction):
     return float(fraction) if isinstance(fraction, int | float) else tuple(sorted(fraction.items()))
 
 
+def _criterion(name: str) -> str:
+    return "magnitude" if name == "large_final" else name  # Zhou et al.'s name for what has another one here
+
+
 def early_grid(steps: int) -> tuple[tuple[int, int], ...]:
     """When to evaluate, densely early: of 50,000 steps every 100 to 10,000, every 200 to 20,000, then every 1,000.
 
@@ -453,11 +449,12 @@ def imp(training: Training, replicate: int, levels: int, fraction: Fraction, *, 
         scope: "layer" or "global".
         rewind_step: survivors go back to the weights that the dense run had at this step.
         fresh_order: draw a new order of batches at each level (a hidden variable of the literature).
-        criterion: what the survivors have most of; see `lottery.masks.scores`.
+        criterion: what the survivors have most of; see `lottery.masks.scores`. "large_final" is another name for
+            "magnitude".
     """
     runs = [dense(training, replicate)]
     for level in range(1, levels + 1):
-        mask = Pruned(runs[-1], _fraction(fraction), scope, criterion)
+        mask = Pruned(runs[-1], _fraction(fraction), scope, _criterion(criterion))
         order = (replicate, level) if fresh_order else (replicate,)
         runs.append(Run(training, Rewound(runs[0], rewind_step), mask, order))
     return runs
@@ -511,7 +508,8 @@ def one_shot(training: Training, replicate: int, level: int, fraction: Fraction,
     once = at_once(fraction) if isinstance(fraction, int | float) else {n: at_once(r) for n, r in fraction.items()}
     start = dense(training, replicate)
     order = (replicate, level) if fresh_order else (replicate,)
-    return Run(training, Rewound(start, rewind_step), Pruned(start, _fraction(once), scope, criterion), order)
+    mask = Pruned(start, _fraction(once), scope, _criterion(criterion))
+    return Run(training, Rewound(start, rewind_step), mask, order)
 
 
 def reinitialised(run: Run, replicate: int, draw: int = 1) -> Run:
