@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lottery import masks, models
+from lottery import masks, models, signs
 from lottery import recipes as r
 from lottery.execute import execute, mask_from, mask_of, weights_of
 from lottery.recipes import Constant, Dense, Initial, Pruned, RecipeError, Reshuffled, Rewound, Signed
@@ -37,6 +37,17 @@ def study(tmp_path_factory):
 
 def start_and_mask(run_, store):
     return weights_of(run_.weights, run_.training, store), mask_of(run_.mask, run_.training, store)
+
+
+def test_a_record_holds_the_signs_at_the_end_and_with_its_start_the_flips(study):
+    chain, store = study
+    for ticket in chain:
+        state, mask = start_and_mask(ticket, store)
+        end = signs.decode(store.read(ticket.key).arrays, mask)
+        expected = signs.ternary(store.state(ticket.key, 60), mask)
+        assert all(torch.equal(end[name], expected[name]) for name in mask)
+        flipped = signs.flips(signs.ternary(state, mask), end)
+        assert all(0 < share < 0.5 for share in flipped.values())
 
 
 # {new draw, reshuffled, constant} × {original signs, random signs}.
