@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from . import masks
-from .landscape import LandscapeError, Pair
+from .landscape import LandscapeError, Pair, check_finite
 from .masks import Mask
 from .models import State
 
@@ -39,9 +39,13 @@ class Hessian:
     Attributes:
         size: the number of coordinates.
         loss: the training loss at the state.
+
+    Raises:
+        LandscapeError: if the state is not finite (a diverged run).
     """
 
     def __init__(self, module: nn.Module, state: State, mask: Mask, data: Pair, chunk: int = 1000, keep: bool = True):
+        check_finite(state)
         reference = state[next(iter(mask))]
         self.module = copy.deepcopy(module).to(reference.device, reference.dtype).eval()
         self.module.load_state_dict(state)
@@ -328,6 +332,7 @@ def measured_ratio(module: nn.Module, state: State, mask: Mask, scores: State, d
         epsilon: ε, in nats.
         resolution: ratios are multiples of 1/resolution.
     """
+    check_finite(state)
     target = lowest_loss(module, state, mask, data, math.inf, chunk=chunk)[0] + epsilon
 
     def inside(k: int) -> bool:

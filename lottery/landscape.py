@@ -35,6 +35,17 @@ class LandscapeError(LotteryError):
 # Between solutions.
 
 
+def check_finite(state: State) -> None:
+    """Refuses the weights of a run that diverged.
+
+    Raises:
+        LandscapeError: naming the first tensor that is not finite.
+    """
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise LandscapeError(f"{name} is not finite: a diverged run has no place in the landscape")
+
+
 def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
     """The affine combination of states, buffers included; integer buffers are those of the first.
 
@@ -50,13 +61,13 @@ def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
     shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in states]
     if any(other != shapes[0] for other in shapes):
         raise LandscapeError("these solutions are of different architectures: names or shapes of tensors differ")
+    for state in states:
+        check_finite(state)
     result = {}
     for name, first in states[0].items():
         if not first.is_floating_point():
             result[name] = first.clone()
             continue
-        if not all(torch.isfinite(state[name]).all() for state in states):
-            raise LandscapeError(f"{name} is not finite: a diverged run has no place in the landscape")
         used = [(c, state[name]) for c, state in zip(coefficients, states, strict=True) if c]
         result[name] = sum(c * tensor for c, tensor in used)
         if name.endswith("running_var"):

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 
 from . import curvature, data, execute, landscape, masks, models, seeds
-from .recipes import Mask, Masked, Recipe, Rewound, Run, Training, Weights, _frozen, dense
+from .recipes import Mask, Masked, Pruned, Recipe, Rewound, Run, Training, Weights, _frozen, dense
 from .store import Store
 
 # Recipes.
@@ -166,6 +166,31 @@ class Prunable(Recipe):
 
     def reads(self):
         return [*self.run.end.reads(), *self.run.mask.needed()]
+
+
+@_frozen
+class Survivors(Recipe):
+    """What retraining did to the magnitudes of a run's surviving weights: are there small ones to prune again?
+
+    Attributes:
+        run: a run whose mask was cut from another run's final weights (`Pruned`).
+        bins: of the histograms of magnitudes.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    bins: Annotated[int, Field(ge=2)] = 80
+
+    def reads(self):
+        before = self.run.mask.run
+        return [*self.run.end.reads(), *before.end.reads(), *self.run.mask.needed(), *before.mask.needed()]
+
+    @model_validator(mode="after")
+    def _pruned(self):
+        if not isinstance(self.run.mask, Pruned):
+            raise ValueError("the run's mask must be cut by magnitude from another run")
+        return self
 
 
 # Experiments.
@@ -341,3 +366,22 @@ def _prunable(recipe: Prunable, store: Store, device: str) -> tuple[dict, dict]:
     given = (module, state, mask, scores, _first(dataset.train, recipe.examples), recipe.epsilon)
     reached = curvature.measured_ratio(*given, steps=recipe.steps, lr=recipe.lr)
     return {"ratio": reached, "zero_shot_ratio": curvature.measured_ratio(*given)}, {}
+
+
+@execute.result_of.register(Survivors)
+def _survivors(recipe: Survivors, store: Store, device: str) -> tuple[dict, dict]:
+    before = recipe.run.mask.run
+    old, wider = _solution(before, store, "cpu")
+    new, mask = _solution(recipe.run, store, "cpu")
+    groups = [list(mask)] if recipe.run.mask.scope == "global" else [[name] for name in mask]
+    below, thresholds = 0, {}
+    for names in groups:  # the threshold is the largest magnitude that was cut, of all layers or of each
+        gone = torch.cat([old[name][wider[name] & ~mask[name]].abs() for name in names])
+        threshold = float(gone.max()) if len(gone) else 0.0
+        thresholds |= dict.fromkeys(names, threshold)
+        below += sum(int((new[name][mask[name]].abs() <= threshold).sum()) for name in names)
+    left, trained = (torch.cat([state[n][kept].abs() for n, kept in mask.items()]).numpy() for state in (old, new))
+    edges = np.linspace(0, max(left.max(), trained.max()), recipe.bins + 1, dtype=np.float64)
+    values = {"below": below / len(trained), "threshold": thresholds, "weights_left": len(trained)}
+    counts = {"pruned": np.histogram(left, edges)[0], "retrained": np.histogram(trained, edges)[0]}
+    return values, {"edges": edges} | {f"histogram/{name}": c.astype(np.int32) for name, c in counts.items()}

@@ -13,7 +13,7 @@ from lottery import recipes as r
 from lottery.execute import ExecutionError, execute, mask_of, weights_of
 from lottery.landscape import LandscapeError
 from lottery.recipes import Continued, Dense, Initial, Masked, RecipeError, Rewound, Run, Thinned
-from lottery.scans import Adaptive, Path, Perturbed, Plane, Prunable, Spectrum
+from lottery.scans import Adaptive, Path, Perturbed, Plane, Prunable, Spectrum, Survivors
 from lottery.store import Store
 
 
@@ -125,8 +125,14 @@ def test_bad_solutions_are_refused():
         landscape.error_along_path(module, [state, outside], data, data, mask=mask)
     with pytest.raises(LandscapeError, match="different architectures"):
         landscape.interpolate(state, digits("lenet-6")[1], 0.5)
-    with pytest.raises(LandscapeError, match=r"fc1\.weight is not finite"):
-        landscape.interpolate(state, {**state, "fc1.weight": state["fc1.weight"] * math.nan}, 0.5)
+    broken = {**state, "fc1.weight": state["fc1.weight"] * math.nan}
+    for refused in (
+        lambda: landscape.interpolate(state, broken, 0.5),
+        lambda: curvature.Hessian(module, broken, mask, data),
+        lambda: curvature.measured_ratio(module, broken, mask, masks.magnitude_scores(state, mask), data, 0.1),
+    ):
+        with pytest.raises(LandscapeError, match=r"fc1\.weight is not finite"):
+            refused()
     with pytest.raises(LandscapeError, match="at least two"):
         landscape.error_along_path(module, [state], data, data)
     with pytest.raises(LandscapeError, match="no statistics"):
@@ -573,6 +579,21 @@ def test_each_way_of_retraining_starts_where_it_says(chain, kind):
         run(moved[1:], store)
 
 
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_survivors_are_above_the_threshold_until_they_are_retrained(chain, scope):
+    runs, store = chain
+    ticket = r.imp(runs[0].training, 0, 1, 0.2, scope=scope, rewind_step=4)[1]
+    _, found = run([ticket, Survivors(ticket)], store)
+    size, old = found.values["weights_left"], store.state(ticket.mask.run.key, 12)
+    mask, new = mask_of(ticket.mask, ticket.training, store), store.state(ticket.key, 12)
+    threshold = found.values["threshold"]
+    assert (len(set(threshold.values())) == 1) == (scope == "global")
+    assert all(old[name][kept].abs().min() >= threshold[name] for name, kept in mask.items())
+    small = sum(int((new[name][kept].abs() <= threshold[name]).sum()) for name, kept in mask.items())
+    assert found.values["below"] == small / size
+    assert all(found.arrays[f"histogram/{name}"].sum() == size for name in ("pruned", "retrained"))
+
+
 def test_an_adaptive_chain_prunes_what_the_loss_allows(chain):
     runs, store = chain
     found = scans.adaptive_imp(runs[0].training, 0, 1, 0.2, rewind_step=4, examples=100)
@@ -609,6 +630,8 @@ def test_scans_that_cannot_be_are_refused():
     dense = r.dense(training(), 0)
     with pytest.raises(ValidationError, match="two points"):
         Path(dense.training, (dense.end,), Dense())
+    with pytest.raises(ValidationError, match="cut by magnitude"):
+        Survivors(dense)
     with pytest.raises(ValidationError, match="beyond"):
         Continued(dense, 13)
     with pytest.raises(ValidationError):
@@ -624,6 +647,7 @@ KEYS = {  # the first digits, pinned for ever like those of tests/test_recipes.p
     "fine-tuning": "e014f2bbde06bf85",
     "adaptive": "53326ecd9a59189b",
     "prunable": "27d712864c0d41da",
+    "survivors": "175f4fe8a88348d9",
     "thinned": "5c57690d7a5219a6",
 }
 
@@ -637,6 +661,7 @@ def pinned():
         "fine-tuning": r.retrained(training(), 0, 2, 0.2, "fine-tuning", step=4)[2],
         "adaptive": Adaptive(chain[0], 0.1),
         "prunable": Prunable(chain[0], 0.1),
+        "survivors": Survivors(chain[1]),
         "thinned": Run(training(), Initial(0), Thinned(Dense(), 0.2, 0)),
     }
 
