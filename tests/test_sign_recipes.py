@@ -47,7 +47,9 @@ def test_a_record_holds_the_signs_at_the_end_and_with_its_start_the_flips(study)
         expected = signs.ternary(store.state(ticket.key, 60), mask)
         assert all(torch.equal(end[name], expected[name]) for name in mask)
         flipped = signs.flips(signs.ternary(state, mask), end)
-        assert all(0 < share < 0.5 for share in flipped.values())
+        assert all(0 <= share < 0.5 for share in flipped.values()) and list(flipped) == list(mask)
+        if ticket == chain[0]:  # small weights are cut with time, and large ones do not flip in so few steps
+            assert all(flipped.values())
 
 
 # {new draw, reshuffled, constant} × {original signs, random signs}.
