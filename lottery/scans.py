@@ -148,7 +148,8 @@ class Prunable(Recipe):
         run: the trained run.
         epsilon: ε, in nats.
         order: what goes first over all layers, the smallest weights or any.
-        steps, lr: of the search for a low loss inside the pruned subspace, see `lottery.curvature.lowest_loss`.
+        steps, lr: of the search for a low loss inside the pruned subspace, see `lottery.curvature.lowest_loss`. What is
+            found is a lower bound: a longer search can only find more.
         examples: training examples used, the first ones; 0: all.
         replicate, draw: the stream of a random order.
     """
@@ -158,8 +159,8 @@ class Prunable(Recipe):
     run: Run
     epsilon: Annotated[float, Field(gt=0)]
     order: Literal["magnitude", "random"] = "magnitude"
-    steps: Annotated[int, Field(ge=0)] = 100
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    steps: Annotated[int, Field(ge=0)] = 400
+    lr: Annotated[float, Field(gt=0)] = 3e-3
     examples: Annotated[int, Field(ge=0)] = 0
     replicate: Annotated[int, Field(ge=0)] = 0
     draw: Annotated[int, Field(ge=0)] = 0
