@@ -43,6 +43,7 @@ from .recipes import (
     Thinned,
     Training,
     Weights,
+    closure,
 )
 from .store import Record, Store
 
@@ -535,16 +536,28 @@ def _workers(executor: str, jobs: int, scheduler: str | None):
             yield client.get_executor(pure=False)
 
 
-def _portable() -> bool:
-    """Whether other processes can be handed the registered networks."""
+def _registered(recipes: Iterable[Recipe]) -> tuple[dict, dict]:
+    """The user's own data sets and networks that the recipes use: what workers have to be handed."""
+    trainings = {recipe.training for recipe in closure(recipes) if isinstance(recipe, Run)}
+    sets, networks = data.registered(), models.registered()
+    return (
+        {name: sets[name] for name in sorted({training.data for training in trainings} & set(sets))},
+        {name: networks[name] for name in sorted({training.model for training in trainings} & set(networks))},
+    )
+
+
+def _portable(networks: dict) -> bool:
+    """Whether other processes can be handed these networks."""
     try:
-        pickle.dumps(models.registered())
+        pickle.dumps(networks)
     except Exception:
         return False
-    return all(getattr(factory, "__module__", None) != "__main__" for factory in models.registered().values())
+    return all(getattr(factory, "__module__", None) != "__main__" for factory in networks.values())
 
 
-def _choose(executor: str | None, jobs: int | None, device: str, scheduler: str | None) -> tuple[str, int]:
+def _choose(
+    executor: str | None, jobs: int | None, device: str, scheduler: str | None, networks: dict
+) -> tuple[str, int]:
     if jobs is None:
         jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jobs < 1:
@@ -554,11 +567,11 @@ def _choose(executor: str | None, jobs: int | None, device: str, scheduler: str 
     if scheduler is not None and executor not in (None, "dask"):
         raise ExecutionError(f"a scheduler's address goes with executor 'dask', not {executor!r}")
     if executor is None:
-        alone = jobs == 1 or device.startswith("cuda") or not _portable()
+        alone = jobs == 1 or device.startswith("cuda") or not _portable(networks)
         executor = "dask" if scheduler else "inline" if alone else "processes"
     if executor not in EXECUTORS:
         raise ExecutionError(f"no executor {executor!r}; known: {', '.join(EXECUTORS)}")
-    if executor != "inline" and not _portable():
+    if executor != "inline" and not _portable(networks):
         raise ExecutionError("a registered network cannot be sent to other processes: define its factory in a module "
                              "that they can import, or use executor 'inline'")  # fmt: skip
     return executor, jobs
@@ -609,21 +622,21 @@ def execute(
     recipes = list(recipes)
     tasks = plan(recipes, store)
     if tasks:
-        executor, jobs = _choose(executor, jobs, device, scheduler)
+        registered = _registered(recipes)
+        executor, jobs = _choose(executor, jobs, device, scheduler, registered[1])
         check(task.recipe for task in tasks.values())
         stack = stack or (STACK_ON_GPU if device.startswith("cuda") else 1)
-        _execute(tasks, store, executor, jobs, device, scheduler, stack, show)
+        _execute(tasks, store, registered, executor, jobs, device, scheduler, stack, show)
     return [store.read(recipe.key) for recipe in recipes]
 
 
-def _execute(tasks, store, executor, jobs, device, scheduler, stack, show) -> None:
+def _execute(tasks, store, registered, executor, jobs, device, scheduler, stack, show) -> None:
     total = sum(task.steps for task in tasks.values())
     runs = sum(isinstance(task.recipe, Run) for task in tasks.values())
     waiting, failed, done_runs, done_steps = dict(tasks), {}, 0, 0
     running: dict[Future, list[Task]] = {}
     attempts: dict[str, int] = {}
     alone: set[str] = set()  # runs that failed in a batch: one that diverges must not take the others with it
-    sets, networks = data.registered(), models.registered()
     places = 1 if executor == "inline" else math.inf if scheduler else jobs
     bar = Bar(runs, total, show)
 
@@ -671,7 +684,7 @@ def _execute(tasks, store, executor, jobs, device, scheduler, stack, show) -> No
 
                     future = pool.submit(here, work)
                 else:
-                    future = pool.submit(_work, pickle.dumps((*work, store.root.absolute(), device, sets, networks)))
+                    future = pool.submit(_work, pickle.dumps((*work, store.root.absolute(), device, *registered)))
                 running[future] = group
             if not running:
                 continue

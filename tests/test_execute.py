@@ -441,3 +441,12 @@ def test_a_mask_that_is_not_there_is_an_error_that_names_it(store):
     mask = Pruned(r.dense(training(), 0), 0.2)
     with pytest.raises(ExecutionError, match=f"mask {mask.key[:12]} is not in the store"):
         mask_of(mask, training(), store)
+
+
+def test_a_network_that_cannot_travel_stops_only_the_studies_that_use_it(store):
+    models.register("local", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    base = dict(data="digits", steps=5, batch=20, optimiser="adam", lr=0.01, validation=200)
+    other = r.dense(r.training(model="lenet-5", **base), 0)
+    assert execute([other], store, executor="processes", jobs=1, show=False)[0].key == other.key
+    with pytest.raises(ExecutionError, match="cannot be sent to other processes"):
+        execute([r.dense(r.training(model="local", **base), 0)], store, executor="processes", show=False)
