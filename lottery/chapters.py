@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from . import LotteryError, execute, figures, recipes, stats
+from . import LotteryError, __version__, execute, figures, recipes, stats
 from .store import Record, Store
 
 ROOT = Path(os.environ.get("LOTTERY_ROOT") or Path(__file__).resolve().parent.parent)
-PACKAGES = ("lottery", "torch", "numpy", "scipy", "matplotlib", "ipywidgets", "papermill", "jupyter-book")
+PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "ipywidgets", "papermill", "jupyter-book")
 
 
 class ParameterError(LotteryError):
@@ -390,7 +390,7 @@ def surviving_weights(record: Record) -> tuple[dict[str, np.ndarray], dict[str, 
 
 def versions() -> dict[str, str]:
     """Versions of what made a page."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "lottery": __version__}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
