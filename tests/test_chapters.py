@@ -239,6 +239,13 @@ def test_a_chapter_whose_records_are_missing_is_an_error(tmp_path):
         runner.run(FIRST, "quick", SMALL, folder=tmp_path, settings=settings, show=False)
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout: an archive has what it has")
+def test_what_is_published_is_not_ignored_by_git():
+    published = [path for folder in ("chapters", "results") for path in (ROOT / "book" / folder).iterdir()]
+    ignored = subprocess.run(["git", "check-ignore", "--no-index", *map(str, published)], cwd=ROOT, capture_output=True)
+    assert ignored.stdout == b"" and ignored.returncode == 1  # 1: none is; 128: git failed
+
+
 @pytest.mark.skipif(not runner.published(), reason="no chapter is published yet")
 def test_published_chapters_pass_the_gates_and_keep_their_numbers(tmp_path):
     assert gates.verify() == []
