@@ -48,7 +48,7 @@ from .recipes import (
 from .store import Record, Store
 
 EXECUTORS = ("inline", "processes", "dask")
-ATTEMPTS = 3  # how often a task is begun before the death of its worker counts as its own fault
+ATTEMPTS = 3  # how often a task is begun before the death of its worker counts as its own fault; last time alone
 STACK_ON_GPU = 64  # runs trained as one batch
 
 
@@ -659,6 +659,10 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stack,
                 del waiting[key]
             gone = lost
 
+    def suspect(group: list[Task]) -> bool:
+        """One worker's death ends the tasks of a whole pool: the last attempt has no neighbours to take along."""
+        return any(attempts.get(task.recipe.key, 0) == ATTEMPTS - 1 for task in group)
+
     with _workers(executor, jobs, scheduler) as pool, contextlib.closing(bar):
         while waiting or running:
             ready = [task for task in waiting.values() if not task.after]
@@ -672,8 +676,10 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stack,
             ready = [task for task in waiting.values() if not task.after and not task.recipe.light]
             ready.sort(key=lambda task: -task.ahead)  # the longest chain first keeps all workers busy to the end
             for group in _batches(ready, stack, alone):
-                if len(running) >= places:
+                if len(running) >= places or any(map(suspect, running.values())):
                     break
+                if running and suspect(group):
+                    continue
                 for task in group:
                     del waiting[task.recipe.key]
                 work = ([task.recipe for task in group], [task.keep for task in group])

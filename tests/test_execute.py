@@ -70,6 +70,14 @@ def test_a_pool_whose_worker_is_killed_gives_what_one_process_gives(store, tmp_p
     assert (tmp_path / "killed").exists() and store.verify() == []
 
 
+def test_a_run_that_always_kills_its_worker_fails_alone(store):
+    models.register("deadly", worker_networks.Deadly)
+    sound = [r.dense(training(steps=1500), replicate) for replicate in range(3)]
+    with pytest.raises(ExecutionError, match="1 of 4 recipes"):
+        run([r.dense(training(model="deadly"), 0), *sound], store, "processes", jobs=2)
+    assert all(record is not None for record in map(store.read, (run_.key for run_ in sound)))
+
+
 def test_a_running_dask_cluster_whose_worker_is_killed_gives_what_one_process_gives(store, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     study, expected = killed_study(monkeypatch, tmp_path, Store(tmp_path / "inline"))

@@ -30,3 +30,12 @@ class Hopeless(LeNet):
         super().__init__(shape, classes, (8,))
         if self.fc1.weight[0, 0] > 0:
             self.fc1.weight.data.fill_(float("nan"))
+
+
+class Deadly(Killed):
+    """Kills whatever process trains it, always: as one that needs more memory than there is."""
+
+    def forward(self, x):
+        if self.training:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(x)
