@@ -73,12 +73,14 @@ class Conv(nn.Module):
         shape: (channels, height, width) of one input; height and width at least 2 to the number of pairs.
         classes: units of the output layer.
         depth: 2, 4 or 6 convolutions.
+        dropout: share of the units of the two hidden fully connected layers that a training step switches off; the
+            paper's dropout runs have 0.5 (Section 3; it does not say in which layers).
     """
 
-    def __init__(self, shape: tuple[int, ...], classes: int, depth: int):
+    def __init__(self, shape: tuple[int, ...], classes: int, depth: int, dropout: float = 0.0):
         super().__init__()
         channels, height, width = shape
-        self.depth = depth
+        self.depth, self.drop = depth, nn.Dropout(dropout) if dropout else nn.Identity()
         for i in range(1, depth + 1):
             out = 64 * 2 ** ((i - 1) // 2)
             setattr(self, f"conv{i}", nn.Conv2d(channels, out, 3, padding=1))
@@ -95,8 +97,38 @@ class Conv(nn.Module):
             x = torch.relu(getattr(self, f"conv{i}")(x))
             if i % 2 == 0:
                 x = nn.functional.max_pool2d(x, 2)
-        x = torch.relu(self.fc1(x.flatten(1)))
-        return self.output(torch.relu(self.fc2(x)))
+        x = self.drop(torch.relu(self.fc1(x.flatten(1))))
+        return self.output(self.drop(torch.relu(self.fc2(x))))
+
+
+class VGG(nn.Module):
+    """VGG-19 for small images: normalised 3×3 convolutions of 64, 64, 128, 128, 4 × 256, 4 × 512, 4 × 512 channels, 2×2
+    max-pooling after all but the last group, global average pooling, a linear layer; Gaussian Glorot weights
+    (Frankle & Carbin 2019, Figure 2; Simonyan & Zisserman 2015 without their fully connected layers).
+
+    Args:
+        shape: (channels, height, width) of one input; poolings that would empty the image are left out, so 8×8 pixels
+            are pooled three times.
+        classes: units of the output layer.
+    """
+
+    def __init__(self, shape: tuple[int, ...], classes: int):
+        super().__init__()
+        if len(shape) != 3:
+            raise ModelError(f"VGG-19 takes images, not inputs of shape {tuple(shape)}")
+        channels, layers = shape[0], []
+        for group, (n, out) in enumerate([(2, 64), (2, 128), (4, 256), (4, 512), (4, 512)]):
+            for _ in range(n):
+                layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+                channels = out
+            if group < 4 and min(shape[1:]) >> group + 1:
+                layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.output = nn.Linear(channels, classes)
+        _glorot(self)
+
+    def forward(self, x):
+        return self.output(self.features(x).mean((2, 3)))
 
 
 class _Block(nn.Module):
@@ -116,30 +148,34 @@ class _Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The residual network for small images, of depth 6n + 2: a 3×3 convolution, three stages of n blocks with 16, 32
-    and 64 channels, the second and third halving the image, global average pooling, a linear layer (He et al. 2016).
+    """The residual network for small images: a 3×3 convolution, stages of residual blocks of which all but the first
+    halve the image, global average pooling, a linear layer (He et al. 2016).
 
-    ResNet-20 is the network of Paul et al. (2023) on CIFAR-10 and, in Frankle & Carbin (2019), what they call
-    ResNet-18; ResNet-8 (77,072 weights) is small enough for the digits.
+    Of depth 6n + 2: three stages of n blocks with 16, 32 and 64 channels. ResNet-20 is the network of Paul et al.
+    (2023) on CIFAR-10 and, in Frankle & Carbin (2019), what they call ResNet-18; ResNet-8 (77,072 weights) is small
+    enough for the digits. Of depth 18: four stages of two blocks with 64, 128, 256 and 512 channels, He et al.'s
+    ResNet-18 with the first layer that small images ask for.
 
     Args:
         shape: (channels, height, width) of one input.
         classes: units of the output layer.
-        depth: 8, 14, 20, …
+        depth: 8, 14, 20, …, or 18.
         init: "kaiming": Gaussian Kaiming weights, normalisation scales uniform in [0, 1) (Frankle et al. 2020 and
             Paul et al.'s code); "glorot": Gaussian Glorot weights, scales 1 (Frankle & Carbin 2019).
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, depth: int = 20, init: str = "kaiming"):
         super().__init__()
-        if depth % 6 != 2 or depth < 8 or len(shape) != 3:
-            raise ModelError(f"a residual network has depth 8, 14, 20, … and takes images, not depth {depth} and "
+        if not _residual_depth(depth) or len(shape) != 3:
+            raise ModelError(f"a residual network has depth 8, 14, 20, … or 18 and takes images, not depth {depth} and "
                              f"inputs of shape {tuple(shape)}")  # fmt: skip
-        self.conv, self.norm = nn.Conv2d(shape[0], 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
-        blocks, channels = [], 16
-        for out in (16, 32, 64):
-            for i in range(depth // 6):
-                blocks.append(_Block(channels, out, 2 if i == 0 and out > 16 else 1))
+        widths, n = ((64, 128, 256, 512), 2) if depth == 18 else ((16, 32, 64), depth // 6)
+        channels = widths[0]
+        self.conv, self.norm = nn.Conv2d(shape[0], channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        blocks = []
+        for out in widths:
+            for i in range(n):
+                blocks.append(_Block(channels, out, 2 if i == 0 and out > widths[0] else 1))
                 channels = out
         self.blocks = nn.Sequential(*blocks)
         self.output = nn.Linear(channels, classes)
@@ -153,15 +189,21 @@ class ResNet(nn.Module):
         return self.output(x.mean((2, 3)))
 
 
+def _residual_depth(depth: int) -> bool:
+    return depth == 18 or (depth % 6 == 2 and depth > 2)
+
+
 def _factory(name: str) -> Factory | None:
     kind, *numbers = name.split("-")
     if kind == "lenet" and numbers and all(n.isdigit() and int(n) > 0 for n in numbers):
         return lambda shape, classes: LeNet(shape, classes, tuple(map(int, numbers)))
-    if kind == "conv" and numbers in (["2"], ["4"], ["6"]):
-        return lambda shape, classes: Conv(shape, classes, int(numbers[0]))
+    if kind == "conv" and numbers[:1] in (["2"], ["4"], ["6"]) and numbers[1:] in ([], ["dropout"]):
+        return lambda shape, classes: Conv(shape, classes, int(numbers[0]), 0.5 if numbers[1:] else 0.0)
+    if name == "vgg-19":
+        return VGG
     if kind == "resnet" and numbers[1:] in ([], ["glorot"]) and numbers and numbers[0].isdigit():
         depth, init = int(numbers[0]), "glorot" if numbers[1:] else "kaiming"
-        return (lambda shape, classes: ResNet(shape, classes, depth, init)) if depth % 6 == 2 and depth > 2 else None
+        return (lambda shape, classes: ResNet(shape, classes, depth, init)) if _residual_depth(depth) else None
     return _registered.get(name)
 
 
@@ -199,8 +241,8 @@ def check(name: str) -> None:
         ModelError: with the known names.
     """
     if _factory(name) is None:
-        known = ", ".join(["lenet-300-100 (any widths)", "conv-2", "conv-4", "conv-6",
-                           "resnet-20 (8, 14, 20, …; -glorot)", *_registered])  # fmt: skip
+        known = ", ".join(["lenet-300-100 (any widths)", "conv-2", "conv-4", "conv-6 (-dropout)", "vgg-19",
+                           "resnet-20 (8, 14, 20, … or 18; -glorot)", *_registered])  # fmt: skip
         raise ModelError(f"no network {name!r}; known: {known}; your own: lottery.models.register(name, factory)")
 
 
