@@ -208,6 +208,74 @@ def weight_histogram(initial: Any, final: Any, title: str = "", bins: int = 60) 
 
 
 @_HOUSE
+def sorted_spectrum(
+    series: Mapping[str, tuple[Any, Any]],
+    marks: Mapping[str, float] | None = None,
+    ylim: tuple[float, float] | None = None,
+    title: str = "",
+) -> Figure:
+    """Eigenvalues of a Hessian from the flattest direction to the sharpest, with ratios that can be pruned.
+
+    Args:
+        series: label -> (eigenvalues [n], weights [n]) as quadrature gives them; from light to dark if there are
+            several. Those that are not positive lie below the axis, and only take up room on the left.
+        marks: label -> share of the directions, drawn as a vertical line from the foot.
+        ylim: limits of the eigenvalues; by default the largest and a millionth of it.
+        title: what is seen, in one line.
+
+    Raises:
+        ValueError: if a series has no positive eigenvalue.
+    """
+    figure, [ax] = _figure(title)
+    shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.8, max(len(series), 2)))
+    highest = 0.0
+    for colour, (label, (values, weights)) in zip(shades, series.items(), strict=False):
+        values, weights = np.ravel(values), np.ravel(weights)
+        order = np.argsort(values)
+        values, share = values[order], 100 * np.cumsum(weights[order]) / weights.sum()
+        if not values[-1] > 0:
+            raise ValueError(f"{label!r}: no positive eigenvalue")
+        highest = max(highest, values[-1])
+        ax.step(share[values > 0], values[values > 0], where="pre", color=colour, label=label)
+    ax.set(yscale="log", xlim=(0, 101), xlabel="directions, from flat to sharp (%)", ylabel="eigenvalue")
+    ax.set_ylim(ylim or (1e-6 * highest, 3 * highest))
+    looks = zip(PALETTE[1:], (":", "--", "-", "-."), strict=False)
+    for (colour, style), (label, share) in zip(looks, (marks or {}).items(), strict=False):
+        line = {"linestyle": style, "linewidth": 2.4}
+        ax.axvline(100 * share, color=colour, label=f"{label}: {percent(share)} %", **line)
+    ax.legend(frameon=False, loc="upper left", fontsize=11)
+    return figure
+
+
+@_HOUSE
+def magnitudes(panels: Mapping[str, tuple[Any, Any, Any, float]], title: str = "") -> Figure:
+    """Magnitudes of the survivors right after pruning and after retraining, one panel below the other.
+
+    Args:
+        panels: label -> (edges [B + 1], counts right after pruning [B], counts after retraining [B], threshold), as the
+            record of a `lottery.scans.Survivors` has them.
+        title: what is seen, in one line.
+    """
+    figure, axes = _figure(title, (7, 3.7 if len(panels) == 1 else 1.2 + 1.55 * len(panels)), rows=len(panels))
+    limit = 0.0
+    for ax, (label, (edges, pruned, retrained, threshold)) in zip(axes, panels.items(), strict=True):
+        edges, pruned, retrained = map(np.asarray, (edges, pruned, retrained))
+        ax.stairs(pruned, edges, fill=True, color=PALE, label="right after pruning")
+        ax.stairs(retrained, edges, color=PALETTE[0], linewidth=1.8, label="after retraining")
+        ax.axvline(threshold, color=PALETTE[1], linestyle="--", label="largest weight cut")
+        ax.set_ylim(0, 1.08 * max(pruned.max(), retrained.max(), 1))
+        ax.set_title(label, weight="normal")
+        ax.set(ylabel="weights", xlabel="magnitude" if ax is axes[-1] else "")
+        ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        ax.yaxis.set_major_formatter(FuncFormatter(_thousands))
+        most = max(np.searchsorted(np.cumsum(counts), 0.995 * counts.sum()) for counts in (pruned, retrained))
+        limit = max(limit, edges[min(most + 1, len(edges) - 1)])
+    axes[-1].set_xlim(0, limit)
+    _legend_above(figure, *axes[0].get_legend_handles_labels())
+    return figure
+
+
+@_HOUSE
 def ordering(entries: Sequence[tuple[str, Summary, float | None]], xlabel: str, title: str = "") -> Figure:
     """Dots and intervals: our means with 95 % intervals and min-max, beside the paper's values.
 

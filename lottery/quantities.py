@@ -1,4 +1,4 @@
-"""The quantities that the claims of Frankle & Carbin (2019) are judged by; ``book/claims.yml`` says them in words.
+"""The quantities that the claims are judged by; ``book/claims.yml`` says them in words.
 
 Arrays are [R, L]: one row a replicate, one column a level, NaN where nothing was run. Levels go from dense to sparse,
 the dense network first. Accuracies are shares, differences of them percentage points. A quantity whose levels were not
@@ -99,6 +99,87 @@ def oneshot_quantities(density: Any, accuracy: Any, oneshot_accuracy: Any) -> Qu
     below = _run(accuracy, oneshot) & (density < 0.052)
     if below.any():
         out["iterative_minus_oneshot_pp"] = summary(100 * (accuracy - oneshot)[:, below].mean(axis=1))
+    return out
+
+
+def flatness_quantities(predicted: Any, measured: Any, curvature: Any) -> Quantities:
+    """Ratios that can go at once, predicted and measured: the quantities of B-C4 and B-C5.
+
+    Args:
+        predicted: law -> order -> [R, L] predicted ratio, laws "width" and "exact", orders "random" and "magnitude".
+        measured: order -> [R, L] measured ratio.
+        curvature: order -> [R, L] of the loss along the pruning projection.
+    """
+    measured = {order: np.asarray(values, dtype=np.float64) for order, values in measured.items()}
+    found = measured["random"].mean(axis=0)
+    out: Quantities = {"measured_trend": trend(found)}
+    for law, orders in predicted.items():
+        said = np.asarray(orders["random"]).mean(axis=0)
+        out[f"{law}_within_10"] = float((abs(said - found) <= 0.1).mean())
+    out["predicted_trend"] = trend(np.asarray(predicted["width"]["random"]).mean(axis=0))
+    out["magnitude_minus_random"] = summary((measured["magnitude"] - measured["random"]).mean(axis=1))
+    relative = np.asarray(curvature["magnitude"]) / np.asarray(curvature["random"])
+    out["curvature_ratio"] = summary(relative.mean(axis=1))
+    return out
+
+
+def at_once_quantities(density: Any, error: Any, oneshot_error: Any, epsilon: float = 0.005) -> Quantities:
+    """One-shot pruning where iterative pruning matches the dense network: the quantities of B-C6.
+
+    Args:
+        density: [L] share of weights left; density[0] is 1.
+        error, oneshot_error: [R, L] test errors at the end of training; the dense network is the first of the first.
+        epsilon: excess error up to which a network is matching.
+    """
+    density, error = np.asarray(density), np.asarray(error, dtype=np.float64)
+    excess, oneshot = ((np.asarray(values) - error[:, :1]).mean(axis=0) for values in (error, oneshot_error))
+    both = _run(error, np.asarray(oneshot_error)) & (density <= 0.2)
+    if not both.any():
+        return {}
+    matches = both & (excess <= epsilon)
+    return {
+        "iterative_matching_levels": float(matches.sum()),
+        "oneshot_excess_pp": 100 * float(oneshot[matches].max()) if matches.any() else 0.0,
+    }
+
+
+def adaptive_quantities(density: Any, accuracy: Any, adaptive_density: Any, adaptive_accuracy: Any) -> Quantities:
+    """An adaptive schedule against a fixed ratio, at the sparsest level that lies within the fixed chain: B-C9.
+
+    Args:
+        density, accuracy: [L], [R, L] of the fixed chain.
+        adaptive_density, adaptive_accuracy: [R, A] of the adaptive one; level 0 is the dense network in both.
+    """
+    place = -np.log(np.asarray(density, dtype=np.float64))
+    accuracy, adaptive = np.asarray(accuracy, dtype=np.float64), -np.log(np.asarray(adaptive_density, dtype=np.float64))
+    saved, gain = [], []
+    for row, there, reached in zip(accuracy, adaptive, np.asarray(adaptive_accuracy), strict=True):
+        level = int(np.flatnonzero(there <= place[-1] + 1e-9)[-1])
+        saved.append(float(np.interp(there[level], place, np.arange(len(place)))) - level)
+        gain.append(100 * (reached[level] - np.interp(there[level], place, row)))
+    return {"adaptive_levels_saved": summary(saved), "adaptive_minus_fixed_pp": summary(gain)}
+
+
+def retraining_quantities(density: Any, below: Any, accuracy: Any) -> Quantities:
+    """What each kind of retraining does to small weights and to accuracy: the quantities of B-C7 and D6-C1.
+
+    Args:
+        density: [L] share of weights left, of the pruned levels.
+        below: kind -> [R, L] share of survivors no larger than the largest weight that was cut.
+        accuracy: kind -> [R, L] test accuracy at the end of training.
+    """
+    small = {kind: np.asarray(values, dtype=np.float64).mean(axis=1) for kind, values in below.items()}
+    out: Quantities = {}
+    if small["fine-tuning"].mean() > 0:
+        out["small_weights_ratio"] = ratio(small["weights"], small["fine-tuning"])
+        out["small_rate_ratio"] = ratio(small["learning rate"], small["fine-tuning"])
+    sparse = np.asarray(density) < 0.2
+    if sparse.any():
+        end = {kind: 100 * np.asarray(values, dtype=np.float64)[:, sparse].mean(axis=1)
+               for kind, values in accuracy.items()}  # fmt: skip
+        out["weights_minus_tuning_pp"] = paired_difference(end["weights"], end["fine-tuning"])
+        out["rate_minus_tuning_pp"] = paired_difference(end["learning rate"], end["fine-tuning"])
+        out["rate_minus_weights_pp"] = paired_difference(end["learning rate"], end["weights"])
     return out
 
 

@@ -460,19 +460,20 @@ def imp(training: Training, replicate: int, levels: int, fraction: Fraction, *, 
     return runs
 
 
-RETRAINING = ("weights", "learning rate", "fine-tuning")
+RETRAINING = ("weights", "learning rate", "fine-tuning", "none")
 
 
 def retrained(training: Training, replicate: int, levels: int, fraction: Fraction, kind: str, *,
               scope: str = "layer", step: int = 0, fresh_order: bool = False) -> list[Run]:  # fmt: skip
-    """Iterative magnitude pruning with one of the ways of retraining that Renda et al. (2020) compare.
+    """Iterative magnitude pruning with one of the ways of retraining that Renda et al. (2020) compare, or with none.
 
     All three retrain for the same steps, from `step` to the end, on the same batches.
 
     Args:
         training, replicate, levels, fraction, scope, fresh_order: as of `imp`.
         kind: "weights" rewinds the survivors to `step`, which is `imp`; "learning rate" keeps the trained values and
-            rewinds the schedule only; "fine-tuning" keeps them and goes on at the schedule's last learning rate.
+            rewinds the schedule only; "fine-tuning" keeps them and goes on at the schedule's last learning rate;
+            "none" keeps them and does not train: its runs have no step.
         step: where the schedule is taken up.
 
     Raises:
@@ -484,6 +485,7 @@ def retrained(training: Training, replicate: int, levels: int, fraction: Fractio
                fresh_order=fresh_order)  # fmt: skip
     if kind == "fine-tuning":
         training = replace(training, lr=training.learning_rate(training.steps - 1), milestones=(), warmup=0)
+    step = training.steps if kind == "none" else step
     for level in range(len(runs), levels + 1):
         mask = Pruned(runs[-1], _fraction(fraction), scope)
         runs.append(Run(training, Continued(runs[-1], step), mask, (replicate, level) if fresh_order else (replicate,)))

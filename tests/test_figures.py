@@ -157,3 +157,25 @@ def test_nothing_touches_global_state():
     before = dict(matplotlib.rcParams)
     figure = figures.input_mask_image(np.ones((3, 4), dtype=bool), (2, 2))
     assert isinstance(figure, Figure) and dict(matplotlib.rcParams) == before
+
+
+def test_a_spectrum_is_sorted_and_marked():
+    found = {"dense": (np.array([[2.0, -1.0, 0.5], [2.0, 0.0, 0.5]]), np.full((2, 3), 1 / 3))}
+    figure = figures.sorted_spectrum(found, {"measured": 0.25})
+    [ax] = figure.axes
+    curve, mark = ax.get_lines()
+    np.testing.assert_allclose(curve.get_xdata(), 100 * np.arange(3, 7) / 6)  # a third lies below the axis
+    assert curve.get_ydata().tolist() == [0.5, 0.5, 2, 2] and mark.get_xdata() == [25, 25]
+    assert ax.get_legend().get_texts()[1].get_text() == "measured: 25.0 %"
+    with pytest.raises(ValueError, match="no positive eigenvalue"):
+        figures.sorted_spectrum({"flat": (np.zeros(3), np.ones(3))})
+
+
+def test_magnitudes_before_and_after_retraining():
+    edges, before, after = np.linspace(0, 1, 6), np.array([0, 0, 5, 3, 0]), np.array([2, 1, 3, 2, 0])
+    figure = figures.magnitudes({"weights": (edges, before, after, 0.4), "none": (edges, before, before, 0.4)})
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["weights", "none"]
+    assert [patch.get_data().values.tolist() for patch in figure.axes[0].patches] == [before.tolist(), after.tolist()]
+    assert figure.axes[1].get_lines()[0].get_xdata() == [0.4, 0.4]
+    assert 0.8 <= figure.axes[0].get_xlim()[1] <= 1
+    figure.draw_without_rendering()

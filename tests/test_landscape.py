@@ -565,6 +565,13 @@ def test_each_way_of_retraining_starts_where_it_says(chain, kind):
     runs, store = chain
     found = r.retrained(runs[0].training, 0, 2, 0.2, kind, scope="global", step=4, fresh_order=True)
     run(found, store)
+    if kind == "none":
+        cut, values = (store.state(found[i].key, 12) for i in (2, 0))
+        kept = mask_of(found[2].mask, found[2].training, store)
+        assert found[2].start == 12 and store.read(found[2].key).arrays["history/step"].tolist() == [12]
+        assert all(torch.equal(cut[name], values[name] * kept.get(name, 1)) for name in cut)
+        assert run([Survivors(found[2])], store)[0].values["below"] == 0
+        return
     start = weights_of(found[2].weights, found[2].training, store)
     expected = store.state(runs[0].key, 4) if kind == "weights" else store.state(found[1].key, 12)
     assert all(torch.equal(start[name], expected[name]) for name in expected)
@@ -636,8 +643,8 @@ def test_scans_that_cannot_be_are_refused():
         Continued(dense, 13)
     with pytest.raises(ValidationError):
         Perturbed(Initial(0), Dense(), Initial(1), 0, multiple=0)
-    with pytest.raises(RecipeError, match="known: weights, learning rate, fine-tuning"):
-        r.retrained(training(), 0, 1, 0.2, "none")
+    with pytest.raises(RecipeError, match="known: weights, learning rate, fine-tuning, none"):
+        r.retrained(training(), 0, 1, 0.2, "rest")
 
 
 KEYS = {  # the first digits, pinned for ever like those of tests/test_recipes.py
