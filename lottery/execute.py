@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context, parent_process
 
@@ -59,12 +59,15 @@ class ExecutionError(LotteryError):
 # From recipes to tensors.
 
 
-def _dataset(training: Training, device: str = "cpu") -> data.Dataset:
-    return data.load(training.data, training.validation, training.scaling, device)
+def dataset_of(training: Training, device: str = "cpu") -> data.Dataset:
+    """The data that a training is given: the whole of it, or its part of the training examples."""
+    dataset = data.load(training.data, training.validation, training.scaling, device)
+    first, every = training.part
+    return replace(dataset, train=tuple(tensor[first::every] for tensor in dataset.train)) if every > 1 else dataset
 
 
 def _module(training: Training) -> torch.nn.Module:
-    dataset = _dataset(training)
+    dataset = dataset_of(training)
     return models.build(training.model, dataset.shape, dataset.classes)
 
 
@@ -80,7 +83,7 @@ def weights_of(weights: Weights, training: Training, store: Store) -> models.Sta
 
 @weights_of.register(Initial)
 def _initial(weights: Initial, training: Training, store: Store) -> models.State:
-    dataset = _dataset(training)
+    dataset = dataset_of(training)
     seed = seeds.integer(training.seed, seeds.INITIAL, weights.replicate, weights.draw)
     return models.initial_weights(training.model, dataset.shape, dataset.classes, seed)
 
@@ -244,7 +247,7 @@ def check(recipes: Iterable[Recipe]) -> None:
     recipes = list(recipes)
     for training in {recipe.training for recipe in recipes if isinstance(recipe, Run)}:
         models.check(training.model)
-        dataset = _dataset(training)
+        dataset = dataset_of(training)
         if training.batch > len(dataset.train[1]):
             raise ExecutionError(f"a batch of {training.batch} is larger than the {len(dataset.train[1])} training "
                                  f"examples of {training.data}")  # fmt: skip
@@ -345,7 +348,7 @@ def _steps_file(store: Store, key: str):
 def _compute_runs(runs: Sequence[Run], keeps: Sequence[set[int]], store: Store, device: str,
                   report: Callable[[int], None] | None) -> None:  # fmt: skip
     training = runs[0].training
-    dataset = _dataset(training, device)
+    dataset = dataset_of(training, device)
     names = models.prunable(_module(training))
     began = time.perf_counter()
     given = [mask_of(run.mask, training, store) for run in runs]

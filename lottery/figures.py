@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL import Image
@@ -178,6 +178,32 @@ def input_mask_image(mask: Any, shape: Sequence[int], title: str = "", ax: Axes 
     beside = ax.inset_axes((1.05, 0, 0.06, 1))
     bar = figure.colorbar(image, cax=beside, label="connections left", ticks=MaxNLocator(4, integer=True))
     bar.outline.set_visible(False)
+    return figure
+
+
+@_HOUSE
+def sign_matrices(one: Any, other: Any) -> Figure:
+    """The signs of a layer of two networks, and where both have a connection, whether they agree.
+
+    Args:
+        one, other: [units, inputs] of −1, 0 (pruned) and 1, in matched order.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    one, other = np.asarray(one), np.asarray(other)
+    if one.ndim != 2 or one.shape != other.shape:
+        raise ValueError(f"expected two matrices of one shape, got {one.shape} and {other.shape}")
+    figure, axes = _figure("", (7, 0.6 + 3 * max(0.7, 6.4 * one.shape[0] / one.shape[1])), rows=3)
+    signs, shared = ListedColormap([PALETTE[0], "white", PALETTE[1]]), ListedColormap([PALETTE[3], "white", PALETTE[2]])
+    panels = (("one", one, signs), ("the other", other, signs), ("equal signs", np.sign(one) * np.sign(other), shared))
+    for ax, (title, matrix, colours) in zip(axes, panels, strict=True):
+        ax.imshow(matrix, cmap=colours, vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
+        ax.set_title(title, weight="normal", size=11)
+        ax.set(xticks=[], yticks=[])
+        ax.grid(visible=False)
+        ax.spines[:].set_visible(True)
+        ax.spines[:].set_color(PALE)
     return figure
 
 

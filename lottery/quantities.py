@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lottery.signs import auc
 from lottery.stats import Summary, at_density, break_even, paired_difference, ratio, relative_change, summary, trend
 
 Quantities = dict[str, Summary | float]
@@ -181,6 +182,29 @@ def retraining_quantities(density: Any, below: Any, accuracy: Any) -> Quantities
         out["rate_minus_tuning_pp"] = paired_difference(end["learning rate"], end["fine-tuning"])
         out["rate_minus_weights_pp"] = paired_difference(end["learning rate"], end["weights"])
     return out
+
+
+def likeness_quantities(density: Any, pairs: Any, nulls: Any) -> Quantities:
+    """Pairs of tickets against pairs that chance makes: the quantities of A-C1, A-C2 and A-C5.
+
+    Args:
+        density: [L] share of weights left.
+        pairs: for each level the "pair" arrays of :class:`lottery.scans.Compared`, [P, signed or not, matching,
+            measure, layer].
+        nulls: for each level the "degrees" arrays of the same comparisons, all draws in one axis.
+    """
+    sparse = [level for level, share in enumerate(density) if share <= 0.215]
+    if not sparse:
+        return {}
+    signed, unsigned = ([[np.asarray(kind[level])[:, which, 1, 0].mean(axis=1) for kind in (pairs, nulls)]
+                         for level in sparse] for which in (0, 1))  # fmt: skip
+    best = int(np.argmax([auc(*at) for at in signed]))
+    agreement, chance = (np.nanmean(np.asarray(kind[sparse[0]])[:, 0, 1, 2], axis=1) for kind in (pairs, nulls))
+    return {
+        "sign_auc": auc(*signed[best]),
+        "sign_auc_loss": auc(*signed[best]) - auc(*unsigned[best]),
+        "sign_agreement_excess_pp": 100 * float(agreement.min() - np.quantile(chance, 0.99)),
+    }
 
 
 def _over_draws(values: Any) -> np.ndarray:

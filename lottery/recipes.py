@@ -91,6 +91,7 @@ class Training(Recipe):
         validation: training examples split off as the validation set.
         scaling: see `lottery.data.load`.
         evaluate: when test and validation sets are evaluated: pairs (until, every); () means 100 times in all.
+        part: (i, n) trains on every n-th training example only, from the i-th on: (0, 2) and (1, 2) are disjoint halves.
         seed: base of all random streams.
     """
 
@@ -109,6 +110,7 @@ class Training(Recipe):
     validation: Annotated[int, Field(ge=1)] = 5000
     scaling: Literal["standardise", "unit", "unit-norm"] = "standardise"
     evaluate: tuple[tuple[int, int], ...] = ()
+    part: tuple[int, int] = (0, 1)
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -118,6 +120,8 @@ class Training(Recipe):
         untils = [until for until, _ in self.evaluate]
         if untils != sorted(set(untils)) or any(every < 1 for _, every in self.evaluate):
             raise ValueError(f"evaluate must be pairs (until, every) with rising 'until', not {self.evaluate}")
+        if not 0 <= self.part[0] < self.part[1]:
+            raise ValueError(f"part must be (i, n) with 0 ≤ i < n, not {self.part}")
         if self.optimiser == "adam" and self.momentum:
             raise ValueError("momentum is a setting of SGD")
         return self
@@ -436,7 +440,8 @@ def dense(training: Training, replicate: int) -> Run:
 
 
 def imp(training: Training, replicate: int, levels: int, fraction: Fraction, *, scope: str = "layer",
-        rewind_step: int = 0, fresh_order: bool = False, criterion: str = "magnitude") -> list[Run]:  # fmt: skip
+        rewind_step: int = 0, fresh_order: bool = False, criterion: str = "magnitude",
+        order: int | None = None) -> list[Run]:  # fmt: skip
     """The runs of iterative magnitude pruning: dense first, then one run a level.
 
     Frankle & Carbin (2019), Section 1, with `rewind_step=0`; Frankle et al. (2020) with a later one.
@@ -451,12 +456,13 @@ def imp(training: Training, replicate: int, levels: int, fraction: Fraction, *, 
         fresh_order: draw a new order of batches at each level (a hidden variable of the literature).
         criterion: what the survivors have most of; see `lottery.masks.scores`. "large_final" is another name for
             "magnitude".
+        order: index of the data order, if it is to be another than the replicate's: the same start, another chance.
     """
-    runs = [dense(training, replicate)]
+    order = replicate if order is None else order
+    runs = [replace(dense(training, replicate), order=(order,))]
     for level in range(1, levels + 1):
         mask = Pruned(runs[-1], _fraction(fraction), scope, _criterion(criterion))
-        order = (replicate, level) if fresh_order else (replicate,)
-        runs.append(Run(training, Rewound(runs[0], rewind_step), mask, order))
+        runs.append(Run(training, Rewound(runs[0], rewind_step), mask, (order, level) if fresh_order else (order,)))
     return runs
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from . import curvature, data, execute, landscape, masks, models, seeds
+from . import curvature, data, execute, landscape, masks, models, seeds, signs
 from .recipes import Mask, Masked, Pruned, Recipe, Rewound, Run, Training, Weights, _frozen, dense
 from .store import Store
 
@@ -194,6 +194,35 @@ class Survivors(Recipe):
         return self
 
 
+@_frozen
+class Compared(Recipe):
+    """How alike the signs of two trained networks are, beside what chance gives; see `lottery.signs`.
+
+    The record's arrays have the axes signed or not (`SIGNED`), matching (`MATCHED`), measure (`MEASURES`), layer:
+    "pair" for the two, and with a leading axis of draws "degrees" and "signs" for the nulls of `signs.null_pairs`.
+
+    Attributes:
+        a, b: runs of one architecture; their signs are those of their final weights.
+        draws: of each null; 0 for none.
+        both: match by outgoing connections too, the third of `MATCHED`; takes ten times as long.
+    """
+
+    stored: ClassVar[bool] = True
+
+    a: Run
+    b: Run
+    draws: Annotated[int, Field(ge=0)] = 1
+    both: bool = False
+
+    def reads(self):
+        return [read for run in (self.a, self.b) for read in ((run, None), *run.mask.needed())]
+
+
+SIGNED = (True, False)
+MATCHED = (None, "layers", "both")
+MEASURES = ("distance", "overlap", "agreement")
+
+
 # Experiments.
 
 
@@ -255,7 +284,7 @@ def adaptive_imp(training: Training, replicate: int, levels: int, epsilon: float
 
 def _scene(training: Training, device: str):
     """The module and the data set, on the device."""
-    dataset = data.load(training.data, training.validation, training.scaling, device)
+    dataset = execute.dataset_of(training, device)
     return models.build(training.model, dataset.shape, dataset.classes).to(device), dataset
 
 
@@ -386,3 +415,24 @@ def _survivors(recipe: Survivors, store: Store, device: str) -> tuple[dict, dict
     values = {"below": below / len(trained), "threshold": thresholds, "weights_left": len(trained)}
     counts = {"pruned": np.histogram(left, edges)[0], "retrained": np.histogram(trained, edges)[0]}
     return values, {"edges": edges} | {f"histogram/{name}": c.astype(np.int32) for name, c in counts.items()}
+
+
+def signs_of(run: Run, store: Store) -> signs.Signs:
+    """The signs that a run ended with, from its record and that of its mask."""
+    return signs.decode(store.read(run.key).arrays, execute.mask_of(run.mask, run.training, store))
+
+
+@execute.result_of.register(Compared)
+def _compared(recipe: Compared, store: Store, device: str) -> tuple[dict, dict]:
+    nets = [signs_of(run, store) for run in (recipe.a, recipe.b)]
+    stream = seeds.generator(recipe.a.training.seed, seeds.NULL, int(recipe.key[:12], 16))
+
+    def measured(pair):
+        matchings = MATCHED if recipe.both else MATCHED[:2]
+        found = [[signs.compare(*pair, signed, matching) for matching in matchings] for signed in SIGNED]
+        return [[[list(getattr(one, name).values()) for name in MEASURES] for one in row] for row in found]
+
+    arrays = {"pair": np.array(measured(nets))}
+    for null in ("degrees", "signs") if recipe.draws else ():
+        arrays[null] = np.array([measured(p) for p in signs.null_pairs(*nets, stream, recipe.draws, null == "degrees")])
+    return {"layers": list(nets[0])}, arrays

@@ -349,16 +349,28 @@ def mixing(layer: torch.Tensor, generator: np.random.Generator, rounds: int = 30
     return np.array(held)
 
 
+def null_pairs(a: Signs, b: Signs, generator: np.random.Generator, draws: int = 10, degrees: bool = True):
+    """Pairs of networks with the numbers of signs of a and b in each layer, and nothing else in common.
+
+    Args:
+        a, b: networks of one architecture.
+        generator: of all draws.
+        draws: how many pairs.
+        degrees: each unit keeps its number of incoming and outgoing connections, but not which they are; otherwise
+            masks stay as they are and only signs are scattered.
+    """
+    for _ in range(draws):
+        pair = []
+        for net in (a, b):
+            mask = {name: layer != 0 for name, layer in net.items()}
+            pair.append(scattered(net, degree_preserving(mask, generator) if degrees else mask, generator))
+        yield pair
+
+
 def null_comparisons(a: Signs, b: Signs, generator: np.random.Generator, draws: int = 10, signed: bool = True,
                      matching: str | None = "layers") -> list[Comparison]:  # fmt: skip
-    """What `compare` gives for networks with the degrees of a and b, and nothing else in common.
-
-    Each draw replaces both masks by degree-preserving ones and scatters the layer's signs over them.
-    """
-    masks = [{name: layer != 0 for name, layer in net.items()} for net in (a, b)]
-    pairs = ([scattered(net, degree_preserving(mask, generator), generator)
-              for net, mask in zip((a, b), masks, strict=True)] for _ in range(draws))  # fmt: skip
-    return [compare(*pair, signed, matching) for pair in pairs]
+    """What `compare` gives for `null_pairs` that keep degrees."""
+    return [compare(*pair, signed, matching) for pair in null_pairs(a, b, generator, draws)]
 
 
 def auc(near, far) -> float:
