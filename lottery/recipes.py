@@ -91,7 +91,7 @@ class Training(Recipe):
         validation: training examples split off as the validation set.
         scaling: see `lottery.data.load`.
         evaluate: when test and validation sets are evaluated: pairs (until, every); () means 100 times in all.
-        part: (i, n) trains on every n-th training example only, from the i-th on: (0, 2) and (1, 2) are disjoint halves.
+        part: (i, n) trains on every n-th training example only, from the i-th on; (0, 2) and (1, 2) share none.
         seed: base of all random streams.
     """
 

@@ -33,12 +33,14 @@ def executed(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "given", "judged"),
     [
+        ("03_are_tickets_alike", {"compare_every": 2, "controls_every": 2, "orders_levels": 1, "halves_levels": 1},
+         "A-C1 A-C2 A-C5"),
         ("08_why_not_one_shot", {"every": 2, "search_steps": 5, "one_shot_every": 1, "adaptive_levels": 2,
                                  "lanczos_steps": 20, "probes": 1, "examples": 200}, "B-C4 B-C5 B-C6 B-C9"),
         ("09_what_retraining_is_for", {"model": "resnet-8", "rewind_step": 10, "batch": 32}, "B-C7 D6-C1"),
     ],
 )  # fmt: skip
-def test_chapters_on_curvature_and_retraining(name, given, judged, tmp_path):
+def test_other_chapters(name, given, judged, tmp_path):
     settings = SETTINGS | {"LOTTERY_STORE": str(tmp_path / "store")}
     path = runner.run(name, "quick", SMALL | given, folder=tmp_path, settings=settings, show=False)
     assert gates.check_executed(path) == []

@@ -96,6 +96,14 @@ def test_the_mask_image_counts_connections_of_every_pixel():
         figures.input_mask_image(mask, (2, 2))
 
 
+def test_sign_matrices_show_both_and_where_shared_signs_agree():
+    one, other = np.array([[1, -1, 0], [0, 1, 1]]), np.array([[1, 1, 1], [0, 0, 1]])
+    drawn = [ax.images[0].get_array() for ax in figures.sign_matrices(one, other).axes]
+    assert [image.tolist() for image in drawn] == [one.tolist(), other.tolist(), [[1, -1, 0], [0, 0, 1]]]
+    with pytest.raises(ValueError, match="one shape"):
+        figures.sign_matrices(one, other[:1])
+
+
 def test_the_histogram_counts_every_weight_even_outliers():
     rng = np.random.default_rng(0)
     initial, final = rng.normal(0, 0.1, 500), np.append(rng.normal(0, 0.2, 499), 50.0)

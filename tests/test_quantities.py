@@ -151,3 +151,20 @@ def test_retraining_is_compared_with_fine_tuning():
     few = quantities.retraining_quantities(
         CHAIN[1:3], {kind: np.zeros((3, 2)) for kind in below}, {kind: np.ones((3, 2)) for kind in ends})
     assert few == {}
+
+
+def test_likeness_compares_signed_network_distances_of_sparse_levels_with_their_nulls():
+    def table(signed, unsigned, agreement):  # [pairs, signed or not, matching, measure, layer], two layers
+        found = np.full((len(signed), 2, 2, 3, 2), np.nan)
+        for which, values in enumerate((signed, unsigned)):
+            found[:, which, 1, 0] = np.array(values)[:, None] + [-0.05, 0.05]
+        found[:, 0, 1, 2] = np.array(agreement)[:, None]
+        return found
+
+    near = [table([0.1, 0.1], [0.1, 0.1], [1, 1]), table([0.5, 0.7], [0.5, 0.9], [0.9, 0.8]),
+            table([0.5, 0.5], [0.7, 0.9], [0.5, 0.5])]  # fmt: skip
+    far = [table([0.9, 0.9], [0.9, 0.9], [0, 0]), table([0.6, 0.8], [0.6, 0.8], [0.6, 0.6]),
+           table([0.6, 0.6], [0.8, 0.8], [0.5, 0.5])]  # fmt: skip
+    found = quantities.likeness_quantities([0.5, 0.2, 0.1], near, far)
+    assert found == pytest.approx({"sign_auc": 1.0, "sign_auc_loss": 0.5, "sign_agreement_excess_pp": 20.0})
+    assert quantities.likeness_quantities([0.5], near[:1], far[:1]) == {}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lottery import masks, models, signs
+from lottery import masks, models, scans, signs
 from lottery import recipes as r
-from lottery.execute import execute, mask_from, mask_of, weights_of
+from lottery.execute import dataset_of, execute, mask_from, mask_of, weights_of
 from lottery.recipes import Constant, Dense, Initial, Pruned, RecipeError, Reshuffled, Rewound, Signed
 from lottery.store import Store
 
@@ -254,6 +254,63 @@ def test_a_supermask_is_far_better_than_chance_without_training(study):
     assert accuracy["large_final_same_sign"] > 0.4 and accuracy["random"] < 0.3
 
 
+# Two networks compared.
+
+
+def test_a_comparison_is_that_of_the_networks_signs_beside_its_nulls(study):
+    chain, store = study
+    [record] = run([scans.Compared(chain[1], chain[2], 2, both=True)], store)
+    nets = [scans.signs_of(ticket, store) for ticket in chain[1:]]
+    for i, signed in enumerate(scans.SIGNED):
+        for j, matching in enumerate(scans.MATCHED):
+            expected = signs.compare(*nets, signed, matching)
+            for k, measure in enumerate(scans.MEASURES):
+                values = list(getattr(expected, measure).values())
+                np.testing.assert_array_equal(record.arrays["pair"][i, j, k], values)
+    assert record.values["layers"] == list(nets[0])
+    assert record.arrays["degrees"].shape == record.arrays["signs"].shape == (2, *record.arrays["pair"].shape)
+    unmatched = record.arrays["signs"][:, 1, 0]  # the masks are the two's own: without signs nothing changes
+    np.testing.assert_allclose(unmatched[:, 0], np.tile(record.arrays["pair"][1, 0, 0], (2, 1)))
+    assert "degrees" not in run([scans.Compared(chain[1], chain[2], 0)], store)[0].arrays
+
+
+def test_null_pairs_keep_the_numbers_of_signs_and_the_masks_or_the_degrees(study):
+    chain, store = study
+    nets = [scans.signs_of(ticket, store) for ticket in chain[1:]]
+    for degrees in (True, False):
+        for pair in signs.null_pairs(*nets, np.random.default_rng(0), 2, degrees):
+            for net, null in zip(nets, pair, strict=True):
+                for name, layer in net.items():
+                    assert all((null[name] == sign).sum() == (layer == sign).sum() for sign in (-1, 1))
+                    kept, drawn = layer != 0, null[name] != 0
+                    assert torch.equal(kept.sum(0), drawn.sum(0)) and torch.equal(kept.sum(1), drawn.sum(1))
+                    assert degrees or torch.equal(kept, drawn)
+
+
+# A part of the data, another order.
+
+
+def test_a_part_of_the_data_is_every_nth_training_example_and_nothing_else_changes():
+    whole = dataset_of(training())
+    halves = [dataset_of(training(part=(i, 2))) for i in (0, 1)]
+    for i, half in enumerate(halves):
+        assert torch.equal(half.train[0], whole.train[0][i::2]) and torch.equal(half.train[1], whole.train[1][i::2])
+        assert torch.equal(half.validation[0], whole.validation[0]) and torch.equal(half.test[0], whole.test[0])
+    with pytest.raises(RecipeError, match="part must be"):
+        training(part=(2, 2))
+
+
+def test_another_order_keeps_the_start_and_changes_the_outcome(study):
+    chain, store = study
+    again = r.imp(training(), 0, 1, {"fc": 0.4, "output": 0.2}, order=7)
+    assert again[0].order == (7,) and again[1].weights.run.key == again[0].key
+    first, second = run([chain[0], again[0]], store)
+    starts = [start_and_mask(one, store)[0]["fc1.weight"] for one in (chain[0], again[0])]
+    assert torch.equal(*starts)
+    assert first.values["test_loss_end"] != second.values["test_loss_end"]
+    assert r.imp(training(), 3, 1, 0.2, order=3)[1].key == r.imp(training(), 3, 1, 0.2)[1].key
+
+
 # Keys of new recipes, pinned like those in test_recipes.py.
 
 
@@ -264,6 +321,8 @@ def pinned():
         "signs transferred": r.sign_transferred(chain[2], 1),
         "signs and normalisation transferred": r.sign_transferred(chain[2], 1, normalisation=True),
         "untrained": r.untrained(chain[2]),
+        "compared": scans.Compared(chain[1], chain[2]),
+        "half of the data": r.dense(training(part=(1, 2)), 0),
         "same sign": r.one_shot(training(), 0, 2, 0.2, criterion="large_final_same_sign"),
     }
 
