@@ -337,6 +337,8 @@ PINNED = {
     "signs transferred": "20e11b936ffbc6c300e9e309fb455d878c211fb870b466528b366d3b3906453f",
     "signs and normalisation transferred": "30bf1d07f292b92d15f21fc614628057d231a6e061178a2f2f3f99fa1b16a5bb",
     "untrained": "d726980023135ebe0824b8146a0ac8883024b6d334f22efa6f5c2d6e57554da4",
+    "compared": "5966e698df160e0e10fcb0172ee134efe861278386ae84e8cecb3be49ddee972",
+    "half of the data": "8e65dadce0baa4575e0722ea7ae393284b1309f0797a02a2f2ec0370ca720cf9",
     "same sign": "148f9f93aee941f39d8c4d95d53573161b2270c1db860905bda0af2b4e47adfe",
 }
 
