@@ -636,21 +636,23 @@ def execute(
 def _execute(tasks, store, registered, executor, jobs, device, scheduler, stack, show) -> None:
     total = sum(task.steps for task in tasks.values())
     runs = sum(isinstance(task.recipe, Run) for task in tasks.values())
-    waiting, failed, done_runs, done_steps = dict(tasks), {}, 0, 0
+    scans = sum(not (isinstance(task.recipe, Run) or task.recipe.light) for task in tasks.values())
+    waiting, failed, done_runs, done_steps, done_scans = dict(tasks), {}, 0, 0, 0
     running: dict[Future, list[Task]] = {}
     attempts: dict[str, int] = {}
     alone: set[str] = set()  # runs that failed in a batch: one that diverges must not take the others with it
     places = 1 if executor == "inline" else math.inf if scheduler else jobs
-    bar = Bar(runs, total, show)
+    bar = Bar(runs, total, show, scans)
 
     def finish(group: list[Task]) -> None:
-        nonlocal done_runs, done_steps
+        nonlocal done_runs, done_steps, done_scans
         for task in group:
             done_runs += isinstance(task.recipe, Run)
+            done_scans += not (isinstance(task.recipe, Run) or task.recipe.light)
             done_steps += task.steps
             for other in waiting.values():
                 other.after.discard(task.recipe.key)
-        bar.update(done_runs, done_steps)
+        bar.update(done_runs, done_steps, done_scans)
 
     def fail(group: list[Task], error: BaseException) -> None:
         gone = [task.recipe.key for task in group]
@@ -689,7 +691,7 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stack,
                 if executor == "inline":
                     def here(work, base=done_steps):
                         n = len(work[0])
-                        compute(*work, store, device, lambda steps: bar.update(done_runs, base + n * steps))
+                        compute(*work, store, device, lambda steps: bar.update(done_runs, base + n * steps, done_scans))
 
                     future = pool.submit(here, work)
                 else:
@@ -716,7 +718,8 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stack,
                 else:
                     fail(group, error)
             if executor != "inline":
-                bar.update(done_runs, done_steps + sum(_steps_done(store, group) for group in running.values()))
+                now = done_steps + sum(_steps_done(store, group) for group in running.values())
+                bar.update(done_runs, now, done_scans)
     if failed:
         first = next(iter(failed.values()))
         raise ExecutionError(

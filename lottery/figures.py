@@ -153,6 +153,72 @@ def training_curves(
 
 
 @_HOUSE
+def paths(
+    panels: Mapping[str, Mapping[str, tuple[Any, Any]]],
+    ylabel: str,
+    title: str = "",
+    ends: tuple[str, str] = ("", ""),
+    ylims: Sequence[tuple[float, float]] | None = None,
+) -> Figure:
+    """Something along straight lines between solutions, one panel below the other, each with an axis of its own.
+
+    Args:
+        panels: title -> label -> (position [S], values [R, S]): mean as a line, min to max as a band; values are shares,
+            shown times 100.
+        ylabel, title: texts.
+        ends: names of the two ends.
+        ylims: limits of the value axis of each panel, in the unit shown; by default from 0 on.
+    """
+    figure, axes = _figure(title, (7, 1 + 2.3 * len(panels)), rows=len(panels))
+    for i, (ax, (name, series)) in enumerate(zip(axes, panels.items(), strict=True)):
+        top = 0.0
+        for index, (label, (position, values)) in enumerate(series.items()):
+            position, values = _checked(label, position, values)
+            _band(ax, 100 * position, 100 * values, _look(label, index)[0], label=label)
+            top = max(top, 100 * values.max())
+        ax.set_title(name, weight="normal")
+        ax.set(ylabel=ylabel, xlim=(0, 100), ylim=ylims[i] if ylims else (0, 1.08 * top or 1.0))
+    first, last = ends
+    axes[-1].set_xlabel("share of the way (%)" + (f", from {first} to {last}" if first else ""))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, borderaxespad=0.3, fontsize=11)
+    return figure
+
+
+@_HOUSE
+def barriers(panels: Mapping[str, Mapping[str, tuple[Any, Any]]], epsilon: float = 0.005, title: str = "") -> Figure:
+    """Error barriers against excess errors, one dot a pair of solutions; axes are linear within a point of zero.
+
+    Args:
+        panels: title -> label -> (excess error [n], barrier [n]), shares shown in percentage points.
+        epsilon: the excess error up to which a network is matching, drawn as a line.
+        title: what is seen, in one line.
+
+    Raises:
+        ValueError: if the two of a label differ in length.
+    """
+    figure, axes = _figure(title, (7, 1 + 2.6 * len(panels)), rows=len(panels))
+    for ax, (name, series) in zip(axes, panels.items(), strict=True):
+        for index, (label, (excess, barrier)) in enumerate(series.items()):
+            if np.size(excess) != np.size(barrier):
+                raise ValueError(f"{label!r}: {np.size(excess)} excess errors and {np.size(barrier)} barriers")
+            colour, marker = PALETTE[index % len(PALETTE)], _MARKERS[index % len(_MARKERS)]
+            ax.plot(100 * np.ravel(excess), 100 * np.ravel(barrier), marker, color=colour, alpha=0.75, label=label)
+        ax.axvline(100 * epsilon, color=INK, linestyle=(0, (4, 3)), linewidth=1.3)
+        ax.set_title(name, weight="normal")
+        ax.set(xscale="symlog", yscale="symlog", ylabel="barrier (pp)", ylim=(-1.5, 130))
+        ax.yaxis.set(major_formatter=FuncFormatter(_thousands), minor_locator=NullLocator())
+        ax.set_yticks([-1, 0, 1, 10, 100])
+    axes[-1].xaxis.set(major_formatter=FuncFormatter(_thousands), minor_locator=NullLocator())
+    reach = max((np.abs(line.get_xdata()).max() for ax in axes for line in ax.get_lines()), default=1)
+    axes[-1].set_xticks([tick for tick in (-10, -1, 0, 1, 10, 100) if abs(tick) <= max(1, 1.5 * reach)])
+    axes[-1].set_xlabel("test error minus that of the dense network (pp)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, borderaxespad=0.3, fontsize=11)
+    return figure
+
+
+@_HOUSE
 def input_mask_image(mask: Any, shape: Sequence[int], title: str = "", ax: Axes | None = None) -> Figure:
     """How many connections of every input pixel survive in the first layer.
 

@@ -205,6 +205,20 @@ def error_barrier(values: np.ndarray, alphas: int | None = None) -> np.ndarray:
     return np.array([segment.max() - (segment[0] + segment[-1]) / 2 for segment in segments])
 
 
+def midpoint_barrier(values: np.ndarray) -> float:
+    """An error or loss at the middle of a path of one segment minus the mean of its ends (Paul et al.'s code).
+
+    Unlike `error_barrier` it can be negative: halfway between two solutions may be better than both.
+
+    Raises:
+        LandscapeError: if the path has no middle, that is an even number of points.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 3 or len(values) % 2 == 0:
+        raise LandscapeError(f"a path of {len(values)} points has no midpoint: take an odd number, at least 3")
+    return float(values[len(values) // 2] - (values[0] + values[-1]) / 2)
+
+
 def matching(error, reference, epsilon: float = 0.005):
     """Whether errors are at most ε above the reference's (Paul et al. 2023, Definition 2.2; ε 0.5 points here)."""
     return np.asarray(error) <= np.asarray(reference) + epsilon

@@ -15,32 +15,44 @@ from tqdm.std import tqdm
 VARIABLE = "LOTTERY_PROGRESS"
 
 
+def started(total: int, unit: str, **more) -> tqdm:
+    """A bar as this library draws it."""
+    return tqdm(total=total, unit=unit, unit_scale=True, leave=False, **more)
+
+
 class Bar:
-    """Runs done, steps a second, time left.
+    """Runs and scans done, steps a second, time left.
+
+    A scan (a path, a spectrum, …) has no steps. Where all runs are there and only scans are left to do, the bar and the
+    time left are theirs.
 
     Args:
         runs: how many there are.
         steps: of all of them together.
         visible: False shows nothing.
+        scans: how many there are beside the runs.
     """
 
-    def __init__(self, runs: int, steps: int, visible: bool = True):
-        self.runs, self.steps, self.done, self.at = runs, steps, 0, 0
+    def __init__(self, runs: int, steps: int, visible: bool = True, scans: int = 0):
+        self.runs, self.scans, self.unit = runs, scans, "step" if steps else "scan"
+        self.steps, self.at = steps or scans, 0
         self.file = os.environ.get(VARIABLE)
-        shown = visible and not self.file and runs > 0
-        self.bar = tqdm(total=steps, unit="step", unit_scale=True, leave=False, file=sys.stderr) if shown else None
+        shown = visible and not self.file and self.steps > 0
+        self.bar = started(self.steps, self.unit, file=sys.stderr) if shown else None
         self.update(0, 0)
 
-    def update(self, done: int, at: int) -> None:
-        """Shows `done` runs and `at` steps (of all runs together)."""
-        self.done, self.at = done, min(at, self.steps)
+    def update(self, done: int, at: int, scanned: int = 0) -> None:
+        """Shows `done` runs, `at` steps (of all runs together) and `scanned` scans."""
+        self.at = min(at if self.unit == "step" else scanned, self.steps)
+        said = ", ".join(f"{name} {count}/{all_of}" for name, count, all_of in
+                         (("runs", done, self.runs), ("scans", scanned, self.scans)) if all_of)  # fmt: skip
         if self.file:
-            state = {"runs": self.runs, "steps": self.steps, "done": self.done, "at": self.at}
+            state = {"said": said, "unit": self.unit, "total": self.steps, "at": self.at}
             temporary = Path(f"{self.file}.new")
             temporary.write_text(json.dumps(state))
             temporary.replace(self.file)
         elif self.bar is not None:
-            self.bar.set_description_str(f"runs {done}/{self.runs}", refresh=False)
+            self.bar.set_description_str(said, refresh=False)
             self.bar.n = self.at
             self.bar.refresh()
 

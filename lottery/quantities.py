@@ -204,6 +204,126 @@ def likeness_quantities(density: Any, pairs: Any, nulls: Any) -> Quantities:
         "sign_auc": auc(*signed[best]),
         "sign_auc_loss": auc(*signed[best]) - auc(*unsigned[best]),
         "sign_agreement_excess_pp": 100 * float(agreement.min() - np.quantile(chance, 0.99)),
+
+
+def barrier_quantities(excess: Any, barrier: Any, steps: Any, first: int = 3) -> Quantities:
+    """Barriers between successive levels against the excess error of the sparser one: the quantities of B-C1.
+
+    Args:
+        excess: [T, R, L] test error of levels 1 to L minus that of the dense network, T rewind points.
+        barrier: statistics -> [T, R, L] barrier between level l − 1 and level l, for "averaged" and "re-estimated".
+        steps: [T] the rewind points.
+        first: the denser level of a pair is at least this one.
+    """
+    excess = 100 * np.asarray(excess, dtype=np.float64)[..., first:]
+    barriers = {kind: 100 * np.asarray(values, dtype=np.float64)[..., first:] for kind, values in barrier.items()}
+    out: Quantities = {}
+    if excess.size == 0:
+        return out
+    if (low := excess < 0.25).any():
+        out["connected_share"] = float((barriers["averaged"][low] < 1).mean())
+    if (high := excess > 2.5).any():
+        out["barred_share"] = float((barriers["averaged"][high] > 5).mean())
+    for kind, name in (("averaged", "barrier_auc"), ("re-estimated", "barrier_auc_reestimated")):
+        good, bad = (barriers[kind][part] for part in (excess < 0.5, excess >= 0.5))
+        if good.size and bad.size:
+            out[name] = area_under_curve(bad, good)
+    zero = np.asarray(steps) == 0
+    if zero.any():
+        out["zero_barrier_min_pp"] = float(barriers["averaged"][zero].min())
+    return out
+
+
+def area_under_curve(higher: Any, lower: Any) -> float:
+    """The share of pairs in which the first of `higher` and `lower` is larger; ties count half."""
+    higher, lower = np.ravel(higher)[:, None], np.ravel(lower)[None]
+    return float(((higher > lower) + 0.5 * (higher == lower)).mean())
+
+
+def chaining_quantities(excess: Any, barrier: Any, dense_barrier: Any, epsilon: float = 0.005) -> Quantities:
+    """Barriers between successive levels and from the dense network to each, at one rewind point: B-C2.
+
+    Args:
+        excess: [R, L] as in :func:`barrier_quantities`.
+        barrier, dense_barrier: statistics -> [R, L] barriers from level l − 1 and from the dense network to level l.
+        epsilon: excess error up to which a network is matching; the levels up to the last that is are looked at.
+    """
+    match = np.flatnonzero(np.asarray(excess, dtype=np.float64).mean(axis=0) <= epsilon)
+    mean = {kind: (100 * np.mean(barrier[kind], axis=0), 100 * np.mean(values, axis=0))
+            for kind, values in dense_barrier.items()}  # fmt: skip
+    out: Quantities = {"dense_barrier_trend": trend(mean["averaged"][1]),
+                       "dense_barrier_trend_reestimated": trend(mean["re-estimated"][1])}  # fmt: skip
+    if match.size:
+        successive, whole = mean["averaged"]
+        out["successive_max_pp"] = float(successive[match].max())
+        out["dense_minus_successive_pp"] = float(whole[match[-1]] - successive[match[-1]])
+    return out
+
+
+def late_quantities(density: Any, accuracy: Any, late_accuracy: Any) -> Quantities:
+    """Rewinding late against rewinding to a matching point, at 11 % of the weights: the quantity of B-C10.
+
+    Args:
+        density: [L] share of weights left.
+        accuracy, late_accuracy: [R, L] test accuracy at the end of training.
+    """
+    accuracy, late = np.asarray(accuracy, dtype=np.float64), np.asarray(late_accuracy, dtype=np.float64)
+    if (level := _level(np.asarray(density), 0.107, accuracy, late)) is None:
+        return {}
+    return {"late_loss_pp": paired_difference(100 * accuracy[:, level], 100 * late[:, level])}
+
+
+def robustness_quantities(zero: Any, matching: Any) -> Quantities:
+    """Barriers between a ticket and its twin from a start as far off as the next level's: the quantities of B-C3.
+
+    Args:
+        zero, matching: "random" (direction) and "mask" (through another mask) -> [R] barriers with averaged
+            statistics, rewound to 0 and to a matching rewind point.
+    """
+    return {f"{kind}_{name}_pp": summary(100 * np.asarray(barriers[kind]))
+            for name, barriers in (("zero", zero), ("matching", matching)) for kind in ("random", "mask")}  # fmt: skip
+
+
+def stability_quantities(dense_steps: Any, dense: Any, steps: Any, tickets: Any, excess: Any) -> Quantities:
+    """Instability of the dense network and of tickets by the step that twins part at: D1-C1 and D1-C2.
+
+    Args:
+        dense_steps, dense: [K] steps and [K, R] barriers between dense twins that part there.
+        steps: [T] rewind points of the tickets.
+        tickets, excess: [T, R, L] barriers between twins of a ticket, and the ticket's excess test error over dense.
+    """
+    whole, sparse = 100 * np.mean(dense, axis=1), 100 * np.mean(tickets, axis=1)
+    matches = 100 * np.mean(excess, axis=1) <= 0.2
+    out: Quantities = {
+        "dense_stable_step": _stable_from(dense_steps, whole),
+        "ticket_stable_step": _stable_from(steps, sparse.max(axis=1)),
+        "stable_agreement": float((matches == (sparse < 2)).mean()),
+    }
+    zero = np.asarray(dense_steps) == 0
+    if zero.any():
+        out["dense_zero_barrier_pp"] = float(whole[zero].max())
+    return out
+
+
+def _stable_from(steps: Any, barriers: np.ndarray) -> float:
+    """The first step from which on every barrier is below 2 points (Frankle et al. 2020); infinite if there is none."""
+    order = np.argsort(steps)
+    unstable = np.flatnonzero(barriers[order] >= 2)
+    first = unstable[-1] + 1 if unstable.size else 0
+    return float(np.asarray(steps)[order][first]) if first < len(order) else float("inf")
+
+
+def transplant_quantities(found: Any, rewound: Any, midpoint: Any) -> Quantities:
+    """Masks found without rewinding, on the rewind point and trained: the quantities of B-C8.
+
+    Args:
+        found, rewound: [R, L] accuracy of the networks that the masks were found with, and of the rewound ones.
+        midpoint: [R, L] accuracy halfway between the two.
+    """
+    found, rewound, midpoint = (100 * np.asarray(values, dtype=np.float64) for values in (found, rewound, midpoint))
+    return {
+        "transplant_loss_pp": float((found - rewound).mean(axis=0).max()),
+        "transplant_midpoint_pp": float((midpoint - np.minimum(found, rewound)).mean(axis=0).min()),
     }
 
 

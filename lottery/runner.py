@@ -175,11 +175,11 @@ def _watch(name: str, state: Path, stop: threading.Event, show: bool) -> None:
             now = json.loads(state.read_text())
         except (OSError, ValueError):
             continue
-        if bar is None or bar.total != now["steps"]:
+        if bar is None or (bar.total, bar.unit) != (now["total"], now["unit"]):
             if bar is not None:
                 bar.close()
-            bar = progress.tqdm(total=now["steps"], unit="step", unit_scale=True, leave=False)
-        bar.set_description_str(f"{name}: runs {now['done']}/{now['runs']}", refresh=False)
+            bar = progress.started(now["total"], now["unit"])
+        bar.set_description_str(f"{name}: {now['said']}", refresh=False)
         bar.n = now["at"]
         bar.refresh()
     if bar is not None:
