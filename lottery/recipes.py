@@ -434,6 +434,26 @@ def every_nth(levels: int, n: int) -> list[int]:
     return list(range(max(n - 1, 1), levels + 1, n))
 
 
+def rewind_points(training: Training, early: int, matching: int, late: int = 0, between: int = 0) -> list[int]:
+    """Step 0, an early step, some at equal ratios between it and a matching one, that, and a late one (0: none).
+
+    Raises:
+        RecipeError: if they are not rising steps before the end of training.
+    """
+    ratio = (matching / early) ** (1 / (between + 1))
+    points = [0, *(round(early * ratio**i) for i in range(between + 1)), matching, *([late] if late else []),
+              training.steps]  # fmt: skip
+    if points != sorted(set(points)):
+        raise RecipeError(f"rewind points must rise from 0 to less than the {training.steps} steps of training; here "
+                          f"they are {', '.join(map(str, points[:-1]))}")  # fmt: skip
+    return points[:-1]
+
+
+def halvings(step: int, count: int) -> list[int]:
+    """The step halved `count` times, from the smallest up to the step itself; at least 1, each once."""
+    return sorted({max(1, round(step / 2**i)) for i in range(count + 1)})
+
+
 def dense(training: Training, replicate: int) -> Run:
     """The dense run of a replicate: its own initial weights, its own order of batches."""
     return Run(training, Initial(replicate), Dense(), order=(replicate,))
