@@ -30,17 +30,28 @@ def executed(tmp_path_factory):
     return folder, store
 
 
+STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 20, "search": 1, "path_half": 1}
+
+
 @pytest.mark.parametrize(
     ("name", "given", "judged"),
     [
         ("03_are_tickets_alike", {"compare_every": 2, "controls_every": 2, "orders_levels": 1, "halves_levels": 1},
          "A-C1 A-C2 A-C5"),
+
+
+        ("06_what_the_mask_conveys", STAND_IN | {"late_step": 40}, "B-C1 B-C2 B-C10"),
+        ("07_how_sgd_finds_the_way_back", STAND_IN | {"level": 1, "doublings": 1, "tune_step": 50, "tune_levels": 1,
+                                                      "ticket_every": 3}, "B-C3 B-C8 D1-C1 D1-C2"),
         ("08_why_not_one_shot", {"every": 2, "search_steps": 5, "one_shot_every": 1, "adaptive_levels": 2,
                                  "lanczos_steps": 20, "probes": 1, "examples": 200}, "B-C4 B-C5 B-C6 B-C9"),
         ("09_what_retraining_is_for", {"model": "resnet-8", "rewind_step": 10, "batch": 32}, "B-C7 D6-C1"),
     ],
 )  # fmt: skip
 def test_other_chapters(name, given, judged, tmp_path):
+
+
+def test_chapters_on_landscapes(name, given, judged, tmp_path):
     settings = SETTINGS | {"LOTTERY_STORE": str(tmp_path / "store")}
     path = runner.run(name, "quick", SMALL | given, folder=tmp_path, settings=settings, show=False)
     assert gates.check_executed(path) == []

@@ -1,6 +1,7 @@
 """Execution: the same records whoever computes, whatever dies on the way, and errors before anything is computed."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import torch
 import worker_networks  # beside this file, which pytest puts on the path; worker processes inherit it
 from torch import nn
 
-from lottery import LotteryError, data, masks, models
+from lottery import LotteryError, data, masks, models, progress, scans
 from lottery import recipes as r
 from lottery import train as engine
 from lottery.execute import ExecutionError, execute, mask_from, mask_of, plan, weights_of
@@ -458,3 +459,22 @@ def test_a_network_that_cannot_travel_stops_only_the_studies_that_use_it(store):
     assert execute([other], store, executor="processes", jobs=1, show=False)[0].key == other.key
     with pytest.raises(ExecutionError, match="cannot be sent to other processes"):
         execute([r.dense(r.training(model="local", **base), 0)], store, executor="processes", show=False)
+
+
+def test_the_bar_counts_scans_and_takes_their_time_where_no_run_is_left(tmp_path, monkeypatch):
+    state = tmp_path / "state.json"
+    monkeypatch.setenv(progress.VARIABLE, str(state))
+    bar = progress.Bar(2, 200, scans=4)
+    bar.update(1, 150, 3)
+    assert json.loads(state.read_text()) == {"said": "runs 1/2, scans 3/4", "unit": "step", "total": 200, "at": 150}
+    bar = progress.Bar(0, 0, scans=4)
+    bar.update(0, 0, 3)
+    assert json.loads(state.read_text()) == {"said": "scans 3/4", "unit": "scan", "total": 4, "at": 3}
+
+
+def test_a_study_tells_the_bar_of_its_runs_and_scans(store, monkeypatch):
+    told = []
+    monkeypatch.setattr(progress.Bar, "update", lambda self, *given: told.append(given))
+    chain = r.imp(training(), 0, 1, 0.5, scope="global")
+    run([scans.path(*chain, alphas=3), *chain], store)
+    assert told[-1] == (2, 2 * training().steps, 1)

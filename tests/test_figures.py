@@ -187,3 +187,24 @@ def test_magnitudes_before_and_after_retraining():
     assert figure.axes[1].get_lines()[0].get_xdata() == [0.4, 0.4]
     assert 0.8 <= figure.axes[0].get_xlim()[1] <= 1
     figure.draw_without_rendering()
+
+
+def test_paths_have_a_panel_for_each_way_of_measuring():
+    line = (np.linspace(0, 1, 3), np.array([[0.1, 0.9, 0.1], [0.1, 0.5, 0.1]]))
+    figure = figures.paths({"averaged": {"to 0": line}, "re-estimated": {"to 0": line}}, "test error (%)",
+                           ends=("dense", "50 %"), ylims=[(0, 90), (0, 80)])  # fmt: skip
+    assert figure.axes[0].get_lines()[0].get_ydata().tolist() == pytest.approx([10, 70, 10])
+    assert [ax.get_ylim() for ax in figure.axes] == [(0, 90), (0, 80)]
+    assert figure.axes[1].get_xlabel().endswith("from dense to 50 %")
+    figure.draw_without_rendering()
+
+
+def test_barriers_against_excess_errors():
+    dots = {"to 0": (np.array([[0.0, 0.02]]), np.array([[-0.01, 0.8]]))}
+    figure = figures.barriers({"averaged": dots})
+    line, matching = figure.axes[0].get_lines()
+    assert line.get_xdata().tolist() == [0, 2] and line.get_ydata().tolist() == [-1, 80]
+    assert matching.get_xdata() == [0.5, 0.5]
+    with pytest.raises(ValueError, match="2 excess errors and 1 barriers"):
+        figures.barriers({"averaged": {"to 0": (np.zeros(2), np.zeros(1))}})
+    figure.draw_without_rendering()

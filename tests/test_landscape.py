@@ -82,6 +82,13 @@ def test_the_barrier_of_a_double_well_is_its_height():
     assert landscape.error_barrier(values) == pytest.approx([1.0])
 
 
+def test_the_midpoint_can_be_better_than_both_ends_and_must_exist():
+    assert landscape.midpoint_barrier(np.array([0.2, 0.1, 0.4])) == pytest.approx(-0.2)
+    for points in (1, 2, 4):
+        with pytest.raises(landscape.LandscapeError, match="no midpoint"):
+            landscape.midpoint_barrier(np.zeros(points))
+
+
 def test_a_path_of_three_solutions_has_a_barrier_for_each_segment():
     found = along(lambda w: 0.2 + (w**2 - 1) ** 2, -1.0, 1.0, 1.0, alphas=5)
     np.testing.assert_allclose(found["position"], np.arange(9) / 4)

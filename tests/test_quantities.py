@@ -168,3 +168,83 @@ def test_likeness_compares_signed_network_distances_of_sparse_levels_with_their_
     found = quantities.likeness_quantities([0.5, 0.2, 0.1], near, far)
     assert found == pytest.approx({"sign_auc": 1.0, "sign_auc_loss": 0.5, "sign_agreement_excess_pp": 20.0})
     assert quantities.likeness_quantities([0.5], near[:1], far[:1]) == {}
+
+
+# Barriers of Paul et al. (2023) and stability of Frankle et al. (2020): rewound to 0, to a matching point, and beyond.
+
+LEVEL = np.arange(1, 13)
+EXCESS = np.stack([0.03 + 0 * LEVEL, np.where(LEVEL < 10, 0.0, 0.03)])[:, None] + np.zeros((2, 3, 12))
+
+
+def test_barriers_tell_which_levels_match():
+    barrier = np.where(EXCESS > 0.01, 0.4, 0.0)
+    both = {"averaged": barrier, "re-estimated": barrier / 100}
+    got = quantities.barrier_quantities(EXCESS, both, [0, 1000])
+    assert got == {"connected_share": 1, "barred_share": 1, "barrier_auc": 1, "barrier_auc_reestimated": 1,
+                   "zero_barrier_min_pp": pytest.approx(40)}  # fmt: skip
+    barrier[:, :, :3] = 1 - barrier[:, :, :3]  # before the first level that is looked at nothing counts
+    assert quantities.barrier_quantities(EXCESS, both, [0, 1000]) == got
+    assert quantities.barrier_quantities(EXCESS[..., :3], both, [0, 1000]) == {}
+    few = quantities.barrier_quantities(EXCESS[1:, :, :8], {kind: v[1:, :, :8] for kind, v in both.items()}, [1000])
+    assert few == {"connected_share": 1}  # nothing but matching levels: nothing to tell apart
+
+
+def test_the_area_under_the_curve_counts_pairs():
+    assert quantities.area_under_curve([3, 4], [1, 2]) == 1
+    assert quantities.area_under_curve([1, 2], [3, 4]) == 0
+    assert quantities.area_under_curve([1, 2], [1, 2]) == 0.5
+    assert quantities.area_under_curve([0, 2, 2], [1]) == pytest.approx(2 / 3)
+
+
+def test_levels_are_chained_while_the_way_to_dense_rises():
+    successive = np.where(LEVEL < 10, 0.001, 0.1) + np.zeros((3, 1))
+    whole = 0.002 * LEVEL + np.zeros((3, 1))
+    got = quantities.chaining_quantities(EXCESS[1], {"averaged": successive, "re-estimated": successive},
+                                         {"averaged": whole, "re-estimated": -whole})  # fmt: skip
+    assert got["successive_max_pp"] == pytest.approx(0.1)
+    assert got["dense_minus_successive_pp"] == pytest.approx(1.7)  # at level 9, the last that matches
+    assert [got["dense_barrier_trend"], got["dense_barrier_trend_reestimated"]] == pytest.approx([1, -1])
+
+
+def test_rewinding_late_is_compared_at_a_ninth_of_the_weights():
+    late = np.where(np.arange(13) == 10, 0.88, 0.5) + SPREAD
+    assert quantities.late_quantities(CHAIN, 0.91 + 0 * late + SPREAD, late)["late_loss_pp"].mean == pytest.approx(3)
+    assert quantities.late_quantities(CHAIN[:5], late[:, :5], late[:, :5]) == {}
+
+
+def stability(tickets, excess=(0.01, 0.001, 0.0)):
+    excess = np.array(excess)[:, None, None] + np.zeros((3, 3, 2))
+    return quantities.stability_quantities(
+        [0, 500, 1000, 2000], np.array([0.5, 0.01, 0.03, 0.01])[:, None] + np.zeros((4, 3)),
+        [0, 250, 2000], np.array(tickets)[:, None, None] + np.zeros((3, 3, 2)), excess)  # fmt: skip
+
+
+def test_a_network_is_stable_from_the_step_after_the_last_barrier():
+    got = stability([0.4, 0.0, 0.0])
+    assert got == {"dense_stable_step": 2000, "ticket_stable_step": 250, "stable_agreement": 1,
+                   "dense_zero_barrier_pp": pytest.approx(50)}  # fmt: skip
+    never = stability([0.4, 0.0, 0.4])
+    assert never["ticket_stable_step"] == np.inf and never["stable_agreement"] == pytest.approx(2 / 3)
+    assert stability([0, 0, 0], (0, 0, 0))["ticket_stable_step"] == 0
+
+
+def test_masks_without_rewinding_are_judged_by_their_worst_level():
+    found, rewound = np.array([0.92, 0.91]) + SPREAD, np.array([0.93, 0.907]) + SPREAD
+    got = quantities.transplant_quantities(found, rewound, np.array([0.925, 0.906]) + SPREAD)
+    assert got == {"transplant_loss_pp": pytest.approx(0.3), "transplant_midpoint_pp": pytest.approx(-0.1)}
+
+
+def test_the_claims_on_barriers_are_reproduced_by_numbers_that_fit_them():
+    barrier = np.where(EXCESS > 0.01, 0.4, 0.0)
+    both, rising = {"averaged": barrier, "re-estimated": barrier}, 0.002 * LEVEL + np.zeros((3, 1))
+    got = quantities.barrier_quantities(EXCESS, both, [0, 1000])
+    got |= quantities.chaining_quantities(EXCESS[1], {kind: v[1] for kind, v in both.items()},
+                                          {"averaged": rising, "re-estimated": rising})  # fmt: skip
+    got |= quantities.late_quantities(CHAIN, np.full((3, 13), 0.91) + SPREAD, np.full((3, 13), 0.88) + SPREAD)
+    got |= quantities.robustness_quantities({"random": [0.3, 0.4], "mask": [0.2, 0.3]}, {"random": [0, 0], "mask": [0, 0]})
+    got |= stability([0.4, 0.0, 0.0]) | quantities.transplant_quantities([[0.9]], [[0.9]], [[0.9]])
+    claims = ("B-C1", "B-C2", "B-C3", "B-C8", "B-C10", "D1-C1", "D1-C2")
+    rules = {claim: {**CLAIMS[claim], "needs": {}} for claim in claims}
+    assert {check["quantity"] for rule in rules.values() for check in rule["checks"]} == set(got)
+    assert {claim: stats.verdict(rule, got, {}).label for claim, rule in rules.items()} == dict.fromkeys(
+        claims, "reproduced")  # fmt: skip

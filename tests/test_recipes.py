@@ -246,3 +246,17 @@ def test_the_learning_rate_falls_after_each_milestone():
 def test_the_learning_rate_warms_up_linearly():
     training = train(lr=1.0, warmup=4)
     assert [training.learning_rate(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_rewind_points_rise_at_equal_ratios_and_lie_within_training():
+    training = train(steps=62400)
+    assert r.rewind_points(training, 250, 2000, 46800, between=2) == [0, 250, 500, 1000, 2000, 46800]
+    assert r.rewind_points(training, 250, 2000) == [0, 250, 2000]
+    for wrong in ((2000, 250), (250, 2000, 1000), (250, 2000, 62400), (1, 2, 0, 3)):
+        with pytest.raises(RecipeError, match="must rise from 0"):
+            r.rewind_points(training, *wrong)
+
+
+def test_halvings_end_at_the_step_and_do_not_fall_below_one():
+    assert r.halvings(80, 4) == [5, 10, 20, 40, 80]
+    assert r.halvings(4, 9) == [1, 2, 4]
