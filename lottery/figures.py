@@ -163,8 +163,8 @@ def paths(
     """Something along straight lines between solutions, one panel below the other, each with an axis of its own.
 
     Args:
-        panels: title -> label -> (position [S], values [R, S]): mean as a line, min to max as a band; values are shares,
-            shown times 100.
+        panels: title -> label -> (position [S], values [R, S]): mean as a line, min to max as a band; values are
+            shares, shown times 100.
         ylabel, title: texts.
         ends: names of the two ends.
         ylims: limits of the value axis of each panel, in the unit shown; by default from 0 on.

@@ -241,7 +241,8 @@ def test_the_claims_on_barriers_are_reproduced_by_numbers_that_fit_them():
     got |= quantities.chaining_quantities(EXCESS[1], {kind: v[1] for kind, v in both.items()},
                                           {"averaged": rising, "re-estimated": rising})  # fmt: skip
     got |= quantities.late_quantities(CHAIN, np.full((3, 13), 0.91) + SPREAD, np.full((3, 13), 0.88) + SPREAD)
-    got |= quantities.robustness_quantities({"random": [0.3, 0.4], "mask": [0.2, 0.3]}, {"random": [0, 0], "mask": [0, 0]})
+    none, high = {"random": [0, 0], "mask": [0, 0]}, {"random": [0.3, 0.4], "mask": [0.2, 0.3]}
+    got |= quantities.robustness_quantities(high, none)
     got |= stability([0.4, 0.0, 0.0]) | quantities.transplant_quantities([[0.9]], [[0.9]], [[0.9]])
     claims = ("B-C1", "B-C2", "B-C3", "B-C8", "B-C10", "D1-C1", "D1-C2")
     rules = {claim: {**CLAIMS[claim], "needs": {}} for claim in claims}
