@@ -204,6 +204,7 @@ def likeness_quantities(density: Any, pairs: Any, nulls: Any) -> Quantities:
         "sign_auc": auc(*signed[best]),
         "sign_auc_loss": auc(*signed[best]) - auc(*unsigned[best]),
         "sign_agreement_excess_pp": 100 * float(agreement.min() - np.quantile(chance, 0.99)),
+    }
 
 
 def barrier_quantities(excess: Any, barrier: Any, steps: Any, first: int = 3) -> Quantities:
@@ -227,17 +228,11 @@ def barrier_quantities(excess: Any, barrier: Any, steps: Any, first: int = 3) ->
     for kind, name in (("averaged", "barrier_auc"), ("re-estimated", "barrier_auc_reestimated")):
         good, bad = (barriers[kind][part] for part in (excess < 0.5, excess >= 0.5))
         if good.size and bad.size:
-            out[name] = area_under_curve(bad, good)
+            out[name] = auc(good, bad)
     zero = np.asarray(steps) == 0
     if zero.any():
         out["zero_barrier_min_pp"] = float(barriers["averaged"][zero].min())
     return out
-
-
-def area_under_curve(higher: Any, lower: Any) -> float:
-    """The share of pairs in which the first of `higher` and `lower` is larger; ties count half."""
-    higher, lower = np.ravel(higher)[:, None], np.ravel(lower)[None]
-    return float(((higher > lower) + 0.5 * (higher == lower)).mean())
 
 
 def chaining_quantities(excess: Any, barrier: Any, dense_barrier: Any, epsilon: float = 0.005) -> Quantities:

@@ -49,9 +49,6 @@ STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 
     ],
 )  # fmt: skip
 def test_other_chapters(name, given, judged, tmp_path):
-
-
-def test_chapters_on_landscapes(name, given, judged, tmp_path):
     settings = SETTINGS | {"LOTTERY_STORE": str(tmp_path / "store")}
     path = runner.run(name, "quick", SMALL | given, folder=tmp_path, settings=settings, show=False)
     assert gates.check_executed(path) == []

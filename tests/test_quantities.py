@@ -189,13 +189,6 @@ def test_barriers_tell_which_levels_match():
     assert few == {"connected_share": 1}  # nothing but matching levels: nothing to tell apart
 
 
-def test_the_area_under_the_curve_counts_pairs():
-    assert quantities.area_under_curve([3, 4], [1, 2]) == 1
-    assert quantities.area_under_curve([1, 2], [3, 4]) == 0
-    assert quantities.area_under_curve([1, 2], [1, 2]) == 0.5
-    assert quantities.area_under_curve([0, 2, 2], [1]) == pytest.approx(2 / 3)
-
-
 def test_levels_are_chained_while_the_way_to_dense_rises():
     successive = np.where(LEVEL < 10, 0.001, 0.1) + np.zeros((3, 1))
     whole = 0.002 * LEVEL + np.zeros((3, 1))
