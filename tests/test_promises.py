@@ -115,14 +115,14 @@ def test_other_test_labels_change_no_mask_no_weight_and_no_early_stop(tmp_path, 
     runs = r.imp(training(), 0, 2, 0.3)
     honest, lied_to = Store(tmp_path / "honest"), Store(tmp_path / "lied to")
     true = run(runs, honest)
-    load = module._dataset
+    load = module.dataset_of
 
     def wrong(*args):
         found = load(*args)
         test = (found.test[0], (found.test[1] + 1) % 10)
         return data.Dataset(found.name, found.train, found.validation, test, found.classes)
 
-    monkeypatch.setattr(module, "_dataset", wrong)
+    monkeypatch.setattr(module, "dataset_of", wrong)
     for run_, one, other in zip(runs, true, run(runs, lied_to), strict=True):
         assert one.values["test_accuracy_end"] > other.values["test_accuracy_end"] + 0.5
         assert one.values["early_stop_step"] == other.values["early_stop_step"]
