@@ -237,9 +237,10 @@ def plan(recipes: Iterable[Recipe], store: Store) -> dict[str, Task]:
     return tasks
 
 
-def check(recipes: Iterable[Recipe]) -> None:
+def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     """Refuses what can be seen to fail before anything is computed: unknown names, data that cannot be had, a batch
-    larger than the data, augmentation of what is no image, pruned fractions that do not fit the network.
+    larger than the data, augmentation of what is no image, a precision that the device lacks, pruned fractions that do
+    not fit the network.
 
     Raises:
         LotteryError: saying what is wrong and what is known.
@@ -247,6 +248,7 @@ def check(recipes: Iterable[Recipe]) -> None:
     recipes = list(recipes)
     for training in {recipe.training for recipe in recipes if isinstance(recipe, Run)}:
         models.check(training.model)
+        engine.check_precision(training.precision, device)
         dataset = dataset_of(training)
         if training.batch > len(dataset.train[1]):
             raise ExecutionError(f"a batch of {training.batch} is larger than the {len(dataset.train[1])} training "
@@ -627,7 +629,7 @@ def execute(
     if tasks:
         registered = _registered(recipes)
         executor, jobs = _choose(executor, jobs, device, scheduler, registered[1])
-        check(task.recipe for task in tasks.values())
+        check((task.recipe for task in tasks.values()), device)
         stack = stack or (STACK_ON_GPU if device.startswith("cuda") else 1)
         _execute(tasks, store, registered, executor, jobs, device, scheduler, stack, show)
     return [store.read(recipe.key) for recipe in recipes]

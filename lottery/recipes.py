@@ -92,6 +92,11 @@ class Training(Recipe):
         scaling: see `lottery.data.load`.
         evaluate: when test and validation sets are evaluated: pairs (until, every); () means 100 times in all.
         part: (i, n) trains on every n-th training example only, from the i-th on; (0, 2) and (1, 2) share none.
+        precision: of products in training: "float32"; "tf32", on GPUs that have it, multiplies with 11 of the 24 bits;
+            "bf16" does matrix products and convolutions in bfloat16. Weights, optimiser, losses and all that is
+            recorded are float32 in any case.
+        layout: how images and filters lie in memory where networks train one by one: "channels_last" is faster for
+            normalised and residual networks on a CPU, and rounds otherwise.
         seed: base of all random streams.
     """
 
@@ -111,6 +116,8 @@ class Training(Recipe):
     scaling: Literal["standardise", "unit", "unit-norm"] = "standardise"
     evaluate: tuple[tuple[int, int], ...] = ()
     part: tuple[int, int] = (0, 1)
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    layout: Literal["channels_first", "channels_last"] = "channels_first"
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

@@ -5,8 +5,11 @@ pruned weight is exactly zero after every step (also under momentum, weight deca
 the forward pass at a fraction of its cost; large linear layers with few survivors multiply those alone
 (`lottery.sparse`). One network runs as the plain module; several run as one module under `torch.vmap` over stacked
 parameters, which pays on a GPU (on a CPU use one process a run).
+
+A training says in which precision its products are computed; weights, optimiser and all that is recorded are float32.
 """
 
+import contextlib
 import ctypes
 import os
 import time
@@ -92,6 +95,40 @@ def tune_process(threads: int = 1) -> None:
         libc.mallopt(-3, 1_000_000_000)
 
 
+def check_precision(precision: str, device: str | torch.device) -> None:
+    """Refuses a precision that a device does not have.
+
+    Raises:
+        TrainingError: saying which devices have it.
+    """
+    kind = torch.device(device).type
+    if precision == "tf32" and (kind != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
+        raise TrainingError("precision 'tf32' is one of NVIDIA GPUs of compute capability 8.0 or more: take such a "
+                            "device, or 'float32' or 'bf16'")  # fmt: skip
+    if precision == "bf16" and kind == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise TrainingError(f"{torch.cuda.get_device_name(device)} does not compute in bfloat16: take 'float32'")
+
+
+@contextlib.contextmanager
+def multiplying(precision: str, device: torch.device):
+    """Products of float32 on a GPU are done in TF32 if the precision is "tf32", else to the full 24 bits.
+
+    PyTorch itself lets convolutions use TF32 unless told otherwise.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.fp32_precision = value
+
+
 def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int = 1000):
     """Mean cross-entropy and accuracy, each example seen exactly once.
 
@@ -123,9 +160,18 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     Returns:
         New images of the same shape.
     """
+    return _moved(x, _draws(len(x), generator).to(x.device))
+
+
+def _draws(n: int, generator: torch.Generator) -> torch.Tensor:
+    """Shift down, shift to the right and flip of n images: whole numbers [3, n]."""
+    shifts = torch.randint(0, 9, (2, n), generator=generator)
+    return torch.cat([shifts, torch.randint(0, 2, (1, n), generator=generator, dtype=torch.bool)])
+
+
+def _moved(x: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     n, _, height, width = x.shape
-    draws = torch.randint(0, 9, (2, n), generator=generator).to(x.device)
-    flip = torch.randint(0, 2, (n,), generator=generator, dtype=torch.bool).to(x.device)
+    flip = draws[2].bool()
     rows = draws[0, :, None] + torch.arange(height, device=x.device)
     columns = torch.arange(width, device=x.device).expand(n, -1)
     columns = draws[1, :, None] + torch.where(flip[:, None], width - 1 - columns, columns)
@@ -135,23 +181,28 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 class _Batches:
-    """The batches of one run: a function of (seed, order, step) alone, so resuming needs no state."""
+    """The batches of R runs: a function of (seed, order, step) alone, so resuming needs no state."""
 
-    def __init__(self, training: Training, order: tuple[int, ...], examples: int, device):
-        self.seed, self.order, self.batch, self.examples = training.seed, order, training.batch, examples
+    def __init__(self, training: Training, orders: Sequence[tuple[int, ...]], examples: int, device):
+        self.seed, self.orders, self.batch, self.examples = training.seed, orders, training.batch, examples
         self.per_epoch, self.device, self.epoch = examples // training.batch, device, -1
         if not self.per_epoch:
             raise TrainingError(f"a batch of {self.batch} is larger than the {examples} training examples")
 
     def __getitem__(self, step: int) -> torch.Tensor:
+        """Indices [R, B] of the training examples of a step."""
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self.epoch:
-            permutation = seeds.generator(self.seed, seeds.ORDER, *self.order, epoch).permutation(self.examples)
-            self.permutation, self.epoch = torch.from_numpy(permutation).to(self.device), epoch
-        return self.permutation[place * self.batch : (place + 1) * self.batch]
+            streams = (seeds.generator(self.seed, seeds.ORDER, *order, epoch) for order in self.orders)
+            permutations = np.stack([stream.permutation(self.examples) for stream in streams])
+            self.permutations, self.epoch = torch.from_numpy(permutations).to(self.device), epoch
+        return self.permutations[:, place * self.batch : (place + 1) * self.batch]
 
-    def augmentation(self, step: int) -> torch.Generator:
-        return torch.Generator().manual_seed(seeds.integer(self.seed, seeds.AUGMENT, *self.order, step))
+    def augmentation(self, step: int) -> torch.Tensor:
+        """What `augment` draws for the images of a step, run after run: [3, R B]."""
+        streams = (torch.Generator().manual_seed(seeds.integer(self.seed, seeds.AUGMENT, *order, step))
+                   for order in self.orders)  # fmt: skip
+        return torch.cat([_draws(self.batch, stream) for stream in streams], 1).to(self.device, non_blocking=True)
 
 
 class _Network:
@@ -159,7 +210,10 @@ class _Network:
 
     def __init__(self, training: Training, dataset: Dataset, starts: Sequence[Start], device):
         self.module = models.build(training.model, dataset.shape, dataset.classes).to(device)
-        self.stacked = len(starts) > 1
+        self.stacked, self.device = len(starts) > 1, torch.device(device)
+        self.casts = training.precision == "bf16"
+        last = training.layout == "channels_last" and not self.stacked
+        self.layout = torch.channels_last if last else torch.contiguous_format
         self.buffers = {name for name, _ in self.module.named_buffers()}
         known = set(models.prunable(self.module))
         for start in starts:
@@ -178,7 +232,7 @@ class _Network:
         self.sparse: dict[str, SparseLinear] = {}
         for name, kept in starts[0].mask.items():
             place = name.rpartition(".")[0]
-            if place and not self.stacked and sparse.pays(self.module.get_submodule(place), kept):
+            if place and not self.stacked and not self.casts and sparse.pays(self.module.get_submodule(place), kept):
                 self.sparse[name] = SparseLinear(self.module.get_submodule(place), kept)
                 self.module.set_submodule(place, self.sparse[name])
         if self.stacked:
@@ -188,29 +242,45 @@ class _Network:
         else:
             self.parameters = dict(self.module.named_parameters())
             self.state = self.parameters | dict(self.module.named_buffers())
+            for tensor in self.state.values():
+                tensor.data = self.laid(tensor.data)
         self.masked, self.mask = [], []
         for name in (name for name in starts[0].mask if name not in self.sparse):
             kept = torch.stack([start.mask[name] for start in starts]).to(device)
             if not kept.all():
                 self.masked.append(self.parameters[name])
-                self.mask.append((kept if self.stacked else kept[0]).float())
+                self.mask.append(self.laid((kept if self.stacked else kept[0]).float()))
+
+    def laid(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor in the memory layout that images and their filters have here."""
+        return tensor.contiguous(memory_format=self.layout) if tensor.ndim == 4 and not self.stacked else tensor
 
     def forward(self, x: torch.Tensor, shared: bool = False) -> torch.Tensor:
         """Logits of a batch; of shape [R, B, classes] when stacked, where `shared` gives all networks the same x."""
         if not self.stacked:
-            return self.module(x)
+            return self.module(self.laid(x))
 
         def one(state, x):
             return torch.func.functional_call(self.module, state, (x,))
 
         return torch.vmap(one, in_dims=(0, None if shared else 0), randomness="different")(self.state, x)
 
+    def losses(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of a training batch, in the precision of the training; of shape [R] when stacked."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.casts, cache_enabled=False):
+            logits = self.forward(x)
+        logits = logits.float() if self.casts else logits
+        if not self.stacked:
+            return cross_entropy(logits, target)
+        return cross_entropy(logits.transpose(1, 2), target, reduction="none").mean(1)
+
     def snapshot(self, index: int) -> State:
         """A full copy of one network's state dict."""
         copy = {}
         for name in self.module.state_dict():
             tensor = self.state[name].detach()
-            copy[name] = (tensor[index] if self.stacked else tensor).cpu().clone()
+            tensor = (tensor[index] if self.stacked else tensor).cpu()
+            copy[name] = tensor.clone(memory_format=torch.contiguous_format)
             if name in self.sparse:
                 copy[name] = self.sparse[name].whole(copy[name])
         return copy
@@ -242,16 +312,18 @@ def train(
         One outcome for each start.
 
     Raises:
-        TrainingError: if starts do not fit the network or each other, or a loss is not finite.
+        TrainingError: if starts do not fit the network or each other, a loss is not finite, or the device does not have
+            the precision.
     """
     first, last = starts[0].step, training.steps
     if any(start.step != first or set(start.mask) != set(starts[0].mask) for start in starts):
         raise TrainingError("networks that train together must start at the same step and mask the same layers")
     keep = {step for step in keep if first <= step <= last} | {last}
     device = dataset.train[0].device
+    check_precision(training.precision, device)
     network = _Network(training, dataset, starts, device)
     x, y = dataset.train
-    batches = [_Batches(training, start.order, len(y), device) for start in starts]
+    batches = _Batches(training, [start.order for start in starts], len(y), device)
     parameters = list(network.parameters.values())
     if training.optimiser == "adam":
         optimiser = torch.optim.Adam(parameters, training.lr, weight_decay=training.weight_decay, fused=True)
@@ -264,10 +336,26 @@ def train(
     train_loss = torch.zeros(len(starts), dtype=torch.float64, device=device)
     step, since = first, 0
 
+    def advance(index, draws):
+        """One step, all of it on the device."""
+        inputs, target = x[index], y[index]
+        if draws is not None:
+            images = inputs.flatten(0, 1) if network.stacked else inputs
+            images = _moved(images, draws)
+            inputs = images.view(inputs.shape) if network.stacked else images
+        with multiplying(training.precision, device):
+            losses = network.losses(inputs, target)
+            optimiser.zero_grad(set_to_none=True)
+            losses.sum().backward()
+        if network.masked:
+            torch._foreach_mul_([weight.grad for weight in network.masked], network.mask)
+        optimiser.step()
+        train_loss.add_(losses.detach())
+
     def record():
-        nonlocal train_loss, since
+        nonlocal since
         network.module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), multiplying("float32", device):
             columns = [np.full(len(starts), step), (train_loss / since).cpu().numpy() if since else np.nan * np.ones(len(starts))]  # noqa: E501
             for part in (dataset.validation, dataset.test):
                 columns += evaluate(lambda inputs: network.forward(inputs, shared=True), *part)
@@ -275,7 +363,8 @@ def train(
         rows.append(np.stack(columns, 1))
         if not np.isfinite(rows[-1][:, 2]).all():
             raise TrainingError(f"the loss is not finite at step {step}: lower the learning rate ({training.lr})")
-        train_loss, since = torch.zeros_like(train_loss), 0
+        train_loss.zero_()
+        since = 0
 
     def keep_states():
         for index, kept in enumerate(states):
@@ -299,30 +388,11 @@ def train(
         rate = training.learning_rate(step)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        indices = [order[step] for order in batches]
-        if network.stacked:
-            inputs = [x[index] for index in indices]
-            target = torch.stack([y[index] for index in indices])
-        else:
-            inputs, target = [x[indices[0]]], y[indices[0]]
-        if training.augment:
-            inputs = [augment(i, order.augmentation(step)) for i, order in zip(inputs, batches, strict=True)]
-        if network.stacked:
-            logits = network.forward(torch.stack(inputs))
-            losses = cross_entropy(logits.transpose(1, 2), target, reduction="none").mean(1)
-            loss = losses.sum()
-        else:
-            with torch.random.fork_rng(devices=[], enabled=network.draws):
-                if network.draws:  # dropout, like the batches, is a function of (seed, order, step)
-                    torch.manual_seed(seeds.integer(training.seed, seeds.DROPOUT, *starts[0].order, step))
-                loss = cross_entropy(network.forward(inputs[0]), target)
-            losses = loss
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        if network.masked:
-            torch._foreach_mul_([weight.grad for weight in network.masked], network.mask)
-        optimiser.step()
-        train_loss += losses.detach()
+        index = batches[step] if network.stacked else batches[step][0]
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=network.draws):
+            if network.draws:  # dropout, like the batches, is a function of (seed, order, step)
+                torch.manual_seed(seeds.integer(training.seed, seeds.DROPOUT, *starts[0].order, step))
+            advance(index, batches.augmentation(step) if training.augment else None)
         step, since = step + 1, since + 1
         if step in grid:
             record()
@@ -336,7 +406,7 @@ def train(
                 checkpoint.save(_frozen(step, since, rows, states, network, optimiser, train_loss))
                 saved_at = time.monotonic()
     network.module.eval()
-    with torch.no_grad():
+    with torch.no_grad(), multiplying("float32", device):
         final = evaluate(lambda inputs: network.forward(inputs, shared=True), x, y)
     table = np.stack(rows, 2)
     return [
@@ -359,6 +429,7 @@ def _frozen(step, since, rows, states, network, optimiser, train_loss) -> State:
 
 def _restore(saved: State, network: _Network, optimiser, train_loss):
     step, since = saved["at"].tolist()
+    parameters = list(network.parameters.values())
     with torch.no_grad():
         for name, tensor in network.state.items():
             tensor.copy_(saved[f"network/{name}"])
@@ -368,7 +439,9 @@ def _restore(saved: State, network: _Network, optimiser, train_loss):
     for key, tensor in saved.items():
         kind, *path = key.split("/")
         if kind == "optimiser":
-            slots.setdefault(int(path[0]), {})[path[1]] = tensor
+            place = parameters[int(path[0])]  # whose layout in memory an optimiser's tensors share
+            same = tensor.shape == place.shape
+            slots.setdefault(int(path[0]), {})[path[1]] = torch.empty_like(place).copy_(tensor) if same else tensor
         elif kind == "kept":
             states[int(path[0])].setdefault(int(path[1]), {})["/".join(path[2:])] = tensor
     if slots:

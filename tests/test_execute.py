@@ -401,6 +401,7 @@ def test_one_run_that_diverges_does_not_take_its_batch_with_it(store):
     (dict(data="imagenet"), "no data set 'imagenet'; known"),
     (dict(validation=1400), "validation must be from 1 to 1399"),
     (dict(batch=1201), "a batch of 1201 is larger than the 1200 training examples"),
+    (dict(precision="tf32"), "precision 'tf32' is one of NVIDIA GPUs"),
 ])  # fmt: skip
 def test_recipes_that_cannot_be_are_refused_before_anything_is_computed(store, wrong, words):
     fine = r.dense(training(), 0)

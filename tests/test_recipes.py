@@ -14,9 +14,11 @@ from lottery.recipes import Dense, Initial, Pruned, RecipeError, Rewound, Run, S
 BASE = dict(data="digits", model="lenet-20", steps=100, batch=50, optimiser="adam", lr=1e-3)
 OTHER = dict(data="mnist", model="conv-2", steps=101, batch=60, optimiser="sgd", lr=1.2e-3, momentum=0.9,
              weight_decay=1e-4, milestones=(50,), gamma=0.2, warmup=10, augment=True, validation=200,
-             scaling="unit", evaluate=((100, 10),), part=(0, 2), seed=1)  # fmt: skip
+             scaling="unit", evaluate=((100, 10),), part=(0, 2), precision="bf16",
+             layout="channels_last", seed=1)  # fmt: skip
 
-FIRST = {name: value for name, value in OTHER.items() if name != "part"}  # fields of the first version
+LATER = ("part", "precision", "layout")
+FIRST = {name: value for name, value in OTHER.items() if name not in LATER}  # fields of the first version
 
 settings = st.fixed_dictionaries(
     dict(data=st.just("digits"), model=st.sampled_from(["lenet-20", "conv-2"]), steps=st.integers(1, 10**5),

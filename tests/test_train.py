@@ -184,23 +184,23 @@ def test_the_test_set_chooses_nothing():
 
 
 def test_each_epoch_sees_each_training_example_at_most_once_in_a_new_order():
-    batches = engine._Batches(recipe(), (0,), 1200, "cpu")
-    first, second = (torch.cat([batches[step] for step in range(at, at + 24)]) for at in (0, 24))
+    batches = engine._Batches(recipe(), [(0,)], 1200, "cpu")
+    first, second = (torch.cat([batches[step][0] for step in range(at, at + 24)]) for at in (0, 24))
     assert len(first.unique()) == len(second.unique()) == 1200 and not torch.equal(first, second)
 
 
 def test_an_incomplete_batch_is_left_out():
-    batches = engine._Batches(recipe(batch=500), (0,), 1200, "cpu")
-    assert len(torch.cat([batches[0], batches[1]]).unique()) == 1000 and len(batches[2]) == 500
+    batches = engine._Batches(recipe(batch=500), [(0,)], 1200, "cpu")
+    assert len(torch.cat([batches[0][0], batches[1][0]]).unique()) == 1000 and len(batches[2][0]) == 500
 
 
 def test_batches_are_a_function_of_seed_order_and_step_alone():
     def at(step, order=(0,), seed=0):
-        return engine._Batches(recipe(seed=seed), order, 1200, "cpu")[step]
+        return engine._Batches(recipe(seed=seed), [order], 1200, "cpu")[step][0]
 
-    walked = engine._Batches(recipe(), (0,), 1200, "cpu")
+    walked = engine._Batches(recipe(), [(0,)], 1200, "cpu")
     for step in range(50):
-        last = walked[step]
+        last = walked[step][0]
     assert torch.equal(at(49), last)
     others = [at(0, (1,)), at(0, (0, 1)), at(0, (0, 0)), at(0, seed=1)]
     assert not any(torch.equal(at(0), other) for other in others)
@@ -267,6 +267,18 @@ class Normalised(nn.Module):
         return self.inner(x)
 
 
+class Filters(nn.Module):
+    """A user's own small convolutional network."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(),
+                                   nn.Flatten(), nn.Linear(64, classes))  # fmt: skip
+
+    def forward(self, x):
+        return self.inner(x)
+
+
 def test_stacked_equals_single_with_batch_normalisation():
     models.register("normalised", Normalised)
     training = recipe(SGD, model="normalised", steps=20)
@@ -275,6 +287,71 @@ def test_stacked_equals_single_with_batch_normalisation():
         alone = one(training, begun)
         assert_close(alone, together)
         assert alone.states[20]["inner.2.num_batches_tracked"] == 20
+
+
+# Precision and layout in memory.
+
+
+def test_a_training_in_bfloat16_rounds_its_products_and_nothing_else(sparse_layers):
+    training = recipe(precision="bf16")
+    begun = start(training)
+    network = engine._Network(training, dataset(training), [begun], "cpu")
+    assert not any(isinstance(module, sparse.SparseLinear) for module in network.module.modules())
+    x, y = (part[:50] for part in dataset(training).train)
+    module = models.build(training.model, (1, 8, 8), 10)
+    module.load_state_dict(masks.apply(begun.weights, begun.mask))
+    hidden = torch.relu(rounded(x.flatten(1)) @ rounded(module.fc1.weight).T + module.fc1.bias)
+    logits = rounded(hidden) @ rounded(module.output.weight).T + module.output.bias
+    loss = network.losses(x, y)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, cross_entropy(logits, y), rtol=4e-3, atol=0)
+    outcome = one(training, begun, keep=[20])
+    assert all(tensor.dtype == torch.float32 for tensor in outcome.states[60].values())
+    assert not any(outcome.states[60][name][~kept].any() for name, kept in begun.mask.items())
+
+
+def rounded(tensor):
+    return tensor.bfloat16().float()
+
+
+@pytest.mark.parametrize("model", ["lenet-12", "conv-2", "resnet-8"])
+def test_in_bfloat16_networks_learn_the_same_alone_and_stacked_and_are_judged_in_float32(model):
+    training = recipe(SGD, model=model, precision="bf16", steps=8, batch=20, lr=0.01, evaluate=((8, 8),), augment=True)
+    starts = [start(training, replicate) for replicate in range(2)]
+    stacked = train(training, dataset(training), starts)
+    for begun, together in zip(starts, stacked, strict=True):
+        alone, whole = one(training, begun), one(dataclasses.replace(training, precision="float32"), begun)
+        assert any(not torch.equal(alone.states[8][name], whole.states[8][name]) for name in whole.states[8])
+        first, *ends = (
+            torch.cat([state[name].flatten() for name in masks.dense(state, begun.mask)])
+            for state in (masks.apply(begun.weights, begun.mask), *(o.states[8] for o in (whole, alone, together)))
+        )
+        far = [((end - ends[0]).norm() / (ends[0] - first).norm()).item() for end in ends]
+        assert max(far) < 0.25  # normalisation, in bfloat16 too where a network trains alone, loses most
+        module = models.build(model, (1, 8, 8), 10).eval()
+        module.load_state_dict(alone.states[8])
+        with torch.no_grad():
+            assert alone.history["test_loss"][-1] == evaluate(module, *dataset(training).test)[0][0]
+
+
+def test_tf32_is_refused_where_there_is_none():
+    training = recipe(precision="tf32")
+    with pytest.raises(TrainingError, match="'tf32' is one of NVIDIA GPUs"):
+        one(training, start(training))
+
+
+@pytest.mark.parametrize("model", ["conv-2", "resnet-8"])
+@BOTH
+def test_layout_in_memory_changes_rounding_alone(rule, model):
+    training = recipe({**rule, "lr": rule["lr"] / 5}, model=model, steps=6, batch=20, evaluate=((6, 3),), augment=True)
+    begun = start(training)
+    last = dataclasses.replace(training, layout="channels_last")
+    network = network_of(last, begun)
+    filters = [p for p in network.parameters() if p.ndim == 4 and min(p.shape[1:3]) > 1]
+    assert filters and all(p.is_contiguous(memory_format=torch.channels_last) for p in filters)
+    outcome = one(last, begun)
+    assert all(tensor.is_contiguous() for tensor in outcome.states[6].values())
+    assert_close(outcome, one(training, begun))
 
 
 # Multiplying the survivors alone changes nothing.
@@ -416,11 +493,13 @@ LONG = dict(steps=450, evaluate=((450, 33),))
 
 
 @BOTH
-@pytest.mark.parametrize("more", [{}, dict(augment=True), dict(model="dropping"), dict(model="normalised")],
-                         ids=["plain", "augmented", "dropout", "normalised"])  # fmt: skip
+@pytest.mark.parametrize("more", [{}, dict(augment=True), dict(model="dropping"), dict(model="normalised"),
+                                  dict(precision="bf16"), dict(model="few-filters", layout="channels_last")],
+                         ids=["plain", "augmented", "dropout", "normalised", "bf16", "channels_last"])  # fmt: skip
 def test_resumed_equals_uninterrupted_bit_for_bit(rule, more):
     models.register("dropping", Dropping)
     models.register("normalised", Normalised)
+    models.register("few-filters", Filters)
     training = recipe(rule, **LONG, **more)
     starts = [start(training)]
     checkpoint = interrupted(training, starts, keep=[0, 150, 400])
