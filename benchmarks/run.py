@@ -1,19 +1,21 @@
 """Measures the engine beside the ordinary training loop, in one run on one machine, and prints a table.
 
-    python benchmarks/run.py [--repeats 7] [--steps 400] [--density 0.21] [--json FILE]
+    python benchmarks/run.py [--repeats 7] [--steps 400] [--networks lenet-300-100 …] [--density 0.21] [--json FILE]
 
-LeNet-300-100 on MNIST, batch 60, Adam, masked, one CPU thread a process. What is compared is measured in turn
-(A B A B …), so that a machine that slows down slows both. Every side works in a process of its own, because the
-engine's processes keep freed memory warm (`lottery.train.tune_process`) and the ordinary loop's should not profit.
+LeNet-300-100 on MNIST, Conv-2 and ResNet-20 on CIFAR-10 as in the papers' protocols, masked, on one CPU thread; where
+there is a GPU, there too, alone and several as one batch. What is compared is measured in turn (A B A B …), so that a
+machine that slows down slows both. On the CPU every side works in a process of its own, because the engine's processes
+keep freed memory warm (`lottery.train.tune_process`) and the ordinary loop's should not profit.
 
-The ordinary loop is what a tutorial would teach: `torchvision.datasets.MNIST` with `ToTensor` and `Normalize` for each
-sample, a `DataLoader`, masks multiplied in the forward pass, `torch.optim.Adam` as it comes. Nothing in it is slowed
-down on purpose: no `.item()` a step, no logging. MNIST itself is read where `LOTTERY_DATA` has it; else random pixels
-of its shape, which cost the same.
+The ordinary loop is what a tutorial would teach: torchvision's data set with its transforms for each sample, a
+`DataLoader`, `torch.nn.utils.prune`, which multiplies masks in the forward pass, an optimiser of `torch.optim` as it
+comes. Nothing in it is slowed down on purpose: no `.item()` a step, no logging. Data are read where `LOTTERY_DATA` has
+them; else random pixels of their shape, which cost the same.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import itertools
 import json
@@ -28,97 +30,98 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 
 from lottery import __version__, data, execute, masks, models, recipes, store, train
 
-BATCH, LR, VALIDATION, WARM = 60, 1.2e-3, 5000, 100
-MEAN, DEVIATION = (0.1307,), (0.3081,)
+VALIDATION, LENET = 5000, "lenet-300-100"
+SETTINGS = {
+    LENET: dict(data="mnist", batch=60, optimiser="adam", lr=1.2e-3),
+    "conv-2": dict(data="cifar10", batch=60, optimiser="adam", lr=2e-4),
+    "resnet-20": dict(data="cifar10", batch=128, optimiser="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4,
+                      augment=True),
+}
+SLOWER = {LENET: 1, "conv-2": 20, "resnet-20": 40}  # so many steps fewer are measured
+STATISTICS = {"mnist": ((0.1307,), (0.3081,)), "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))}
+SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
-def torchvision_mnist():
+def torchvision_class(name):
     """torchvision's class, which a CPU build of torch beside a CUDA build of torchvision can only import with help."""
-    return data._torchvision_datasets().MNIST
+    return {"mnist": data._torchvision_datasets().MNIST, "cifar10": data._torchvision_datasets().CIFAR10}[name]
 
 
 @functools.cache
-def raw():
-    """MNIST as bytes: (images [60000, 1, 28, 28], labels), the same of the 10,000 test images, and the data's name."""
-    if (data.folder() / "MNIST" / "raw").is_dir():
-        parts = [torchvision_mnist()(data.folder(), train=part, download=False) for part in (True, False)]
-        return *((part.data[:, None], part.targets) for part in parts), "MNIST"
+def raw(name):
+    """Images as bytes [N, C, H, W] with labels, to train on and to test on, and what they are."""
+    if (data.folder() / {"mnist": "MNIST", "cifar10": "cifar-10-batches-py"}[name]).is_dir():
+        return *data._raw(name)[:2], {"mnist": "MNIST", "cifar10": "CIFAR-10"}[name]
     draw = np.random.default_rng(0)
 
     def random_pixels(count):
-        images = torch.from_numpy(draw.integers(0, 256, (count, 1, 28, 28), dtype=np.uint8))
+        images = torch.from_numpy(draw.integers(0, 256, (count, *SHAPES[name]), dtype=np.uint8))
         return images, torch.from_numpy(draw.integers(0, 10, count))
 
-    return random_pixels(60_000), random_pixels(10_000), "random pixels of MNIST's shape"
+    return random_pixels(60_000 if name == "mnist" else 50_000), random_pixels(10_000), f"random pixels for {name}"
 
 
-def random_mask(weights, density):
-    """The same count in each layer, at random: no input pixel loses all its connections."""
-    dense = masks.dense(weights, models.prunable(models.build("lenet-300-100", (1, 28, 28), 10)))
+def start(network, density):
+    """Initial weights, and a random mask with the same share of each layer: no pixel loses all its connections."""
+    shape = SHAPES[SETTINGS[network]["data"]]
+    weights = models.initial_weights(network, shape, 10, seed=0)
+    dense = masks.dense(weights, models.prunable(models.build(network, shape, 10)))
     cut = masks.prune(dense, {name: weights[name].abs() for name in dense}, dict.fromkeys(dense, 1 - density))
-    return masks.shuffle(cut, np.random.default_rng(0))
-
-
-def start_weights():
-    return models.initial_weights("lenet-300-100", (1, 28, 28), 10, seed=0)
+    return weights, masks.shuffle(cut, np.random.default_rng(0))
 
 
 # --- the ordinary loop ------------------------------------------------------------------------------------------------
 
 
-class MaskedLinear(nn.Linear):
-    """A linear layer that multiplies its mask onto the weight whenever it is used."""
-
-    def mask_with(self, mask):
-        self.register_buffer("mask", mask.float())
-
-    def forward(self, x):
-        return linear(x, self.weight * self.mask, self.bias)
-
-
-class MaskedLeNet(nn.Module):
-    def __init__(self, density):
-        super().__init__()
-        self.fc1, self.fc2, self.output = MaskedLinear(784, 300), MaskedLinear(300, 100), MaskedLinear(100, 10)
-        self.load_state_dict(start_weights())
-        for name, mask in random_mask(start_weights(), density).items():
-            self.get_submodule(name.removesuffix(".weight")).mask_with(mask)
-
-    def forward(self, x):
-        return self.output(torch.relu(self.fc2(torch.relu(self.fc1(x.flatten(1))))))
+def ordinary_network(network, density, device):
+    weights, mask = start(network, density)
+    module = models.build(network, SHAPES[SETTINGS[network]["data"]], 10)
+    module.load_state_dict(weights)
+    for name, kept in mask.items():
+        prune.custom_from_mask(module.get_submodule(name.removesuffix(".weight")), "weight", kept)
+    return module.to(device)
 
 
-def vision_dataset(part):
-    """torchvision's own MNIST class over images that are already read; each sample goes through its transforms."""
-    mnist = torchvision_mnist()
+def vision_dataset(name, part, augment=False):
+    """torchvision's own class over images that are already read; each sample goes through its transforms."""
+    kind = torchvision_class(name)
     from torchvision import transforms
 
-    images, labels = raw()[part]
+    images, labels = raw(name)[part]
     images, labels = (images[VALIDATION:], labels[VALIDATION:]) if part == 0 else (images, labels)
-    dataset = mnist.__new__(mnist)
-    dataset.data, dataset.targets, dataset.target_transform = images[:, 0], labels, None
-    dataset.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, DEVIATION)])
+    dataset = kind.__new__(kind)
+    dataset.data, dataset.targets = (images[:, 0], labels) if name == "mnist" else (
+        images.permute(0, 2, 3, 1).contiguous().numpy(), labels.tolist())  # fmt: skip
+    moves = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if augment else []
+    dataset.target_transform = None
+    dataset.transform = transforms.Compose([*moves, transforms.ToTensor(), transforms.Normalize(*STATISTICS[name])])
     return dataset
 
 
 @functools.cache
-def ordinary_training(loader_workers, density):
+def ordinary_training(network, loader_workers, density, device):
     """The ordinary loop as an endless iterator: each `next` is one step."""
-    model = MaskedLeNet(density)
-    optimiser = torch.optim.Adam(model.parameters(), lr=LR)
+    model, given = ordinary_network(network, density, device), SETTINGS[network]
+    if given["optimiser"] == "adam":
+        optimiser = torch.optim.Adam(model.parameters(), lr=given["lr"])
+    else:
+        optimiser = torch.optim.SGD(model.parameters(), given["lr"], given["momentum"],
+                                    weight_decay=given["weight_decay"])  # fmt: skip
     several = {"persistent_workers": True, "multiprocessing_context": "fork"} if loader_workers else {}
     loader = torch.utils.data.DataLoader(
-        vision_dataset(0), BATCH, shuffle=True, drop_last=True, num_workers=loader_workers, **several
-    )
+        vision_dataset(given["data"], 0, given.get("augment", False)), given["batch"], shuffle=True, drop_last=True,
+        num_workers=loader_workers, pin_memory=device != "cpu", **several,
+    )  # fmt: skip
 
     def steps():
         while True:
             for x, y in loader:
+                x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
                 optimiser.zero_grad()
                 loss = cross_entropy(model(x), y)
                 loss.backward()
@@ -128,20 +131,31 @@ def ordinary_training(loader_workers, density):
     return steps()
 
 
-def ordinary_steps(loader_workers, steps, density):
-    """Steps a second of the ordinary loop."""
-    loop = ordinary_training(loader_workers, density)
-    for _ in itertools.islice(loop, WARM):
+def warm_up(steps):
+    return max(2, steps // 4)
+
+
+def ordinary_step(network, loader_workers, steps, density, device="cpu"):
+    """Milliseconds for a step of the ordinary loop."""
+    loop = ordinary_training(network, loader_workers, density, device)
+    for _ in itertools.islice(loop, warm_up(steps)):
         pass
+    synchronise(device)
     began = time.perf_counter()
     for _ in itertools.islice(loop, steps):
         pass
-    return steps / (time.perf_counter() - began)
+    synchronise(device)
+    return 1000 * (time.perf_counter() - began) / steps
+
+
+def synchronise(device):
+    if device != "cpu":
+        torch.cuda.synchronize()
 
 
 @functools.cache
 def ordinary_evaluation(density):
-    return MaskedLeNet(density).eval(), torch.utils.data.DataLoader(vision_dataset(1), 1000)
+    return ordinary_network(LENET, density, "cpu").eval(), torch.utils.data.DataLoader(vision_dataset("mnist", 1), 1000)
 
 
 def ordinary_evaluate(density):
@@ -160,40 +174,50 @@ def ordinary_evaluate(density):
 
 
 @functools.cache
-def resident(device):
-    (images, labels), test, _ = raw()
-    name = data.register("benchmark", train=(images, labels), test=test)
-    return data.load(name, VALIDATION, device=device)
+def resident(name, device):
+    """The data set; few examples to evaluate on, because training is what is measured."""
+    registered = data.register(f"benchmark_{name}", *raw(name)[:2])
+    return data.load(registered, VALIDATION, device=device)
 
 
-def engine_steps(steps, density, networks=1, device="cpu"):
-    """Steps a second of `lottery.train.train`, summed over the networks that train together.
+class Measured(Exception):
+    """Ends a training that has been measured, before it evaluates."""
 
-    `progress` is called every 100 steps; what lies between the first call and the last but one are steps alone,
-    without the set-up and the evaluations at both ends.
-    """
-    dataset, weights = resident(device), start_weights()
-    calls = []
 
-    def progress(done):
-        if device == "cuda":
-            torch.cuda.synchronize()
-        calls.append((time.perf_counter(), done))
+def engine_step(network, steps, density, together=1, device="cpu", precision="float32"):
+    """Milliseconds of `lottery.train.train` for a step of each of the networks that train together."""
+    dataset, (weights, mask) = resident(SETTINGS[network]["data"], device), start(network, density)
+    few = {part: tuple(tensor[:200] for tensor in getattr(dataset, part)) for part in ("validation", "test")}
+    warm, times, ask = warm_up(steps), {}, train._Batches.__getitem__
+    layout = "channels_last" if network == "resnet-20" else "channels_first"
+    total = warm + steps + 1
+    training = recipes.Training(**{**SETTINGS[network], "data": dataset.name}, model=network, steps=total,
+                                validation=VALIDATION, evaluate=((total, total),), precision=precision,
+                                layout=layout)  # fmt: skip
 
-    total = WARM + steps + 100
-    training = recipes.Training(data=dataset.name, model="lenet-300-100", steps=total, batch=BATCH, optimiser="adam",
-                                lr=LR, validation=VALIDATION, evaluate=((total, total),))  # fmt: skip
-    mask = random_mask(weights, density)
-    train.train(training, dataset, [train.Start(weights, mask, (i,)) for i in range(networks)], progress=progress)
-    inside = calls[1:-1]
-    return networks * sum(done for _, done in inside) / (inside[-1][0] - calls[0][0])
+    def timed(batches, step):
+        if step in (warm, warm + steps):
+            synchronise(device)
+            times[step] = time.perf_counter()
+        if step == warm + steps:
+            raise Measured
+        return ask(batches, step)
+
+    train._Batches.__getitem__ = timed
+    try:
+        train.train(training, dataclasses.replace(dataset, **few),
+                    [train.Start(weights, mask, (i,)) for i in range(together)])  # fmt: skip
+    except Measured:
+        return 1000 * (times[warm + steps] - times[warm]) / steps / together
+    finally:
+        train._Batches.__getitem__ = ask
 
 
 def engine_evaluate(density):
     """Milliseconds for loss and accuracy of the test set with resident tensors."""
-    dataset = resident("cpu")
-    model = models.build("lenet-300-100", dataset.shape, dataset.classes).eval()
-    model.load_state_dict(masks.apply(start_weights(), random_mask(start_weights(), density)))
+    dataset = resident("mnist", "cpu")
+    model = models.build(LENET, dataset.shape, dataset.classes).eval()
+    model.load_state_dict(masks.apply(*start(LENET, density)))
     began = time.perf_counter()
     with torch.no_grad():
         train.evaluate(model, *dataset.test)
@@ -202,10 +226,10 @@ def engine_evaluate(density):
 
 def study_steps(jobs, steps, runs=4):
     """Steps a second of a whole study of independent runs through `lottery.execute`, everything included."""
-    (images, labels), test, name = raw()
-    name = "mnist" if name == "MNIST" else data.register("benchmark", train=(images, labels), test=test)
-    training = recipes.Training(data=name, model="lenet-300-100", steps=steps, batch=BATCH, optimiser="adam", lr=LR,
-                                validation=VALIDATION, evaluate=((steps, steps),))  # fmt: skip
+    given = SETTINGS[LENET]
+    if raw("mnist")[2] != "MNIST":
+        given = given | {"data": data.register("benchmark", *raw("mnist")[:2])}
+    training = recipes.Training(**given, model=LENET, steps=steps, validation=VALIDATION, evaluate=((steps, steps),))
     study = [recipes.dense(training, replicate) for replicate in range(runs)]
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -283,49 +307,65 @@ def machine(density):
         "device": f"{cpu}, {cores} cores" + (f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
         "load before": round(os.getloadavg()[0], 2),
         "versions": f"python {platform.python_version()}, torch {torch.__version__}, lottery {__version__}",
-        "data": raw()[2],
+        "data": ", ".join(raw(name)[2] for name in SHAPES),
         "density": density,
     }
 
 
-def measure(repeats, steps, density, study):
+def on_gpu(repeats, steps, density, networks):
+    """Each network alone and several as one batch, beside the ordinary loop."""
+    table = []
+    for network in networks:
+        few, together = max(20, steps // 4), {LENET: (8, 64), "conv-2": (8,), "resnet-20": (8,)}[network]
+        rows = {"ordinary loop, 8 loader processes": functools.partial(ordinary_step, network, 8, few, density, "cuda")}
+        for precision in ("float32", "tf32", "bf16"):
+            for count in (1, *together):
+                name = f"engine, {precision}, {count} network{'s' * (count > 1)}"
+                rows[name] = functools.partial(engine_step, network, few, density, count, "cuda", precision)
+        table += compare(f"{network}, on the GPU", "ms a step of a network", rows, repeats, min)
+    return table
+
+
+def measure(repeats, steps, density, study, networks):
     """All blocks of the table."""
     plain, tuned, second = Side(tuned=False), Side(tuned=True), Side(tuned=True)
+    table = []
 
     def one(side, function, *arguments):
         return lambda: side.ask(function, *arguments).recv()
 
     def both():
-        asked = [side.ask("engine_steps", 3 * steps, density) for side in (tuned, second)]
-        return sum(answer.recv() for answer in asked)
+        asked = [side.ask("engine_step", LENET, 3 * steps, density) for side in (tuned, second)]
+        return 1 / sum(1 / answer.recv() for answer in asked)
 
     try:
-        table = compare("training, one thread", "steps/s", {
-            "ordinary loop": one(plain, "ordinary_steps", 0, steps, density),
-            "ordinary loop, 2 loader processes beside it": one(plain, "ordinary_steps", 2, steps, density),
-            "engine": one(tuned, "engine_steps", steps, density),
-        }, repeats)  # fmt: skip
-        table += compare("evaluation of 10,000 images, one thread", "ms", {
-            "ordinary loop": one(plain, "ordinary_evaluate", density),
-            "engine": one(tuned, "engine_evaluate", density),
-        }, repeats, better=min)  # fmt: skip
-        table += compare("engine in several processes, one thread each", "steps/s", {
-            "one process": one(tuned, "engine_steps", 3 * steps, density),
-            "two processes, both together": both,
-        }, repeats)  # fmt: skip
+        for network in networks:
+            few = max(3, steps // SLOWER[network])
+            table += compare(f"{network}, one thread", "ms a step", {
+                "ordinary loop": one(plain, "ordinary_step", network, 0, few, density),
+                "ordinary loop, 2 loader processes beside it": one(plain, "ordinary_step", network, 2, few, density),
+                "engine": one(tuned, "engine_step", network, few, density),
+                "engine, bf16": one(tuned, "engine_step", network, few, density, 1, "cpu", "bf16"),
+            }, repeats, min)  # fmt: skip
+        if LENET in networks:
+            table += compare("evaluation of 10,000 images of MNIST, one thread", "ms", {
+                "ordinary loop": one(plain, "ordinary_evaluate", density),
+                "engine": one(tuned, "engine_evaluate", density),
+            }, repeats, better=min)  # fmt: skip
+            table += compare(f"{LENET} in several processes", "ms a step", {
+                "one process": one(tuned, "engine_step", LENET, 3 * steps, density),
+                "two processes, both together": both,
+            }, repeats, min)  # fmt: skip
     finally:
         for side in (plain, tuned, second):
             side.stop()
-    if study:
-        table += compare("a study of 4 runs, all included", "steps/s", {
+    if study and LENET in networks:
+        table += compare(f"a study of 4 runs of {LENET}, all included", "steps/s", {
             "one process": lambda: study_steps(1, study),
             "two processes": lambda: study_steps(2, study),
         }, max(3, repeats // 2))  # fmt: skip
     if torch.cuda.is_available():
-        table += compare("engine on the GPU, all networks together", "steps/s", {
-            f"{count} network{'s' * (count > 1)}": functools.partial(engine_steps, steps, density, count, "cuda")
-            for count in (1, 8, 32)
-        }, repeats)  # fmt: skip
+        table += on_gpu(repeats, steps, density, networks)
     return table
 
 
@@ -335,8 +375,8 @@ def show(about, table):
     for title, rows in itertools.groupby(table, key=lambda row: row["block"]):
         lines += ["", f"{title:52}{'n':>3}{'median':>10}{'min – max':>20}  {'ratio':>6}"]
         for row in rows:
-            spread = f"{row['min']:.1f} – {row['max']:.1f}"
-            figures = f"{row['n']:3}{row['median']:10.1f}{spread:>20}  {row['ratio']:6.2f}  {row['unit']}"
+            spread = f"{row['min']:.4g} – {row['max']:.4g}"
+            figures = f"{row['n']:3}{row['median']:10.4g}{spread:>20}  {row['ratio']:6.2f}  {row['unit']}"
             lines.append(f"  {row['name']:50}{figures}")
     return "\n".join(lines)
 
@@ -344,14 +384,15 @@ def show(about, table):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7, help="measurements of each row (7)")
-    parser.add_argument("--steps", type=int, default=400, help="steps a measurement, a multiple of 100 (400)")
+    parser.add_argument("--steps", type=int, default=400, help="steps of LeNet a measurement (400)")
+    parser.add_argument("--networks", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which (all)")
     parser.add_argument("--density", type=float, default=0.21, help="fraction of weights left (0.21)")
     parser.add_argument("--study", type=int, default=10_000, help="steps of each run of the study, 0: none (10000)")
     parser.add_argument("--json", type=Path, help="also write the figures, every single one, to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     about = machine(options.density)
-    table = measure(options.repeats, options.steps, options.density, options.study)
+    table = measure(options.repeats, options.steps, options.density, options.study, options.networks)
     print(show(about, table))
     if options.json:
         options.json.write_text(json.dumps({"about": about, "table": table}, indent=1) + "\n")
