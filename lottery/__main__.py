@@ -32,7 +32,7 @@ def _run(arguments) -> None:
         chapters.check_parameters(declared, runner.profile_parameters(name, arguments.profile) | given)
     root = Path(arguments.store or os.environ.get("LOTTERY_STORE") or chapters.ROOT / "results").absolute()
     settings = {"LOTTERY_STORE": str(root)}
-    for option in ("executor", "jobs", "device", "scheduler"):
+    for option in ("executor", "jobs", "device", "scheduler", "stack"):
         if getattr(arguments, option) is not None:
             settings[f"LOTTERY_{option.upper()}"] = str(getattr(arguments, option))
     folder = runner.output_folder(arguments.profile, arguments.publish)
@@ -148,6 +148,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, help="processes or local workers (default: one a core)")
     run.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask cluster")
     run.add_argument("--device", help="cpu (default) or cuda")
+    stacked = "runs trained as one batch (default: on a GPU as many as its memory should hold, on a CPU 1)"
+    run.add_argument("--stack", type=int, metavar="N", help=stacked)
     run.add_argument("--publish", action="store_true", help="put chapters and records into book/")
     run.add_argument("--export", metavar="FILE.lotx", help="also pack the records, to carry them elsewhere")
     run.set_defaults(function=_run)

@@ -6,6 +6,7 @@ and written to the store by whoever computed it; only recipes and keys travel.
 
 import contextlib
 import functools
+import gc
 import math
 import os
 import pickle
@@ -13,6 +14,8 @@ import platform
 import sys
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -49,11 +52,14 @@ from .store import Record, Store
 
 EXECUTORS = ("inline", "processes", "dask")
 ATTEMPTS = 3  # how often a task is begun before the death of its worker counts as its own fault; last time alone
-STACK_ON_GPU = 64  # runs trained as one batch
 
 
 class ExecutionError(LotteryError):
     """Some recipes could not be computed; those that could are in the store."""
+
+
+class FewerAtOnce(UserWarning):
+    """Runs that did not fit into memory together go on as smaller batches."""
 
 
 # From recipes to tensors.
@@ -561,12 +567,14 @@ def _portable(networks: dict) -> bool:
 
 
 def _choose(
-    executor: str | None, jobs: int | None, device: str, scheduler: str | None, networks: dict
+    executor: str | None, jobs: int | None, device: str, scheduler: str | None, stack: int | None, networks: dict
 ) -> tuple[str, int]:
     if jobs is None:
         jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jobs < 1:
         raise ExecutionError(f"jobs must be at least 1, not {jobs}")
+    if stack is not None and stack < 1:
+        raise ExecutionError(f"stack must be at least 1, not {stack}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ExecutionError("device 'cuda' was asked for, but torch finds no GPU here: use --device cpu")
     if scheduler is not None and executor not in (None, "dask"):
@@ -582,15 +590,66 @@ def _choose(
     return executor, jobs
 
 
-def _batches(ready: list[Task], stack: int, alone: set[str]) -> list[list[Task]]:
-    """Groups runs that differ only in weights, mask and seeds, at most `stack` together; those `alone` never."""
-    groups: dict[tuple, list[Task]] = {}
-    for task in ready:
-        run = task.recipe
-        together = isinstance(run, Run) and stack > 1 and run.key not in alone
-        kind = (run.training, run.start) if together else run.key
-        groups.setdefault(kind, []).append(task)
-    return [group[i : i + stack] for group in groups.values() for i in range(0, len(group), stack)]
+def fitting(training: Training, free: int) -> int:
+    """How many runs of a training fit as one batch into `free` bytes of a device's memory, by `train.memory`.
+
+    A power of two, so that a study which is interrupted and goes on forms the same batches again, with somewhat other
+    memory free, and finds their checkpoints.
+    """
+    dataset = dataset_of(training)
+    a_run, _ = engine.memory(training, dataset.shape, dataset.classes)
+    return 2 ** int(math.log2(max(1.0, (0.8 * free - engine.TOGETHER) / a_run)))
+
+
+def _free(device: str) -> int:
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + cached
+
+
+class _Stacks:
+    """How many runs of a kind are trained as one batch.
+
+    Args:
+        stack: as of `execute`.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, stack: int | None, device: str):
+        self.stack, self.device = stack if device.startswith("cuda") else stack or 1, device
+        self.limits: dict[tuple, int] = {}
+        self.alone: set[str] = set()  # runs that failed in a batch: one that diverges must not take the others with it
+
+    def limit(self, run: Run) -> int:
+        kind = run.training, run.start
+        if kind not in self.limits:
+            one = self.stack == 1 or engine.draws(_module(run.training))
+            self.limits[kind] = 1 if one else self.stack or fitting(run.training, _free(self.device))
+        return self.limits[kind]
+
+    def halve(self, group: list[Task]) -> None:
+        run, count = group[0].recipe, len(group) // 2
+        self.limits[run.training, run.start] = count
+        warnings.warn(f"{len(group)} runs of {run.training.model} with batches of {run.training.batch} do not fit into "
+                      f"the memory of {self.device} together: going on with {count} at a time", FewerAtOnce,
+                      stacklevel=2)  # fmt: skip
+
+    def batches(self, ready: list[Task]) -> list[list[Task]]:
+        """Groups of runs that differ only in weights, mask and seeds."""
+        groups: dict[tuple, list[Task]] = {}
+        limits: dict[tuple, int] = {}
+        for task in ready:
+            run, limit = task.recipe, 1
+            if isinstance(run, Run) and run.key not in self.alone:
+                limit = self.limit(run)
+            kind = (run.training, run.start) if limit > 1 else run.key
+            groups.setdefault(kind, []).append(task)
+            limits[kind] = limit
+        return [group[i : i + limits[kind]] for kind, group in groups.items()
+                for i in range(0, len(group), limits[kind])]  # fmt: skip
+
+
+def _too_large(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "STATUS_ALLOC_FAILED" in str(error)
 
 
 def execute(
@@ -614,7 +673,8 @@ def execute(
         jobs: processes, or workers of a local Dask cluster; by default one a core.
         device: "cpu" or "cuda".
         scheduler: address of a running Dask cluster; its workers must see the store under the same path.
-        stack: how many runs are trained as one batch; by default 64 on a GPU, 1 on a CPU.
+        stack: how many runs are trained as one batch; by default as many as the free memory of a GPU should hold
+            (`fitting`), and 1 on a CPU. A batch that does not fit after all is halved, with a `FewerAtOnce` warning.
         show: a progress bar.
 
     Returns:
@@ -628,21 +688,20 @@ def execute(
     tasks = plan(recipes, store)
     if tasks:
         registered = _registered(recipes)
-        executor, jobs = _choose(executor, jobs, device, scheduler, registered[1])
+        executor, jobs = _choose(executor, jobs, device, scheduler, stack, registered[1])
         check((task.recipe for task in tasks.values()), device)
-        stack = stack or (STACK_ON_GPU if device.startswith("cuda") else 1)
-        _execute(tasks, store, registered, executor, jobs, device, scheduler, stack, show)
+        stacks = _Stacks(stack, device)
+        _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks, show)
     return [store.read(recipe.key) for recipe in recipes]
 
 
-def _execute(tasks, store, registered, executor, jobs, device, scheduler, stack, show) -> None:
+def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks, show) -> None:
     total = sum(task.steps for task in tasks.values())
     runs = sum(isinstance(task.recipe, Run) for task in tasks.values())
     scans = sum(not (isinstance(task.recipe, Run) or task.recipe.light) for task in tasks.values())
     waiting, failed, done_runs, done_steps, done_scans = dict(tasks), {}, 0, 0, 0
     running: dict[Future, list[Task]] = {}
     attempts: dict[str, int] = {}
-    alone: set[str] = set()  # runs that failed in a batch: one that diverges must not take the others with it
     places = 1 if executor == "inline" else math.inf if scheduler else jobs
     bar = Bar(runs, total, show, scans)
 
@@ -682,7 +741,7 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stack,
                     fail([task], error)
             ready = [task for task in waiting.values() if not task.after and not task.recipe.light]
             ready.sort(key=lambda task: -task.ahead)  # the longest chain first keeps all workers busy to the end
-            for group in _batches(ready, stack, alone):
+            for group in stacks.batches(ready):
                 if len(running) >= places or any(map(suspect, running.values())):
                     break
                 if running and suspect(group):
@@ -715,7 +774,15 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stack,
                 if error is None:
                     finish(group)
                 elif len(group) > 1 and isinstance(error, engine.TrainingError):
-                    alone.update(task.recipe.key for task in group)
+                    stacks.alone.update(task.recipe.key for task in group)
+                    waiting.update({task.recipe.key: task for task in group})
+                elif len(group) > 1 and _too_large(error):
+                    stacks.halve(group)
+                    store.checkpoint(*(task.recipe.key for task in group)).drop()
+                    traceback.clear_frames(error.__traceback__)  # they hold the tensors that took the memory
+                    gc.collect()
+                    if device.startswith("cuda"):
+                        torch.cuda.empty_cache()
                     waiting.update({task.recipe.key: task for task in group})
                 else:
                     fail(group, error)

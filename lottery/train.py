@@ -28,6 +28,7 @@ from .models import State
 from .recipes import Training
 from .sparse import SparseLinear
 
+TOGETHER = 2**31  # bytes that networks which train together may take to evaluate a batch
 COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
 
@@ -129,6 +130,31 @@ def multiplying(precision: str, device: torch.device):
             place.fp32_precision = value
 
 
+def memory(training: Training, shape: tuple[int, ...], classes: int) -> tuple[int, int]:
+    """What each of several networks that train together takes on its device; estimates from above.
+
+    Args:
+        training: of which model, batch and optimiser count.
+        shape, classes: of the data.
+
+    Returns:
+        Bytes for training (weights, gradients, mask and optimiser, and what the backward pass keeps of a batch), and
+        bytes an example for evaluation.
+    """
+    module, kept = models.build(training.model, shape, classes), []
+
+    def count(tensor):
+        if tensor.shape[:1] == (2,):
+            kept.append(tensor.numel() * tensor.element_size() // 2)
+        return tensor
+
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        module(torch.zeros(2, *shape))
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    copies = 7 if training.optimiser == "adam" else 6
+    return copies * weights + training.batch * sum(kept), 3 * max(kept, default=1)
+
+
 def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int = 1000):
     """Mean cross-entropy and accuracy, each example seen exactly once.
 
@@ -205,6 +231,11 @@ class _Batches:
         return torch.cat([_draws(self.batch, stream) for stream in streams], 1).to(self.device, non_blocking=True)
 
 
+def draws(module: nn.Module) -> bool:
+    """Whether a network draws random numbers in training: then it trains alone, from its own stream."""
+    return any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in module.modules())
+
+
 class _Network:
     """One network, or R stacked ones, behind one interface; tensors of R networks have a leading axis R."""
 
@@ -225,7 +256,7 @@ class _Network:
                 if kept.shape != start.weights[name].shape:
                     raise TrainingError(f"the mask of {name} has another shape than the weights")
         masked = [masks.apply(start.weights, start.mask) for start in starts]
-        self.draws = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in self.module.modules())
+        self.draws = draws(self.module)
         if self.stacked and self.draws:
             raise TrainingError("networks with dropout train one by one: stacked, they would draw from one stream")
         self.module.load_state_dict(masked[0])
@@ -330,6 +361,8 @@ def train(
     else:
         optimiser = torch.optim.SGD(parameters, training.lr, training.momentum,
                                     weight_decay=training.weight_decay, fused=True)  # fmt: skip
+    together = len(starts) * memory(training, dataset.shape, dataset.classes)[1] if network.stacked else 1
+    at_once = max(1, min(1000, TOGETHER // together))
     grid = set(training.grid(first))
     rows: list[np.ndarray] = []
     states: list[dict[int, State]] = [{} for _ in starts]
@@ -358,7 +391,7 @@ def train(
         with torch.no_grad(), multiplying("float32", device):
             columns = [np.full(len(starts), step), (train_loss / since).cpu().numpy() if since else np.nan * np.ones(len(starts))]  # noqa: E501
             for part in (dataset.validation, dataset.test):
-                columns += evaluate(lambda inputs: network.forward(inputs, shared=True), *part)
+                columns += evaluate(lambda inputs: network.forward(inputs, shared=True), *part, at_once)
         network.module.train()
         rows.append(np.stack(columns, 1))
         if not np.isfinite(rows[-1][:, 2]).all():
@@ -407,7 +440,7 @@ def train(
                 saved_at = time.monotonic()
     network.module.eval()
     with torch.no_grad(), multiplying("float32", device):
-        final = evaluate(lambda inputs: network.forward(inputs, shared=True), x, y)
+        final = evaluate(lambda inputs: network.forward(inputs, shared=True), x, y, at_once)
     table = np.stack(rows, 2)
     return [
         Outcome(dict(zip(COLUMNS, table[i], strict=True)), states[i], float(final[0][i]), float(final[1][i]))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import nn
 from lottery import LotteryError, data, masks, models, progress, scans
 from lottery import recipes as r
 from lottery import train as engine
-from lottery.execute import ExecutionError, execute, mask_from, mask_of, plan, weights_of
+from lottery.execute import ExecutionError, FewerAtOnce, execute, fitting, mask_from, mask_of, plan, weights_of
 from lottery.recipes import Initial, Pruned, Rewound, Signed
 from lottery.store import Store
 
@@ -183,6 +184,75 @@ def test_the_number_of_threads_that_the_user_set_does_not_matter_and_stays(store
         assert_same(run([r.dense(training(), 0)], Store(tmp_path / "one")), two)
     finally:
         torch.set_num_threads(before)
+
+
+# How many at once.
+
+
+def test_a_batch_of_runs_that_does_not_fit_into_memory_is_halved_until_it_does(store, tmp_path, monkeypatch):
+    study, sizes, train = [r.dense(training(), replicate) for replicate in range(7)], [], engine.train
+
+    def small(training, dataset, starts, *more, **named):
+        sizes.append(len(starts))
+        if len(starts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return train(training, dataset, starts, *more, **named)
+
+    monkeypatch.setattr(engine, "train", small)
+    with pytest.warns(FewerAtOnce) as said:
+        records = run(study, store, stack=7)
+    assert sizes == [7, 3, *[1] * 7]
+    assert [str(warning.message) for warning in said] == [
+        f"{count} runs of lenet-8 with batches of 50 do not fit into the memory of cpu together: going on with {half} "
+        "at a time" for count, half in ((7, 3), (3, 1))]  # fmt: skip
+    monkeypatch.undo()
+    assert_same(records, run(study, Store(tmp_path / "single")))
+
+
+def test_one_run_that_does_not_fit_into_memory_is_an_error(store, monkeypatch):
+    def never(*given, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(engine, "train", never)
+    with pytest.raises(ExecutionError, match=r"1 of 1 recipes .*OutOfMemoryError: CUDA out of memory"):
+        run([r.dense(training(), 0)], store, stack=4)
+
+
+def test_the_tensors_of_a_batch_that_did_not_fit_are_given_up_before_the_next_begins(store, monkeypatch):
+    train, held = engine.train, []
+
+    def small(training, dataset, starts, *more, **named):
+        if len(starts) > 1:
+            large = torch.zeros(3)
+            held.append(weakref.ref(large))
+            raise torch.OutOfMemoryError(f"CUDA out of memory {large.sum()}")
+        assert held[0]() is None
+        return train(training, dataset, starts, *more, **named)
+
+    monkeypatch.setattr(engine, "train", small)
+    with pytest.warns(FewerAtOnce):
+        run([r.dense(training(), replicate) for replicate in range(2)], store, stack=2)
+
+
+def test_more_runs_fit_into_more_memory_and_fewer_of_larger_networks():
+    counts = [fitting(training(), 2**power) for power in (10, 32, 33, 35)]
+    assert counts[0] == 1 < counts[1] < counts[2] < counts[3]
+    assert all(count & (count - 1) == 0 for count in counts)
+    assert fitting(training(model="conv-2"), 2**35) < counts[3]
+
+
+@pytest.mark.parametrize("optimiser, copies", [("adam", 7), ("sgd", 6)])
+def test_memory_of_a_linear_network_by_hand(optimiser, copies):
+    models.register("linear", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    wanted = training(model="linear", optimiser=optimiser, batch=30)
+    inputs = 4 * 64  # all that the backward pass keeps of an example
+    assert engine.memory(wanted, (1, 8, 8), 10) == (copies * 4 * 650 + 30 * inputs, 3 * inputs)
+
+
+def test_networks_with_dropout_are_never_stacked(store, trained):
+    study = [r.dense(training(model="conv-2-dropout", steps=2), replicate) for replicate in range(2)]
+    run(study, store, stack=2)
+    assert trained == [1, 1]
 
 
 # Nothing is computed twice.
@@ -426,6 +496,7 @@ def test_augmentation_of_what_is_no_image_is_refused_before_anything_is_computed
 @pytest.mark.parametrize("wrong, words", [
     (dict(executor="threads"), "no executor 'threads'; known: inline, processes, dask"),
     (dict(executor="processes", jobs=0), "jobs must be at least 1, not 0"),
+    (dict(stack=0), "stack must be at least 1, not 0"),
     (dict(executor="inline", scheduler="tcp://127.0.0.1:1"), "goes with executor 'dask'"),
 ])  # fmt: skip
 def test_wrong_ways_to_execute_are_refused_before_anything_is_computed(store, wrong, words):
