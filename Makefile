@@ -1,5 +1,5 @@
 # make book        the quick study (embedded digits, no download) executed and built into the book
-# make test        the tests
+# make test        the tests, a process a core, the tests of a file in one
 # make published   the published chapters executed again from their committed records, and the book built from them
 # make lint        ruff and the other checks made before a commit
 # make clean       removes built pages and caches; the environment, data and results of trainings stay
@@ -24,7 +24,7 @@ published: environment
 	$(BIN)/python -m lottery book
 
 test: environment
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: environment
 	$(BIN)/ruff check .

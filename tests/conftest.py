@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: test processes side by side must not share cores
+
 import pytest
 from hypothesis import settings
 
@@ -14,6 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # Fewer examples for a fast suite, and no deadline: on a busy machine it fails tests that are right.
 settings.register_profile("lottery", max_examples=50, deadline=None)
 settings.load_profile("lottery")
+
+
+def pytest_collection_modifyitems(items):
+    """The file that takes longest comes first, so that no process waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_pages.py")
 
 
 def unavailable(reason):
