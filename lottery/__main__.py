@@ -1,4 +1,4 @@
-"""The command line: `python -m lottery run | book | verify | store`."""
+"""The command line: `python -m lottery run | study | book | verify | store`."""
 
 import argparse
 import json
@@ -30,11 +30,8 @@ def _run(arguments) -> None:
     for name in names:  # all of them are checked before the first is executed
         declared = chapters.parameters_of(runner.source(name))
         chapters.check_parameters(declared, runner.profile_parameters(name, arguments.profile) | given)
-    root = Path(arguments.store or os.environ.get("LOTTERY_STORE") or chapters.ROOT / "results").absolute()
-    settings = {"LOTTERY_STORE": str(root)}
-    for option in ("executor", "jobs", "device", "scheduler", "stack"):
-        if getattr(arguments, option) is not None:
-            settings[f"LOTTERY_{option.upper()}"] = str(getattr(arguments, option))
+    settings = _settings(arguments)
+    root = settings["LOTTERY_STORE"]
     folder = runner.output_folder(arguments.profile, arguments.publish)
     keys: list[str] = []
     for name in names:
@@ -47,6 +44,25 @@ def _run(arguments) -> None:
     if arguments.export:
         for path in Store(root).export(keys, arguments.export):
             print(f"records: {os.path.relpath(path)}")
+
+
+def _settings(arguments) -> dict[str, str]:
+    """Where a chapter's recipes are kept, and by whom they are computed."""
+    from . import chapters
+
+    root = Path(arguments.store or os.environ.get("LOTTERY_STORE") or chapters.ROOT / "results").absolute()
+    given = {option: getattr(arguments, option) for option in ("executor", "jobs", "device", "scheduler", "stack")}
+    options = {f"LOTTERY_{option.upper()}": str(value) for option, value in given.items() if value is not None}
+    return {"LOTTERY_STORE": str(root), **options}
+
+
+def _study(arguments) -> None:
+    from . import study
+
+    if arguments.budget <= 0:
+        raise LotteryError(f"the budget must be more than 0 minutes, not {arguments.budget:g}")
+    plan = study.read_plan(arguments.plan)
+    study.run(plan, arguments.budget, _settings(arguments), arguments.export, lambda line: print(line, flush=True))
 
 
 def _parameters(arguments) -> None:
@@ -143,16 +159,24 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--published", action="store_true", help=again)
     run.add_argument("--profile", default="quick", help="quick (default), standard or paper")
     run.add_argument("-p", nargs=2, action="append", metavar=("NAME", "VALUE"), default=[], help="set a parameter")
-    run.add_argument("--store", help="folder of results (default: $LOTTERY_STORE, else results)")
-    run.add_argument("--executor", help="inline, processes or dask")
-    run.add_argument("--jobs", type=int, help="processes or local workers (default: one a core)")
-    run.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask cluster")
-    run.add_argument("--device", help="cpu (default) or cuda")
-    stacked = "runs trained as one batch (default: on a GPU as many as its memory should hold, on a CPU 1)"
-    run.add_argument("--stack", type=int, metavar="N", help=stacked)
     run.add_argument("--publish", action="store_true", help="put chapters and records into book/")
     run.add_argument("--export", metavar="FILE.lotx", help="also pack the records, to carry them elsewhere")
     run.set_defaults(function=_run)
+
+    study = commands.add_parser("study", help="compute chapters' recipes in order of value within a time budget")
+    study.add_argument("--budget", type=float, required=True, metavar="MINUTES", help="for everything")
+    study.add_argument("--export", type=Path, required=True, metavar="FOLDER", help="for the records: 8 files at most")
+    study.add_argument("--plan", type=Path, metavar="FILE.yml", help="chapters in order (default: notebooks/study.yml)")
+    study.set_defaults(function=_study)
+
+    for command in (run, study):
+        command.add_argument("--store", help="folder of results (default: $LOTTERY_STORE, else results)")
+        command.add_argument("--executor", help="inline, processes or dask")
+        command.add_argument("--jobs", type=int, help="processes or local workers (default: one a core)")
+        command.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask cluster")
+        command.add_argument("--device", help="cpu (default) or cuda")
+        stacked = "runs trained as one batch (default: on a GPU as many as its memory should hold, on a CPU 1)"
+        command.add_argument("--stack", type=int, metavar="N", help=stacked)
 
     parameters = commands.add_parser("parameters", help="list what chapters can be given")
     parameters.add_argument("chapters", nargs="*", metavar="CHAPTER")

@@ -208,7 +208,8 @@ class Chapter:
         """Records of recipes, in the same nesting of lists (or None where there is none); computes what is not there.
 
         Where and by whom is set from outside: `LOTTERY_STORE`, `LOTTERY_EXECUTOR`, `LOTTERY_JOBS`, `LOTTERY_DEVICE`,
-        `LOTTERY_SCHEDULER`, `LOTTERY_STACK`. With `LOTTERY_READ_ONLY` a recipe that is not in the store is an error.
+        `LOTTERY_SCHEDULER`, `LOTTERY_STACK`, `LOTTERY_DEADLINE`. With `LOTTERY_READ_ONLY` a recipe that is not in the
+        store is an error.
         """
         flat, store, env = list(_leaves(wanted)), self.store, os.environ
         if env.get("LOTTERY_READ_ONLY") and (missing := execute.plan(flat, store)):
@@ -221,6 +222,7 @@ class Chapter:
             device=env.get("LOTTERY_DEVICE", "cpu"),
             scheduler=env.get("LOTTERY_SCHEDULER"),
             stack=int(env["LOTTERY_STACK"]) if env.get("LOTTERY_STACK") else None,
+            deadline=float(env["LOTTERY_DEADLINE"]) if env.get("LOTTERY_DEADLINE") else None,
         )
         found = {recipe.key: record for recipe, record in zip(flat, records, strict=True)}
         for recipe in recipes.closure(flat):

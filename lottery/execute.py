@@ -354,7 +354,7 @@ def _steps_file(store: Store, key: str):
 
 
 def _compute_runs(runs: Sequence[Run], keeps: Sequence[set[int]], store: Store, device: str,
-                  report: Callable[[int], None] | None) -> None:  # fmt: skip
+                  report: Callable[[int], None] | None, deadline: float | None) -> None:  # fmt: skip
     training = runs[0].training
     dataset = dataset_of(training, device)
     names = models.prunable(_module(training))
@@ -368,7 +368,7 @@ def _compute_runs(runs: Sequence[Run], keeps: Sequence[set[int]], store: Store, 
     keep = set().union(*keeps)
     outcomes = engine.train(training, dataset, starts, keep, checkpoint,
                             checkpoint_seconds=float(os.environ.get("LOTTERY_CHECKPOINT_SECONDS", 60)),
-                            progress=_Steps(store, runs[0].key, report))  # fmt: skip
+                            progress=_Steps(store, runs[0].key, report), deadline=deadline)  # fmt: skip
     seconds = (time.perf_counter() - began) / len(runs)
     for run, start, outcome, kept in zip(runs, starts, outcomes, keeps, strict=True):
         values, arrays = _digest(run, start, outcome, names)
@@ -420,7 +420,7 @@ def _one_thread(device: str):
 
 
 def compute(recipes: Sequence[Recipe], keeps: Sequence[set[int]], store: Store, device: str = "cpu",
-            report: Callable[[int], None] | None = None) -> None:  # fmt: skip
+            report: Callable[[int], None] | None = None, deadline: float | None = None) -> None:  # fmt: skip
     """Computes recipes of one kind together, under their locks; what somebody else finished meanwhile is left alone.
 
     Args:
@@ -429,6 +429,7 @@ def compute(recipes: Sequence[Recipe], keeps: Sequence[set[int]], store: Store, 
         store: where inputs are read and the records written.
         device: "cpu" or "cuda".
         report: called with the steps done so far.
+        deadline: as of `train.train`.
     """
     with contextlib.ExitStack() as stack:
         for key in sorted(recipe.key for recipe in recipes):
@@ -439,7 +440,7 @@ def compute(recipes: Sequence[Recipe], keeps: Sequence[set[int]], store: Store, 
         if not left:
             return
         if isinstance(left[0][0], Run):
-            _compute_runs(*zip(*left, strict=True), store, device, report)
+            _compute_runs(*zip(*left, strict=True), store, device, report, deadline)
         else:
             for recipe, _ in left:
                 _compute_result(recipe, store, device)
@@ -447,10 +448,10 @@ def compute(recipes: Sequence[Recipe], keeps: Sequence[set[int]], store: Store, 
 
 def _work(payload: bytes) -> None:
     """The whole of what a worker does for one task."""
-    recipes, keeps, root, device, sets, networks = pickle.loads(payload)
+    recipes, keeps, root, device, deadline, sets, networks = pickle.loads(payload)
     data.adopt(sets)
     models.adopt(networks)
-    compute(recipes, keeps, Store(root), device)
+    compute(recipes, keeps, Store(root), device, deadline=deadline)
 
 
 # Who computes. Each is a context manager that gives an object with `submit(function, argument) -> Future`.
@@ -661,6 +662,7 @@ def execute(
     device: str = "cpu",
     scheduler: str | None = None,
     stack: int | None = None,
+    deadline: float | None = None,
     show: bool = True,
 ) -> list[Record]:
     """Returns the records of the recipes, computing what the store lacks.
@@ -675,12 +677,14 @@ def execute(
         scheduler: address of a running Dask cluster; its workers must see the store under the same path.
         stack: how many runs are trained as one batch; by default as many as the free memory of a GPU should hold
             (`fitting`), and 1 on a CPU. A batch that does not fit after all is halved, with a `FewerAtOnce` warning.
+        deadline: the time (`time.time()`) from which nothing is begun any more and trainings are saved and stopped.
         show: a progress bar.
 
     Returns:
         One record for each recipe, in order.
 
     Raises:
+        OutOfTime: if the deadline came before the end.
         LotteryError: before anything is computed, for recipes that cannot be; `ExecutionError` at the end if some
             failed (the others are in the store).
     """
@@ -691,17 +695,18 @@ def execute(
         executor, jobs = _choose(executor, jobs, device, scheduler, stack, registered[1])
         check((task.recipe for task in tasks.values()), device)
         stacks = _Stacks(stack, device)
-        _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks, show)
+        _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks, deadline, show)
     return [store.read(recipe.key) for recipe in recipes]
 
 
-def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks, show) -> None:
+def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks, deadline, show) -> None:
     total = sum(task.steps for task in tasks.values())
     runs = sum(isinstance(task.recipe, Run) for task in tasks.values())
     scans = sum(not (isinstance(task.recipe, Run) or task.recipe.light) for task in tasks.values())
     waiting, failed, done_runs, done_steps, done_scans = dict(tasks), {}, 0, 0, 0
     running: dict[Future, list[Task]] = {}
     attempts: dict[str, int] = {}
+    late = 0  # recipes that the deadline left undone
     places = 1 if executor == "inline" else math.inf if scheduler else jobs
     bar = Bar(runs, total, show, scans)
 
@@ -731,12 +736,17 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks
 
     with _workers(executor, jobs, scheduler) as pool, contextlib.closing(bar):
         while waiting or running:
+            if deadline is not None and time.time() >= deadline:
+                late += len(waiting)
+                waiting.clear()
             ready = [task for task in waiting.values() if not task.after]
             for task in [task for task in ready if task.recipe.light]:
                 del waiting[task.recipe.key]
                 try:
                     compute([task.recipe], [task.keep], store)
                     finish([task])
+                except engine.OutOfTime:
+                    late += 1
                 except Exception as error:
                     fail([task], error)
             ready = [task for task in waiting.values() if not task.after and not task.recipe.light]
@@ -752,11 +762,13 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks
                 if executor == "inline":
                     def here(work, base=done_steps):
                         n = len(work[0])
-                        compute(*work, store, device, lambda steps: bar.update(done_runs, base + n * steps, done_scans))
+                        compute(*work, store, device, lambda steps: bar.update(done_runs, base + n * steps, done_scans),
+                                deadline)  # fmt: skip
 
                     future = pool.submit(here, work)
                 else:
-                    future = pool.submit(_work, pickle.dumps((*work, store.root.absolute(), device, *registered)))
+                    given = *work, store.root.absolute(), device, deadline, *registered
+                    future = pool.submit(_work, pickle.dumps(given))
                 running[future] = group
             if not running:
                 continue
@@ -773,6 +785,8 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks
                         continue
                 if error is None:
                     finish(group)
+                elif isinstance(error, engine.OutOfTime):
+                    late += len(group)
                 elif len(group) > 1 and isinstance(error, engine.TrainingError):
                     stacks.alone.update(task.recipe.key for task in group)
                     waiting.update({task.recipe.key: task for task in group})
@@ -789,6 +803,8 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks
             if executor != "inline":
                 now = done_steps + sum(_steps_done(store, group) for group in running.values())
                 bar.update(done_runs, now, done_scans)
+    if late:
+        raise engine.OutOfTime(f"time is up: {late} of {len(tasks)} recipes are left, and those begun are saved")
     if failed:
         first = next(iter(failed.values()))
         raise ExecutionError(

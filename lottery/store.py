@@ -296,36 +296,39 @@ class Store:
                 folder.rmdir()
         return freed
 
-    def export(self, keys: Iterable[str], target: str | os.PathLike) -> list[Path]:
+    def export(self, keys: Iterable[str], target: str | os.PathLike, files: int | None = None) -> list[Path]:
         """Packs records (without dense weights) into files of at most 15 MiB.
 
         Args:
             keys: of the records; unknown ones are an error.
             target: "study.lotx" gives study.lotx, or study-00.lotx, study-01.lotx, … if one file is not enough.
+            files: at most so many, which take the records in the order given and leave out what does not fit.
 
         Returns:
             The files written: zip archives with one folder a record.
         """
         target, parts, size = Path(target), [[]], 0
-        for key in sorted(set(keys)):
+        for key in dict.fromkeys(keys) if files else sorted(set(keys)):
             if self.read(key) is None:
                 raise StoreError(f"there is no record {key} in {self.root} to export")
-            files = [self._record(key) / name for name in ("record.json", "arrays.safetensors")]
-            packed = sum(_deflated(path) for path in files)
+            both = [self._record(key) / name for name in ("record.json", "arrays.safetensors")]
+            packed = sum(_deflated(path) for path in both)
             if size + packed > PART_BYTES and parts[-1]:
+                if len(parts) == files:
+                    break
                 parts.append([])
                 size = 0
-            parts[-1] += files
+            parts[-1] += both
             size += packed
         names = [target] if len(parts) == 1 else [
             target.with_name(f"{target.stem}-{i:02d}{target.suffix}") for i in range(len(parts))]  # fmt: skip
         with _clear_errors(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
-            for name, files in zip(names, parts, strict=True):
+            for name, paths in zip(names, parts, strict=True):
                 temporary = name.with_name(f".{name.name}.{uuid.uuid4().hex}")
                 try:
                     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-                        for path in files:  # a fixed date, so that the same records give the same file
+                        for path in paths:  # a fixed date, so that the same records give the same file
                             entry = zipfile.ZipInfo(f"{path.parent.name}/{path.name}", (1980, 1, 1, 0, 0, 0))
                             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
                     os.replace(temporary, name)

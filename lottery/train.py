@@ -36,6 +36,10 @@ class TrainingError(LotteryError):
     """A training that cannot be done or that diverged."""
 
 
+class OutOfTime(LotteryError):
+    """The time given is up; what was begun is saved and goes on when it is asked for again."""
+
+
 @dataclass(frozen=True, eq=False)
 class Start:
     """Where one network starts.
@@ -325,6 +329,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     checkpoint_seconds: float = 60.0,
     progress: Callable[[int], None] | None = None,
+    deadline: float | None = None,
 ) -> list[Outcome]:
     """Trains the networks from their starts to `training.steps`.
 
@@ -338,11 +343,13 @@ def train(
         checkpoint: where to go on from after an interruption, and where to save every `checkpoint_seconds`.
         progress: called with the number of steps done (of each network) since its last call; those of an interrupted
             training are in the first.
+        deadline: the time (`time.time()`) at which to save to the checkpoint and stop.
 
     Returns:
         One outcome for each start.
 
     Raises:
+        OutOfTime: at the deadline.
         TrainingError: if starts do not fit the network or each other, a loss is not finite, or the device does not have
             the precision.
     """
@@ -418,6 +425,10 @@ def train(
         step, since, rows, states = _restore(saved, network, optimiser, train_loss)
     told, saved_at = first, time.monotonic()
     while step < last:
+        if deadline is not None and time.time() >= deadline:
+            if checkpoint and step > first:
+                checkpoint.save(_frozen(step, since, rows, states, network, optimiser, train_loss))
+            raise OutOfTime(f"time is up at step {step} of {last}")
         rate = training.learning_rate(step)
         for group in optimiser.param_groups:
             group["lr"] = rate

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from pathlib import Path
 
@@ -184,6 +185,21 @@ def test_the_number_of_threads_that_the_user_set_does_not_matter_and_stays(store
         assert_same(run([r.dense(training(), 0)], Store(tmp_path / "one")), two)
     finally:
         torch.set_num_threads(before)
+
+
+# Until a deadline.
+
+
+@pytest.mark.parametrize("more", [dict(executor="inline", stack=1), dict(executor="inline", stack=2),
+                                  dict(executor="processes", jobs=2)], ids=["inline", "stacked", "pool"])  # fmt: skip
+def test_a_study_stops_at_its_deadline(store, more):
+    long = training(steps=200_000, evaluate=((200_000, 100_000),))
+    study, began = [run_ for k in range(2) for run_ in r.imp(long, k, 1, 0.2)], time.time()
+    for seconds in (2, -1):
+        with pytest.raises(engine.OutOfTime, match=r"time is up: 6 of 6 recipes are left"):
+            execute(study, store, show=False, deadline=began + seconds, **more)
+    saved = list((store.root / "partial").glob("*.safetensors"))
+    assert len(saved) == 1 or more["executor"] == "processes"
 
 
 # How many at once.

@@ -408,6 +408,17 @@ def test_what_is_there_already_is_left_alone(finished, copy, tmp_path):
     assert copy.import_(finished.export(finished.keys(), tmp_path / "study.lotx")) == []
 
 
+def test_an_export_of_so_many_files_takes_records_in_the_order_given(store, tmp_path, monkeypatch):
+    keys = [letter * 64 for letter in "dacb"]
+    noise = np.random.default_rng(0)
+    for key in keys:
+        store.save(key, {}, {}, {"a": noise.integers(0, 255, 6000, dtype=np.uint8)}, {})
+    monkeypatch.setattr(module, "PART_BYTES", 10_000)
+    files = store.export(keys, tmp_path / "study.lotx", files=3)
+    assert [path.name for path in files] == ["study-00.lotx", "study-01.lotx", "study-02.lotx"]
+    assert Store(tmp_path / "other").import_(files) == keys[:3]
+
+
 def test_exporting_what_is_not_there_is_an_error(finished, tmp_path):
     with pytest.raises(StoreError, match=f"no record {KEY}"):
         finished.export([KEY], tmp_path / "study.lotx")

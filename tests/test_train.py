@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from lottery import data, masks, models, seeds, sparse
 from lottery import recipes as r
 from lottery import train as engine
-from lottery.train import Start, TrainingError, evaluate, train
+from lottery.train import OutOfTime, Start, TrainingError, evaluate, train
 
 ADAM = dict(optimiser="adam", lr=3e-3)
 SGD = dict(optimiser="sgd", lr=0.05, momentum=0.9, weight_decay=1e-2)
@@ -505,6 +505,20 @@ def test_resumed_equals_uninterrupted_bit_for_bit(rule, more):
     checkpoint = interrupted(training, starts, keep=[0, 150, 400])
     resumed = train(training, dataset(training), starts, [0, 150, 400], checkpoint)[0]
     assert_same(resumed, one(training, starts[0], keep=[0, 150, 400]))
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_training_stops_at_its_deadline_and_goes_on_as_if_it_had_not(together, monkeypatch):
+    training, clock = recipe(SGD, **LONG), iter(range(1000))
+    starts, checkpoint = [start(training, replicate) for replicate in range(together)], Memory()
+    monkeypatch.setattr(engine.time, "time", lambda: next(clock))
+    for step in (137, 274):  # once a step; the second time on from the first
+        with pytest.raises(OutOfTime, match=f"at step {step} of 450"):
+            train(training, dataset(training), starts, [0, 100], checkpoint, deadline=step + (step > 137))
+    monkeypatch.undo()
+    resumed = train(training, dataset(training), starts, [0, 100], checkpoint)
+    for one_, other in zip(resumed, train(training, dataset(training), starts, [0, 100]), strict=True):
+        assert_same(one_, other)
 
 
 def test_resumed_equals_uninterrupted_with_sparse_layers(sparse_layers):
