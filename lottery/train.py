@@ -6,7 +6,8 @@ the forward pass at a fraction of its cost; large linear layers with few survivo
 (`lottery.sparse`). One network runs as the plain module; several run as one module under `torch.vmap` over stacked
 parameters, which pays on a GPU (on a CPU use one process a run).
 
-A training says in which precision its products are computed; weights, optimiser and all that is recorded are float32.
+On a GPU steps run as a CUDA graph (`lottery.graphs`). A training says in which precision its products are computed;
+weights, optimiser and all that is recorded are float32.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from . import LotteryError, masks, models, seeds, sparse
+from . import LotteryError, graphs, masks, models, seeds, sparse
 from .data import Dataset
 from .models import State
 from .recipes import Training
@@ -424,19 +425,27 @@ def train(
     else:
         step, since, rows, states = _restore(saved, network, optimiser, train_loss)
     told, saved_at = first, time.monotonic()
+    act, rate = advance, None
+    if graphs.worth(device) and not network.draws:  # a graph reads its learning rate from a tensor
+        act = graphs.Replayed(advance, optimiser, [*network.state.values(), train_loss])
+        rate = torch.zeros((), device=device)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
     while step < last:
         if deadline is not None and time.time() >= deadline:
             if checkpoint and step > first:
                 checkpoint.save(_frozen(step, since, rows, states, network, optimiser, train_loss))
             raise OutOfTime(f"time is up at step {step} of {last}")
-        rate = training.learning_rate(step)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        if rate is not None:
+            rate.fill_(training.learning_rate(step))
+        else:
+            for group in optimiser.param_groups:
+                group["lr"] = training.learning_rate(step)
         index = batches[step] if network.stacked else batches[step][0]
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=network.draws):
             if network.draws:  # dropout, like the batches, is a function of (seed, order, step)
                 torch.manual_seed(seeds.integer(training.seed, seeds.DROPOUT, *starts[0].order, step))
-            advance(index, batches.augmentation(step) if training.augment else None)
+            act(index, batches.augmentation(step) if training.augment else None)
         step, since = step + 1, since + 1
         if step in grid:
             record()

@@ -1,0 +1,96 @@
+"""On a GPU: the same as on the CPU to rounding, with graphs and stacks and every precision. Skipped without one."""
+
+import dataclasses
+import warnings
+
+import pytest
+import torch
+from test_train import ADAM, SGD, interrupted, recipe, start  # beside this file
+
+from lottery import data, execute, graphs, train
+from lottery import recipes as r
+from lottery.store import Store
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")]
+KINDS = pytest.mark.parametrize("model, rule", [("lenet-300-100", ADAM), ("conv-2", ADAM), ("resnet-8", SGD)],
+                                ids=["lenet", "conv", "resnet"])  # fmt: skip
+
+
+def on(device, training, starts, **more):
+    dataset = data.load(training.data, training.validation, training.scaling, device)
+    return train.train(training, dataset, starts, **more)
+
+
+def short(model, rule, **more):
+    return recipe({**rule, "lr": rule["lr"] / 5}, model=model, steps=12, batch=40, evaluate=((12, 4),), **more)
+
+
+def assert_near(one, other, begun, share):
+    """The two ends lie close together, measured by how far training went."""
+    ends = [torch.cat([state.states[12][name].flatten() for name in begun.mask]) for state in (one, other)]
+    first = torch.cat([(begun.weights[name] * kept).flatten() for name, kept in begun.mask.items()])
+    assert (ends[0] - ends[1]).norm() < share * (ends[0] - first).norm()
+    assert all(not one.states[12][name][~kept].any() for name, kept in begun.mask.items())
+
+
+@KINDS
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_a_training_is_the_one_on_the_cpu_to_rounding_and_takes_a_graph(model, rule, together, layout):
+    training = short(model, rule, augment=model != "conv-2", layout=layout)
+    starts = [start(training, replicate) for replicate in range(together)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", graphs.NotCaptured)
+        outcomes = on("cuda", training, starts)
+    for begun, outcome, other in zip(starts, outcomes, on("cpu", training, starts), strict=True):
+        assert_near(outcome, other, begun, 0.02)
+
+
+@KINDS
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_every_precision_trains_alone_and_stacked(model, rule, precision):
+    training = short(model, rule)
+    starts = [start(training, replicate) for replicate in range(2)]
+    rounded = dataclasses.replace(training, precision=precision)
+    for begun, other in zip(starts, on("cpu", training, starts), strict=True):
+        assert_near(on("cuda", rounded, [begun])[0], other, begun, 0.3)
+    for begun, one, other in zip(starts, on("cuda", rounded, starts), on("cpu", training, starts), strict=True):
+        assert_near(one, other, begun, 0.3)
+
+
+@KINDS
+def test_with_and_without_a_graph_is_the_same_to_rounding(model, rule, monkeypatch):
+    training = short(model, rule, milestones=(6, 9), warmup=3)
+    begun = start(training)
+    graphed = on("cuda", training, [begun])[0]
+    monkeypatch.setattr(graphs, "worth", lambda device: False)
+    assert_near(graphed, on("cuda", training, [begun])[0], begun, 0.02)
+
+
+def test_resumed_is_uninterrupted_to_rounding():
+    training = recipe(ADAM, steps=450, evaluate=((450, 50),))
+    starts = [start(training, replicate) for replicate in range(2)]
+    whole = on("cuda", training, starts)
+    checkpoint = interrupted(training, starts)
+    for one, other in zip(on("cuda", training, starts, checkpoint=checkpoint), whole, strict=True):
+        assert abs(one.history["test_loss"][-1] - other.history["test_loss"][-1]) < 0.02
+
+
+def test_a_study_trains_its_replicates_as_one_batch(tmp_path):
+    training = r.training(data="digits", model="lenet-300-100", steps=100, batch=50, optimiser="adam", lr=1e-3,
+                          validation=200)  # fmt: skip
+    study = [r.dense(training, replicate) for replicate in range(6)]
+    records = execute.execute(study, Store(tmp_path), device="cuda", show=False)
+    assert {record.made["stacked"] for record in records} == {6}
+
+
+@pytest.mark.parametrize("model", ["lenet-300-100", "conv-2", "resnet-8"])
+def test_a_batch_of_runs_takes_no_more_memory_than_was_estimated(model):
+    training = short(model, SGD)
+    starts = [start(training, replicate) for replicate in range(8)]
+    a_run, _ = train.memory(training, (1, 8, 8), 10)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    on("cuda", training, starts)
+    assert torch.cuda.max_memory_allocated() - before < 8 * a_run + train.TOGETHER
