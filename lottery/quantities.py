@@ -207,6 +207,85 @@ def likeness_quantities(density: Any, pairs: Any, nulls: Any) -> Quantities:
     }
 
 
+def sign_quantities(density: Any, ticket: Any, altered: Any, transferred: Any) -> Quantities:
+    """Tickets whose starts keep their signs or do not: the quantities of A-C4, D2-C1 and D5-C1.
+
+    Args:
+        density: [L] share of weights left; density[0] is 1.
+        ticket: [R, L] test accuracy.
+        altered: (values, signs) as of :func:`lottery.recipes.altered` -> [R, L]; all six.
+        transferred: [R, L] of the masks on new starts with the signs that the tickets ended with.
+    """
+    density, ticket, transferred = np.asarray(density), np.asarray(ticket), np.asarray(transferred)
+    kinds = {signs: [100 * (ticket - np.asarray(values)) for (_, which), values in altered.items() if which == signs]
+             for signs in ("original", "random")}  # fmt: skip
+    out: Quantities = {}
+    if (level := _level(density, 0.134, *kinds["original"], *kinds["random"])) is not None:
+        kept, drawn = (100 * np.asarray(altered["new", signs])[:, level] for signs in ("original", "random"))
+        out["kept_loss_pp"] = paired_difference(100 * ticket[:, level], kept)
+        out["redrawn_loss_pp"] = paired_difference(100 * ticket[:, level], drawn)
+        run = _run(*kinds["original"]) & (density >= 0.1) & (density < 1)
+        out["signed_loss_max_pp"] = float(max(loss[:, run].mean(axis=0).max() for loss in kinds["original"]))
+        out["unsigned_loss_min_pp"] = float(min(loss[:, level].mean() for loss in kinds["random"]))
+    if (level := _level(density, 0.134, ticket, transferred, *kinds["random"])) is not None:
+        moved, drawn = (100 * np.asarray(values)[:, level] for values in (transferred, altered["new", "random"]))
+        out["transfer_loss_pp"] = paired_difference(100 * ticket[:, level], moved)
+        out["transfer_gain_pp"] = paired_difference(moved, drawn)
+    return out
+
+
+def criteria_quantities(accuracy: Any) -> Quantities:
+    """Masks by other criteria than the final magnitude: the quantities of D2-C2.
+
+    Args:
+        accuracy: criterion -> [R] test accuracy at one density; a criterion that was not run is left out.
+    """
+    out: Quantities = {}
+    percent = {name: 100 * np.asarray(values) for name, values in accuracy.items()}
+    if {"magnitude", "magnitude_increase"} <= set(percent):
+        out["increase_gain_pp"] = paired_difference(percent["magnitude_increase"], percent["magnitude"])
+    if {"magnitude", "random"} <= set(percent):
+        out["final_gain_pp"] = paired_difference(percent["magnitude"], percent["random"])
+    if {"small_final", "small_init", "random"} <= set(percent):
+        out["losing_loss_pp"] = min((paired_difference(percent["random"], percent[name])
+                                     for name in ("small_final", "small_init")), key=lambda loss: loss.mean)  # fmt: skip
+    return out
+
+
+def supermask_quantities(same_sign: Any, random: Any) -> Quantities:
+    """Networks of signed constants that are masked and not trained: the quantities of D2-C3.
+
+    Args:
+        same_sign, random: [R, L] test accuracy by level, for masks of weights that end large with the sign that they
+            started with, and for random masks of the same counts.
+    """
+    same_sign, random = np.asarray(same_sign), np.asarray(random)
+    run = np.flatnonzero(_run(same_sign, random))
+    if not run.size:
+        return {}
+    best = run[same_sign[:, run].mean(axis=0).argmax()]
+    return {"supermask_accuracy": summary(same_sign[:, best]),
+            "supermask_gain_pp": paired_difference(100 * same_sign[:, best], 100 * random[:, best])}  # fmt: skip
+
+
+def flip_quantities(rewound: Any, kept: Any, rewound_accuracy: Any, kept_accuracy: Any) -> Quantities:
+    """Learning-rate rewinding against weight rewinding: the quantities of D5-C2, at the last level.
+
+    Args:
+        rewound, kept: [R, L] share of the survivors that end with another sign than the network started with, weights
+            rewound or kept.
+        rewound_accuracy, kept_accuracy: [R, L] test accuracy.
+    """
+    rewound, kept = np.asarray(rewound), np.asarray(kept)
+    if not kept.size or not kept.shape[1]:
+        return {}
+    return {
+        "flip_excess_pp": paired_difference(100 * kept[:, -1], 100 * rewound[:, -1]),
+        "kept_gain_pp": paired_difference(
+            100 * np.asarray(kept_accuracy)[:, -1], 100 * np.asarray(rewound_accuracy)[:, -1]),
+    }  # fmt: skip
+
+
 def barrier_quantities(excess: Any, barrier: Any, steps: Any, first: int = 3) -> Quantities:
     """Barriers between successive levels against the excess error of the sparser one: the quantities of B-C1.
 

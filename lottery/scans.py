@@ -218,6 +218,24 @@ class Compared(Recipe):
         return [read for run in (self.a, self.b) for read in ((run, None), *run.mask.needed())]
 
 
+@_frozen
+class Flipped(Recipe):
+    """Which of a run's surviving weights end with another sign than they have in a start; see `lottery.signs.flips`.
+
+    Attributes:
+        run: the trained network.
+        since: the start, usually the initial weights of its chain.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    since: Weights
+
+    def reads(self):
+        return [(self.run, None), *self.run.mask.needed(), *self.since.needed()]
+
+
 SIGNED = (True, False)
 MATCHED = (None, "layers", "both")
 MEASURES = ("distance", "overlap", "agreement")
@@ -436,3 +454,13 @@ def _compared(recipe: Compared, store: Store, device: str) -> tuple[dict, dict]:
     for null in ("degrees", "signs") if recipe.draws else ():
         arrays[null] = np.array([measured(p) for p in signs.null_pairs(*nets, stream, recipe.draws, null == "degrees")])
     return {"layers": list(nets[0])}, arrays
+
+
+@execute.result_of.register(Flipped)
+def _flipped(recipe: Flipped, store: Store, device: str) -> tuple[dict, dict]:
+    after = signs_of(recipe.run, store)
+    mask = {name: layer != 0 for name, layer in after.items()}
+    before = signs.ternary(execute.weights_of(recipe.since, recipe.run.training, store), mask)
+    shares = signs.flips(before, after)
+    sizes = [int(kept.sum()) for kept in mask.values()]
+    return {"flipped": float(np.average(list(shares.values()), weights=sizes)), "layers": shares}, {}

@@ -170,6 +170,48 @@ def test_likeness_compares_signed_network_distances_of_sparse_levels_with_their_
     assert quantities.likeness_quantities([0.5], near[:1], far[:1]) == {}
 
 
+def test_signs_are_what_is_lost():
+    density, ticket = [1, 0.4, 0.134, 0.05], np.array([0.98, 0.982, 0.98, 0.97]) + SPREAD
+    lost = {("new", "original"): 0.002, ("reshuffled", "original"): 0.003, ("constant", "original"): 0.001,
+            ("new", "random"): 0.006, ("reshuffled", "random"): 0.009, ("constant", "random"): 0.007}  # fmt: skip
+    altered = {how: ticket - loss * np.array([np.nan, 0.5, 1, 9]) for how, loss in lost.items()}
+    got = quantities.sign_quantities(density, ticket, altered, ticket - 0.001)
+    means = {name: getattr(value, "mean", value) for name, value in got.items()}
+    assert means == pytest.approx({"kept_loss_pp": 0.2, "redrawn_loss_pp": 0.6, "signed_loss_max_pp": 0.3,
+                                   "unsigned_loss_min_pp": 0.6, "transfer_loss_pp": 0.1, "transfer_gain_pp": 0.5})  # fmt: skip
+    for claim in ("A-C4", "D2-C1"):
+        assert stats.verdict({**CLAIMS[claim], "needs": {}}, got, {}).label == "reproduced"
+    assert stats.verdict({**CLAIMS["D5-C1"], "needs": {}}, got, {}).label == "in part"  # its half on Conv-4 is open
+    coarse = {how: values[:, :2] for how, values in altered.items()}
+    assert quantities.sign_quantities(density[:2], ticket[:, :2], coarse, ticket[:, :2]) == {}
+
+
+def test_the_better_of_the_losing_masks_is_held_against_a_random_one():
+    row = np.array([0.97, 0.971, 0.969])
+    shift = {"magnitude": 0.01, "magnitude_increase": 0.012, "random": 0, "small_init": -0.01, "small_final": -0.3}
+    got = quantities.criteria_quantities({name: row + by for name, by in shift.items()})
+    assert {name: value.mean for name, value in got.items()} == pytest.approx(
+        {"increase_gain_pp": 0.2, "final_gain_pp": 1.0, "losing_loss_pp": 1.0})
+    assert stats.verdict({**CLAIMS["D2-C2"], "needs": {}}, got, {}).label == "reproduced"
+    assert quantities.criteria_quantities({}) == {}
+
+
+def test_a_supermask_is_judged_at_its_best_level():
+    same = np.array([np.nan, 0.3, 0.8, 0.5]) + SPREAD
+    got = quantities.supermask_quantities(same, np.array([np.nan, 0.1, 0.2, 0.1]) + SPREAD)
+    assert got["supermask_accuracy"].mean == pytest.approx(0.8) and got["supermask_gain_pp"].mean == pytest.approx(60)
+    assert stats.verdict({**CLAIMS["D2-C3"], "needs": {}}, got, {}).label == "reproduced"
+    assert quantities.supermask_quantities(same * np.nan, same) == {}
+
+
+def test_flips_are_compared_at_the_last_level():
+    rewound, kept = np.array([0.2, 0.1]) + SPREAD, np.array([0.2, 0.25]) + SPREAD
+    got = quantities.flip_quantities(rewound, kept, 0.9 + 0 * rewound, np.array([0.8, 0.91]) + 0 * rewound)
+    assert got["flip_excess_pp"].mean == pytest.approx(15) and got["kept_gain_pp"].mean == pytest.approx(1)
+    assert stats.verdict({**CLAIMS["D5-C2"], "needs": {}}, got, {}).label == "reproduced"
+    assert quantities.flip_quantities(rewound[:, :0], kept[:, :0], rewound[:, :0], kept[:, :0]) == {}
+
+
 # Barriers of Paul et al. (2023) and stability of Frankle et al. (2020): rewound to 0, to a matching point, and beyond.
 
 LEVEL = np.arange(1, 13)

@@ -254,6 +254,21 @@ def test_a_supermask_is_far_better_than_chance_without_training(study):
     assert accuracy["large_final_same_sign"] > 0.4 and accuracy["random"] < 0.3
 
 
+# Signs that flipped since a start.
+
+
+def test_flips_are_counted_among_the_survivors_since_any_start(study):
+    chain, store = study
+    asked = [scans.Flipped(chain[0], chain[0].weights), scans.Flipped(chain[2], Initial(5))]
+    own, other = run(asked, store)
+    state, mask = start_and_mask(chain[0], store)
+    end = scans.signs_of(chain[0], store)
+    changed = {name: (state[name].sign() != end[name])[kept] for name, kept in mask.items()}
+    assert own.values["layers"] == pytest.approx({name: float(c.double().mean()) for name, c in changed.items()})
+    assert own.values["flipped"] == pytest.approx(float(torch.cat(list(changed.values())).double().mean()))
+    assert 0 < own.values["flipped"] < 0.3 < other.values["flipped"] < 0.7  # of another start it is chance
+
+
 # Two networks compared.
 
 
@@ -322,6 +337,7 @@ def pinned():
         "signs and normalisation transferred": r.sign_transferred(chain[2], 1, normalisation=True),
         "untrained": r.untrained(chain[2]),
         "compared": scans.Compared(chain[1], chain[2]),
+        "flipped": scans.Flipped(chain[2], chain[0].weights),
         "half of the data": r.dense(training(part=(1, 2)), 0),
         "same sign": r.one_shot(training(), 0, 2, 0.2, criterion="large_final_same_sign"),
     }
@@ -338,6 +354,7 @@ PINNED = {
     "signs and normalisation transferred": "30bf1d07f292b92d15f21fc614628057d231a6e061178a2f2f3f99fa1b16a5bb",
     "untrained": "d726980023135ebe0824b8146a0ac8883024b6d334f22efa6f5c2d6e57554da4",
     "compared": "5966e698df160e0e10fcb0172ee134efe861278386ae84e8cecb3be49ddee972",
+    "flipped": "2f397ca7c11f3a443f44c25fc1316750932df866e6b48b99c2007f940dc7eef9",
     "half of the data": "8e65dadce0baa4575e0722ea7ae393284b1309f0797a02a2f2ec0370ca720cf9",
     "same sign": "148f9f93aee941f39d8c4d95d53573161b2270c1db860905bda0af2b4e47adfe",
 }
