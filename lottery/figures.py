@@ -398,7 +398,8 @@ def ordering(entries: Sequence[tuple[str, Summary, float | None]], xlabel: str, 
     if ax.get_xlim()[0] < 0 < ax.get_xlim()[1]:
         ax.axvline(0, color=INK, linewidth=1, zorder=1)
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # one a label
-    _legend_above(figure, handles.values(), handles)
+    if len(handles) > 1:
+        _legend_above(figure, handles.values(), handles)
     return figure
 
 

@@ -247,8 +247,8 @@ def criteria_quantities(accuracy: Any) -> Quantities:
     if {"magnitude", "random"} <= set(percent):
         out["final_gain_pp"] = paired_difference(percent["magnitude"], percent["random"])
     if {"small_final", "small_init", "random"} <= set(percent):
-        out["losing_loss_pp"] = min((paired_difference(percent["random"], percent[name])
-                                     for name in ("small_final", "small_init")), key=lambda loss: loss.mean)  # fmt: skip
+        losses = [paired_difference(percent["random"], percent[name]) for name in ("small_final", "small_init")]
+        out["losing_loss_pp"] = min(losses, key=lambda loss: loss.mean)
     return out
 
 

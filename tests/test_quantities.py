@@ -177,8 +177,9 @@ def test_signs_are_what_is_lost():
     altered = {how: ticket - loss * np.array([np.nan, 0.5, 1, 9]) for how, loss in lost.items()}
     got = quantities.sign_quantities(density, ticket, altered, ticket - 0.001)
     means = {name: getattr(value, "mean", value) for name, value in got.items()}
-    assert means == pytest.approx({"kept_loss_pp": 0.2, "redrawn_loss_pp": 0.6, "signed_loss_max_pp": 0.3,
-                                   "unsigned_loss_min_pp": 0.6, "transfer_loss_pp": 0.1, "transfer_gain_pp": 0.5})  # fmt: skip
+    assert means == pytest.approx({
+        "kept_loss_pp": 0.2, "redrawn_loss_pp": 0.6, "signed_loss_max_pp": 0.3, "unsigned_loss_min_pp": 0.6,
+        "transfer_loss_pp": 0.1, "transfer_gain_pp": 0.5})  # fmt: skip
     for claim in ("A-C4", "D2-C1"):
         assert stats.verdict({**CLAIMS[claim], "needs": {}}, got, {}).label == "reproduced"
     assert stats.verdict({**CLAIMS["D5-C1"], "needs": {}}, got, {}).label == "in part"  # its half on Conv-4 is open
