@@ -78,6 +78,19 @@ def test_the_plan_of_the_study_names_chapters_and_parameters_that_there_are():
     assert parts[0].parameters()["model"] == "resnet-20"
 
 
+@pytest.mark.parametrize("name", runner.names())
+def test_every_chapter_says_at_every_profile_what_it_needs_before_it_draws(name, monkeypatch):
+    def stop(self, wanted):
+        raise InterruptedError
+
+    monkeypatch.setattr(chapters.Chapter, "execute", stop)
+    for profile in runner.PROFILES:
+        keys = []
+        with pytest.raises(InterruptedError):
+            study.compute(Part(name, profile), keys)
+        assert len(set(keys)) > 1
+
+
 @pytest.mark.parametrize("wrong, words", [
     ("chapter: 01_winning_tickets", "a plan is a list"),
     ("- {chapter: 01_winning_tickets, levels: 3}", "a plan is a list"),
