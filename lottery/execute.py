@@ -36,6 +36,7 @@ from .recipes import (
     Initial,
     Mask,
     Masked,
+    Noisy,
     Pruned,
     Recipe,
     Reshuffled,
@@ -134,6 +135,16 @@ def _constant(weights: Constant, training: Training, store: Store) -> models.Sta
 def _reshuffled(weights: Reshuffled, training: Training, store: Store) -> models.State:
     state, mask = weights_of(weights.weights, training, store), mask_of(weights.mask, training, store)
     return masks.permute(state, mask, seeds.generator(training.seed, seeds.VALUES, weights.replicate, weights.draw))
+
+
+@weights_of.register(Noisy)
+def _noisy(weights: Noisy, training: Training, store: Store) -> models.State:
+    state = dict(weights_of(weights.weights, training, store))
+    stream = seeds.generator(training.seed, seeds.NOISE, weights.replicate, weights.draw)
+    for name in models.prunable(_module(training)):
+        noise = torch.from_numpy(stream.standard_normal(state[name].shape, dtype=np.float32))
+        state[name] = state[name] + weights.scale * state[name].std() * noise
+    return state
 
 
 @functools.singledispatch

@@ -114,6 +114,44 @@ def against_density(
 
 
 @_HOUSE
+def against_count(
+    series: Mapping[str, tuple[Any, Any]], ylabel: str, title: str = "", level: float | None = None, highlight: str = ""
+) -> Figure:
+    """A quantity against the number of weights left, of networks of several sizes (Frankle & Carbin 2019, Figure 31).
+
+    Args:
+        series: label -> (weights left [L], values [R, L]) from small to large networks, coloured from light to dark:
+            mean over replicates as a line, min to max as a band.
+        ylabel: label of the value axis, with its unit.
+        title: what is seen, in one line.
+        level: draws a dashed line at this value.
+        highlight: the label that stands out in colour; the others are grey.
+
+    Raises:
+        ValueError: if shapes do not fit, a series has no value at all, or there is none of the highlighted label.
+    """
+    if highlight and highlight not in series:
+        raise ValueError(f"no series {highlight!r} to highlight")
+    figure, [ax] = _figure(title)
+    ends, shades = [], mpl.colormaps["viridis"](np.linspace(0.8, 0.0, max(len(series), 2)))
+    for label, shade in sorted(zip(series, shades, strict=False), key=lambda pair: pair[0] == highlight):
+        counts, values = _checked(label, *series[label])
+        colour = shade if not highlight else PALETTE[0] if label == highlight else "#999999"
+        mean = _band(ax, counts, values, colour, marker="o", markersize=4)
+        ends.append((counts[-1], mean[-1], label, colour))
+    if level is not None:
+        ax.axhline(level, color=INK, linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
+    ax.set_xscale("log")
+    ax.invert_xaxis()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(FuncFormatter(_thousands))
+    _finish(ax, "weights left", ylabel, None, ends)
+    return figure
+
+
+@_HOUSE
 def training_curves(
     series: Mapping[str, tuple[Any, Any]],
     xlabel: str = "iteration",
@@ -295,6 +333,45 @@ def weight_histogram(initial: Any, final: Any, title: str = "", bins: int = 60) 
         draw_histogram(ax, initial[layer], final[layer], limit, bins)
         ax.set_title(layer, loc="left", weight="normal")
         ax.set(ylabel="weights", xlabel="weight" if ax is axes[-1] else "")
+    _legend_above(figure, *axes[0].get_legend_handles_labels())
+    return figure
+
+
+@_HOUSE
+def densities(
+    panels: Mapping[str, Mapping[str, tuple[Any, Any]]], xlabel: str, title: str = "", logx: bool = False
+) -> Figure:
+    """Distributions as histograms of one area, so that few weights are compared with many; one panel below the other.
+
+    Args:
+        panels: title -> label -> (edges [B + 1], counts [B]); the first label is drawn as a grey area, the others as
+            lines.
+        xlabel: label of the axis, with its unit.
+        title: what is seen, in one line.
+        logx: logarithmic axis; areas are then those over the logarithm.
+
+    Raises:
+        ValueError: if edges and counts do not fit, or a label has no counts in a panel.
+    """
+    figure, axes = _figure(title, (7, 3.7 if len(panels) == 1 else 1.2 + 1.7 * len(panels)), rows=len(panels))
+    low, high = [], []
+    for ax, (name, series) in zip(axes, panels.items(), strict=True):
+        for index, (label, (edges, counts)) in enumerate(series.items()):
+            edges, counts = np.asarray(edges, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+            if edges.size != counts.size + 1 or not counts.sum() > 0:
+                raise ValueError(f"{label!r} in {name!r}: {counts.size} counts, {edges.size} edges, or nothing counted")
+            height = counts / counts.sum() / np.diff(np.log(edges) if logx else edges)
+            look = {"fill": True, "color": PALE} if index == 0 else {"color": PALETTE[(index - 1) % len(PALETTE)]}
+            ax.stairs(height, edges, label=label, linewidth=1.8, **look)
+            share = np.cumsum(counts) / counts.sum()
+            low.append(edges[np.searchsorted(share, 0.002)])
+            high.append(edges[1 + np.searchsorted(share, 0.998)])
+        ax.set_title(name, weight="normal")
+        ax.set(ylabel="density", xlabel=xlabel if ax is axes[-1] else "", xscale="log" if logx else "linear")
+        ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_locator(MaxNLocator(3))
+    axes[-1].set_xlim(min(low), max(high))
+    axes[-1].xaxis.set_major_formatter(FuncFormatter(_thousands))
     _legend_above(figure, *axes[0].get_legend_handles_labels())
     return figure
 

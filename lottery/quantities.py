@@ -103,6 +103,96 @@ def oneshot_quantities(density: Any, accuracy: Any, oneshot_accuracy: Any) -> Qu
     return out
 
 
+def anatomy_quantities(density: Any, moves: Any) -> Quantities:
+    """How a ticket's weights start and move, beside the rest of the dense network: the quantities of C-C9.
+
+    Args:
+        density: [L] share of weights left.
+        moves: [R, L, layer, group, measure], the summaries of :class:`lottery.scans.Moved`; the last layer is the
+            output layer, the one before it the second hidden one.
+    """
+    moves = np.asarray(moves, dtype=np.float64)
+    if (level := _level(np.asarray(density), 0.211, moves[:, :, 0, 0, 0])) is None:
+        return {}
+    distance, grown, positive, dip = np.moveaxis(moves[:, level], -1, 0)  # each [R, layer, group]
+    return {
+        "moved_ratio": summary((distance[..., 1] / distance[..., 2]).min(axis=1)),
+        "away_share": summary(grown[..., 1].min(axis=1)),
+        "positive_second_pp": summary(100 * (positive[:, -2, 1] - 0.5)),
+        "positive_output_pp": summary(100 * (positive[:, -1, 1] - 0.5)),
+        "dip_first": summary(dip[:, 0, 1]),
+        "dip_upper": summary(dip[:, 1:, 1].max(axis=1)),
+    }
+
+
+def capacity_quantities(weights: Any, accuracy: Any, least: int = 2000) -> Quantities:
+    """Tickets of networks of several widths, each against its own dense network: the quantities of C-C10.
+
+    Args:
+        weights: from the narrowest to the widest network, each [L] weights left, the dense network first; their
+            numbers of levels may differ.
+        accuracy: for each [R, L] test accuracy at early stopping.
+        least: number of weights from which on the widest and the narrowest are compared.
+    """
+    weights = [np.asarray(counts, dtype=np.float64) for counts in weights]
+    accuracy = [100 * np.asarray(values, dtype=np.float64) for values in accuracy]
+    even = [break_even(counts / counts[0], (values - values[:, :1]).mean(axis=0)) * counts[0]
+            for counts, values in zip(weights, accuracy, strict=True)]  # fmt: skip
+    out: Quantities = {"break_even_spread": max(even) / min(even), "break_even_least": min(even),
+                       "break_even_most": max(even)}  # fmt: skip
+    (narrow, a), (wide, b) = ((np.log(weights[i][::-1]), accuracy[i][:, ::-1]) for i in (0, -1))
+    low, high = max(narrow[0], wide[0], np.log(least)), min(narrow[-1], wide[-1])
+    if low < high:
+        at = np.linspace(low, high, 100)
+        out["wide_minus_narrow_pp"] = summary(
+            [(np.interp(at, wide, y) - np.interp(at, narrow, x)).mean() for x, y in zip(a, b, strict=True)])
+    return out
+
+
+def noise_quantities(stop: Any, accuracy: Any) -> Quantities:
+    """Tickets with noise on their starting weights, beside the ticket and its reinitialisation: C-C11.
+
+    Args:
+        stop, accuracy: [R] early-stopping iteration and test accuracy there, by name: "ticket", "reinitialised", and
+            the scale of the noise as a number; quantities whose scale is not there are left out.
+    """
+    stop, accuracy = ({key: np.asarray(v, dtype=np.float64) for key, v in part.items()} for part in (stop, accuracy))
+    out: Quantities = {}
+    if 0.5 in stop:
+        out["noise_half_loss_pp"] = paired_difference(100 * accuracy["ticket"], 100 * accuracy[0.5])
+        out["noise_half_slowdown"] = ratio(stop[0.5], stop["ticket"])
+    if 3.0 in stop:
+        out["noise_three_gain_pp"] = paired_difference(100 * accuracy[3.0], 100 * accuracy["reinitialised"])
+        out["noise_three_lead"] = ratio(stop["reinitialised"], stop[3.0])
+    return out
+
+
+def continued_quantities(density: Any, stop: Any, accuracy: Any, continued_stop: Any,
+                         continued_accuracy: Any) -> Quantities:  # fmt: skip
+    """Masks found by resetting against masks found by training on, both from the start: C-C12.
+
+    Args:
+        density: [L] share of weights left; density[0] is 1.
+        stop, accuracy: [R, L] early-stopping iteration and test accuracy there, of iterative pruning with resetting.
+        continued_stop, continued_accuracy: [R, L] the same with the other masks; the dense network is taken from the
+            first.
+    """
+    density, stop, accuracy = (np.asarray(values, dtype=np.float64) for values in (density, stop, accuracy))
+    continued = np.array(continued_accuracy, dtype=np.float64)
+    continued[:, 0] = accuracy[:, 0]
+    out: Quantities = {}
+    if (run := _run(accuracy, continued))[1:].any():
+        lost = [break_even(density[run], (values - accuracy[:, :1])[:, run].mean(axis=0))
+                for values in (continued, accuracy)]  # fmt: skip
+        out["resetting_break_even_ratio"] = lost[0] / lost[1]
+    below = run & (density < 0.2)
+    if below.any():
+        out["resetting_minus_continued_pp"] = summary(100 * (accuracy - continued)[:, below].mean(axis=1))
+        slow, fast = (np.asarray(values)[:, below].mean(axis=1) for values in (continued_stop, stop))
+        out["continued_slowdown"] = ratio(slow, fast)
+    return out
+
+
 def flatness_quantities(predicted: Any, measured: Any, curvature: Any) -> Quantities:
     """Ratios that can go at once, predicted and measured: the quantities of B-C4 and B-C5.
 

@@ -320,6 +320,29 @@ class Reshuffled(Weights):
         return self.weights.start
 
 
+@_frozen
+class Noisy(Weights):
+    """Weights with independent Gaussian noise on every prunable weight (Frankle & Carbin 2019, Appendix F, Figure 25).
+
+    Biases and the rest are kept; a run's mask cuts the noise with the weights.
+
+    Attributes:
+        weights: what the noise is added to, before pruning.
+        scale: standard deviation of the noise, relative to that of the layer's weights; a stream is the same noise at
+            every scale.
+        replicate, draw: the stream.
+    """
+
+    weights: Weights
+    scale: Annotated[float, Field(gt=0)]
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+
 Criterion = Literal["magnitude", "small_final", "large_init", "small_init", "magnitude_increase", "movement",
                     "large_final_same_sign", "large_final_diff_sign", "random"]  # fmt: skip
 
@@ -588,6 +611,11 @@ def altered(run: Run, replicate: int, values: str, signs: str = "original", draw
         raise RecipeError(f"cannot alter values to {values!r} and signs to {signs!r} of a run from step {run.start}; "
                           f"from step 0: {', '.join(map(' with '.join, starts))} signs")  # fmt: skip
     return Run(run.training, starts[values, signs], run.mask, run.order)
+
+
+def noisy(run: Run, replicate: int, scale: float, draw: int = 1) -> Run:
+    """The run with Gaussian noise of `scale` times the layer's standard deviation on its starting weights."""
+    return replace(run, weights=Noisy(run.weights, scale, replicate, draw))
 
 
 def sign_transferred(run: Run, replicate: int, draw: int = 1, *, normalisation: bool = False) -> Run:

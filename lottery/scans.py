@@ -195,6 +195,38 @@ class Survivors(Recipe):
 
 
 @_frozen
+class Moved(Recipe):
+    """How far the weights of a ticket move in training, beside those that it leaves out.
+
+    Frankle & Carbin (2019), Appendix F. Lengths are in standard deviations of the starting weights of the whole layer.
+    The record's arrays: "summary", with the axes layer, group (`MOVERS`), measure (`MOVES`); "chance", the same for the
+    last two groups if in each layer the movements were dealt out at random and the largest weights kept; for each
+    layer, by group, counts of starts over `START_EDGES` ("starts/…"), of distances over `MOVE_EDGES` ("moves/…") and of
+    the growth of magnitudes over `GROWTH_EDGES` ("growth/…"). What lies beyond the edges is in the outermost bins.
+
+    Attributes:
+        ticket: a trained ticket.
+        dense: the run whose training is looked at for the ticket's weights and the rest.
+    """
+
+    stored: ClassVar[bool] = True
+
+    ticket: Run
+    dense: Run
+
+    def reads(self):
+        runs = (self.ticket, self.dense)
+        return [read for run in runs for read in (*run.end.reads(), *run.weights.needed(), *run.mask.needed())]
+
+
+MOVERS = ("ticket alone", "ticket", "rest")  # the ticket's weights in its own training and in the dense one, the others
+MOVES = ("distance", "grown", "positive", "dip")
+START_EDGES = np.linspace(-4, 4, 65)
+MOVE_EDGES = np.geomspace(0.01, 100, 65)
+GROWTH_EDGES = np.linspace(-4, 20, 97)
+
+
+@_frozen
 class Compared(Recipe):
     """How alike the signs of two trained networks are, beside what chance gives; see `lottery.signs`.
 
@@ -433,6 +465,43 @@ def _survivors(recipe: Survivors, store: Store, device: str) -> tuple[dict, dict
     values = {"below": below / len(trained), "threshold": thresholds, "weights_left": len(trained)}
     counts = {"pruned": np.histogram(left, edges)[0], "retrained": np.histogram(trained, edges)[0]}
     return values, {"edges": edges} | {f"histogram/{name}": c.astype(np.int32) for name, c in counts.items()}
+
+
+def moves(start: torch.Tensor, end: torch.Tensor) -> list[float]:
+    """What weights that start and end here (in standard deviations of the start) have of each of `MOVES`.
+
+    The mean distance, the share that ends larger in magnitude than it started, the share that starts positive, and the
+    density of starts within 1/2 of zero over that between 1/2 and 3/2; NaN for no weights.
+    """
+    size = start.abs()
+    near, around = (part.double().mean() for part in (size < 0.5, (size >= 0.5) & (size < 1.5)))
+    shares = (part.double().mean() for part in (end.abs() > size, start > 0))
+    return [float(x) for x in ((end - start).abs().double().mean(), *shares, 2 * near / around)]
+
+
+@execute.result_of.register(Moved)
+def _moved(recipe: Moved, store: Store, device: str) -> tuple[dict, dict]:
+    training = recipe.dense.training
+    (alone, mask), (end, whole) = (_solution(run, store, "cpu") for run in (recipe.ticket, recipe.dense))
+    begun, start = (execute.weights_of(run.weights, training, store) for run in (recipe.ticket, recipe.dense))
+    stream = seeds.generator(training.seed, seeds.NULL, int(recipe.key[:12], 16))
+    summary, chance, arrays = [], [], {}
+    for name, kept in mask.items():
+        unit, rest = start[name].std(), whole[name] & ~kept
+        groups = [(begun[name][kept], alone[name][kept]), *((start[name][g], end[name][g]) for g in (kept, rest))]
+        groups = [(a / unit, b / unit) for a, b in groups]
+        summary.append([moves(*group) for group in groups])
+        a, b = (torch.cat(parts) for parts in zip(*groups[1:], strict=True))
+        b = a + (b - a)[torch.from_numpy(stream.permutation(len(a)))]
+        order = b.abs().argsort(descending=True)
+        chance.append([moves(a[part], b[part]) for part in (order[: kept.sum()], order[kept.sum() :])])
+        for label, edges, measure in (("starts", START_EDGES, lambda a, b: a),
+                                      ("moves", MOVE_EDGES, lambda a, b: (b - a).abs()),
+                                      ("growth", GROWTH_EDGES, lambda a, b: b.abs() - a.abs())):  # fmt: skip
+            counts = [np.histogram(measure(*g).numpy().clip(edges[0], edges[-1]), edges)[0] for g in groups]
+            arrays[f"{label}/{name}"] = np.stack(counts).astype(np.int32)
+    values = {"layers": list(mask), "density": masks.density(mask), "weights_left": masks.count(mask)}
+    return values, {"summary": np.array(summary), "chance": np.array(chance)} | arrays
 
 
 def signs_of(run: Run, store: Store) -> signs.Signs:

@@ -7,6 +7,7 @@ SPLIT, INITIAL, ORDER, MASK, AUGMENT, DROPOUT = range(6)
 THIN, PERTURB, PROBE = range(6, 9)
 VALUES, SCORES = 9, 10
 NULL = 11
+NOISE = 12
 
 
 def sequence(seed: int, purpose: int, *indices: int) -> np.random.SeedSequence:

@@ -46,6 +46,8 @@ STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 
         ("08_why_not_one_shot", {"every": 2, "search_steps": 5, "one_shot_every": 1, "adaptive_levels": 2,
                                  "lanczos_steps": 20, "probes": 1, "examples": 200}, "B-C4 B-C5 B-C6 B-C9"),
         ("09_what_retraining_is_for", {"model": "resnet-8", "rewind_step": 10, "batch": 32}, "B-C7 D6-C1"),
+        ("12_anatomy_of_a_ticket", {"continued_levels": 2, "continued_every": 2, "noise_between": False},
+         "C-C9 C-C11 C-C12"),
     ],
 )  # fmt: skip
 def test_other_chapters(name, given, judged, tmp_path):

@@ -189,6 +189,32 @@ def test_magnitudes_before_and_after_retraining():
     figure.draw_without_rendering()
 
 
+def test_networks_of_several_sizes_against_the_number_of_weights():
+    series = {"25-8": (np.array([2000, 1000]), [[0.0, -1], [0, 1]]), "300-100": (np.array([9e4, 1e3]), [[0, 2]])}
+    figure = figures.against_count(series, "gain (pp)", level=0, highlight="25-8")
+    *lines, dashed = figure.axes[0].get_lines()
+    assert [line.get_ydata().tolist() for line in lines] == [[0, 2], [0, 0]]  # what stands out is drawn last
+    assert lines[1].get_color() == figures.PALETTE[0] != lines[0].get_color() and dashed.get_ydata() == [0, 0]
+    left, right = figure.axes[0].get_xlim()
+    assert left > right
+    figure.draw_without_rendering()
+    with pytest.raises(ValueError, match="no series '100'"):
+        figures.against_count(series, "gain (pp)", highlight="100")
+
+
+def test_densities_have_area_one_however_many_are_counted():
+    edges, many, few = np.array([1.0, 2, 4, 8]), np.array([500, 300, 200]), np.array([0, 1, 1])
+    for logx in (False, True):
+        figure = figures.densities({"layer": {"all": (edges, many), "survivors": (edges, few)}}, "weight", logx=logx)
+        widths = np.diff(np.log(edges) if logx else edges)
+        for patch in figure.axes[0].patches:
+            assert (patch.get_data().values * widths).sum() == pytest.approx(1)
+        assert figure.axes[0].get_xscale() == ("log" if logx else "linear")
+        figure.draw_without_rendering()
+    with pytest.raises(ValueError, match="nothing counted"):
+        figures.densities({"layer": {"all": (edges, 0 * many)}}, "weight")
+
+
 def test_paths_have_a_panel_for_each_way_of_measuring():
     line = (np.linspace(0, 1, 3), np.array([[0.1, 0.9, 0.1], [0.1, 0.5, 0.1]]))
     figure = figures.paths({"averaged": {"to 0": line}, "re-estimated": {"to 0": line}}, "test error (%)",

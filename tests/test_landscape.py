@@ -13,7 +13,7 @@ from lottery import recipes as r
 from lottery.execute import ExecutionError, execute, mask_of, weights_of
 from lottery.landscape import LandscapeError
 from lottery.recipes import Continued, Dense, Initial, Masked, RecipeError, Rewound, Run, Thinned
-from lottery.scans import Adaptive, Path, Perturbed, Plane, Prunable, Spectrum, Survivors
+from lottery.scans import Adaptive, Moved, Path, Perturbed, Plane, Prunable, Spectrum, Survivors
 from lottery.store import Store
 
 
@@ -608,6 +608,37 @@ def test_survivors_are_above_the_threshold_until_they_are_retrained(chain, scope
     assert all(found.arrays[f"histogram/{name}"].sum() == size for name in ("pruned", "retrained"))
 
 
+def test_measures_of_movement_on_weights_that_can_be_counted():
+    start, end = torch.tensor([-2.0, -1.0, 0.2, 1.0, 1.4]), torch.tensor([-3.0, 0.5, 0.2, 2.0, 1.0])
+    distance, grown, positive, dip = scans.moves(start, end)
+    assert [distance, grown, positive] == pytest.approx([(1 + 1.5 + 0 + 1 + 0.4) / 5, 2 / 5, 3 / 5])
+    assert dip == pytest.approx((1 / 1) / (3 / 2))  # one within a half, three in twice that width
+    gauss = torch.from_numpy(np.random.default_rng(0).standard_normal(200000))
+    assert scans.moves(gauss, gauss)[3] == pytest.approx(1.58, abs=0.02)
+    assert np.isnan(scans.moves(start[:0], end[:0])).all()
+
+
+def test_movements_of_a_ticket_are_those_of_its_weights(chain):
+    runs, store = chain
+    [found] = run([Moved(runs[2], runs[0])], store)
+    mask = mask_of(runs[2].mask, runs[2].training, store)
+    start, end, alone = (weights_of(weights, runs[0].training, store)
+                         for weights in (runs[0].weights, runs[0].end, runs[2].end))  # fmt: skip
+    begun = weights_of(runs[2].weights, runs[0].training, store)
+    for i, (name, kept) in enumerate(mask.items()):
+        unit = start[name].std()
+        for group, (a, b) in enumerate([(begun[name][kept], alone[name][kept]), (start[name][kept], end[name][kept]),
+                                        (start[name][~kept], end[name][~kept])]):  # fmt: skip
+            np.testing.assert_allclose(found.arrays["summary"][i, group], scans.moves(a / unit, b / unit), rtol=1e-6)
+            for kind in ("starts", "moves", "growth"):
+                assert found.arrays[f"{kind}/{name}"][group].sum() == len(a)
+        # Dealt out at random, movements keep their mean over both groups.
+        sizes = np.array([kept.sum(), (~kept).sum()])
+        both = [(found.arrays[part][i, -2:, 0] * sizes).sum() for part in ("summary", "chance")]
+        assert both[0] == pytest.approx(both[1], rel=1e-5)
+    assert found.values["layers"] == list(mask) and found.values["weights_left"] == masks.count(mask)
+
+
 def test_an_adaptive_chain_prunes_what_the_loss_allows(chain):
     runs, store = chain
     found = scans.adaptive_imp(runs[0].training, 0, 1, 0.2, rewind_step=4, examples=100)
@@ -662,6 +693,7 @@ KEYS = {  # the first digits, pinned for ever like those of tests/test_recipes.p
     "adaptive": "53326ecd9a59189b",
     "prunable": "27d712864c0d41da",
     "survivors": "175f4fe8a88348d9",
+    "moved": "2718225dbb0fff92",
     "thinned": "5c57690d7a5219a6",
 }
 
@@ -676,6 +708,7 @@ def pinned():
         "adaptive": Adaptive(chain[0], 0.1),
         "prunable": Prunable(chain[0], 0.1),
         "survivors": Survivors(chain[1]),
+        "moved": Moved(chain[1], chain[0]),
         "thinned": Run(training(), Initial(0), Thinned(Dense(), 0.2, 0)),
     }
 

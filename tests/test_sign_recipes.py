@@ -9,7 +9,7 @@ import torch
 from lottery import masks, models, scans, signs
 from lottery import recipes as r
 from lottery.execute import dataset_of, execute, mask_from, mask_of, weights_of
-from lottery.recipes import Constant, Dense, Initial, Pruned, RecipeError, Reshuffled, Rewound, Signed
+from lottery.recipes import Constant, Dense, Initial, Noisy, Pruned, RecipeError, Reshuffled, Rewound, Signed
 from lottery.store import Store
 
 KINDS = [(values, signs) for values in ("new", "reshuffled", "constant") for signs in ("original", "random")]
@@ -129,6 +129,48 @@ def test_a_late_rewound_ticket_is_not_altered():
 def test_altered_weights_of_a_rewound_run_start_where_it_does():
     late = Rewound(r.dense(training(), 0), 30)
     assert Constant(late).start == 30 == Reshuffled(late, Dense(), 0).start and Signed(Initial(0), late).start == 0
+
+
+# Noise on the start.
+
+
+def noise(run_, store, unit):
+    """What was added, in standard deviations of the layer."""
+    state, _ = start_and_mask(run_, store)
+    return {name: (state[name] - t) / (t.std() if t.ndim > 1 else 1) for name, t in unit.items()}
+
+
+def test_noise_has_the_scale_it_says_on_weights_and_none_on_biases(study):
+    chain, store = study
+    start, mask = start_and_mask(chain[2], store)
+    one, three = (noise(r.noisy(chain[2], 0, scale), store, start) for scale in (1.0, 3.0))
+    for name, found in one.items():
+        torch.testing.assert_close(three[name], 3 * found, atol=1e-4, rtol=1e-4)  # the same noise at every scale
+        assert name in mask or not found.any()
+    values = torch.cat([one[name].flatten() for name in mask])
+    assert len(values) > 1200 and abs(values.mean()) < 0.1 and 0.93 < values.std() < 1.07
+    assert torch.equal(start["fc1.weight"], weights_of(Initial(0), training(), store)["fc1.weight"])  # left as it was
+
+
+def test_draws_and_replicates_of_noise_are_independent(study):
+    chain, store = study
+    start, _ = start_and_mask(chain[2], store)
+    draws = [noise(r.noisy(chain[2], replicate, 1.0, draw), store, start)["fc1.weight"].flatten()
+             for replicate, draw in ((0, 1), (0, 2), (1, 1))]  # fmt: skip
+    correlations = torch.corrcoef(torch.stack(draws))
+    assert (correlations - torch.eye(3)).abs().max() < 0.1
+
+
+def test_a_noisy_ticket_trains_under_its_mask(study):
+    chain, store = study
+    altered = r.noisy(chain[2], 0, 3.0)
+    run([altered], store)
+    _, mask = start_and_mask(chain[2], store)
+    end = store.state(altered.key, 60)
+    assert all((end[name][~kept] == 0).all() and end[name][kept].all() for name, kept in mask.items())
+    assert altered.order == chain[2].order and Noisy(Rewound(chain[0], 30), 0.5, 0).start == 30
+    with pytest.raises(ValueError, match="greater than 0"):
+        r.noisy(chain[2], 0, 0.0)
 
 
 # Transfer of signs to a new start.
@@ -339,6 +381,7 @@ def pinned():
         "compared": scans.Compared(chain[1], chain[2]),
         "flipped": scans.Flipped(chain[2], chain[0].weights),
         "half of the data": r.dense(training(part=(1, 2)), 0),
+        "noisy": r.noisy(chain[2], 0, 0.5),
         "same sign": r.one_shot(training(), 0, 2, 0.2, criterion="large_final_same_sign"),
     }
 
@@ -356,6 +399,7 @@ PINNED = {
     "compared": "5966e698df160e0e10fcb0172ee134efe861278386ae84e8cecb3be49ddee972",
     "flipped": "2f397ca7c11f3a443f44c25fc1316750932df866e6b48b99c2007f940dc7eef9",
     "half of the data": "8e65dadce0baa4575e0722ea7ae393284b1309f0797a02a2f2ec0370ca720cf9",
+    "noisy": "008dbe9b1b557ba8d4fc472d2bc700a5110e83c916599f1d6917bb90d776cfd1",
     "same sign": "148f9f93aee941f39d8c4d95d53573161b2270c1db860905bda0af2b4e47adfe",
 }
 
