@@ -312,6 +312,44 @@ def sign_matrices(one: Any, other: Any) -> Figure:
 
 
 @_HOUSE
+def sign_tiles(rows: Mapping[str, tuple[Any, Sequence[str]]], title: str = "") -> Figure:
+    """Patterns of signs in kernels as tiles, in labelled rows.
+
+    Args:
+        rows: label -> (patterns [n, h, w] of −1, 0 (pruned) and 1, their n captions); rows may differ in length.
+        title: what is seen, in one line.
+
+    Raises:
+        ValueError: if there is no pattern, or a row has not one caption a pattern.
+    """
+    drawn = {label: (np.asarray(tiles), list(captions)) for label, (tiles, captions) in rows.items()}
+    if not drawn or any(len(tiles) != len(captions) for tiles, captions in drawn.values()):
+        raise ValueError("expected rows of patterns with one caption each")
+    most = max(len(tiles) for tiles, _ in drawn.values())
+    if not most:
+        raise ValueError("no pattern to draw")
+    h, w = next(tiles.shape[1:] for tiles, _ in drawn.values() if len(tiles))
+    unit = min(6.8 / (most * (w + 1)), 0.36)
+    figure, axes = _figure(title, (7, 0.3 + len(drawn) * (0.75 + unit * h)), rows=len(drawn))
+    colours = ListedColormap([PALETTE[0], "white", PALETTE[1]])
+    for ax, (label, (tiles, captions)) in zip(axes, drawn.items(), strict=True):
+        for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
+            left = i * (w + 1)
+            ax.imshow(tile, cmap=colours, vmin=-1, vmax=1, extent=(left, left + w, h, 0), interpolation="nearest")
+            ax.hlines(range(h + 1), left, left + w, color=INK, linewidth=0.8)
+            ax.vlines(range(left, left + w + 1), 0, h, color=INK, linewidth=0.8)
+            for (row, column), sign in np.ndenumerate(tile):
+                if sign:
+                    ax.text(left + column + 0.5, row + 0.5, "+" if sign > 0 else "−", color="white", size=11,
+                            weight="bold", ha="center", va="center")  # fmt: skip
+            ax.text(left + w / 2, h + 0.2, caption, ha="center", va="top", size=11)
+        ax.set(xlim=(-0.1, most * (w + 1) - 0.9), ylim=(h + 1.1, -0.1), anchor="W")
+        ax.set_title(label, weight="normal", size=12)
+        ax.axis("off")
+    return figure
+
+
+@_HOUSE
 def weight_histogram(initial: Any, final: Any, title: str = "", bins: int = 60) -> Figure:
     """Surviving weights before and after training (form of Frankle & Carbin 2019, Figure 15).
 

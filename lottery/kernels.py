@@ -9,7 +9,8 @@ to the base 3, the first the highest.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from scipy import special, stats
 
 from .signs import SignsError
 
-NULLS = ("layer", "count", "support")
+NULLS = ("layer", "count", "support", "balance")
 PATTERNS = 3**9
 
 
@@ -59,8 +60,12 @@ def orbits() -> np.ndarray:
 
 @functools.cache
 def _groups() -> dict[str, np.ndarray]:
-    kept = patterns().reshape(-1, 9) != 0
-    return {"layer": np.zeros(PATTERNS, int), "count": kept.sum(1), "support": kept @ 2 ** np.arange(9)}
+    flat = patterns().reshape(-1, 9)
+    kept, plus = flat != 0, (flat > 0).sum(1)
+    support = kept @ 2 ** np.arange(9)
+    signs = np.unique(10 * kept.sum(1) + plus, return_inverse=True)[1]  # how many are negative, how many positive
+    return {"layer": np.zeros(PATTERNS, int), "count": kept.sum(1), "support": support, "balance": 10 * support + plus,
+            "signs": signs}  # fmt: skip
 
 
 def _null(counts: np.ndarray, null: str) -> tuple[np.ndarray, np.ndarray]:
@@ -79,6 +84,8 @@ def _null(counts: np.ndarray, null: str) -> tuple[np.ndarray, np.ndarray]:
         probability = probability * zero ** (flat == 0).sum(1)
     elif null == "count":
         probability = probability / special.comb(9, group)
+    elif null == "balance":
+        probability = 1 / special.comb((flat != 0).sum(1), (flat > 0).sum(1))
     return np.bincount(group, counts)[group], probability
 
 
@@ -89,7 +96,8 @@ def expected_counts(counts: np.ndarray, null: str) -> np.ndarray:
         counts: from `pattern_counts`; the layer's shares of signs are taken from them.
         null: "layer": each place of a slice drawn by itself with the layer's shares of −1, 0 and 1; "count": each
             slice keeps its number of non-zeros, their places and signs are drawn; "support": each slice keeps its
-            non-zeros' places, their signs are drawn.
+            non-zeros' places, their signs are drawn; "balance": each slice keeps its non-zeros' places and how many
+            of them are positive, which ones is drawn.
 
     Raises:
         SignsError: if there is no such null or all slices are empty.
@@ -116,6 +124,26 @@ class Enrichment:
     z: np.ndarray
     p: np.ndarray
     q: np.ndarray
+
+    def top(self, number: int, q: float = 0.05) -> Enrichment:
+        """The first so many with at most this q, the highest z first; if there are fewer, others come after them."""
+        best = np.lexsort((-self.z, self.q > q))[:number]
+        return Enrichment(*(getattr(self, field.name)[best] for field in fields(self)))
+
+
+def enriched(counts: np.ndarray, nulls: Sequence[str], q: float = 0.05) -> np.ndarray:
+    """The orbits that are more frequent than chance whichever of the nulls is asked, as numbers of patterns.
+
+    Args:
+        counts: from `pattern_counts`.
+        nulls: as of `expected_counts`.
+        q: at most; divide it by the number of layers and levels that are looked at.
+
+    Raises:
+        SignsError: as `expected_counts`.
+    """
+    found = [enrichment(counts, null) for null in nulls]
+    return functools.reduce(np.intersect1d, [each.pattern[each.q <= q] for each in found])
 
 
 def enrichment(counts: np.ndarray, null: str, grouped: bool = True) -> Enrichment:
@@ -180,9 +208,10 @@ def pattern_shares(counts: np.ndarray) -> dict[str, float]:
 
 def rank_correlation(a: np.ndarray, b: np.ndarray, generator: np.random.Generator,
                      draws: int = 999) -> tuple[float, float, float]:  # fmt: skip
-    """Spearman's ρ of two networks' pattern counts, and what of it is not density.
+    """Spearman's ρ of two networks' pattern counts, and what of it is neither density nor the balance of signs.
 
-    Patterns with few non-zeros are frequent in any sparse network, so ρ is high by density alone.
+    Patterns with few non-zeros are frequent in any sparse network, so ρ is high by density alone; and where one sign
+    is more frequent in both, patterns that have more of it are.
 
     Args:
         a, b: from `pattern_counts`; all 19,683 are ranked, for leaving out what neither shows would bias ρ.
@@ -190,10 +219,10 @@ def rank_correlation(a: np.ndarray, b: np.ndarray, generator: np.random.Generato
         draws: permutations; p is at least 1 / (draws + 1).
 
     Returns:
-        ρ; ρ of the ranks within each number of non-zeros, around 0 by chance; the probability of so high a second ρ
-        when b's counts are permuted among patterns with the same number of non-zeros.
+        ρ; ρ of the ranks within each number of negative and of positive weights, around 0 by chance; the probability of
+        so high a second ρ when b's counts are permuted among patterns that have both numbers in common.
     """
-    kept = _groups()["count"]
+    kept = _groups()["signs"]
     size = np.bincount(kept)
     ranks = [stats.rankdata(counts) for counts in (a, b)]
     rho = _correlation(*(rank - rank.mean() for rank in ranks))

@@ -376,6 +376,24 @@ def flip_quantities(rewound: Any, kept: Any, rewound_accuracy: Any, kept_accurac
     }  # fmt: skip
 
 
+def pattern_quantities(density: Any, enriched: Any, arranged: Any, rho: Any, p: Any) -> Quantities:
+    """Patterns of signs in tickets, at the sparse level and the layer in which most are enriched: A-C3.
+
+    Args:
+        density: [L] share of weights left.
+        enriched, arranged: [L, K] number of orbits that are enriched in each of K layers, whichever of the nulls
+            "count" and "support" is asked, and against the null "balance".
+        rho, p: [L, K, R] of :func:`lottery.kernels.rank_correlation`: ρ and the last number that it gives, of a
+            ticket's counts with those of dense networks from other starts.
+    """
+    enriched = np.where(np.asarray(density)[:, None] <= 0.215, enriched, -1)
+    if enriched.max() < 0:
+        return {}
+    at = np.unravel_index(enriched.argmax(), enriched.shape)
+    return {"enriched_orbits": float(enriched[at]), "arranged_orbits": float(np.asarray(arranged)[at]),
+            "pattern_rho": summary(np.asarray(rho)[at]), "pattern_p": float(np.max(np.asarray(p)[at]))}  # fmt: skip
+
+
 def barrier_quantities(excess: Any, barrier: Any, steps: Any, first: int = 3) -> Quantities:
     """Barriers between successive levels against the excess error of the sparser one: the quantities of B-C1.
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from . import curvature, data, execute, landscape, masks, models, seeds, signs
+from . import curvature, data, execute, kernels, landscape, masks, models, seeds, signs
 from .recipes import Mask, Masked, Pruned, Recipe, Rewound, Run, Training, Weights, _frozen, dense
 from .store import Store
 
@@ -271,6 +271,28 @@ class Flipped(Recipe):
 SIGNED = (True, False)
 MATCHED = (None, "layers", "both")
 MEASURES = ("distance", "overlap", "agreement")
+
+
+@_frozen
+class Patterns(Recipe):
+    """How often each pattern of signs occurs in the 3×3 kernels of a network; see `lottery.kernels`.
+
+    The record's arrays "end/layer" and "start/layer" are `kernels.pattern_counts` of the trained weights and of those
+    that training started from, of all layers with 3×3 kernels in order; they are all that a chapter needs.
+
+    Attributes:
+        run: the network.
+        mask: which of its weights are looked at, all of them within its own mask; by default that.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    mask: Mask | None = None
+
+    def reads(self):
+        return [(self.run, None), *self.run.weights.needed(), *self.run.mask.needed(),
+                *(self.mask.needed() if self.mask else ())]  # fmt: skip
 
 
 # Experiments.
@@ -533,3 +555,17 @@ def _flipped(recipe: Flipped, store: Store, device: str) -> tuple[dict, dict]:
     shares = signs.flips(before, after)
     sizes = [int(kept.sum()) for kept in mask.values()]
     return {"flipped": float(np.average(list(shares.values()), weights=sizes)), "layers": shares}, {}
+
+
+@execute.result_of.register(Patterns)
+def _patterns(recipe: Patterns, store: Store, device: str) -> tuple[dict, dict]:
+    run = recipe.run
+    mask = execute.mask_of(recipe.mask or run.mask, run.training, store)
+    end = {name: layer * mask[name] for name, layer in signs_of(run, store).items()}
+    start = signs.ternary(execute.weights_of(run.weights, run.training, store), mask)
+    layers = [name for name, layer in end.items() if layer.ndim == 4 and layer.shape[2:] == (3, 3)]
+    if not layers:
+        raise signs.SignsError(f"{run.training.model} has no layer with 3×3 kernels")
+    arrays = {f"{which}/{name}": kernels.pattern_counts(net[name]).astype(np.int32)
+              for which, net in (("end", end), ("start", start)) for name in layers}  # fmt: skip
+    return {"layers": layers, "density": masks.density(mask)}, arrays

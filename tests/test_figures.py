@@ -104,6 +104,18 @@ def test_sign_matrices_show_both_and_where_shared_signs_agree():
         figures.sign_matrices(one, other[:1])
 
 
+def test_tiles_show_patterns_in_rows():
+    edge, row = np.array([[1, 0, -1]] * 3), np.array([[0] * 3, [1] * 3, [0] * 3])
+    axes = figures.sign_tiles({"null a": ([edge, row], ["3×", "2×"]), "null b": ([row], ["1×"])}).axes
+    assert [[image.get_array().tolist() for image in ax.images] for ax in axes] == [[edge.tolist(), row.tolist()],
+                                                                                    [row.tolist()]]  # fmt: skip
+    assert [ax.get_title() or ax.get_title(loc="left") for ax in axes] == ["null a", "null b"]
+    assert {"3×", "2×", "+", "−"} == {text.get_text() for text in axes[0].texts}
+    for wrong in ({}, {"a": ([edge], [])}, {"a": ([], [])}):
+        with pytest.raises(ValueError, match="pattern"):
+            figures.sign_tiles(wrong)
+
+
 def test_the_histogram_counts_every_weight_even_outliers():
     rng = np.random.default_rng(0)
     initial, final = rng.normal(0, 0.1, 500), np.append(rng.normal(0, 0.2, 499), 50.0)

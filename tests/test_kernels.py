@@ -90,12 +90,15 @@ def test_what_each_null_keeps():
     counts = kernels.pattern_counts(noise(300))
     kept = kernels.patterns().reshape(PATTERNS, 9) != 0
     number_kept, support = kept.sum(1), kept @ 2 ** np.arange(9)
-    by_count, by_support = (kernels.expected_counts(counts, null) for null in ("count", "support"))
+    by_count, by_support, by_balance = (kernels.expected_counts(counts, null) for null in NULLS[1:])
+    balance = 10 * support + (kernels.patterns().reshape(PATTERNS, 9) > 0).sum(1)
+    np.testing.assert_allclose(np.bincount(balance, by_balance), np.bincount(balance, counts), atol=1e-9)
     np.testing.assert_allclose(np.bincount(number_kept, by_count), np.bincount(number_kept, counts))
     np.testing.assert_allclose(np.bincount(support, by_support), np.bincount(support, counts), atol=1e-9)
 
 
-@pytest.mark.parametrize("null, drawn", [("layer", 1 / 27**3), ("count", 1 / 84 / 8), ("support", 1 / 8)])
+@pytest.mark.parametrize("null, drawn", [("layer", 1 / 27**3), ("count", 1 / 84 / 8), ("support", 1 / 8),
+                                         ("balance", 1 / 2)])  # fmt: skip
 def test_a_null_by_hand(null, drawn):
     """Slices with three kept weights, equally many of each sign: 1/3 of the places kept."""
     counts = kernels.pattern_counts(layer(ROW, (-np.array(ROW)).tolist()))
@@ -112,6 +115,12 @@ def test_expected_counts_are_those_of_simulated_draws(null):
     for _ in range(200):
         if null == "layer":
             drawn = generator.choice([-1, 0, 1], slices.shape, p=shares)
+        elif null == "balance":  # every slice gives its signs to its places in another order
+            drawn = slices.copy()
+            keys = np.where(slices != 0, generator.random(slices.shape), 2)
+            where = np.sort(np.where(slices != 0, np.arange(9), 9), axis=1)
+            row, place = np.nonzero(where < 9)
+            drawn[row, where[row, place]] = np.take_along_axis(slices, np.argsort(keys, axis=1), 1)[row, place]
         else:
             kept = slices != 0 if null == "support" else generator.permuted(slices != 0, axis=1)
             drawn = kept * generator.choice([-1, 1], slices.shape, p=shares[[0, 2]] / shares[[0, 2]].sum())
@@ -154,6 +163,26 @@ def test_a_planted_pattern_is_found_first(null, grouped):
     assert found.pattern[0] == first and found.q[0] < 1e-6 and found.z[0] == found.z.max()
     assert found.count.sum() == pytest.approx(found.expected.sum())
     assert found.count.sum() == counts.sum() or null != "layer"  # the others leave empty slices empty
+
+
+def test_kernels_of_one_sign_are_enriched_until_their_balance_is_kept():
+    """Whole kernels flipped at random: their signs are alike, where they lie is chance."""
+    signed = noise(4000, (0.0, 0.6, 0.4)) * torch.from_numpy(np.random.default_rng(1).choice([-1, 1], (4000, 1, 1, 1)))
+    counts = kernels.pattern_counts(signed.to(torch.int8))
+    assert len(kernels.enriched(counts, ["count", "support"])) > 20
+    assert len(kernels.enriched(counts, ["balance"])) == 0
+
+
+def test_enriched_are_those_that_every_null_finds():
+    planted = torch.tensor(EDGE, dtype=torch.int8).expand(60, 1, 3, 3)
+    counts = kernels.pattern_counts(torch.cat([noise(3000), planted]))
+    assert kernels.enriched(counts, NULLS, 1e-4).tolist() == [kernels.orbits()[number(EDGE)]]
+
+
+def test_the_first_of_an_enrichment_are_those_beyond_chance():
+    values = np.array([9.0, 5.0, 7.0, 1.0])
+    found = kernels.Enrichment(np.arange(4), *[values] * 4, np.array([0.5, 0.01, 0.02, 0.9]))
+    assert found.top(3).pattern.tolist() == [2, 1, 0] and found.top(3).q.tolist() == [0.02, 0.01, 0.5]
 
 
 def test_grouped_counts_are_those_of_all_forms():
@@ -209,3 +238,9 @@ def test_rank_correlation_finds_shared_patterns():
     assert kernels.rank_correlation(one, one, generator, draws=1)[:2] == (pytest.approx(1), pytest.approx(1))
     _, within, p = kernels.rank_correlation(one, other, generator, draws=99)
     assert within > 0.3 and p == 0.01
+
+
+def test_rank_correlation_is_not_fooled_by_a_sign_that_both_prefer():
+    one, other = (kernels.pattern_counts(noise(5000, (0.05, 0.7, 0.25), seed)) for seed in (1, 2))
+    rho, within, p = kernels.rank_correlation(one, other, np.random.default_rng(0), draws=99)
+    assert rho > 0.15 and abs(within) < 0.03 and p > 0.01

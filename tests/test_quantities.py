@@ -287,6 +287,19 @@ def test_flips_are_compared_at_the_last_level():
     assert quantities.flip_quantities(rewound[:, :0], kept[:, :0], rewound[:, :0], kept[:, :0]) == {}
 
 
+def test_patterns_are_judged_where_most_are_enriched_among_sparse_levels():
+    enriched, arranged = [[90, 90], [0, 4], [3, 0]], [[9, 9], [0, 2], [7, 0]]
+    rho, p = (np.array([[[value] * 3] * 2, [[0] * 3, values], [[0] * 3] * 2]) for value, values in
+              ((0.9, [0.3, 0.4, 0.5]), (0.001, [0.001, 0.02, 0.001])))  # fmt: skip
+    found = quantities.pattern_quantities([0.5, 0.21, 0.1], enriched, arranged, rho, p)
+    assert (found["enriched_orbits"], found["arranged_orbits"], found["pattern_p"]) == (4, 2, 0.02)
+    assert found["pattern_rho"].mean == pytest.approx(0.4) and found["pattern_rho"].n == 3
+    assert stats.verdict({**CLAIMS["A-C3"], "needs": {}}, found, {}).label == "in part"
+    found["pattern_p"] = 0.005
+    assert stats.verdict({**CLAIMS["A-C3"], "needs": {}}, found, {}).label == "reproduced"
+    assert quantities.pattern_quantities([0.5], enriched[:1], arranged[:1], rho[:1], p[:1]) == {}
+
+
 # Barriers of Paul et al. (2023) and stability of Frankle et al. (2020): rewound to 0, to a matching point, and beyond.
 
 LEVEL = np.arange(1, 13)

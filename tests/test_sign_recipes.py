@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lottery import masks, models, scans, signs
+from lottery import LotteryError, kernels, masks, models, scans, signs
 from lottery import recipes as r
 from lottery.execute import dataset_of, execute, mask_from, mask_of, weights_of
 from lottery.recipes import Constant, Dense, Initial, Noisy, Pruned, RecipeError, Reshuffled, Rewound, Signed
@@ -344,6 +344,26 @@ def test_null_pairs_keep_the_numbers_of_signs_and_the_masks_or_the_degrees(study
                     assert degrees or torch.equal(kept, drawn)
 
 
+def test_pattern_counts_are_those_of_the_networks_signs_before_and_after(tmp_path):
+    store = Store(tmp_path)
+    conv = training(model="conv-2", steps=5, evaluate=((5, 5),))
+    chain = r.imp(conv, 0, 1, {"conv": 0.5, "fc": 0.5, "output": 0.2})
+    once = r.one_shot(conv, 0, 2, {"conv": 0.5, "fc": 0.5, "output": 0.2}).mask
+    ticket, dense = run([scans.Patterns(chain[1]), scans.Patterns(chain[0], once)], store)
+    state, mask = start_and_mask(chain[1], store)
+    sparser = mask_of(once, conv, store)
+    nets = {"end": scans.signs_of(chain[1], store), "start": signs.ternary(state, mask)}
+    assert ticket.values["layers"] == dense.values["layers"] == ["conv1.weight", "conv2.weight"]
+    for name in ticket.values["layers"]:
+        for which, net in nets.items():
+            np.testing.assert_array_equal(ticket.arrays[f"{which}/{name}"], kernels.pattern_counts(net[name]))
+        top = scans.signs_of(chain[0], store)[name] * sparser[name]
+        np.testing.assert_array_equal(dense.arrays[f"end/{name}"], kernels.pattern_counts(top))
+    assert dense.values["density"] == masks.density(sparser)
+    with pytest.raises(LotteryError, match="no layer with 3×3 kernels"):
+        run([scans.Patterns(r.dense(training(steps=5), 0))], store)
+
+
 # A part of the data, another order.
 
 
@@ -380,6 +400,8 @@ def pinned():
         "untrained": r.untrained(chain[2]),
         "compared": scans.Compared(chain[1], chain[2]),
         "flipped": scans.Flipped(chain[2], chain[0].weights),
+        "patterns": scans.Patterns(chain[1]),
+        "patterns under another mask": scans.Patterns(chain[0], chain[2].mask),
         "half of the data": r.dense(training(part=(1, 2)), 0),
         "noisy": r.noisy(chain[2], 0, 0.5),
         "same sign": r.one_shot(training(), 0, 2, 0.2, criterion="large_final_same_sign"),
@@ -398,6 +420,8 @@ PINNED = {
     "untrained": "d726980023135ebe0824b8146a0ac8883024b6d334f22efa6f5c2d6e57554da4",
     "compared": "5966e698df160e0e10fcb0172ee134efe861278386ae84e8cecb3be49ddee972",
     "flipped": "2f397ca7c11f3a443f44c25fc1316750932df866e6b48b99c2007f940dc7eef9",
+    "patterns": "6cc1ea6ec54ea51358a95578c6156fdb5578dc818eebdbdf9cd65598f900313a",
+    "patterns under another mask": "031322ef6895165ca8aa27a3f721aa0d2a1b5a7b19ec41a85509e1a8645ae4e1",
     "half of the data": "8e65dadce0baa4575e0722ea7ae393284b1309f0797a02a2f2ec0370ca720cf9",
     "noisy": "008dbe9b1b557ba8d4fc472d2bc700a5110e83c916599f1d6917bb90d776cfd1",
     "same sign": "148f9f93aee941f39d8c4d95d53573161b2270c1db860905bda0af2b4e47adfe",
