@@ -227,10 +227,12 @@ def rank_correlation(a: np.ndarray, b: np.ndarray, generator: np.random.Generato
     ranks = [stats.rankdata(counts) for counts in (a, b)]
     rho = _correlation(*(rank - rank.mean() for rank in ranks))
     one, other = (rank - (np.bincount(kept, rank) / size)[kept] for rank in ranks)
-    order, within = np.argsort(kept, kind="stable"), _correlation(one, other)
-    shuffles = (other[np.argsort(kept + generator.random(PATTERNS))] for _ in range(draws))
-    reached = sum(_correlation(one[order], shuffle) >= within for shuffle in shuffles)
-    return rho, within, (1 + reached) / (draws + 1)
+    within = _correlation(one, other)
+    groups = np.split(np.argsort(kept, kind="stable"), np.cumsum(size)[:-1])
+    parts = [(one[group], other[group]) for group in groups if one[group].any() and other[group].any()]
+    least = sum(a @ b for a, b in parts) - 1e-9 * np.sqrt((one @ one) * (other @ other))
+    reached = sum(sum(a @ generator.permutation(b) for a, b in parts) >= least for _ in range(draws))
+    return rho, within, float(1 + reached) / (draws + 1)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

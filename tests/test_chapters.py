@@ -40,6 +40,7 @@ STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 
          "A-C1 A-C2 A-C5"),
         ("04_do_signs_carry_the_ticket", {"altered_every": 2, "criteria_level": 1, "supermask_every": 2,
                                           "rate_levels": 2}, "A-C4 D2-C1 D2-C2 D2-C3 D5-C1 D5-C2"),
+        ("05_patterns_in_kernels", {"compare_every": 3, "controls_every": 3, "permutations": 9}, "A-C3"),
         ("06_what_the_mask_conveys", STAND_IN | {"late_step": 40}, "B-C1 B-C2 B-C10"),
         ("07_how_sgd_finds_the_way_back", STAND_IN | {"level": 1, "doublings": 1, "tune_step": 50, "tune_levels": 1,
                                                       "ticket_every": 3}, "B-C3 B-C8 D1-C1 D1-C2"),
