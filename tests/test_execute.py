@@ -17,6 +17,7 @@ import worker_networks  # beside this file, which pytest puts on the path; worke
 from torch import nn
 
 from lottery import LotteryError, data, masks, models, progress, scans
+from lottery import execute as module
 from lottery import recipes as r
 from lottery import train as engine
 from lottery.execute import ExecutionError, FewerAtOnce, execute, fitting, mask_from, mask_of, plan, weights_of
@@ -255,6 +256,41 @@ def test_more_runs_fit_into_more_memory_and_fewer_of_larger_networks():
     assert counts[0] == 1 < counts[1] < counts[2] < counts[3]
     assert all(count & (count - 1) == 0 for count in counts)
     assert fitting(training(model="conv-2"), 2**35) < counts[3]
+
+
+@pytest.mark.parametrize("faster, sizes", [(True, [4, 1]), (False, [1] * 5)])
+def test_on_a_gpu_as_many_train_together_as_fit_if_that_is_faster(monkeypatch, faster, sizes):
+    monkeypatch.setattr(module, "pays", lambda training, device: faster)
+    monkeypatch.setattr(module, "fitting", lambda training, free: 4)
+    monkeypatch.setattr(module, "_free", lambda device: 0)
+    ready = [module.Task(r.dense(training(), replicate)) for replicate in range(5)]
+    assert [len(group) for group in module._Stacks(None, "cuda").batches(ready)] == sizes
+    assert [len(group) for group in module._Stacks(3, "cuda").batches(ready)] == [3, 2]
+    assert [len(group) for group in module._Stacks(None, "cpu").batches(ready)] == [1] * 5
+
+
+def test_whether_a_batch_is_faster_is_measured_step_for_step(monkeypatch):
+    clock, cost = [0.0], {4: 3.0, 1: 1.0}
+
+    def slow(training, dataset, starts, progress):
+        for _ in range(3):
+            clock[0] += 100 * cost[len(starts)]
+            progress(100)
+
+    monkeypatch.setattr(engine, "train", slow)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    module._measured.cache_clear()
+    assert module.pays(training(), "cpu")
+    cost[4] = 5.0
+    assert module.pays(training(lr=0.1), "cpu")  # found out before
+    assert not module.pays(training(batch=51), "cpu")
+    module._measured.cache_clear()
+
+
+def test_a_real_measurement_can_be_made():
+    module._measured.cache_clear()
+    assert module.pays(training(), "cpu") in (True, False)
+    module._measured.cache_clear()
 
 
 @pytest.mark.parametrize("optimiser, copies", [("adam", 7), ("sgd", 6)])
