@@ -49,6 +49,7 @@ STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 
         ("09_what_retraining_is_for", {"model": "resnet-8", "rewind_step": 10, "batch": 32}, "B-C7 D6-C1"),
         ("12_anatomy_of_a_ticket", {"continued_levels": 2, "continued_every": 2, "noise_between": False},
          "C-C9 C-C11 C-C12"),
+        ("13_capacity", {"widths": "9 27"}, "C-C10"),
     ],
 )  # fmt: skip
 def test_other_chapters(name, given, judged, tmp_path):
