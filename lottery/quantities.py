@@ -7,6 +7,7 @@ run is left out of the result: :func:`lottery.stats.verdict` says so if the clai
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,45 @@ def oneshot_quantities(density: Any, accuracy: Any, oneshot_accuracy: Any) -> Qu
     if below.any():
         out["iterative_minus_oneshot_pp"] = summary(100 * (accuracy - oneshot)[:, below].mean(axis=1))
     return out
+
+
+def convolution_quantities(networks: Mapping[str, tuple[Any, Any, Any]], least: float = 0.02) -> Quantities:
+    """Tickets of several networks, each against its own dense network: the quantities of C-C6.
+
+    Args:
+        networks: name ("Conv-2") -> (density [L], early stop [R, L], test accuracy there [R, L]).
+        least: the smallest density that is asked not to lose; left out if a network was not pruned that far.
+    """
+    out: Quantities = {}
+    worst, deep = [], True
+    for name, (density, stop, accuracy) in networks.items():
+        density, stop = np.asarray(density), np.asarray(stop, dtype=np.float64).mean(axis=0)
+        gain = 100 * (np.asarray(accuracy) - np.asarray(accuracy)[:, :1]).mean(axis=0)
+        key = name.lower().replace("-", "_")
+        out[f"speedup_{key}"] = float((stop[0] / np.maximum(stop[1:], 1)).max())
+        out[f"gain_{key}_pp"] = float(gain[1:].max())
+        worst.append(gain[1:][density[1:] >= least])
+        deep &= density[-1] <= 1.25 * least
+    if networks and deep:
+        out["gain_conv_min_pp"] = float(np.concatenate(worst).min())
+    return out
+
+
+def convolution_structure_quantities(networks: Mapping[str, tuple[Any, Any, Any, Any]]) -> Quantities:
+    """Ticket, fresh weights in its mask, random mask of several networks, averaged: the quantities of C-C4b.
+
+    Args:
+        networks: name -> the arguments of :func:`structure_quantities`.
+    """
+    found: dict[str, list[np.ndarray]] = {"conv_ticket_minus_reinit_pp": [], "conv_reinit_minus_random_pp": []}
+    for density, accuracy, *controls in networks.values():
+        ticket, reinit, random = 100 * np.asarray(accuracy), *(100 * _over_draws(values) for values in controls)
+        below = _run(ticket, reinit, random) & (np.asarray(density) < 0.2)
+        if not below.any():
+            return {}
+        for rows, difference in zip(found.values(), (ticket - reinit, reinit - random), strict=True):
+            rows.append(difference[:, below].mean(axis=1))
+    return {name: summary(np.mean(rows, axis=0)) for name, rows in found.items() if rows}
 
 
 def anatomy_quantities(density: Any, moves: Any) -> Quantities:

@@ -7,7 +7,7 @@ runs it refers to stand as their keys: a changed parameter recomputes only what 
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
@@ -462,6 +462,23 @@ def early_grid(steps: int) -> tuple[tuple[int, int], ...]:
 def every_nth(levels: int, n: int) -> list[int]:
     """Every n-th level from 1 to `levels`, so that more often contains less often: 8 → 7, 15; 4 → 3, 7, 11, …"""
     return list(range(max(n - 1, 1), levels + 1, n))
+
+
+def beside(chains: list[list[Run]], make: Callable[[Run, int, int], Run], every: int, draws: int = 1) -> list:
+    """One control beside the tickets of every n-th level.
+
+    Args:
+        chains: one a replicate, the dense run first.
+        make: `make(ticket, replicate, draw)`, such as `reinitialised`.
+        every: beside every n-th level; see `every_nth`.
+        draws: of each control.
+
+    Returns:
+        Nested lists [replicates][draws][levels + 1] of runs; None where there is none.
+    """
+    return [[[make(run, r, draw) if level in every_nth(len(chain) - 1, every) else None
+              for level, run in enumerate(chain)] for draw in range(1, draws + 1)]
+            for r, chain in enumerate(chains)]  # fmt: skip
 
 
 def rewind_points(training: Training, early: int, matching: int, late: int = 0, between: int = 0) -> list[int]:
