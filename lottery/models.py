@@ -110,14 +110,16 @@ class VGG(nn.Module):
         shape: (channels, height, width) of one input; poolings that would empty the image are left out, so 8×8 pixels
             are pooled three times.
         classes: units of the output layer.
+        width: channels of the first group, 64 in the paper; the other groups have the same multiples of it.
     """
 
-    def __init__(self, shape: tuple[int, ...], classes: int):
+    def __init__(self, shape: tuple[int, ...], classes: int, width: int = 64):
         super().__init__()
         if len(shape) != 3:
             raise ModelError(f"VGG-19 takes images, not inputs of shape {tuple(shape)}")
         channels, layers = shape[0], []
-        for group, (n, out) in enumerate([(2, 64), (2, 128), (4, 256), (4, 512), (4, 512)]):
+        for group, (n, times) in enumerate([(2, 1), (2, 2), (4, 4), (4, 8), (4, 8)]):
+            out = times * width
             for _ in range(n):
                 layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
                 channels = out
@@ -199,8 +201,8 @@ def _factory(name: str) -> Factory | None:
         return lambda shape, classes: LeNet(shape, classes, tuple(map(int, numbers)))
     if kind == "conv" and numbers[:1] in (["2"], ["4"], ["6"]) and numbers[1:] in ([], ["dropout"]):
         return lambda shape, classes: Conv(shape, classes, int(numbers[0]), 0.5 if numbers[1:] else 0.0)
-    if name == "vgg-19":
-        return VGG
+    if kind == "vgg" and numbers[:1] == ["19"] and len(numbers) <= 2 and all(n.isdigit() and int(n) for n in numbers):
+        return lambda shape, classes: VGG(shape, classes, *map(int, numbers[1:]))
     if kind == "resnet" and numbers[1:] in ([], ["glorot"]) and numbers and numbers[0].isdigit():
         depth, init = int(numbers[0]), "glorot" if numbers[1:] else "kaiming"
         return (lambda shape, classes: ResNet(shape, classes, depth, init)) if _residual_depth(depth) else None
@@ -241,7 +243,7 @@ def check(name: str) -> None:
         ModelError: with the known names.
     """
     if _factory(name) is None:
-        known = ", ".join(["lenet-300-100 (any widths)", "conv-2", "conv-4", "conv-6 (-dropout)", "vgg-19",
+        known = ", ".join(["lenet-300-100 (any widths)", "conv-2", "conv-4", "conv-6 (-dropout)", "vgg-19 (-8: narrow)",
                            "resnet-20 (8, 14, 20, … or 18; -glorot)", *_registered])  # fmt: skip
         raise ModelError(f"no network {name!r}; known: {known}; your own: lottery.models.register(name, factory)")
 

@@ -143,6 +143,48 @@ def convolution_structure_quantities(networks: Mapping[str, tuple[Any, Any, Any,
     return {name: summary(np.mean(rows, axis=0)) for name, rows in found.items() if rows}
 
 
+def warmup_quantities(density: Any, accuracy: Mapping[str, Any], reinit: Mapping[str, Any], least: float) -> Quantities:
+    """Ticket minus reinitialised ticket at several settings of the learning rate: the gaps of C-C7.
+
+    Args:
+        density: [L] share of weights left; density[0] is 1.
+        accuracy: setting ("high", "low", "warm") -> [R, L] test accuracy at the end of training, of tickets.
+        reinit: the same of reinitialised tickets, [R, D, L] with D draws, averaged first; or [R, L].
+        least: the smallest density that is looked at; the largest is 43 %.
+
+    Returns:
+        ``gap_…_pp`` of each setting, and, with "high" among them, how far the best ticket of each other setting falls
+        short of the dense network there: ``…_shortfall_pp``.
+    """
+    density, out = np.asarray(density), {}
+    within = (density >= least) & (density <= 0.43)
+    for name, values in accuracy.items():
+        ticket, fresh = 100 * np.asarray(values, dtype=np.float64), 100 * _over_draws(reinit[name])
+        if (both := within & _run(ticket, fresh)).any():
+            out[f"gap_{name}_pp"] = summary((ticket - fresh)[:, both].mean(axis=1))
+        if name != "high" and "high" in accuracy and within.any():
+            usual = 100 * np.asarray(accuracy["high"])[:, 0].mean()
+            out[f"{name}_shortfall_pp"] = float(usual - ticket[:, within].mean(axis=0).max())
+    return out
+
+
+def scope_quantities(density: Any, accuracy: Any, layer_density: Any, layer_accuracy: Any) -> Quantities:
+    """Pruning the smallest weights of all layers together against layer by layer: the quantities of C-C8.
+
+    Args:
+        density, accuracy: [L], [R, L] of global pruning, test accuracy at the end of training; the first is dense.
+        layer_density, layer_accuracy: the same of layer-wise pruning, level by level at the same density.
+    """
+    both = [(np.asarray(d), np.asarray(a, dtype=np.float64)) for d, a in
+            ((density, accuracy), (layer_density, layer_accuracy))]  # fmt: skip
+    ends = [break_even(share, (values - values[:, :1]).mean(axis=0)) for share, values in both]
+    out: Quantities = {"global_break_even": ends[0], "scope_ratio": ends[1] / ends[0]}
+    sparse = both[0][0] < 0.07
+    if sparse.any():
+        out["global_minus_layer_pp"] = summary(100 * (both[0][1] - both[1][1])[:, sparse].mean(axis=1))
+    return out
+
+
 def anatomy_quantities(density: Any, moves: Any) -> Quantities:
     """How a ticket's weights start and move, beside the rest of the dense network: the quantities of C-C9.
 

@@ -196,6 +196,12 @@ def interval(values: Any, scale: float = 1, unit: str = "", digits: int = 2) -> 
     return format_interval(summary(values), scale, unit, digits).rpartition(", n = ")[0]
 
 
+def extremes(values: Any, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+    """Mean of [R] replicates, the smallest and the largest: ``97.81 % (97.70 to 97.92)``; for tables."""
+    mean, *ends = (format_interval(v, scale, digits=digits) for v in (np.mean(values), np.min(values), np.max(values)))
+    return f"{mean}{' ' + unit if unit else ''}" + (f" ({ends[0]} to {ends[1]})" if len(values) > 1 else "")
+
+
 @dataclass(frozen=True)
 class Check:
     """One check of a rule, with what was measured.

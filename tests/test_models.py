@@ -79,7 +79,7 @@ def test_images_too_small_for_the_poolings_are_an_error():
 
 
 @pytest.mark.parametrize("name", ["lenet", "lenet-0", "lenet-a", "conv-3", "conv", "conv-dropout", "conv-2-dropout-2",
-                                  "vgg", "vgg-16", ""])  # fmt: skip
+                                  "vgg", "vgg-16", "vgg-19-0", "vgg-19-8-8", ""])  # fmt: skip
 def test_unknown_names_are_refused_with_those_that_are_known(name):
     with pytest.raises(ModelError, match=r"known: lenet-300-100 .*conv-6.*register"):
         models.build(name, (1, 8, 8), 10)
@@ -128,6 +128,12 @@ def test_deep_networks_are_pruned_globally_over_the_weights_that_the_paper_names
     assert sum(dense[key].numel() for key in whole) == sum(left_out.values())
     assert all(pruned[key].all() for key in whole)
     assert sum(masks.count(pruned).values()) == weights - round(0.2 * (weights - sum(left_out.values())))
+
+
+def test_a_narrow_vgg_keeps_its_proportions():
+    narrow, full = ({name: weights.numel() for name, weights in models.build(model, (3, 32, 32), 10).named_parameters()
+                     if weights.ndim == 4} for model in ("vgg-19-8", "vgg-19"))  # fmt: skip
+    assert [full[name] // narrow[name] for name in full] == [8] + 15 * [64]
 
 
 def test_vgg_pools_small_images_only_as_often_as_they_can_be():

@@ -372,3 +372,74 @@ def test_the_claims_on_barriers_are_reproduced_by_numbers_that_fit_them():
     assert {check["quantity"] for rule in rules.values() for check in rule["checks"]} == set(got)
     assert {claim: stats.verdict(rule, got, {}).label for claim, rule in rules.items()} == dict.fromkeys(
         claims, "reproduced")  # fmt: skip
+
+
+# Convolutional and deeper networks.
+
+
+def convolution(speed, gain, lost=0.0):
+    """A network whose level 12 is `speed` times as fast and `gain` more accurate, and whose last loses `lost`."""
+    stop, accuracy = np.full((3, 20), 7000.0), np.full((3, 20), 0.7) + SPREAD
+    stop[:, 12] /= speed
+    accuracy[:, 12] += gain
+    accuracy[:, -1] -= lost
+    return DENSITY, stop, accuracy
+
+
+def test_convolutional_tickets_of_the_paper():
+    paper = {"Conv-2": convolution(3.5, 0.034), "Conv-4": convolution(3.5, 0.035), "Conv-6": convolution(2.5, 0.033)}
+    got = quantities.convolution_quantities(paper)
+    assert got["speedup_conv_4"] == pytest.approx(3.5) and got["gain_conv_6_pp"] == pytest.approx(3.3)
+    assert got["gain_conv_min_pp"] == pytest.approx(0)
+    rule = CLAIMS["C-C6"]
+    assert {check["quantity"] for check in rule["checks"]} == set(got)
+    assert stats.verdict(rule, got, rule["needs"]).label == "reproduced"
+    losing = quantities.convolution_quantities(paper | {"Conv-6": convolution(1.0, 0.0, lost=0.02)}, least=0.015)
+    assert losing["speedup_conv_6"] == pytest.approx(1) and losing["gain_conv_min_pp"] == pytest.approx(0)
+    deep = quantities.convolution_quantities({"Conv-6": convolution(1.0, 0.0, lost=0.02)}, least=0.014)
+    assert deep["gain_conv_min_pp"] == pytest.approx(-2)
+    shallow = {name: tuple(part[..., :8] for part in parts) for name, parts in paper.items()}
+    assert "gain_conv_min_pp" not in quantities.convolution_quantities(shallow)
+    assert quantities.convolution_quantities({}) == {}
+
+
+def test_masks_of_convolutions_are_compared_with_random_ones_below_a_fifth():
+    accuracy = np.full((3, 20), 0.7) + SPREAD
+    reinit, random = accuracy[:, None] - 0.05, accuracy[:, None] - np.where(DENSITY < 0.2, 0.052, 0.3)
+    reinit[..., ::2] = np.nan
+    got = quantities.convolution_structure_quantities(
+        {"Conv-2": (DENSITY, accuracy, reinit, random), "Conv-4": (DENSITY, accuracy, reinit - 0.02, random - 0.02)})
+    assert got["conv_ticket_minus_reinit_pp"].mean == pytest.approx(6)
+    assert got["conv_reinit_minus_random_pp"].mean == pytest.approx(0.2)
+    rule = CLAIMS["C-C4b"]
+    assert {check["quantity"] for check in rule["checks"]} == set(got)
+    assert stats.verdict(rule, got, rule["needs"]).label == "reproduced"
+    nothing = np.full((3, 1, 20), np.nan)
+    assert quantities.convolution_structure_quantities({"Conv-2": (DENSITY, accuracy, nothing, random)}) == {}
+
+
+def test_deeper_networks_need_a_low_rate_or_warm_up():
+    base = {"high": 0.905, "low": 0.89, "warm": 0.90}
+    gap, gain = {"high": 0.0, "low": 0.01, "warm": 0.012}, {"high": 0.0, "low": 0.005, "warm": 0.005}
+    tickets = {name: value + gain[name] * (DENSITY < 0.3) + SPREAD for name, value in base.items()}
+    reinit = {name: tickets[name][:, None] - gap[name] - (DENSITY < 0.1) for name in base}
+    got = quantities.warmup_quantities(DENSITY, tickets, reinit, 0.11)
+    assert got["gap_low_pp"].mean == pytest.approx(1) and got["low_shortfall_pp"] == pytest.approx(1)
+    assert got["warm_shortfall_pp"] == pytest.approx(0, abs=1e-9) and got["gap_high_pp"].mean == pytest.approx(0)
+    vgg = {f"vgg_{name}": value for name, value in got.items() if name.startswith("gap")}
+    rule = CLAIMS["C-C7"]
+    assert {check["quantity"] for check in rule["checks"]} == set(got | vgg)
+    assert stats.verdict(rule, got | vgg, rule["needs"]).label == "reproduced"
+    dense = {name: values[:, :1] for name, values in tickets.items()}
+    assert quantities.warmup_quantities(DENSITY[:1], dense, dense, 0.11) == {}
+
+
+def test_global_pruning_reaches_smaller_tickets():
+    together, apart = (0.9 + per_level(lambda d, end=end: 0.01 * np.log(d / end) * (d < 0.9)) + SPREAD
+                       for end in (0.015, 0.069))  # fmt: skip
+    got = quantities.scope_quantities(DENSITY, together, DENSITY, apart)
+    assert got["global_break_even"] == pytest.approx(0.015) and got["scope_ratio"] == pytest.approx(4.6)
+    assert got["global_minus_layer_pp"].mean == pytest.approx(np.log(4.6))
+    rule = CLAIMS["C-C8"]
+    assert {check["quantity"] for check in rule["checks"]} == set(got)
+    assert stats.verdict(rule, got, rule["needs"]).label == "reproduced"

@@ -250,6 +250,13 @@ def test_the_learning_rate_warms_up_linearly():
     assert [training.learning_rate(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
+def test_controls_stand_beside_every_nth_ticket_and_nowhere_else():
+    chains = [r.imp(train(), replicate, 5, 0.5) for replicate in range(2)]
+    got = r.beside(chains, r.reinitialised, every=2, draws=3)
+    assert [[[level for level, run in enumerate(draw) if run] for draw in row] for row in got] == 2 * [3 * [[1, 3, 5]]]
+    assert got[1][2][3] == r.reinitialised(chains[1][3], 1, 3)
+
+
 def test_rewind_points_rise_at_equal_ratios_and_lie_within_training():
     training = train(steps=62400)
     assert r.rewind_points(training, 250, 2000, 46800, between=2) == [0, 250, 500, 1000, 2000, 46800]
