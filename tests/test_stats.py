@@ -238,7 +238,8 @@ def test_the_rules_of_the_book(claim):
         assert stats.verdict(rule, every, changed).label == "not tested at this scale"
 
 
-@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.startswith("C-")])
+@pytest.mark.parametrize("claim", [claim for claim, rule in CLAIMS.items()
+                                   if {check["quantity"] for check in rule["checks"]} <= set(PAPER)])
 def test_what_the_first_paper_reports_is_reproduced_and_nothing_is_not(claim):
     needs = CLAIMS[claim]["needs"]
     assert stats.verdict(CLAIMS[claim], PAPER, needs).label == "reproduced"
