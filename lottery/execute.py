@@ -780,17 +780,22 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks
                 del waiting[key]
             gone = lost
 
+    def over() -> bool:
+        return deadline is not None and time.time() >= deadline
+
     def suspect(group: list[Task]) -> bool:
         """One worker's death ends the tasks of a whole pool: the last attempt has no neighbours to take along."""
         return any(attempts.get(task.recipe.key, 0) == ATTEMPTS - 1 for task in group)
 
     with _workers(executor, jobs, scheduler) as pool, contextlib.closing(bar):
         while waiting or running:
-            if deadline is not None and time.time() >= deadline:
+            if over():
                 late += len(waiting)
                 waiting.clear()
             ready = [task for task in waiting.values() if not task.after]
             for task in [task for task in ready if task.recipe.light]:
+                if over():
+                    break
                 del waiting[task.recipe.key]
                 try:
                     compute([task.recipe], [task.keep], store)
@@ -802,7 +807,7 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks
             ready = [task for task in waiting.values() if not task.after and not task.recipe.light]
             ready.sort(key=lambda task: -task.ahead)  # the longest chain first keeps all workers busy to the end
             for group in stacks.batches(ready):
-                if len(running) >= places or any(map(suspect, running.values())):
+                if over() or len(running) >= places or any(map(suspect, running.values())):
                     break
                 if running and suspect(group):
                     continue

@@ -108,7 +108,7 @@ def _opens_chapter(line: ast.stmt) -> bool:
 
 @contextlib.contextmanager
 def _alarm(at: float) -> Iterator[None]:
-    """Raises `OutOfTime` at this time, whatever is going on: what is in the store stays whole."""
+    """Raises `OutOfTime` from this time on, whatever is going on: what is in the store stays whole."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
@@ -117,7 +117,8 @@ def _alarm(at: float) -> Iterator[None]:
         raise OutOfTime("time is up")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(0.001, at - time.time()))
+    # Again and again, since libraries swallow exceptions here and there.
+    signal.setitimer(signal.ITIMER_REAL, max(0.001, at - time.time()), 5.0)
     try:
         yield
     finally:

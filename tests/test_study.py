@@ -5,7 +5,7 @@ import time
 import pytest
 import yaml
 
-from lottery import LotteryError, chapters, data, execute, explorers, quantities, runner, scans, study
+from lottery import LotteryError, chapters, execute, runner, study
 from lottery import train as engine
 from lottery.__main__ import main
 from lottery.store import Store
@@ -22,12 +22,6 @@ PARTS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def warm():
-    """What notebooks import and load takes seconds on a busy machine, and some budgets here are of seconds."""
-    assert all((explorers, quantities, scans)) and data.load("digits", 200, "unit-norm")
-
-
 @pytest.fixture
 def plan(tmp_path):
     path = tmp_path / "plan.yml"
@@ -36,31 +30,31 @@ def plan(tmp_path):
 
 
 def command(tmp_path, plan, minutes):
-    """The command's exit status and how long it took."""
-    began = time.time()
-    status = main(["study", "--budget", str(minutes), "--plan", str(plan), "--store", str(tmp_path / "store"),
-                   "--export", str(tmp_path / "export"), "--executor", "inline"])  # fmt: skip
-    return status, time.time() - began
+    """The command's exit status."""
+    return main(["study", "--budget", str(minutes), "--plan", str(plan), "--store", str(tmp_path / "store"),
+                 "--export", str(tmp_path / "export"), "--executor", "inline"])  # fmt: skip
 
 
 def test_a_rehearsed_study_stops_inside_its_budget_goes_on_and_comes_home(tmp_path, plan, capsys, monkeypatch):
-    steps, ask, pause = [], engine._Batches.__getitem__, [0.02]
+    steps, ask, pause, began = [], engine._Batches.__getitem__, [5], time.time()
+    clock = [began]  # goes on with the steps alone: the test says the same on a slow machine
 
     def counted(self, step):
         steps.append(step)
-        time.sleep(pause[0])
+        clock[0] += pause[0]
         return ask(self, step)
 
     monkeypatch.setattr(engine._Batches, "__getitem__", counted)
-    status, seconds = command(tmp_path, plan, 0.15)
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    status = command(tmp_path, plan, 10)
     said, store = capsys.readouterr().out, Store(tmp_path / "store")
-    assert status == 0 and seconds < 9 and steps
+    assert status == 0 and 480 <= clock[0] - began < 600
     assert "time is up" in said and "0 of 3 parts are complete; the same command goes on" in said
     assert list((store.root / "partial").glob("*.safetensors"))
 
     pause[0] = 0
-    status, _ = command(tmp_path, plan, 10)
-    assert status == 0 and "3 of 3 parts are complete\n" in capsys.readouterr().out
+    assert command(tmp_path, plan, 10) == 0
+    assert "3 of 3 parts are complete\n" in capsys.readouterr().out
     runs = [record.recipe for record in map(store.read, store.keys()) if record.recipe["type"] == "Run"]
     assert len(steps) == sum(run["training"]["steps"] - run["weights"].get("step", 0) for run in runs)
 
@@ -105,23 +99,26 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path, wrong, words):
 
 
 def test_a_budget_of_nothing_is_refused(tmp_path, plan, capsys):
-    assert command(tmp_path, plan, 0)[0] == 1
+    assert command(tmp_path, plan, 0) == 1
     assert "the budget must be more than 0 minutes" in capsys.readouterr().err
 
 
 def test_what_computes_beyond_the_deadline_is_broken_off(tmp_path, monkeypatch):
     """As a spectrum that takes minutes."""
-    part = Part(**PARTS[2])
+    part, begun = Part(**PARTS[2]), []
 
     def endless(recipe, store, device):
-        while True:
+        begun.append(recipe)
+        until = time.monotonic() + 90
+        while time.monotonic() < until:
             time.sleep(0.01)
 
-    monkeypatch.setattr(execute, "result_of", endless)
+    monkeypatch.setattr(execute, "_compute_result", endless)
     said, began = [], time.time()
     settings = {"LOTTERY_STORE": str(tmp_path / "store"), "LOTTERY_EXECUTOR": "inline"}
     assert not study.run([part, part], 0.1, settings, tmp_path / "export", said.append)
-    assert time.time() - began < 6 and len(said) >= 2 and "time is up" in said[0]
+    assert time.time() - began < 60 and len(said) >= 2 and "time is up" in said[0]
+    assert len(begun) == 1  # nothing new is begun after the deadline
 
 
 def test_a_part_that_fails_does_not_keep_the_others_from_being_computed(tmp_path, monkeypatch):
