@@ -88,14 +88,14 @@ def against_density(
         ValueError: if shapes do not fit, a density is outside (0, 1], or a series has no value at all.
     """
     figure, [ax] = _figure(title)
-    factor, ends, everything = (100 if percent else 1), [], []
+    factor, ends, everything, looks = (100 if percent else 1), [], [], _looks(series)
     for index, (label, (density, values)) in enumerate(series.items()):
         density, values = _checked(label, density, values)
         if not ((density > 0) & (density <= 1)).all():
             raise ValueError(f"{label!r}: densities are shares in (0, 1]")
         order = np.argsort(-density)
         density, values = density[order], factor * values[:, order]
-        colour, marker = _look(label, index)
+        colour, marker = looks[index]
         mean = _band(ax, density, values, colour, marker=marker)
         ends.append((density[-1], mean[-1], label, colour))
         everything.extend(density)
@@ -176,11 +176,11 @@ def training_curves(
         ValueError: if shapes do not fit or a series has no value at all.
     """
     figure, [ax] = (ax.figure, [ax]) if ax else _figure(title)
-    ends = []
+    ends, looks = [], _looks(series)
     shades = mpl.colormaps["viridis"](np.linspace(0.8, 0.0, max(len(series), 2)))
     for index, (label, (steps, values)) in enumerate(series.items()):
         steps, values = _checked(label, steps, values)
-        colour = shades[index] if ordered else INK if label.startswith("dense") else _look(label, index)[0]
+        colour = shades[index] if ordered else INK if label.startswith("dense") else looks[index][0]
         mean = _band(ax, steps, values * (100 if percent else 1), colour)
         ends.append((steps[-1], mean[-1], label, colour))
     ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
@@ -209,10 +209,10 @@ def paths(
     """
     figure, axes = _figure(title, (7, 1 + 2.3 * len(panels)), rows=len(panels))
     for i, (ax, (name, series)) in enumerate(zip(axes, panels.items(), strict=True)):
-        top = 0.0
+        top, looks = 0.0, _looks(series)
         for index, (label, (position, values)) in enumerate(series.items()):
             position, values = _checked(label, position, values)
-            _band(ax, 100 * position, 100 * values, _look(label, index)[0], label=label)
+            _band(ax, 100 * position, 100 * values, looks[index][0], label=label)
             top = max(top, 100 * values.max())
         ax.set_title(name, weight="normal")
         ax.set(ylabel=ylabel, xlim=(0, 100), ylim=ylims[i] if ylims else (0, 1.08 * top or 1.0))
@@ -572,10 +572,17 @@ def _checked(label: str, x: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
     return x[run], values[:, run]
 
 
-def _look(label: str, index: int) -> tuple[str, str]:
-    """Colour and marker: by treatment where the label names one, else by place."""
-    number = next((number for word, number in _ROLES.items() if word in label.lower()), index) % len(PALETTE)
-    return PALETTE[number], _MARKERS[number]
+def _looks(labels: Iterable[str]) -> list[tuple[str, str]]:
+    """Colour and marker of each: by treatment where a label names one, else by place or, where that is taken, free."""
+    numbers = [next((n for word, n in _ROLES.items() if word in label.lower()), None) for label in labels]
+    taken = set(numbers)
+    for place, number in enumerate(numbers):
+        if number is None:
+            own = place % len(PALETTE)
+            free = [n for n in (*range(own, len(PALETTE)), *range(own)) if n not in taken]
+            numbers[place] = (free or [own])[0]
+            taken.add(numbers[place])
+    return [(PALETTE[number], _MARKERS[number]) for number in numbers]
 
 
 def _dark(colour: Any) -> tuple[float, ...]:

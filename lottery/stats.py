@@ -202,6 +202,16 @@ def extremes(values: Any, scale: float = 1, unit: str = "", digits: int = 2) -> 
     return f"{mean}{' ' + unit if unit else ''}" + (f" ({ends[0]} to {ends[1]})" if len(values) > 1 else "")
 
 
+def count(number: int, noun: str) -> str:
+    """A number with its noun: ``1 replicate``, ``3 replicates``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(noun: str, numbers: Sequence[int]) -> str:
+    """Numbers after their noun: ``level 9``, ``levels 1, 3, 5``; ``no level`` if there is none."""
+    return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else f"no {noun}"
+
+
 @dataclass(frozen=True)
 class Check:
     """One check of a rule, with what was measured.

@@ -76,6 +76,12 @@ def test_a_treatment_keeps_its_colour_whatever_its_place():
     assert one[0].get_color() != one[1].get_color()
 
 
+def test_no_two_series_share_a_colour():
+    series = {label: (DENSITY, accuracies()) for label in ("rewound to 0", "rewound to 40", "reinitialised")}
+    colours = [line.get_color() for line in figures.against_density(series, "y", dense_line=False).axes[0].get_lines()]
+    assert colours[2] == figures.PALETTE[1] and len(set(colours)) == 3
+
+
 def test_training_curves_leave_out_the_steep_start_unless_told_otherwise():
     curve = np.minimum(0.98, 0.1 + STEPS / 500)[None].repeat(2, axis=0)
     series = {"100 %": (STEPS, curve), "21.1 %": (STEPS, curve - 0.01)}

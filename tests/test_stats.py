@@ -114,6 +114,11 @@ def test_formatted_extremes():
     assert stats.extremes([-1.0]) == "−1.00"
 
 
+def test_numbers_with_their_nouns():
+    assert [stats.count(n, "replicate") for n in (0, 1, 2000)] == ["0 replicates", "1 replicate", "2,000 replicates"]
+    assert [stats.listed("level", at) for at in ([], [9], [1, 3])] == ["no level", "level 9", "levels 1, 3"]
+
+
 RULE = {
     "needs": {"data": "mnist", "steps": 100},
     "paper": {"a": "1.5"},
