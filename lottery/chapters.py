@@ -318,7 +318,8 @@ class Chapter:
                 f'<cite>{html.escape(rule["source"])}</cite></p>')  # fmt: skip
         if verdict:
             rows = "".join(
-                f"<tr><td>{html.escape(check.says)}</td><td>{html.escape(check.text)}</td>"
+                f"<tr><td>{html.escape(check.says)}</td><td>{html.escape(check.text)}"
+                f"{' (borderline)' if check.borderline else ''}</td>"
                 f"<td>{html.escape(check.paper) or '–'}</td></tr>"
                 for check in verdict.checks
             )
