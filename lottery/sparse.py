@@ -71,6 +71,7 @@ class SparseLinear(nn.Module):
         rows, columns = mask.nonzero(as_tuple=True)
         with warnings.catch_warnings():  # PyTorch calls the format a beta, once a process
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+            warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled")  # explicitly, but 2.11
             zeros = torch.zeros(len(rows))
             self.pattern = _csr(rows, columns, zeros, mask.shape)
             self.order = torch.argsort(columns, stable=True)
