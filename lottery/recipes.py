@@ -476,9 +476,9 @@ def beside(chains: list[list[Run]], make: Callable[[Run, int, int], Run], every:
     Returns:
         Nested lists [replicates][draws][levels + 1] of runs; None where there is none.
     """
-    return [[[make(run, r, draw) if level in every_nth(len(chain) - 1, every) else None
-              for level, run in enumerate(chain)] for draw in range(1, draws + 1)]
-            for r, chain in enumerate(chains)]  # fmt: skip
+    at = set(every_nth(max(map(len, chains), default=1) - 1, every))
+    return [[[make(run, r, draw) if level in at else None for level, run in enumerate(chain)]
+             for draw in range(1, draws + 1)] for r, chain in enumerate(chains)]  # fmt: skip
 
 
 def rewind_points(training: Training, early: int, matching: int, late: int = 0, between: int = 0) -> list[int]:
