@@ -137,10 +137,18 @@ def _papermill(name, values, target, state, settings, show) -> str | None:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from traitlets import Unicode
 
-    class LocalKernel(AsyncKernelManager):
-        """A kernel behind files that only this user can read, instead of open ports of the machine."""
+    connection = target.with_name("kernel.json")
+    short = len(os.fsencode(connection)) < 90  # a system allows the name of a socket about 100 bytes
 
-        transport = Unicode("ipc" if os.name == "posix" else "tcp")
+    class LocalKernel(AsyncKernelManager):
+        """A kernel behind files that only this user can read, instead of open ports of the machine.
+
+        They lie in the scratch folder: jupyter_client's own place for them is the current directory, where two
+        chapters that are executed at a time would talk to one kernel.
+        """
+
+        transport = Unicode("ipc" if os.name == "posix" and short else "tcp")
+        connection_file = Unicode(str(connection))
 
     environment = {progress.VARIABLE: str(state), "LOTTERY_ROOT": str(chapters.ROOT), **settings}
     before = {key: os.environ.get(key) for key in environment}

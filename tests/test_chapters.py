@@ -175,6 +175,42 @@ def test_a_chapter_that_fails_leaves_the_finished_one_in_place(cell, said, execu
     assert (root / "_build" / "failed" / f"{FIRST}.ipynb").exists()
 
 
+TOGETHER = """
+import time
+from pathlib import Path
+
+Path(f"{mine}.there").touch()
+until = time.monotonic() + 120
+while not Path(f"{other}.there").exists():
+    assert time.monotonic() < until, "the other chapter does not run"
+    time.sleep(0.05)
+"""
+
+
+def test_two_chapters_are_executed_at_a_time_from_one_folder(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    command = ("import sys, pathlib; from lottery import runner; name, scratch = sys.argv[1], pathlib.Path(sys.argv[2])"
+               "; sys.exit(runner._papermill(name, {}, scratch / 'out.ipynb', scratch / 'state.json', {}, False))")
+    environment = os.environ | {"LOTTERY_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    processes = []
+    for mine, other in (("a", "b"), ("b", "a")):
+        cells = [nbformat.v4.new_code_cell(f"mine, other = {mine!r}, {other!r}" + TOGETHER)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {
+            "name": "python3", "display_name": "Python 3", "language": "python"}}),
+            tmp_path / "notebooks" / f"{mine}.ipynb")  # fmt: skip
+        (scratch := tmp_path / f"scratch-{mine}").mkdir()
+        processes.append(subprocess.Popen([sys.executable, "-c", command, mine, scratch], cwd=tmp_path,
+                                          env=environment, stderr=subprocess.PIPE, text=True))  # fmt: skip
+    try:
+        said = [process.communicate(timeout=180)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.there", "b.there", "notebooks", "scratch-a", "scratch-b"]  # fmt: skip
+
+
 # Gates: each is shown a notebook that it must refuse.
 
 
