@@ -343,8 +343,12 @@ def _unmet(needs: Mapping[str, Any], context: Mapping[str, Any]) -> Sequence[str
 
 def _check(entry: Mapping[str, Any], measured: Mapping[str, Summary | float], paper: str) -> Check:
     bounds = tuple((key, float(entry[key])) for key in _BOUNDS if key in entry)
-    shown = {key: entry[key] for key in ("scale", "unit", "digits") if key in entry}
-    bound = " and ".join(f"{_BOUNDS[key][1]} {format_interval(value, **shown)}" for key, value in bounds)
+    digits = entry.get("digits", 2)
+
+    def said(value, digits=digits):
+        return format_interval(value, entry.get("scale", 1), entry.get("unit", ""), digits)
+
+    bound = " and ".join(f"{_BOUNDS[key][1]} {said(value)}" for key, value in bounds)
     value = measured.get(entry["quantity"], math.nan)
     mean = value.mean if isinstance(value, Summary) else float(value)
     interval = None
@@ -356,5 +360,7 @@ def _check(entry: Mapping[str, Any], measured: Mapping[str, Summary | float], pa
         return Check(entry["quantity"], says, mean, None, bounds, None, None, paper, text, bound)
     holds = all(_BOUNDS[key][0](mean, threshold) for key, threshold in bounds)
     borderline = None if interval is None else any(interval[0] < t < interval[1] for _, t in bounds)
-    text = format_interval(value, **shown)
-    return Check(entry["quantity"], says, mean, interval, bounds, holds, borderline, paper, text, bound)
+    missed = [t for _, t in bounds if not math.isclose(t, mean, rel_tol=1e-9, abs_tol=1e-12)]
+    while any(said(mean, digits) == said(t, digits) for t in missed):
+        digits += 1  # a measurement must not read like a bound that it is not
+    return Check(entry["quantity"], says, mean, interval, bounds, holds, borderline, paper, said(value, digits), bound)

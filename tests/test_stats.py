@@ -165,6 +165,13 @@ def test_a_check_keeps_what_it_compared():
     assert stats.rows(got)[0]["holds"] == "yes, borderline" and stats.rows(got)[0]["paper"] == "1.5"
 
 
+@pytest.mark.parametrize(
+    ("a", "text"), [(0.997, "0.997"), (0.99996, "0.99996"), (1.0, "1.00"), (1.2, "1.20"), (1 - 1e-14, "1.00")]
+)
+def test_a_measurement_is_not_shown_as_a_bound_that_it_is_not(a, text):
+    assert stats.verdict(RULE, {"a": a, "b": -1}, CONTEXT).checks[0].text == text
+
+
 def test_a_pending_check_caps_the_label_until_it_is_measured():
     rule = {"checks": [{"quantity": "a", "above": 0}, {"quantity": "later", "at_most": 1, "pending": "chapter 3"}]}
     got = stats.verdict(rule, {"a": 1}, {})
