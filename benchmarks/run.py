@@ -1,6 +1,7 @@
 """Measures the engine beside the ordinary training loop, in one run on one machine, and prints a table.
 
     python benchmarks/run.py [--repeats 7] [--steps 400] [--networks lenet-300-100 …] [--density 0.21] [--json FILE]
+                             [--markdown FILE]
 
 LeNet-300-100 on MNIST, Conv-2 and ResNet-20 on CIFAR-10 as in the papers' protocols, masked, on one CPU thread; where
 there is a GPU, there too, alone and several as one batch. What is compared is measured in turn (A B A B …), so that a
@@ -10,7 +11,9 @@ keep freed memory warm (`lottery.train.tune_process`) and the ordinary loop's sh
 The ordinary loop is what a tutorial would teach: torchvision's data set with its transforms for each sample, a
 `DataLoader`, `torch.nn.utils.prune`, which multiplies masks in the forward pass, an optimiser of `torch.optim` as it
 comes. Nothing in it is slowed down on purpose: no `.item()` a step, no logging. Data are read where `LOTTERY_DATA` has
-them; else random pixels of their shape, which cost the same.
+them; else random pixels of their shape, which cost the same. Beside both, for convolutions on the CPU, stands a bare step
+of PyTorch, the same batch again and again without data, augmentation or mask, as it comes and through `torch.compile`.
+`--markdown` writes the table that the book's page on speed shows.
 """
 
 import argparse
@@ -22,6 +25,7 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
 import statistics
 import sys
 import tempfile
@@ -213,6 +217,40 @@ def engine_step(network, steps, density, together=1, device="cpu", precision="fl
         train._Batches.__getitem__ = ask
 
 
+@functools.cache
+def bare_training(network, compiled):
+    """A step on a resident batch in the engine's layout, optimiser fused: what PyTorch itself takes."""
+    given = SETTINGS[network]
+    layout = torch.channels_last if network == "resnet-20" else torch.contiguous_format
+    model = models.build(network, SHAPES[given["data"]], 10).to(memory_format=layout)
+    x = torch.randn(given["batch"], *SHAPES[given["data"]]).contiguous(memory_format=layout)
+    y = torch.arange(given["batch"]) % 10
+    if given["optimiser"] == "adam":
+        optimiser = torch.optim.Adam(model.parameters(), given["lr"], fused=True)
+    else:
+        optimiser = torch.optim.SGD(model.parameters(), given["lr"], given["momentum"],
+                                    weight_decay=given["weight_decay"], fused=True)  # fmt: skip
+    forward = torch.compile(model) if compiled else model
+
+    def step():
+        optimiser.zero_grad()
+        cross_entropy(forward(x), y).backward()
+        optimiser.step()
+
+    return step
+
+
+def bare_step(network, steps, compiled=False):
+    """Milliseconds for a bare step."""
+    step = bare_training(network, compiled)
+    for _ in range(warm_up(steps)):
+        step()
+    began = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return 1000 * (time.perf_counter() - began) / steps
+
+
 def engine_evaluate(density):
     """Milliseconds for loss and accuracy of the test set with resident tensors."""
     dataset = resident("mnist", "cpu")
@@ -341,12 +379,18 @@ def measure(repeats, steps, density, study, networks):
     try:
         for network in networks:
             few = max(3, steps // SLOWER[network])
-            table += compare(f"{network}, one thread", "ms a step", {
+            rows = {
                 "ordinary loop": one(plain, "ordinary_step", network, 0, few, density),
                 "ordinary loop, 2 loader processes beside it": one(plain, "ordinary_step", network, 2, few, density),
                 "engine": one(tuned, "engine_step", network, few, density),
                 "engine, bf16": one(tuned, "engine_step", network, few, density, 1, "cpu", "bf16"),
-            }, repeats, min)  # fmt: skip
+                "engine, 4 networks as one batch": one(tuned, "engine_step", network, max(3, few // 4), density, 4),
+            }  # fmt: skip
+            if network != LENET:
+                rows["bare step"] = one(tuned, "bare_step", network, few)
+                if shutil.which("c++"):
+                    rows["bare step, torch.compile"] = one(tuned, "bare_step", network, few, True)
+            table += compare(f"{network}, one thread", "ms a step of a network", rows, repeats, min)
         if LENET in networks:
             table += compare("evaluation of 10,000 images of MNIST, one thread", "ms", {
                 "ordinary loop": one(plain, "ordinary_evaluate", density),
@@ -381,6 +425,18 @@ def show(about, table):
     return "\n".join(lines)
 
 
+def markdown(about, table):
+    """The table for a page of the book."""
+    lines = [f"*{about['device']}; {about['versions']}; {about['data']}; {100 * about['density']:g} % of the weights left*"]
+    for title, rows in itertools.groupby(table, key=lambda row: row["block"]):
+        rows = list(rows)
+        lines += ["", f"| {title} | {rows[0]['unit']} | smallest – largest | n | times the first |", "| --- " * 5 + "|"]
+        for row in rows:
+            lines.append(f"| {row['name']} | {row['median']:.4g} | {row['min']:.4g} – {row['max']:.4g} | {row['n']} "
+                         f"| {row['ratio']:.2f} |")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7, help="measurements of each row (7)")
@@ -389,6 +445,7 @@ def main():
     parser.add_argument("--density", type=float, default=0.21, help="fraction of weights left (0.21)")
     parser.add_argument("--study", type=int, default=10_000, help="steps of each run of the study, 0: none (10000)")
     parser.add_argument("--json", type=Path, help="also write the figures, every single one, to this file")
+    parser.add_argument("--markdown", type=Path, help="also write the table as Markdown to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     about = machine(options.density)
@@ -396,6 +453,8 @@ def main():
     print(show(about, table))
     if options.json:
         options.json.write_text(json.dumps({"about": about, "table": table}, indent=1) + "\n")
+    if options.markdown:
+        options.markdown.write_text(markdown(about, table))
 
 
 if __name__ == "__main__":
