@@ -11,9 +11,9 @@ keep freed memory warm (`lottery.train.tune_process`) and the ordinary loop's sh
 The ordinary loop is what a tutorial would teach: torchvision's data set with its transforms for each sample, a
 `DataLoader`, `torch.nn.utils.prune`, which multiplies masks in the forward pass, an optimiser of `torch.optim` as it
 comes. Nothing in it is slowed down on purpose: no `.item()` a step, no logging. Data are read where `LOTTERY_DATA` has
-them; else random pixels of their shape, which cost the same. Beside both, for convolutions on the CPU, stands a bare step
-of PyTorch, the same batch again and again without data, augmentation or mask, as it comes and through `torch.compile`.
-`--markdown` writes the table that the book's page on speed shows.
+them; else random pixels of their shape, which cost the same. Beside both, for convolutions on the CPU, stands a bare
+step of PyTorch, the same batch again and again without data, augmentation or mask, as it comes and through
+`torch.compile`. `--markdown` writes the table that the book's page on speed shows.
 """
 
 import argparse
@@ -427,7 +427,7 @@ def show(about, table):
 
 def markdown(about, table):
     """The table for a page of the book."""
-    lines = [f"*{about['device']}; {about['versions']}; {about['data']}; {100 * about['density']:g} % of the weights left*"]
+    lines = [f"*{about['device']}; {about['versions']}; {about['data']}; {100 * about['density']:g} % of weights left*"]
     for title, rows in itertools.groupby(table, key=lambda row: row["block"]):
         rows = list(rows)
         lines += ["", f"| {title} | {rows[0]['unit']} | smallest – largest | n | times the first |", "| --- " * 5 + "|"]

@@ -197,9 +197,9 @@ def interval(values: Any, scale: float = 1, unit: str = "", digits: int = 2) -> 
 
 
 def extremes(values: Any, scale: float = 1, unit: str = "", digits: int = 2) -> str:
-    """Mean of [R] replicates, the smallest and the largest: ``97.81 % (97.70 to 97.92)``; for tables."""
+    """Mean of [R] replicates, the smallest, the largest: ``97.81 % (97.70 to 97.92)``; for tables."""
     mean, *ends = (format_interval(v, scale, digits=digits) for v in (np.mean(values), np.min(values), np.max(values)))
-    return f"{mean}{' ' + unit if unit else ''}" + (f" ({ends[0]} to {ends[1]})" if len(values) > 1 else "")
+    return f"{mean}{' ' + unit if unit else ''}" + (f" ({ends[0]} to {ends[1]})" if np.size(values) > 1 else "")
 
 
 def count(number: int, noun: str) -> str:

@@ -111,7 +111,7 @@ def test_formatted_interval():
 
 def test_formatted_extremes():
     assert stats.extremes([0.9, 0.95], 100, "%", 1) == "92.5 % (90.0 to 95.0)"
-    assert stats.extremes([-1.0]) == "−1.00"
+    assert stats.extremes([-1.0]) == stats.extremes(-1.0) == "−1.00"
 
 
 def test_numbers_with_their_nouns():
