@@ -193,7 +193,7 @@ def engine_step(network, steps, density, together=1, device="cpu", precision="fl
     dataset, (weights, mask) = resident(SETTINGS[network]["data"], device), start(network, density)
     few = {part: tuple(tensor[:200] for tensor in getattr(dataset, part)) for part in ("validation", "test")}
     warm, times, ask = warm_up(steps), {}, train._Batches.__getitem__
-    layout = "channels_last" if network == "resnet-20" else "channels_first"
+    layout = "channels_first" if network == LENET else "channels_last"
     total = warm + steps + 1
     training = recipes.Training(**{**SETTINGS[network], "data": dataset.name}, model=network, steps=total,
                                 validation=VALIDATION, evaluate=((total, total),), precision=precision,
@@ -221,9 +221,8 @@ def engine_step(network, steps, density, together=1, device="cpu", precision="fl
 def bare_training(network, compiled):
     """A step on a resident batch in the engine's layout, optimiser fused: what PyTorch itself takes."""
     given = SETTINGS[network]
-    layout = torch.channels_last if network == "resnet-20" else torch.contiguous_format
-    model = models.build(network, SHAPES[given["data"]], 10).to(memory_format=layout)
-    x = torch.randn(given["batch"], *SHAPES[given["data"]]).contiguous(memory_format=layout)
+    model = models.build(network, SHAPES[given["data"]], 10).to(memory_format=torch.channels_last)
+    x = torch.randn(given["batch"], *SHAPES[given["data"]]).contiguous(memory_format=torch.channels_last)
     y = torch.arange(given["batch"]) % 10
     if given["optimiser"] == "adam":
         optimiser = torch.optim.Adam(model.parameters(), given["lr"], fused=True)

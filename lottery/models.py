@@ -94,9 +94,8 @@ class Conv(nn.Module):
 
     def forward(self, x):
         for i in range(1, self.depth + 1):
-            x = torch.relu(getattr(self, f"conv{i}")(x))
-            if i % 2 == 0:
-                x = nn.functional.max_pool2d(x, 2)
+            x = getattr(self, f"conv{i}")(x)
+            x = torch.relu(nn.functional.max_pool2d(x, 2) if i % 2 == 0 else x)  # the same bits as before it
         x = self.drop(torch.relu(self.fc1(x.flatten(1))))
         return self.output(self.drop(torch.relu(self.fc2(x))))
 

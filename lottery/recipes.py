@@ -96,7 +96,7 @@ class Training(Recipe):
             "bf16" does matrix products and convolutions in bfloat16. Weights, optimiser, losses and all that is
             recorded are float32 in any case.
         layout: how images and filters lie in memory where networks train one by one: "channels_last" is faster for
-            normalised and residual networks on a CPU, and rounds otherwise.
+            convolutional networks on a CPU, and rounds otherwise.
         seed: base of all random streams.
     """
 

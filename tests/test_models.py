@@ -40,6 +40,26 @@ def test_a_network_maps_a_batch_to_logits(name, shape):
     assert models.build(name, shape, 10)(torch.zeros(2, *shape)).shape == (2, 10)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_rectifying_after_pooling_changes_no_bit(layout):
+    """Conv rectifies what pooling leaves, a quarter; the paper's order gives the same logits and gradients."""
+    x = torch.randn(20, 3, 16, 16, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)
+    ends = []
+    for textbook in (False, True):
+        net = models.build("conv-4", (3, 16, 16), 10, seed=1).to(memory_format=layout)
+        if textbook:
+            y = x
+            for i in range(1, 5):
+                y = torch.relu(getattr(net, f"conv{i}")(y))
+                y = nn.functional.max_pool2d(y, 2) if i % 2 == 0 else y
+            logits = net.output(torch.relu(net.fc2(torch.relu(net.fc1(y.flatten(1))))))
+        else:
+            logits = net(x)
+        nn.functional.cross_entropy(logits, torch.arange(20) % 10).backward()
+        ends.append([logits, *(parameter.grad for parameter in net.parameters())])
+    assert all(map(torch.equal, *ends))
+
+
 def test_initial_weights_are_glorot_normal_and_biases_zero():
     state = models.initial_weights("lenet-300-100", (1, 28, 28), 10, 0)
     assert state["fc1.weight"].std().item() == pytest.approx((2 / (784 + 300)) ** 0.5, rel=0.01)
