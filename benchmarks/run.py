@@ -426,12 +426,14 @@ def show(about, table):
 
 def markdown(about, table):
     """The table for a page of the book."""
-    lines = [f"*{about['device']}; {about['versions']}; {about['data']}; {100 * about['density']:g} % of weights left*"]
+    counts = sorted({row["n"] for row in table})
+    lines = [f"*{about['device']}; {about['versions']}; {about['data']}; {100 * about['density']:g} % of weights left; "
+             f"each measured {' or '.join(map(str, counts))} times*"]  # fmt: skip
     for title, rows in itertools.groupby(table, key=lambda row: row["block"]):
         rows = list(rows)
-        lines += ["", f"| {title} | {rows[0]['unit']} | smallest – largest | n | times the first |", "| --- " * 5 + "|"]
+        lines += ["", f"| {title} | {rows[0]['unit']} | smallest – largest | times the first |", "| --- " * 4 + "|"]
         for row in rows:
-            lines.append(f"| {row['name']} | {row['median']:.4g} | {row['min']:.4g} – {row['max']:.4g} | {row['n']} "
+            lines.append(f"| {row['name']} | {row['median']:.4g} | {row['min']:.4g} – {row['max']:.4g} "
                          f"| {row['ratio']:.2f} |")  # fmt: skip
     return "\n".join(lines) + "\n"
 
