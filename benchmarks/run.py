@@ -107,15 +107,19 @@ def vision_dataset(name, part, augment=False):
     return dataset
 
 
+def optimiser_of(network, model, **more):
+    given = SETTINGS[network]
+    if given["optimiser"] == "adam":
+        return torch.optim.Adam(model.parameters(), given["lr"], **more)
+    return torch.optim.SGD(model.parameters(), given["lr"], given["momentum"],
+                           weight_decay=given["weight_decay"], **more)  # fmt: skip
+
+
 @functools.cache
 def ordinary_training(network, loader_workers, density, device):
     """The ordinary loop as an endless iterator: each `next` is one step."""
     model, given = ordinary_network(network, density, device), SETTINGS[network]
-    if given["optimiser"] == "adam":
-        optimiser = torch.optim.Adam(model.parameters(), lr=given["lr"])
-    else:
-        optimiser = torch.optim.SGD(model.parameters(), given["lr"], given["momentum"],
-                                    weight_decay=given["weight_decay"])  # fmt: skip
+    optimiser = optimiser_of(network, model)
     several = {"persistent_workers": True, "multiprocessing_context": "fork"} if loader_workers else {}
     loader = torch.utils.data.DataLoader(
         vision_dataset(given["data"], 0, given.get("augment", False)), given["batch"], shuffle=True, drop_last=True,
@@ -224,11 +228,7 @@ def bare_training(network, compiled):
     model = models.build(network, SHAPES[given["data"]], 10).to(memory_format=torch.channels_last)
     x = torch.randn(given["batch"], *SHAPES[given["data"]]).contiguous(memory_format=torch.channels_last)
     y = torch.arange(given["batch"]) % 10
-    if given["optimiser"] == "adam":
-        optimiser = torch.optim.Adam(model.parameters(), given["lr"], fused=True)
-    else:
-        optimiser = torch.optim.SGD(model.parameters(), given["lr"], given["momentum"],
-                                    weight_decay=given["weight_decay"], fused=True)  # fmt: skip
+    optimiser = optimiser_of(network, model, fused=True)
     forward = torch.compile(model) if compiled else model
 
     def step():
