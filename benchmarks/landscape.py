@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from lottery import curvature, data, landscape, masks, models, recipes, train
+from lottery import curvature, data, landscape, masks, models, recipes
+from lottery.engine import train
 
 EXAMPLES, VALIDATION = 10_000, 5000
 
@@ -45,8 +46,16 @@ def dataset():
 
 def solution(dataset, density, order):
     """A network after 300 steps, and its mask at a density, cut by magnitude at the start of the training."""
-    training = recipes.Training(data=dataset.name, model="lenet-300-100", steps=300, batch=60, optimiser="adam",
-                                lr=1.2e-3, validation=VALIDATION, evaluate=((300, 300),))  # fmt: skip
+    training = recipes.Training(
+        data=dataset.name,
+        model="lenet-300-100",
+        steps=300,
+        batch=60,
+        optimiser="adam",
+        lr=1.2e-3,
+        validation=VALIDATION,
+        evaluate=((300, 300),),
+    )
     weights = models.initial_weights("lenet-300-100", dataset.shape, dataset.classes, seed=0)
     mask = masks.dense(weights, models.prunable(models.build("lenet-300-100", dataset.shape, dataset.classes)))
     if density < 1:
@@ -100,21 +109,28 @@ def measure(repeats, density):
     vectors = ours.expand(vector)
     exact = torch.cat([part.flatten() for part in theirs(vectors)])
     assert torch.allclose(ours(vector), exact, rtol=1e-3, atol=1e-6 * float(exact.abs().max()) + 1e-7)
-    values = in_turn({
-        "product, plain double backward": lambda: theirs(vectors),
-        "product, graph kept": lambda: ours(vector),
-        "product, graphs of 10 chunks kept": lambda: pieces(vector),
-        "product, 10 chunks, nothing kept": lambda: anew(vector),
-    }, repeats)  # fmt: skip
+    values = in_turn(
+        {
+            "product, plain double backward": lambda: theirs(vectors),
+            "product, graph kept": lambda: ours(vector),
+            "product, graphs of 10 chunks kept": lambda: pieces(vector),
+            "product, 10 chunks, nothing kept": lambda: anew(vector),
+        },
+        repeats,
+    )
     (ticket, mask), (other, _) = solution(found, density, 0), solution(found, density, 1)
     live = curvature.Hessian(module, ticket, mask, examples, chunk=EXAMPLES)
     start = torch.randn(live.size, generator=torch.Generator().manual_seed(0))
-    values |= in_turn({
-        "10 largest eigenvalues": lambda: curvature.top_eigenvalues(live, start, 10),
-        "100 steps of Lanczos": lambda: curvature.lanczos(live, start, 100),
-        "path of 11 points": lambda: landscape.error_along_path(
-            module, [ticket, other], examples, test, mask=mask, statistics=["averaged"]),
-    }, max(3, repeats // 2))  # fmt: skip
+    values |= in_turn(
+        {
+            "10 largest eigenvalues": lambda: curvature.top_eigenvalues(live, start, 10),
+            "100 steps of Lanczos": lambda: curvature.lanczos(live, start, 100),
+            "path of 11 points": lambda: landscape.error_along_path(
+                module, [ticket, other], examples, test, mask=mask, statistics=["averaged"]
+            ),
+        },
+        max(3, repeats // 2),
+    )
     about = {
         "device": f"{processor()}, 1 thread",
         "load before": round(os.getloadavg()[0], 2),

@@ -6,7 +6,7 @@
 LeNet-300-100 on MNIST, Conv-2 and ResNet-20 on CIFAR-10 as in the papers' protocols, masked, on one CPU thread; where
 there is a GPU, there too, alone and several as one batch. What is compared is measured in turn (A B A B …), so that a
 machine that slows down slows both. On the CPU every side works in a process of its own, because the engine's processes
-keep freed memory warm (`lottery.train.tune_process`) and the ordinary loop's should not profit.
+keep freed memory warm (`lottery.engine.train.tune_process`) and the ordinary loop's should not profit.
 
 The ordinary loop is what a tutorial would teach: torchvision's data set with its transforms for each sample, a
 `DataLoader`, `torch.nn.utils.prune`, which multiplies masks in the forward pass, an optimiser of `torch.optim` as it
@@ -37,14 +37,16 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 
-from lottery import __version__, data, execute, masks, models, recipes, store, train
+from lottery import __version__, data, masks, models, recipes
+from lottery.engine import execute, store, train
 
 VALIDATION, LENET = 5000, "lenet-300-100"
 SETTINGS = {
     LENET: dict(data="mnist", batch=60, optimiser="adam", lr=1.2e-3),
     "conv-2": dict(data="cifar10", batch=60, optimiser="adam", lr=2e-4),
-    "resnet-20": dict(data="cifar10", batch=128, optimiser="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4,
-                      augment=True),
+    "resnet-20": dict(
+        data="cifar10", batch=128, optimiser="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4, augment=True
+    ),
 }
 SLOWER = {LENET: 1, "conv-2": 20, "resnet-20": 40}  # so many steps fewer are measured
 STATISTICS = {"mnist": ((0.1307,), (0.3081,)), "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))}
@@ -99,8 +101,11 @@ def vision_dataset(name, part, augment=False):
     images, labels = raw(name)[part]
     images, labels = (images[VALIDATION:], labels[VALIDATION:]) if part == 0 else (images, labels)
     dataset = kind.__new__(kind)
-    dataset.data, dataset.targets = (images[:, 0], labels) if name == "mnist" else (
-        images.permute(0, 2, 3, 1).contiguous().numpy(), labels.tolist())  # fmt: skip
+    dataset.data, dataset.targets = (
+        (images[:, 0], labels)
+        if name == "mnist"
+        else (images.permute(0, 2, 3, 1).contiguous().numpy(), labels.tolist())
+    )
     moves = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if augment else []
     dataset.target_transform = None
     dataset.transform = transforms.Compose([*moves, transforms.ToTensor(), transforms.Normalize(*STATISTICS[name])])
@@ -111,8 +116,9 @@ def optimiser_of(network, model, **more):
     given = SETTINGS[network]
     if given["optimiser"] == "adam":
         return torch.optim.Adam(model.parameters(), given["lr"], **more)
-    return torch.optim.SGD(model.parameters(), given["lr"], given["momentum"],
-                           weight_decay=given["weight_decay"], **more)  # fmt: skip
+    return torch.optim.SGD(
+        model.parameters(), given["lr"], given["momentum"], weight_decay=given["weight_decay"], **more
+    )
 
 
 @functools.cache
@@ -122,9 +128,14 @@ def ordinary_training(network, loader_workers, density, device):
     optimiser = optimiser_of(network, model)
     several = {"persistent_workers": True, "multiprocessing_context": "fork"} if loader_workers else {}
     loader = torch.utils.data.DataLoader(
-        vision_dataset(given["data"], 0, given.get("augment", False)), given["batch"], shuffle=True, drop_last=True,
-        num_workers=loader_workers, pin_memory=device != "cpu", **several,
-    )  # fmt: skip
+        vision_dataset(given["data"], 0, given.get("augment", False)),
+        given["batch"],
+        shuffle=True,
+        drop_last=True,
+        num_workers=loader_workers,
+        pin_memory=device != "cpu",
+        **several,
+    )
 
     def steps():
         while True:
@@ -193,15 +204,21 @@ class Measured(Exception):
 
 
 def engine_step(network, steps, density, together=1, device="cpu", precision="float32"):
-    """Milliseconds of `lottery.train.train` for a step of each of the networks that train together."""
+    """Milliseconds of `lottery.engine.train.train` for a step of each of the networks that train together."""
     dataset, (weights, mask) = resident(SETTINGS[network]["data"], device), start(network, density)
     few = {part: tuple(tensor[:200] for tensor in getattr(dataset, part)) for part in ("validation", "test")}
     warm, times, ask = warm_up(steps), {}, train._Batches.__getitem__
     layout = "channels_first" if network == LENET else "channels_last"
     total = warm + steps + 1
-    training = recipes.Training(**{**SETTINGS[network], "data": dataset.name}, model=network, steps=total,
-                                validation=VALIDATION, evaluate=((total, total),), precision=precision,
-                                layout=layout)  # fmt: skip
+    training = recipes.Training(
+        **{**SETTINGS[network], "data": dataset.name},
+        model=network,
+        steps=total,
+        validation=VALIDATION,
+        evaluate=((total, total),),
+        precision=precision,
+        layout=layout,
+    )
 
     def timed(batches, step):
         if step in (warm, warm + steps):
@@ -213,8 +230,9 @@ def engine_step(network, steps, density, together=1, device="cpu", precision="fl
 
     train._Batches.__getitem__ = timed
     try:
-        train.train(training, dataclasses.replace(dataset, **few),
-                    [train.Start(weights, mask, (i,)) for i in range(together)])  # fmt: skip
+        train.train(
+            training, dataclasses.replace(dataset, **few), [train.Start(weights, mask, (i,)) for i in range(together)]
+        )
     except Measured:
         return 1000 * (times[warm + steps] - times[warm]) / steps / together
     finally:
@@ -262,7 +280,7 @@ def engine_evaluate(density):
 
 
 def study_steps(jobs, steps, runs=4):
-    """Steps a second of a whole study of independent runs through `lottery.execute`, everything included."""
+    """Steps a second of a whole study of independent runs through `lottery.engine.execute`, everything included."""
     given = SETTINGS[LENET]
     if raw("mnist")[2] != "MNIST":
         given = given | {"data": data.register("benchmark", *raw("mnist")[:2])}
@@ -327,9 +345,19 @@ def compare(title, unit, rows, repeats, better=max):
     block = []
     for name, seen in values.items():
         median = statistics.median(seen)
-        block.append({"block": title, "unit": unit, "name": name, "n": len(seen), "median": median, "min": min(seen),
-                      "max": max(seen), "ratio": median / base if better is max else base / median,
-                      "values": seen})  # fmt: skip
+        block.append(
+            {
+                "block": title,
+                "unit": unit,
+                "name": name,
+                "n": len(seen),
+                "median": median,
+                "min": min(seen),
+                "max": max(seen),
+                "ratio": median / base if better is max else base / median,
+                "values": seen,
+            }
+        )
     return block
 
 
@@ -384,29 +412,46 @@ def measure(repeats, steps, density, study, networks):
                 "engine": one(tuned, "engine_step", network, few, density),
                 "engine, bf16": one(tuned, "engine_step", network, few, density, 1, "cpu", "bf16"),
                 "engine, 4 networks as one batch": one(tuned, "engine_step", network, max(3, few // 4), density, 4),
-            }  # fmt: skip
+            }
             if network != LENET:
                 rows["bare step"] = one(tuned, "bare_step", network, few)
                 if shutil.which("c++"):
                     rows["bare step, torch.compile"] = one(tuned, "bare_step", network, few, True)
             table += compare(f"{network}, one thread", "ms a step of a network", rows, repeats, min)
         if LENET in networks:
-            table += compare("evaluation of 10,000 images of MNIST, one thread", "ms", {
-                "ordinary loop": one(plain, "ordinary_evaluate", density),
-                "engine": one(tuned, "engine_evaluate", density),
-            }, repeats, better=min)  # fmt: skip
-            table += compare(f"{LENET} in several processes", "ms a step", {
-                "one process": one(tuned, "engine_step", LENET, 3 * steps, density),
-                "two processes, both together": both,
-            }, repeats, min)  # fmt: skip
+            table += compare(
+                "evaluation of 10,000 images of MNIST, one thread",
+                "ms",
+                {
+                    "ordinary loop": one(plain, "ordinary_evaluate", density),
+                    "engine": one(tuned, "engine_evaluate", density),
+                },
+                repeats,
+                better=min,
+            )
+            table += compare(
+                f"{LENET} in several processes",
+                "ms a step",
+                {
+                    "one process": one(tuned, "engine_step", LENET, 3 * steps, density),
+                    "two processes, both together": both,
+                },
+                repeats,
+                min,
+            )
     finally:
         for side in (plain, tuned, second):
             side.stop()
     if study and LENET in networks:
-        table += compare(f"a study of 4 runs of {LENET}, all included", "steps/s", {
-            "one process": lambda: study_steps(1, study),
-            "two processes": lambda: study_steps(2, study),
-        }, max(3, repeats // 2))  # fmt: skip
+        table += compare(
+            f"a study of 4 runs of {LENET}, all included",
+            "steps/s",
+            {
+                "one process": lambda: study_steps(1, study),
+                "two processes": lambda: study_steps(2, study),
+            },
+            max(3, repeats // 2),
+        )
     if torch.cuda.is_available():
         table += on_gpu(repeats, steps, density, networks)
     return table
@@ -427,14 +472,17 @@ def show(about, table):
 def markdown(about, table):
     """The table for a page of the book."""
     counts = sorted({row["n"] for row in table})
-    lines = [f"*{about['device']}; {about['versions']}; {about['data']}; {100 * about['density']:g} % of weights left; "
-             f"each measured {' or '.join(map(str, counts))} times*"]  # fmt: skip
+    lines = [
+        f"*{about['device']}; {about['versions']}; {about['data']}; {100 * about['density']:g} % of weights left; "
+        f"each measured {' or '.join(map(str, counts))} times*"
+    ]
     for title, rows in itertools.groupby(table, key=lambda row: row["block"]):
         rows = list(rows)
         lines += ["", f"| {title} | {rows[0]['unit']} | smallest – largest | times the first |", "| --- " * 4 + "|"]
         for row in rows:
-            lines.append(f"| {row['name']} | {row['median']:.4g} | {row['min']:.4g} – {row['max']:.4g} "
-                         f"| {row['ratio']:.2f} |")  # fmt: skip
+            lines.append(
+                f"| {row['name']} | {row['median']:.4g} | {row['min']:.4g} – {row['max']:.4g} | {row['ratio']:.2f} |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -110,10 +110,11 @@ def measure(repeats, density):
             (f"{model}: signed matched distance", "lottery.signs"): lambda a=a, b=b: signs.compare(a, b).distance,
             (f"{model}: signed matched distance", "sets"): lambda a=a, b=b: set_distance(a, b),
             (f"{model}: matched by both sides", "lottery.signs"): lambda a=a, b=b: signs.match_both(a, b),
-            (f"{model}: degree-preserving null, a draw", "lottery.signs"):
-                lambda mask=mask: signs.degree_preserving(mask, np.random.default_rng(0)),
+            (f"{model}: degree-preserving null, a draw", "lottery.signs"): lambda mask=mask: signs.degree_preserving(
+                mask, np.random.default_rng(0)
+            ),
             (f"{model}: degree-preserving null, a draw", "sets"): lambda mask=mask: set_null(mask, 0),
-        }  # fmt: skip
+        }
     times = {key: [] for key in work}
     for _ in range(repeats):
         for key, function in work.items():
@@ -122,14 +123,19 @@ def measure(repeats, density):
             began = time.perf_counter()
             function()
             times[key].append(time.perf_counter() - began)
-    return [dict(what=what, how=how, n=len(t), median=statistics.median(t), min=min(t), max=max(t), seconds=t)
-            for (what, how), t in times.items()]  # fmt: skip
+    return [
+        dict(what=what, how=how, n=len(t), median=statistics.median(t), min=min(t), max=max(t), seconds=t)
+        for (what, how), t in times.items()
+    ]
 
 
 def show(about, table):
     """The table as text."""
-    lines = [*(f"{name}: {value}" for name, value in about.items()), "",
-             f"{'':48}{'':14}{'n':>3}{'median ms':>12}{'min – max':>22}"]  # fmt: skip
+    lines = [
+        *(f"{name}: {value}" for name, value in about.items()),
+        "",
+        f"{'':48}{'':14}{'n':>3}{'median ms':>12}{'min – max':>22}",
+    ]
     for row in table:
         spread = f"{1000 * row['min']:.1f} – {1000 * row['max']:.1f}"
         lines.append(f"{row['what']:48}{row['how']:14}{row['n']:3}{1000 * row['median']:12.1f}{spread:>22}")
@@ -143,8 +149,14 @@ def main():
     parser.add_argument("--json", type=Path, help="also write the figures, every single one, to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    about = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version(),
-             "torch": torch.__version__, "numpy": np.__version__, "density": options.density}  # fmt: skip
+    about = {
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "density": options.density,
+    }
     table = measure(options.repeats, options.density)
     print(show(about, table))
     if options.json:

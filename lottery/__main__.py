@@ -10,8 +10,8 @@ from . import LotteryError, __version__
 
 
 def _run(arguments) -> None:
-    from . import chapters, runner
-    from .store import Store
+    from .book import chapters, runner
+    from .engine.store import Store
 
     if arguments.published:
         differences = runner.run_published(runner.output_folder("published"))
@@ -48,7 +48,7 @@ def _run(arguments) -> None:
 
 def _settings(arguments) -> dict[str, str]:
     """Where a chapter's recipes are kept, and by whom they are computed."""
-    from . import chapters
+    from .book import chapters
 
     root = Path(arguments.store or os.environ.get("LOTTERY_STORE") or chapters.ROOT / "results").absolute()
     given = {option: getattr(arguments, option) for option in ("executor", "jobs", "device", "scheduler", "stack")}
@@ -57,7 +57,7 @@ def _settings(arguments) -> dict[str, str]:
 
 
 def _study(arguments) -> None:
-    from . import study
+    from .book import study
 
     if arguments.budget <= 0:
         raise LotteryError(f"the budget must be more than 0 minutes, not {arguments.budget:g}")
@@ -66,7 +66,7 @@ def _study(arguments) -> None:
 
 
 def _parameters(arguments) -> None:
-    from . import chapters, runner
+    from .book import chapters, runner
 
     for name in arguments.chapters or runner.names():
         print(f"{name}:")
@@ -75,14 +75,14 @@ def _parameters(arguments) -> None:
 
 
 def _book(arguments) -> None:
-    from . import book, chapters
+    from .book import build, chapters
 
-    index = book.build(chapters.ROOT, profile=arguments.profile, offline=arguments.offline)
+    index = build.build(chapters.ROOT, profile=arguments.profile, offline=arguments.offline)
     print(f"open {os.path.relpath(index)}")
 
 
 def _verify(arguments) -> None:
-    from . import gates
+    from .book import gates
 
     problems = gates.verify()
     for line in problems:
@@ -93,7 +93,7 @@ def _verify(arguments) -> None:
 
 
 def _store(arguments) -> None:
-    from .store import Store
+    from .engine.store import Store
 
     store = Store(arguments.store or os.environ.get("LOTTERY_STORE") or "results")
     act, rest = arguments.action, arguments.items
@@ -112,8 +112,13 @@ def _store(arguments) -> None:
     elif act == "show":
         for key in _find(store, rest):
             record = store.read(key)
-            shown = {"key": key, "recipe": record.recipe, "values": record.values, "made": record.made,
-                     "arrays": {name: list(array.shape) for name, array in record.arrays.items()}}  # fmt: skip
+            shown = {
+                "key": key,
+                "recipe": record.recipe,
+                "values": record.values,
+                "made": record.made,
+                "arrays": {name: list(array.shape) for name, array in record.arrays.items()},
+            }
             print(json.dumps(shown, indent=1))
     elif act == "verify":
         found = store.verify()

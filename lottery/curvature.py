@@ -72,16 +72,21 @@ class Hessian:
 
     def compact(self, direction: State) -> torch.Tensor:
         """A direction's surviving coordinates as one vector; tensors that it lacks count as zero."""
-        parts = [direction[name].to(self.device, self.dtype)[kept] if name in direction
-                 else torch.zeros(count, dtype=self.dtype, device=self.device)
-                 for name, kept, count in zip(self.names, self.kept, self.counts, strict=True)]  # fmt: skip
+        parts = [
+            direction[name].to(self.device, self.dtype)[kept]
+            if name in direction
+            else torch.zeros(count, dtype=self.dtype, device=self.device)
+            for name, kept, count in zip(self.names, self.kept, self.counts, strict=True)
+        ]
         return torch.cat(parts)
 
     def expand(self, vector: torch.Tensor) -> list[torch.Tensor]:
         """A compact vector as tensors of the weights' shapes, zero where masked."""
         parts = vector.to(self.device, self.dtype).split(self.counts)
-        return [torch.zeros(kept.shape, dtype=self.dtype, device=self.device).masked_scatter_(kept, part)
-                for kept, part in zip(self.kept, parts, strict=True)]  # fmt: skip
+        return [
+            torch.zeros(kept.shape, dtype=self.dtype, device=self.device).masked_scatter_(kept, part)
+            for kept, part in zip(self.kept, parts, strict=True)
+        ]
 
     def gradient(self) -> torch.Tensor:
         """The gradient of the training loss, compact."""
@@ -96,8 +101,13 @@ class Hessian:
         for place, chunk in enumerate(self.chunks):
             gradients = self.graphs[place] if self.graphs else self._graph(*chunk)[0]
             through = [(g, v) for g, v in zip(gradients, outputs, strict=True) if g.requires_grad]
-            products = torch.autograd.grad([g for g, _ in through], self.weights, [v for _, v in through],
-                                           retain_graph=self.graphs is not None, materialize_grads=True)  # fmt: skip
+            products = torch.autograd.grad(
+                [g for g, _ in through],
+                self.weights,
+                [v for _, v in through],
+                retain_graph=self.graphs is not None,
+                materialize_grads=True,
+            )
             sums = products if sums is None else [s + p for s, p in zip(sums, products, strict=True)]
         return torch.cat([part[kept] for part, kept in zip(sums, self.kept, strict=True)])
 
@@ -140,8 +150,9 @@ def _ritz(diagonal: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.linalg.eigh(np.diag(diagonal) + np.diag(off[:-1], 1) + np.diag(off[:-1], -1))
 
 
-def top_eigenvalues(product: Callable, start: torch.Tensor, k: int = 10, tolerance: float = 1e-3,
-                    steps: int = 300) -> tuple[np.ndarray, torch.Tensor]:  # fmt: skip
+def top_eigenvalues(
+    product: Callable, start: torch.Tensor, k: int = 10, tolerance: float = 1e-3, steps: int = 300
+) -> tuple[np.ndarray, torch.Tensor]:
     """The k largest eigenvalues, descending, and their eigenvectors [k, n].
 
     From one start vector a multiple eigenvalue is found once.
@@ -223,8 +234,14 @@ def free_directions(nodes: np.ndarray, weights: np.ndarray, size: int, squared: 
     return float(size * (weights * (2 * epsilon / (2 * epsilon + curved))).sum() / weights.sum())
 
 
-def predicted_ratio(nodes: np.ndarray, weights: np.ndarray, squares: np.ndarray, epsilon: float,
-                    order: str = "magnitude", law: str = "exact") -> float:  # fmt: skip
+def predicted_ratio(
+    nodes: np.ndarray,
+    weights: np.ndarray,
+    squares: np.ndarray,
+    epsilon: float,
+    order: str = "magnitude",
+    law: str = "exact",
+) -> float:
     r"""The largest ratio of the survivors that can go at once, from the spectrum of the Hessian.
 
     At a minimum w of the loss with Hessian eigenvalues :math:`h_i`, the states whose loss is at most ε higher form an
@@ -268,8 +285,9 @@ def predicted_ratio(nodes: np.ndarray, weights: np.ndarray, squares: np.ndarray,
     """
     size = len(squares)
     if order not in ("magnitude", "random") or law not in ("exact", "width"):
-        raise LandscapeError("order must be 'magnitude' or 'random' and law 'exact' or 'width', not "
-                             f"{order!r} and {law!r}")  # fmt: skip
+        raise LandscapeError(
+            f"order must be 'magnitude' or 'random' and law 'exact' or 'width', not {order!r} and {law!r}"
+        )
     ordered = np.sort(np.asarray(squares, dtype=float)) if order == "magnitude" else np.full(size, np.mean(squares))
     length = np.concatenate([[0.0], np.cumsum(ordered)])
 
@@ -280,8 +298,16 @@ def predicted_ratio(nodes: np.ndarray, weights: np.ndarray, squares: np.ndarray,
     return largest(meets, size) / size
 
 
-def lowest_loss(module: nn.Module, state: State, mask: Mask, data: Pair, target: float, steps: int = 0,
-                lr: float = 1e-3, chunk: int = 1000) -> tuple[float, State]:  # fmt: skip
+def lowest_loss(
+    module: nn.Module,
+    state: State,
+    mask: Mask,
+    data: Pair,
+    target: float,
+    steps: int = 0,
+    lr: float = 1e-3,
+    chunk: int = 1000,
+) -> tuple[float, State]:
     """The lowest loss that full-batch Adam finds inside a mask's subspace, from the projection of the state onto it.
 
     Evaluation mode, and only the mask's weights move: the function whose Hessian `Hessian` is.
@@ -321,8 +347,19 @@ def lowest_loss(module: nn.Module, state: State, mask: Mask, data: Pair, target:
         optimiser.step()
 
 
-def measured_ratio(module: nn.Module, state: State, mask: Mask, scores: State, data: Pair, epsilon: float, *,
-                   steps: int = 0, lr: float = 1e-3, chunk: int = 1000, resolution: int = 100) -> float:  # fmt: skip
+def measured_ratio(
+    module: nn.Module,
+    state: State,
+    mask: Mask,
+    scores: State,
+    data: Pair,
+    epsilon: float,
+    *,
+    steps: int = 0,
+    lr: float = 1e-3,
+    chunk: int = 1000,
+    resolution: int = 100,
+) -> float:
     """The largest ratio of the survivors that can go with the loss at most ε above the state's, by bisection.
 
     Args:

@@ -230,8 +230,10 @@ def _scaled(parts: dict[str, torch.Tensor], scaling: str) -> dict[str, torch.Ten
         deviation = torch.where(deviation > 0, deviation, 1.0)
         return {part: (x - mean) / deviation for part, x in parts.items()}
     if scaling == "unit-norm":
-        return {part: torch.nn.functional.normalize(x.flatten(1), dim=1).view_as(x).contiguous()
-                for part, x in parts.items()}  # fmt: skip
+        return {
+            part: torch.nn.functional.normalize(x.flatten(1), dim=1).view_as(x).contiguous()
+            for part, x in parts.items()
+        }
     return parts
 
 

@@ -64,8 +64,13 @@ def _groups() -> dict[str, np.ndarray]:
     kept, plus = flat != 0, (flat > 0).sum(1)
     support = kept @ 2 ** np.arange(9)
     signs = np.unique(10 * kept.sum(1) + plus, return_inverse=True)[1]  # how many are negative, how many positive
-    return {"layer": np.zeros(PATTERNS, int), "count": kept.sum(1), "support": support, "balance": 10 * support + plus,
-            "signs": signs}  # fmt: skip
+    return {
+        "layer": np.zeros(PATTERNS, int),
+        "count": kept.sum(1),
+        "support": support,
+        "balance": 10 * support + plus,
+        "signs": signs,
+    }
 
 
 def _null(counts: np.ndarray, null: str) -> tuple[np.ndarray, np.ndarray]:
@@ -187,8 +192,13 @@ def _features() -> dict[str, np.ndarray]:
         for sign in (1, -1):
             one_sided = (sign * one >= 0).all(1) & (sign * other <= 0).all(1)
             edge |= one_sided & one.any(1) & other.any(1)
-    return {"neighbours": np.abs(products).sum(1), "agree": (products > 0).sum(1), "several": kept > 1,
-            "single": (kept > 1) & (np.abs(total) == kept), "edge": edge}  # fmt: skip
+    return {
+        "neighbours": np.abs(products).sum(1),
+        "agree": (products > 0).sum(1),
+        "several": kept > 1,
+        "single": (kept > 1) & (np.abs(total) == kept),
+        "edge": edge,
+    }
 
 
 def pattern_shares(counts: np.ndarray) -> dict[str, float]:
@@ -201,13 +211,17 @@ def pattern_shares(counts: np.ndarray) -> dict[str, float]:
         of three; what lies between is free).
     """
     of = {name: float(np.asarray(counts) @ values) for name, values in _features().items()}
-    pairs = {"neighbour agreement": ("agree", "neighbours"), "single-sign": ("single", "several"),
-             "edge-like": ("edge", "several")}  # fmt: skip
+    pairs = {
+        "neighbour agreement": ("agree", "neighbours"),
+        "single-sign": ("single", "several"),
+        "edge-like": ("edge", "several"),
+    }
     return {name: of[part] / of[whole] if of[whole] else float("nan") for name, (part, whole) in pairs.items()}
 
 
-def rank_correlation(a: np.ndarray, b: np.ndarray, generator: np.random.Generator,
-                     draws: int = 999) -> tuple[float, float, float]:  # fmt: skip
+def rank_correlation(
+    a: np.ndarray, b: np.ndarray, generator: np.random.Generator, draws: int = 999
+) -> tuple[float, float, float]:
     """Spearman's ρ of two networks' pattern counts, and what of it is neither density nor the balance of signs.
 
     Patterns with few non-zeros are frequent in any sparse network, so ρ is high by density alone; and where one sign

@@ -20,8 +20,7 @@ from torch import nn
 
 from . import LotteryError, masks
 from .masks import Mask
-from .models import State
-from .train import evaluate
+from .models import State, evaluate
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 STATISTICS = ("averaged", "re-estimated")
@@ -125,8 +124,9 @@ def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: in
     return {name: state[name] if name in counts else t.detach().clone() for name, t in module.state_dict().items()}
 
 
-def error_at(module: nn.Module, state: State, train: Pair, test: Pair, statistics: Sequence[str] = STATISTICS,
-             batch: int = 500) -> dict[str, float]:  # fmt: skip
+def error_at(
+    module: nn.Module, state: State, train: Pair, test: Pair, statistics: Sequence[str] = STATISTICS, batch: int = 500
+) -> dict[str, float]:
     """Test error, test loss and training loss of one state, in evaluation mode.
 
     Returns:
@@ -150,13 +150,22 @@ def error_at(module: nn.Module, state: State, train: Pair, test: Pair, statistic
 def _on_mask(points: Sequence[State], mask: Mask | None) -> None:
     for name, kept in (mask or {}).items():
         if any((point[name][~kept] != 0).any() for point in points):
-            raise LandscapeError(f"a solution has weights in {name} that the mask of the path cuts: its mask is not "
-                                 "nested in the path's")  # fmt: skip
+            raise LandscapeError(
+                f"a solution has weights in {name} that the mask of the path cuts: its mask is not nested in the path's"
+            )
 
 
-def error_along_path(module: nn.Module, points: Sequence[State], train: Pair, test: Pair, *, mask: Mask | None = None,
-                     alphas: int = 11, statistics: Sequence[str] = STATISTICS, batch: int = 500,
-                     ) -> dict[str, np.ndarray]:  # fmt: skip
+def error_along_path(
+    module: nn.Module,
+    points: Sequence[State],
+    train: Pair,
+    test: Pair,
+    *,
+    mask: Mask | None = None,
+    alphas: int = 11,
+    statistics: Sequence[str] = STATISTICS,
+    batch: int = 500,
+) -> dict[str, np.ndarray]:
     """Errors and losses along the piecewise linear path through two or more solutions.
 
     Args:
@@ -253,9 +262,19 @@ def plane_coefficients(coordinates: np.ndarray, x: float, y: float) -> list[floa
     return [float(1 - b - c), float(b), float(c)]
 
 
-def error_on_plane(module: nn.Module, points: Sequence[State], names, x: Sequence[float], y: Sequence[float],
-                   train: Pair, test: Pair, *, mask: Mask | None = None, statistics: Sequence[str] = STATISTICS,
-                   batch: int = 500) -> dict[str, np.ndarray]:  # fmt: skip
+def error_on_plane(
+    module: nn.Module,
+    points: Sequence[State],
+    names,
+    x: Sequence[float],
+    y: Sequence[float],
+    train: Pair,
+    test: Pair,
+    *,
+    mask: Mask | None = None,
+    statistics: Sequence[str] = STATISTICS,
+    batch: int = 500,
+) -> dict[str, np.ndarray]:
     """Errors and losses on a grid of the plane through three solutions.
 
     Args:
@@ -268,8 +287,11 @@ def error_on_plane(module: nn.Module, points: Sequence[State], names, x: Sequenc
     """
     _on_mask(points, mask)
     coordinates = plane(points, names)
-    rows = [error_at(module, combine(points, plane_coefficients(coordinates, b, a)), train, test, statistics, batch)
-            for a in y for b in x]  # fmt: skip
+    rows = [
+        error_at(module, combine(points, plane_coefficients(coordinates, b, a)), train, test, statistics, batch)
+        for a in y
+        for b in x
+    ]
     return {name: np.array([row[name] for row in rows]).reshape(len(y), len(x)) for name in rows[0]}
 
 
@@ -283,8 +305,9 @@ def distance(a: State, b: State, mask: Mask) -> float:
 
 def random_direction(mask: Mask, generator: np.random.Generator) -> State:
     """A direction drawn uniformly from the sphere in the unmasked coordinates, of length 1, zero where masked."""
-    draw = {name: torch.from_numpy(generator.standard_normal(tuple(kept.shape))) * kept.cpu()
-            for name, kept in mask.items()}  # fmt: skip
+    draw = {
+        name: torch.from_numpy(generator.standard_normal(tuple(kept.shape))) * kept.cpu() for name, kept in mask.items()
+    }
     length = math.sqrt(sum(float(part.square().sum()) for part in draw.values()))
     return {name: part / length for name, part in draw.items()}
 

@@ -79,8 +79,9 @@ CRITERIA = {
 }
 
 
-def scores(criterion: str, start: dict[str, torch.Tensor], end: dict[str, torch.Tensor],
-           mask: Mask) -> dict[str, torch.Tensor]:  # fmt: skip
+def scores(
+    criterion: str, start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], mask: Mask
+) -> dict[str, torch.Tensor]:
     """The score of each weight under a criterion, for `prune`.
 
     Zhou et al. give weights with the wrong sign the score 0 under "large_final_same_sign" (and "…_diff_sign") and

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from . import LotteryError
 
@@ -168,8 +169,10 @@ class ResNet(nn.Module):
     def __init__(self, shape: tuple[int, ...], classes: int, depth: int = 20, init: str = "kaiming"):
         super().__init__()
         if not _residual_depth(depth) or len(shape) != 3:
-            raise ModelError(f"a residual network has depth 8, 14, 20, … or 18 and takes images, not depth {depth} and "
-                             f"inputs of shape {tuple(shape)}")  # fmt: skip
+            raise ModelError(
+                f"a residual network has depth 8, 14, 20, … or 18 and takes images, not depth {depth} and "
+                f"inputs of shape {tuple(shape)}"
+            )
         widths, n = ((64, 128, 256, 512), 2) if depth == 18 else ((16, 32, 64), depth // 6)
         channels = widths[0]
         self.conv, self.norm = nn.Conv2d(shape[0], channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
@@ -242,8 +245,17 @@ def check(name: str) -> None:
         ModelError: with the known names.
     """
     if _factory(name) is None:
-        known = ", ".join(["lenet-300-100 (any widths)", "conv-2", "conv-4", "conv-6 (-dropout)", "vgg-19 (-8: narrow)",
-                           "resnet-20 (8, 14, 20, … or 18; -glorot)", *_registered])  # fmt: skip
+        known = ", ".join(
+            [
+                "lenet-300-100 (any widths)",
+                "conv-2",
+                "conv-4",
+                "conv-6 (-dropout)",
+                "vgg-19 (-8: narrow)",
+                "resnet-20 (8, 14, 20, … or 18; -glorot)",
+                *_registered,
+            ]
+        )
         raise ModelError(f"no network {name!r}; known: {known}; your own: lottery.models.register(name, factory)")
 
 
@@ -287,3 +299,24 @@ def prunable(module: nn.Module) -> dict[str, str]:
     if kinds and kinds[last := list(kinds)[-1]] == "fc":
         kinds[last] = "output"
     return kinds
+
+
+def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int = 1000):
+    """Mean cross-entropy and accuracy, each example seen exactly once.
+
+    Args:
+        forward: maps inputs [N, ...] to logits [N, classes], or to [R, N, classes] for R stacked networks.
+        inputs, labels: [N, ...] and [N].
+        batch: examples at a time.
+
+    Returns:
+        Two float64 arrays of shape [R] (R = 1 for a single network).
+    """
+    loss = correct = 0.0
+    for x, y in zip(inputs.split(batch), labels.split(batch), strict=True):
+        logits = forward(x)
+        logits = logits[None] if logits.ndim == 2 else logits
+        target = y.expand(len(logits), -1)
+        loss = loss + cross_entropy(logits.transpose(1, 2), target, reduction="none").double().sum(1)
+        correct = correct + (logits.argmax(2) == target).double().sum(1)
+    return (loss / len(labels)).cpu().numpy(), (correct / len(labels)).cpu().numpy()

@@ -225,8 +225,9 @@ class Rewound(Weights):
     @model_validator(mode="after")
     def _inside(self):
         if not self.run.start <= self.step <= self.run.training.steps:
-            raise ValueError(f"cannot rewind to step {self.step} of a run from {self.run.start} to "
-                             f"{self.run.training.steps}")  # fmt: skip
+            raise ValueError(
+                f"cannot rewind to step {self.step} of a run from {self.run.start} to {self.run.training.steps}"
+            )
         return self
 
 
@@ -343,8 +344,17 @@ class Noisy(Weights):
         return self.weights.start
 
 
-Criterion = Literal["magnitude", "small_final", "large_init", "small_init", "magnitude_increase", "movement",
-                    "large_final_same_sign", "large_final_diff_sign", "random"]  # fmt: skip
+Criterion = Literal[
+    "magnitude",
+    "small_final",
+    "large_init",
+    "small_init",
+    "magnitude_increase",
+    "movement",
+    "large_final_same_sign",
+    "large_final_diff_sign",
+    "random",
+]
 
 
 @_frozen
@@ -477,8 +487,13 @@ def beside(chains: list[list[Run]], make: Callable[[Run, int, int], Run], every:
         Nested lists [replicates][draws][levels + 1] of runs; None where there is none.
     """
     at = set(every_nth(max(map(len, chains), default=1) - 1, every))
-    return [[[make(run, r, draw) if level in at else None for level, run in enumerate(chain)]
-             for draw in range(1, draws + 1)] for r, chain in enumerate(chains)]  # fmt: skip
+    return [
+        [
+            [make(run, r, draw) if level in at else None for level, run in enumerate(chain)]
+            for draw in range(1, draws + 1)
+        ]
+        for r, chain in enumerate(chains)
+    ]
 
 
 def rewind_points(training: Training, early: int, matching: int, late: int = 0, between: int = 0) -> list[int]:
@@ -488,11 +503,18 @@ def rewind_points(training: Training, early: int, matching: int, late: int = 0, 
         RecipeError: if they are not rising steps before the end of training.
     """
     ratio = (matching / early) ** (1 / (between + 1))
-    points = [0, *(round(early * ratio**i) for i in range(between + 1)), matching, *([late] if late else []),
-              training.steps]  # fmt: skip
+    points = [
+        0,
+        *(round(early * ratio**i) for i in range(between + 1)),
+        matching,
+        *([late] if late else []),
+        training.steps,
+    ]
     if points != sorted(set(points)):
-        raise RecipeError(f"rewind points must rise from 0 to less than the {training.steps} steps of training; here "
-                          f"they are {', '.join(map(str, points[:-1]))}")  # fmt: skip
+        raise RecipeError(
+            f"rewind points must rise from 0 to less than the {training.steps} steps of training; here "
+            f"they are {', '.join(map(str, points[:-1]))}"
+        )
     return points[:-1]
 
 
@@ -506,9 +528,18 @@ def dense(training: Training, replicate: int) -> Run:
     return Run(training, Initial(replicate), Dense(), order=(replicate,))
 
 
-def imp(training: Training, replicate: int, levels: int, fraction: Fraction, *, scope: str = "layer",
-        rewind_step: int = 0, fresh_order: bool = False, criterion: str = "magnitude",
-        order: int | None = None) -> list[Run]:  # fmt: skip
+def imp(
+    training: Training,
+    replicate: int,
+    levels: int,
+    fraction: Fraction,
+    *,
+    scope: str = "layer",
+    rewind_step: int = 0,
+    fresh_order: bool = False,
+    criterion: str = "magnitude",
+    order: int | None = None,
+) -> list[Run]:
     """The runs of iterative magnitude pruning: dense first, then one run a level.
 
     Frankle & Carbin (2019), Section 1, with `rewind_step=0`; Frankle et al. (2020) with a later one.
@@ -536,8 +567,17 @@ def imp(training: Training, replicate: int, levels: int, fraction: Fraction, *, 
 RETRAINING = ("weights", "learning rate", "fine-tuning", "none")
 
 
-def retrained(training: Training, replicate: int, levels: int, fraction: Fraction, kind: str, *,
-              scope: str = "layer", step: int = 0, fresh_order: bool = False) -> list[Run]:  # fmt: skip
+def retrained(
+    training: Training,
+    replicate: int,
+    levels: int,
+    fraction: Fraction,
+    kind: str,
+    *,
+    scope: str = "layer",
+    step: int = 0,
+    fresh_order: bool = False,
+) -> list[Run]:
     """Iterative magnitude pruning with one of the ways of retraining that Renda et al. (2020) compare, or with none.
 
     All three retrain for the same steps, from `step` to the end, on the same batches.
@@ -554,8 +594,15 @@ def retrained(training: Training, replicate: int, levels: int, fraction: Fractio
     """
     if kind not in RETRAINING:
         raise RecipeError(f"no retraining {kind!r}; known: {', '.join(RETRAINING)}")
-    runs = imp(training, replicate, levels if kind == "weights" else 0, fraction, scope=scope, rewind_step=step,
-               fresh_order=fresh_order)  # fmt: skip
+    runs = imp(
+        training,
+        replicate,
+        levels if kind == "weights" else 0,
+        fraction,
+        scope=scope,
+        rewind_step=step,
+        fresh_order=fresh_order,
+    )
     if kind == "fine-tuning":
         training = replace(training, lr=training.learning_rate(training.steps - 1), milestones=(), warmup=0)
     step = training.steps if kind == "none" else step
@@ -570,8 +617,17 @@ def transplanted(chain: list[Run], rewind_step: int) -> list[Run]:
     return [Run(chain[0].training, Rewound(chain[0], rewind_step), run.mask, run.order) for run in chain[1:]]
 
 
-def one_shot(training: Training, replicate: int, level: int, fraction: Fraction, *, scope: str = "layer",
-             rewind_step: int = 0, fresh_order: bool = False, criterion: str = "magnitude") -> Run:  # fmt: skip
+def one_shot(
+    training: Training,
+    replicate: int,
+    level: int,
+    fraction: Fraction,
+    *,
+    scope: str = "layer",
+    rewind_step: int = 0,
+    fresh_order: bool = False,
+    criterion: str = "magnitude",
+) -> Run:
     """Pruning the dense run once to the density that `level` rounds reach, then training again from `rewind_step`.
 
     The arguments are those of `imp`; at level 1 the two are the same run.
@@ -625,8 +681,10 @@ def altered(run: Run, replicate: int, values: str, signs: str = "original", draw
         ("constant", "random"): Signed(Constant(run.weights), drawn),
     }
     if run.start or (values, signs) not in starts:
-        raise RecipeError(f"cannot alter values to {values!r} and signs to {signs!r} of a run from step {run.start}; "
-                          f"from step 0: {', '.join(map(' with '.join, starts))} signs")  # fmt: skip
+        raise RecipeError(
+            f"cannot alter values to {values!r} and signs to {signs!r} of a run from step {run.start}; "
+            f"from step 0: {', '.join(map(' with '.join, starts))} signs"
+        )
     return Run(run.training, starts[values, signs], run.mask, run.order)
 
 

@@ -1,6 +1,6 @@
 """What is measured of trained networks, as recipes: paths, planes, spectra, prunable ratios, perturbed starts.
 
-They are cached, resumed and spread over workers like trainings (`lottery.execute`), and need dense weights only while
+They are cached, resumed and spread over workers like trainings (`engine.execute`), and need dense weights only while
 they are computed: what is kept is a small record. Everything is measured without augmentation; "re-estimated"
 statistics are of the training examples.
 """
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from . import curvature, data, execute, kernels, landscape, masks, models, seeds, signs
+from . import curvature, data, kernels, landscape, masks, models, seeds, signs
+from .engine import execute
+from .engine.store import Store
 from .recipes import Mask, Masked, Pruned, Recipe, Rewound, Run, Training, Weights, _frozen, dense
-from .store import Store
 
 # Recipes.
 
@@ -291,8 +292,12 @@ class Patterns(Recipe):
     mask: Mask | None = None
 
     def reads(self):
-        return [(self.run, None), *self.run.weights.needed(), *self.run.mask.needed(),
-                *(self.mask.needed() if self.mask else ())]  # fmt: skip
+        return [
+            (self.run, None),
+            *self.run.weights.needed(),
+            *self.run.mask.needed(),
+            *(self.mask.needed() if self.mask else ()),
+        ]
 
 
 # Experiments.
@@ -320,8 +325,9 @@ def siblings(run: Run, step: int | None = None, count: int = 2) -> list[Run]:
     return [replace(run, weights=weights, order=(*run.order, 0, i)) for i in range(count)]
 
 
-def disturbed(chain: list[Run], level: int, replicate: int, multiple: float = 1.0, through: Mask | None = None,
-              draw: int = 0) -> Run:  # fmt: skip
+def disturbed(
+    chain: list[Run], level: int, replicate: int, multiple: float = 1.0, through: Mask | None = None, draw: int = 0
+) -> Run:
     """The run of a level from a start as far from its own as the next level's, or a multiple of it.
 
     Its path to `chain[level]` tests whether any two networks that far apart train to one mode (Paul et al. 2023,
@@ -341,8 +347,15 @@ def disturbed(chain: list[Run], level: int, replicate: int, multiple: float = 1.
     return Run(here.training, moved, here.mask, after.order)
 
 
-def adaptive_imp(training: Training, replicate: int, levels: int, epsilon: float, rewind_step: int = 0,
-                 fresh_order: bool = False, examples: int = 0) -> list[Run]:  # fmt: skip
+def adaptive_imp(
+    training: Training,
+    replicate: int,
+    levels: int,
+    epsilon: float,
+    rewind_step: int = 0,
+    fresh_order: bool = False,
+    examples: int = 0,
+) -> list[Run]:
     """Iterative magnitude pruning that at each level prunes as much as the loss allows without retraining."""
     runs = [dense(training, replicate)]
     for level in range(1, levels + 1):
@@ -391,8 +404,9 @@ def _adaptive(recipe: Adaptive, store: Store, device: str) -> tuple[dict, dict]:
     module, dataset = _scene(recipe.run.training, device)
     state, mask = _solution(recipe.run, store, device)
     scores = masks.magnitude_scores(state, mask)
-    ratio = curvature.measured_ratio(module, state, mask, scores, _first(dataset.train, recipe.examples),
-                                     recipe.epsilon)  # fmt: skip
+    ratio = curvature.measured_ratio(
+        module, state, mask, scores, _first(dataset.train, recipe.examples), recipe.epsilon
+    )
     values, arrays = execute.mask_record(masks.prune(mask, scores, dict.fromkeys(mask, ratio), "global"))
     return values | {"ratio": ratio}, arrays
 
@@ -444,10 +458,14 @@ def _spectrum(recipe: Spectrum, store: Store, device: str) -> tuple[dict, dict]:
         "gradient": float(product.gradient().norm()),
         "trace": float(product.size * (nodes * weights).sum() / len(nodes)),
         "norm": float(np.sqrt(squares.sum())),
-        "predicted": {f"{law}/{order}": [curvature.predicted_ratio(nodes, weights, squares, epsilon, order, law)
-                                         for epsilon in recipe.epsilons]
-                      for law in ("exact", "width") for order in ("magnitude", "random")},
-    }  # fmt: skip
+        "predicted": {
+            f"{law}/{order}": [
+                curvature.predicted_ratio(nodes, weights, squares, epsilon, order, law) for epsilon in recipe.epsilons
+            ]
+            for law in ("exact", "width")
+            for order in ("magnitude", "random")
+        },
+    }
     values["curvature"], values["distance"] = [], []
     for target in recipe.towards:
         there = _on(execute.weights_of(target, training, store), device)
@@ -517,9 +535,11 @@ def _moved(recipe: Moved, store: Store, device: str) -> tuple[dict, dict]:
         b = a + (b - a)[torch.from_numpy(stream.permutation(len(a)))]
         order = b.abs().argsort(descending=True)
         chance.append([moves(a[part], b[part]) for part in (order[: kept.sum()], order[kept.sum() :])])
-        for label, edges, measure in (("starts", START_EDGES, lambda a, b: a),
-                                      ("moves", MOVE_EDGES, lambda a, b: (b - a).abs()),
-                                      ("growth", GROWTH_EDGES, lambda a, b: b.abs() - a.abs())):  # fmt: skip
+        for label, edges, measure in (
+            ("starts", START_EDGES, lambda a, b: a),
+            ("moves", MOVE_EDGES, lambda a, b: (b - a).abs()),
+            ("growth", GROWTH_EDGES, lambda a, b: b.abs() - a.abs()),
+        ):
             counts = [np.histogram(measure(*g).numpy().clip(edges[0], edges[-1]), edges)[0] for g in groups]
             arrays[f"{label}/{name}"] = np.stack(counts).astype(np.int32)
     values = {"layers": list(mask), "density": masks.density(mask), "weights_left": masks.count(mask)}
@@ -566,6 +586,9 @@ def _patterns(recipe: Patterns, store: Store, device: str) -> tuple[dict, dict]:
     layers = [name for name, layer in end.items() if layer.ndim == 4 and layer.shape[2:] == (3, 3)]
     if not layers:
         raise signs.SignsError(f"{run.training.model} has no layer with 3×3 kernels")
-    arrays = {f"{which}/{name}": kernels.pattern_counts(net[name]).astype(np.int32)
-              for which, net in (("end", end), ("start", start)) for name in layers}  # fmt: skip
+    arrays = {
+        f"{which}/{name}": kernels.pattern_counts(net[name]).astype(np.int32)
+        for which, net in (("end", end), ("start", start))
+        for name in layers
+    }
     return {"layers": layers, "density": masks.density(mask)}, arrays

@@ -367,8 +367,14 @@ def null_pairs(a: Signs, b: Signs, generator: np.random.Generator, draws: int = 
         yield pair
 
 
-def null_comparisons(a: Signs, b: Signs, generator: np.random.Generator, draws: int = 10, signed: bool = True,
-                     matching: str | None = "layers") -> list[Comparison]:  # fmt: skip
+def null_comparisons(
+    a: Signs,
+    b: Signs,
+    generator: np.random.Generator,
+    draws: int = 10,
+    signed: bool = True,
+    matching: str | None = "layers",
+) -> list[Comparison]:
     """What `compare` gives for `null_pairs` that keep degrees."""
     return [compare(*pair, signed, matching) for pair in null_pairs(a, b, generator, draws)]
 

@@ -34,7 +34,7 @@ def unavailable(reason):
 def quick_chapters(tmp_path_factory):
     """Folder of all chapters executed at the quick profile; executed only if something they come from is newer."""
     folder = ROOT / "_build" / "quick" / "chapters"
-    sources = [*(ROOT / "notebooks").rglob("*.*"), *(ROOT / "lottery").glob("*.py"), ROOT / "book" / "claims.yml"]
+    sources = [*(ROOT / "notebooks").rglob("*.*"), *(ROOT / "lottery").rglob("*.py"), ROOT / "book" / "claims.yml"]
     made = [folder / notebook.name for notebook in (ROOT / "notebooks").glob("*.ipynb")]
     newest = max(path.stat().st_mtime for path in sources)
     if not made or not all(path.exists() and path.stat().st_mtime >= newest for path in made):
@@ -48,7 +48,7 @@ def quick_chapters(tmp_path_factory):
 @pytest.fixture(scope="session")
 def quick_book(quick_chapters):
     """Folder of the built pages of the book with the quick chapters, for the web."""
-    from lottery.book import build
+    from lottery.book.build import build
 
     return build(ROOT, profile="quick").parent
 
@@ -56,7 +56,7 @@ def quick_book(quick_chapters):
 @pytest.fixture(scope="session")
 def scripts():
     """`node_modules` with the scripts that pages take from another host."""
-    from lottery.book import install_scripts
+    from lottery.book.build import install_scripts
 
     if shutil.which("npm") is None and not (ROOT / "_build" / "npm" / "node_modules").is_dir():
         unavailable("npm was not found: it fetches the scripts that the book's pages take from a CDN")
@@ -66,6 +66,6 @@ def scripts():
 @pytest.fixture(scope="session")
 def quick_book_offline(quick_chapters, scripts):
     """As `quick_book`, for reading without a network."""
-    from lottery.book import build
+    from lottery.book.build import build
 
     return build(ROOT, profile="quick", offline=True).parent

@@ -9,9 +9,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lottery import LotteryError, chapters, gates, runner
+from lottery import LotteryError
 from lottery.__main__ import main
-from lottery.store import Store
+from lottery.book import chapters, gates, runner
+from lottery.engine.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"steps": 60, "levels": 3, "replicates": 2}
@@ -24,8 +25,9 @@ def executed(tmp_path_factory):
     """Both chapters executed small, sharing one store: their folder and the store's."""
     folder, store = tmp_path_factory.mktemp("chapters"), tmp_path_factory.mktemp("store")
     for name in (FIRST, SECOND):
-        given = SMALL | ({"reinit_every": 2, "random_every": 2, "one_shot_every": 2, "shuffled_every": 2}
-                         if name == SECOND else {})  # fmt: skip
+        given = SMALL | (
+            {"reinit_every": 2, "random_every": 2, "one_shot_every": 2, "shuffled_every": 2} if name == SECOND else {}
+        )
         runner.run(name, "quick", given, folder=folder, settings=SETTINGS | {"LOTTERY_STORE": str(store)}, show=False)
     return folder, store
 
@@ -36,29 +38,81 @@ STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 
 @pytest.mark.parametrize(
     ("name", "given", "judged"),
     [
-        ("03_are_tickets_alike", {"compare_every": 2, "controls_every": 2, "orders_levels": 1, "halves_levels": 1},
-         "A-C1 A-C2 A-C5"),
-        ("04_do_signs_carry_the_ticket", {"altered_every": 2, "criteria_level": 1, "supermask_every": 2,
-                                          "rate_levels": 2}, "A-C4 D2-C1 D2-C2 D2-C3 D5-C1 D5-C2"),
+        (
+            "03_are_tickets_alike",
+            {"compare_every": 2, "controls_every": 2, "orders_levels": 1, "halves_levels": 1},
+            "A-C1 A-C2 A-C5",
+        ),
+        (
+            "04_do_signs_carry_the_ticket",
+            {"altered_every": 2, "criteria_level": 1, "supermask_every": 2, "rate_levels": 2},
+            "A-C4 D2-C1 D2-C2 D2-C3 D5-C1 D5-C2",
+        ),
         ("05_patterns_in_kernels", {"compare_every": 3, "controls_every": 3, "permutations": 9}, "A-C3"),
         ("06_what_the_mask_conveys", STAND_IN | {"late_step": 40}, "B-C1 B-C2 B-C10"),
-        ("07_how_sgd_finds_the_way_back", STAND_IN | {"level": 1, "doublings": 1, "tune_step": 50, "tune_levels": 1,
-                                                      "ticket_every": 3}, "B-C3 B-C8 D1-C1 D1-C2"),
-        ("08_why_not_one_shot", {"every": 2, "search_steps": 5, "one_shot_every": 1, "adaptive_levels": 2,
-                                 "lanczos_steps": 20, "probes": 1, "examples": 200}, "B-C4 B-C5 B-C6 B-C9"),
+        (
+            "07_how_sgd_finds_the_way_back",
+            STAND_IN | {"level": 1, "doublings": 1, "tune_step": 50, "tune_levels": 1, "ticket_every": 3},
+            "B-C3 B-C8 D1-C1 D1-C2",
+        ),
+        (
+            "08_why_not_one_shot",
+            {
+                "every": 2,
+                "search_steps": 5,
+                "one_shot_every": 1,
+                "adaptive_levels": 2,
+                "lanczos_steps": 20,
+                "probes": 1,
+                "examples": 200,
+            },
+            "B-C4 B-C5 B-C6 B-C9",
+        ),
         ("09_what_retraining_is_for", {"model": "resnet-8", "rewind_step": 10, "batch": 32}, "B-C7 D6-C1"),
-        ("10_convolutional_tickets", {"steps": 50, "levels": 1, "replicates": 1, "conv_6": False, "evaluations": 5,
-                                      "reinit_every": 1, "random_every": 1, "dropout_replicates": 1,
-                                      "dropout_steps": 1, "precision": "bf16", "layout": "channels_last"},
-         "C-C6 C-C4b"),
-        ("11_deeper_networks", {"vgg": True, "vgg_width": 4, "steps": 50, "vgg_steps": 50, "levels": 1, "vgg_levels": 1,
-                                "replicates": 1, "evaluations": 3, "reinit_every": 1, "rewind_step": 20, "warmup": 20,
-                                "vgg_rewind_step": 20, "vgg_warmup": 20}, "C-C7 C-C8"),
-        ("12_anatomy_of_a_ticket", {"continued_levels": 2, "continued_every": 2, "noise_between": False},
-         "C-C9 C-C11 C-C12"),
+        (
+            "10_convolutional_tickets",
+            {
+                "steps": 50,
+                "levels": 1,
+                "replicates": 1,
+                "conv_6": False,
+                "evaluations": 5,
+                "reinit_every": 1,
+                "random_every": 1,
+                "dropout_replicates": 1,
+                "dropout_steps": 1,
+                "precision": "bf16",
+                "layout": "channels_last",
+            },
+            "C-C6 C-C4b",
+        ),
+        (
+            "11_deeper_networks",
+            {
+                "vgg": True,
+                "vgg_width": 4,
+                "steps": 50,
+                "vgg_steps": 50,
+                "levels": 1,
+                "vgg_levels": 1,
+                "replicates": 1,
+                "evaluations": 3,
+                "reinit_every": 1,
+                "rewind_step": 20,
+                "warmup": 20,
+                "vgg_rewind_step": 20,
+                "vgg_warmup": 20,
+            },
+            "C-C7 C-C8",
+        ),
+        (
+            "12_anatomy_of_a_ticket",
+            {"continued_levels": 2, "continued_every": 2, "noise_between": False},
+            "C-C9 C-C11 C-C12",
+        ),
         ("13_capacity", {"widths": "9 27"}, "C-C10"),
     ],
-)  # fmt: skip
+)
 def test_other_chapters(name, given, judged, tmp_path):
     settings = SETTINGS | {"LOTTERY_STORE": str(tmp_path / "store")}
     path = runner.run(name, "quick", SMALL | given, folder=tmp_path, settings=settings, show=False)
@@ -106,7 +160,8 @@ def test_executing_again_computes_nothing_and_gives_the_same_numbers(executed, t
     again = runner.run(FIRST, "quick", SMALL, folder=tmp_path, settings=settings, show=False)
     old = read(executed[0] / f"{FIRST}.ipynb").metadata.lottery
     assert {k: old[k] for k in ("values", "verdicts", "keys")} == {
-        k: read(again).metadata.lottery[k] for k in ("values", "verdicts", "keys")}  # fmt: skip
+        k: read(again).metadata.lottery[k] for k in ("values", "verdicts", "keys")
+    }
 
 
 @pytest.mark.parametrize(
@@ -139,8 +194,17 @@ def test_texts_are_read_in_the_parameters_type():
     ("given", "said"), [(["-p", "stepz", "60"], "no parameter 'stepz'"), (["-p", "steps", "10"], "from 50")]
 )
 def test_plain_papermill_refuses_in_the_same_words(given, said, tmp_path):
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(ROOT),
-               str(ROOT / "notebooks" / f"{FIRST}.ipynb"), str(tmp_path / "out.ipynb"), *given]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "--no-progress-bar",
+        "--cwd",
+        str(ROOT),
+        str(ROOT / "notebooks" / f"{FIRST}.ipynb"),
+        str(tmp_path / "out.ipynb"),
+        *given,
+    ]
     environment = os.environ | {"LOTTERY_STORE": str(tmp_path / "store")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and said in done.stderr
@@ -190,18 +254,31 @@ while not Path(f"{other}.there").exists():
 
 def test_two_chapters_are_executed_at_a_time_from_one_folder(tmp_path):
     (tmp_path / "notebooks").mkdir()
-    command = ("import sys, pathlib; from lottery import runner; name, scratch = sys.argv[1], pathlib.Path(sys.argv[2])"
-               "; sys.exit(runner._papermill(name, {}, scratch / 'out.ipynb', scratch / 'state.json', {}, False))")
+    command = (
+        "import sys, pathlib; from lottery import runner; name, scratch = sys.argv[1], pathlib.Path(sys.argv[2])"
+        "; sys.exit(runner._papermill(name, {}, scratch / 'out.ipynb', scratch / 'state.json', {}, False))"
+    )
     environment = os.environ | {"LOTTERY_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}
     processes = []
     for mine, other in (("a", "b"), ("b", "a")):
         cells = [nbformat.v4.new_code_cell(f"mine, other = {mine!r}, {other!r}" + TOGETHER)]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {
-            "name": "python3", "display_name": "Python 3", "language": "python"}}),
-            tmp_path / "notebooks" / f"{mine}.ipynb")  # fmt: skip
+        nbformat.write(
+            nbformat.v4.new_notebook(
+                cells=cells,
+                metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+            ),
+            tmp_path / "notebooks" / f"{mine}.ipynb",
+        )
         (scratch := tmp_path / f"scratch-{mine}").mkdir()
-        processes.append(subprocess.Popen([sys.executable, "-c", command, mine, scratch], cwd=tmp_path,
-                                          env=environment, stderr=subprocess.PIPE, text=True))  # fmt: skip
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", command, mine, scratch],
+                cwd=tmp_path,
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
     try:
         said = [process.communicate(timeout=180)[1] for process in processes]
     finally:
@@ -209,7 +286,12 @@ def test_two_chapters_are_executed_at_a_time_from_one_folder(tmp_path):
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], said
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "a.there", "b.there", "notebooks", "scratch-a", "scratch-b"]  # fmt: skip
+        "a.there",
+        "b.there",
+        "notebooks",
+        "scratch-a",
+        "scratch-b",
+    ]
 
 
 # Gates: each is shown a notebook that it must refuse.
@@ -247,7 +329,7 @@ def code(notebook):
         (lambda n: models(n).update(x={"model_name": "OutputModel", "state": {}}), "Output"),
         (lambda n: models(n).update(x={"model_name": "ButtonModel", "state": {}}), "button"),
     ],
-)  # fmt: skip
+)
 def test_gates_refuse(executed, tmp_path, spoil, said):
     assert any(said in problem for problem in spoilt(executed, tmp_path, spoil))
 
@@ -257,8 +339,11 @@ def test_source_notebooks_pass_the_gates():
 
 
 def test_a_typed_number_in_prose_is_found():
-    cells = [nbformat.v4.new_code_cell("chapter.figure(x)"), nbformat.v4.new_markdown_cell("It gains 0.3 pp, or 12 %."),
-             nbformat.v4.new_markdown_cell("With {glue:text}`left` % of the weights.")]  # fmt: skip
+    cells = [
+        nbformat.v4.new_code_cell("chapter.figure(x)"),
+        nbformat.v4.new_markdown_cell("It gains 0.3 pp, or 12 %."),
+        nbformat.v4.new_markdown_cell("With {glue:text}`left` % of the weights."),
+    ]
     assert len(gates.typed_numbers(nbformat.v4.new_notebook(cells=cells))) == 2
 
 

@@ -143,15 +143,18 @@ def test_bytes_are_scaled_like_images():
     assert data.load(name, 1, "unit").test[0].max() == 1
 
 
-@pytest.mark.parametrize("train, words", [
-    ((torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64)), "3 inputs but labels of shape"),
-    ((torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)), "0 inputs"),
-    ((torch.zeros(2, 2), torch.zeros(2)), "labels must be integers"),
-    ((torch.zeros(2, 2), torch.tensor([0, -1])), "labels must be integers"),
-    ((torch.tensor([[float("nan"), 0.0]]), torch.tensor([0])), "not finite"),
-    ((torch.zeros(2, 5), torch.tensor([0, 1])), "other shapes"),
-    ((torch.zeros(2, 3), torch.tensor([0, 0])), "a class that the training set lacks"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "train, words",
+    [
+        ((torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64)), "3 inputs but labels of shape"),
+        ((torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)), "0 inputs"),
+        ((torch.zeros(2, 2), torch.zeros(2)), "labels must be integers"),
+        ((torch.zeros(2, 2), torch.tensor([0, -1])), "labels must be integers"),
+        ((torch.tensor([[float("nan"), 0.0]]), torch.tensor([0])), "not finite"),
+        ((torch.zeros(2, 5), torch.tensor([0, 1])), "other shapes"),
+        ((torch.zeros(2, 3), torch.tensor([0, 0])), "a class that the training set lacks"),
+    ],
+)
 def test_data_of_the_wrong_form_are_refused(train, words):
     with pytest.raises(DataError, match=words):
         data.register("wrong", train, some())

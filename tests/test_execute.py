@@ -16,13 +16,14 @@ import torch
 import worker_networks  # beside this file, which pytest puts on the path; worker processes inherit it
 from torch import nn
 
-from lottery import LotteryError, data, masks, models, progress, scans
-from lottery import execute as module
+from lottery import LotteryError, data, masks, models, scans
 from lottery import recipes as r
-from lottery import train as engine
-from lottery.execute import ExecutionError, FewerAtOnce, execute, fitting, mask_from, mask_of, plan, weights_of
+from lottery.engine import execute as module
+from lottery.engine import progress
+from lottery.engine import train as engine
+from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, fitting, mask_from, mask_of, plan, weights_of
+from lottery.engine.store import Store
 from lottery.recipes import Initial, Pruned, Rewound, Signed
-from lottery.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,8 +86,9 @@ def test_a_run_that_always_kills_its_worker_fails_alone(store):
 def test_a_running_dask_cluster_whose_worker_is_killed_gives_what_one_process_gives(store, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     study, expected = killed_study(monkeypatch, tmp_path, Store(tmp_path / "inline"))
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
-                                  silence_logs="CRITICAL") as cluster:  # fmt: skip
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs="CRITICAL"
+    ) as cluster:
         assert_same(run(study, store, None, scheduler=cluster.scheduler_address), expected)
     assert (tmp_path / "killed").exists() and store.verify() == []
 
@@ -94,8 +96,8 @@ def test_a_running_dask_cluster_whose_worker_is_killed_gives_what_one_process_gi
 UNGUARDED = """
 import sys
 from lottery import data, recipes as r
-from lottery.execute import execute
-from lottery.store import Store
+from lottery.engine.execute import execute
+from lottery.engine.store import Store
 
 with open(sys.argv[1] + "/started", "a") as file:
     file.write("1")
@@ -114,8 +116,14 @@ def test_a_script_without_a_main_guard_runs_once_also_on_data_of_its_own(executo
         pytest.importorskip("distributed")
     script = tmp_path / "script.py"
     script.write_text(UNGUARDED)
-    done = subprocess.run([sys.executable, script, tmp_path, executor], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, script, tmp_path, executor],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["2", "0.8"]
     assert (tmp_path / "started").read_text() == "1"
@@ -123,9 +131,10 @@ def test_a_script_without_a_main_guard_runs_once_also_on_data_of_its_own(executo
 
 KILLED = """
 import os, signal, sys
-from lottery import recipes as r, train as engine
-from lottery.execute import execute
-from lottery.store import Store
+from lottery import recipes as r
+from lottery.engine import train as engine
+from lottery.engine.execute import execute
+from lottery.engine.store import Store
 
 ask = engine._Batches.__getitem__
 
@@ -141,8 +150,12 @@ execute(r.imp(training, 0, 1, 0.2, rewind_step=50), Store(sys.argv[1]), executor
 
 
 def test_a_study_killed_by_signal_9_goes_on_from_its_checkpoint_bit_for_bit(store, tmp_path, monkeypatch):
-    killed = subprocess.run([sys.executable, "-c", KILLED, store.root], cwd=ROOT, check=False,
-                            env={**os.environ, "LOTTERY_CHECKPOINT_SECONDS": "0"})  # fmt: skip
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, store.root],
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "LOTTERY_CHECKPOINT_SECONDS": "0"},
+    )
     assert killed.returncode == -signal.SIGKILL and store.keys() == []
     steps, ask = [], engine._Batches.__getitem__
     monkeypatch.setattr(engine._Batches, "__getitem__", lambda self, step: (steps.append(step), ask(self, step))[1])
@@ -191,8 +204,11 @@ def test_the_number_of_threads_that_the_user_set_does_not_matter_and_stays(store
 # Until a deadline.
 
 
-@pytest.mark.parametrize("more", [dict(executor="inline", stack=1), dict(executor="inline", stack=2),
-                                  dict(executor="processes", jobs=2)], ids=["inline", "stacked", "pool"])  # fmt: skip
+@pytest.mark.parametrize(
+    "more",
+    [dict(executor="inline", stack=1), dict(executor="inline", stack=2), dict(executor="processes", jobs=2)],
+    ids=["inline", "stacked", "pool"],
+)
 def test_a_study_stops_at_its_deadline(store, more):
     long = training(steps=200_000, evaluate=((200_000, 100_000),))
     study, began = [run_ for k in range(2) for run_ in r.imp(long, k, 1, 0.2)], time.time()
@@ -221,7 +237,9 @@ def test_a_batch_of_runs_that_does_not_fit_into_memory_is_halved_until_it_does(s
     assert sizes == [7, 3, *[1] * 7]
     assert [str(warning.message) for warning in said] == [
         f"{count} runs of lenet-8 with batches of 50 do not fit into the memory of cpu together: going on with {half} "
-        "at a time" for count, half in ((7, 3), (3, 1))]  # fmt: skip
+        "at a time"
+        for count, half in ((7, 3), (3, 1))
+    ]
     monkeypatch.undo()
     assert_same(records, run(study, Store(tmp_path / "single")))
 
@@ -358,8 +376,12 @@ def test_a_run_is_computed_again_only_for_weights_that_were_dropped(store, train
 def test_a_study_that_asks_for_an_earlier_state_of_an_interrupted_run_gets_it(store, tmp_path):
     dense, ticket = r.imp(training(steps=500), 0, 1, 0.2, rewind_step=50)
     killed = KILLED.replace("rewind_step=50", "rewind_step=0")  # its checkpoint at 300 has no state of step 50
-    subprocess.run([sys.executable, "-c", killed, store.root], cwd=ROOT, check=False,
-                   env={**os.environ, "LOTTERY_CHECKPOINT_SECONDS": "0"})  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-c", killed, store.root],
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "LOTTERY_CHECKPOINT_SECONDS": "0"},
+    )
     assert store.checkpoint(dense.key).load() is not None
     assert_same(run([dense, ticket], store), run([dense, ticket], Store(tmp_path / "fresh")))
 
@@ -405,8 +427,10 @@ def test_a_reinitialised_ticket_has_its_mask_but_other_weights(store):
 def test_a_random_mask_keeps_the_tickets_counts_but_differs_from_draw_to_draw(store):
     ticket = r.imp(training(), 0, 1, 0.2)[1]
     run([ticket.mask], store)
-    own, *drawn = (mask_of(recipe, training(), store) for recipe in
-                   (ticket.mask, *(r.random_sparse(ticket, 0, draw).mask for draw in (1, 2))))  # fmt: skip
+    own, *drawn = (
+        mask_of(recipe, training(), store)
+        for recipe in (ticket.mask, *(r.random_sparse(ticket, 0, draw).mask for draw in (1, 2)))
+    )
     assert all(masks.count(mask) == masks.count(own) for mask in drawn)
     for one, other in ((own, drawn[0]), (own, drawn[1]), (drawn[0], drawn[1])):
         assert all(not torch.equal(one[name], other[name]) for name in one)
@@ -502,8 +526,10 @@ def test_by_default_such_a_network_is_computed_here(store, monkeypatch):
 def test_an_error_in_one_run_leaves_the_others_computed(store):
     models.register("hopeless", worker_networks.Hopeless)
     study = [run_ for replicate in range(6) for run_ in r.imp(training(model="hopeless"), replicate, 1, 0.2)]
-    hopeless = [bool(torch.isnan(weights_of(Initial(replicate), study[0].training, store)["fc1.weight"]).any())
-                for replicate in range(6)]  # fmt: skip
+    hopeless = [
+        bool(torch.isnan(weights_of(Initial(replicate), study[0].training, store)["fc1.weight"]).any())
+        for replicate in range(6)
+    ]
     assert 0 < sum(hopeless) < 6
     with pytest.raises(ExecutionError, match=f"^{3 * sum(hopeless)} of 18 recipes .*TrainingError: the loss is not"):
         run(study, store)
@@ -518,13 +544,16 @@ def test_one_run_that_diverges_does_not_take_its_batch_with_it(store):
     assert 0 < sum(run_.key in store for run_ in study) < 6
 
 
-@pytest.mark.parametrize("wrong, words", [
-    (dict(model="vgg-7"), "no network 'vgg-7'; known"),
-    (dict(data="imagenet"), "no data set 'imagenet'; known"),
-    (dict(validation=1400), "validation must be from 1 to 1399"),
-    (dict(batch=1201), "a batch of 1201 is larger than the 1200 training examples"),
-    (dict(precision="tf32"), "precision 'tf32' is one of NVIDIA GPUs"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (dict(model="vgg-7"), "no network 'vgg-7'; known"),
+        (dict(data="imagenet"), "no data set 'imagenet'; known"),
+        (dict(validation=1400), "validation must be from 1 to 1399"),
+        (dict(batch=1201), "a batch of 1201 is larger than the 1200 training examples"),
+        (dict(precision="tf32"), "precision 'tf32' is one of NVIDIA GPUs"),
+    ],
+)
 def test_recipes_that_cannot_be_are_refused_before_anything_is_computed(store, wrong, words):
     fine = r.dense(training(), 0)
     with pytest.raises(LotteryError, match=words):
@@ -545,12 +574,15 @@ def test_augmentation_of_what_is_no_image_is_refused_before_anything_is_computed
     assert not store.root.exists()
 
 
-@pytest.mark.parametrize("wrong, words", [
-    (dict(executor="threads"), "no executor 'threads'; known: inline, processes, dask"),
-    (dict(executor="processes", jobs=0), "jobs must be at least 1, not 0"),
-    (dict(stack=0), "stack must be at least 1, not 0"),
-    (dict(executor="inline", scheduler="tcp://127.0.0.1:1"), "goes with executor 'dask'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (dict(executor="threads"), "no executor 'threads'; known: inline, processes, dask"),
+        (dict(executor="processes", jobs=0), "jobs must be at least 1, not 0"),
+        (dict(stack=0), "stack must be at least 1, not 0"),
+        (dict(executor="inline", scheduler="tcp://127.0.0.1:1"), "goes with executor 'dask'"),
+    ],
+)
 def test_wrong_ways_to_execute_are_refused_before_anything_is_computed(store, wrong, words):
     with pytest.raises(ExecutionError, match=words):
         execute([r.dense(training(), 0)], store, show=False, **wrong)

@@ -9,7 +9,7 @@ import pytest
 from ipywidgets.embed import dependency_state
 from nbclient import NotebookClient
 
-from lottery import explorers
+from lottery.book import explorers
 
 AXES = [("mask", ["ticket", "random"]), ("level", [f"{i} %" for i in range(9)])]
 
@@ -90,10 +90,14 @@ def level(density, seed=0, replicates=3):
     mask = rng.random((300, 784)) < density
     weights = {"fc1": rng.normal(0, 0.1, int(235200 * density)), "fc2": rng.normal(0, 0.1, int(30000 * density))}
     return {
-        "density": density, "steps": np.arange(0, 50001, 100), "image_shape": (28, 28), "first_layer_mask": mask,
-        "test_accuracy": rng.normal(0.975, 0.002, (replicates, 501)), "initial": weights,
+        "density": density,
+        "steps": np.arange(0, 50001, 100),
+        "image_shape": (28, 28),
+        "first_layer_mask": mask,
+        "test_accuracy": rng.normal(0.975, 0.002, (replicates, 501)),
+        "initial": weights,
         "final": {name: 1.5 * values for name, values in weights.items()},
-    }  # fmt: skip
+    }
 
 
 def test_the_ticket_explorer_has_one_small_frame_a_level():
@@ -140,7 +144,7 @@ def test_live_shows_an_error_as_a_message(callback):
 NOTEBOOK = """
 import ipywidgets as widgets
 from IPython.display import display
-from lottery import explorers
+from lottery.book import explorers
 image = '<img alt="level {}" src="data:image/png;base64,">'
 display(explorers.frames({str(i): image.format(i) for i in range(9)}, [("level", [str(i) for i in range(9)])]))
 display(explorers.live(lambda seed: "", seed=widgets.IntSlider()))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lottery import figures, stats
+from lottery import stats
+from lottery.book import figures
 
 calm = settings(deadline=None)  # a busy machine is no failure
 LEVELS = np.arange(20)
@@ -113,8 +114,10 @@ def test_sign_matrices_show_both_and_where_shared_signs_agree():
 def test_tiles_show_patterns_in_rows():
     edge, row = np.array([[1, 0, -1]] * 3), np.array([[0] * 3, [1] * 3, [0] * 3])
     axes = figures.sign_tiles({"null a": ([edge, row], ["3×", "2×"]), "null b": ([row], ["1×"])}).axes
-    assert [[image.get_array().tolist() for image in ax.images] for ax in axes] == [[edge.tolist(), row.tolist()],
-                                                                                    [row.tolist()]]  # fmt: skip
+    assert [[image.get_array().tolist() for image in ax.images] for ax in axes] == [
+        [edge.tolist(), row.tolist()],
+        [row.tolist()],
+    ]
     assert [ax.get_title() or ax.get_title(loc="left") for ax in axes] == ["null a", "null b"]
     assert {"3×", "2×", "+", "−"} == {text.get_text() for text in axes[0].texts}
     for wrong in ({}, {"a": ([edge], [])}, {"a": ([], [])}):
@@ -235,8 +238,12 @@ def test_densities_have_area_one_however_many_are_counted():
 
 def test_paths_have_a_panel_for_each_way_of_measuring():
     line = (np.linspace(0, 1, 3), np.array([[0.1, 0.9, 0.1], [0.1, 0.5, 0.1]]))
-    figure = figures.paths({"averaged": {"to 0": line}, "re-estimated": {"to 0": line}}, "test error (%)",
-                           ends=("dense", "50 %"), ylims=[(0, 90), (0, 80)])  # fmt: skip
+    figure = figures.paths(
+        {"averaged": {"to 0": line}, "re-estimated": {"to 0": line}},
+        "test error (%)",
+        ends=("dense", "50 %"),
+        ylims=[(0, 90), (0, 80)],
+    )
     assert figure.axes[0].get_lines()[0].get_ydata().tolist() == pytest.approx([10, 70, 10])
     assert [ax.get_ylim() for ax in figure.axes] == [(0, 90), (0, 80)]
     assert figure.axes[1].get_xlabel().endswith("from dense to 50 %")

@@ -7,13 +7,15 @@ import pytest
 import torch
 from test_train import ADAM, SGD, interrupted, recipe, start  # beside this file
 
-from lottery import data, execute, graphs, train
+from lottery import data
 from lottery import recipes as r
-from lottery.store import Store
+from lottery.engine import execute, graphs, train
+from lottery.engine.store import Store
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")]
-KINDS = pytest.mark.parametrize("model, rule", [("lenet-300-100", ADAM), ("conv-2", ADAM), ("resnet-8", SGD)],
-                                ids=["lenet", "conv", "resnet"])  # fmt: skip
+KINDS = pytest.mark.parametrize(
+    "model, rule", [("lenet-300-100", ADAM), ("conv-2", ADAM), ("resnet-8", SGD)], ids=["lenet", "conv", "resnet"]
+)
 
 
 def on(device, training, starts, **more):
@@ -77,8 +79,9 @@ def test_resumed_is_uninterrupted_to_rounding():
 
 
 def test_a_study_trains_its_replicates_as_one_batch(tmp_path):
-    training = r.training(data="digits", model="lenet-300-100", steps=100, batch=50, optimiser="adam", lr=1e-3,
-                          validation=200)  # fmt: skip
+    training = r.training(
+        data="digits", model="lenet-300-100", steps=100, batch=50, optimiser="adam", lr=1e-3, validation=200
+    )
     study = [r.dense(training, replicate) for replicate in range(6)]
     records = execute.execute(study, Store(tmp_path), device="cuda", show=False)
     assert {record.made["stacked"] for record in records} == {6}

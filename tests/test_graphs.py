@@ -7,8 +7,8 @@ import pytest
 import torch
 from test_train import ADAM, SGD, assert_close, dataset, one, recipe, start  # beside this file
 
-from lottery import graphs
-from lottery.train import train
+from lottery.engine import graphs
+from lottery.engine.train import train
 
 
 class FakeGraph:
@@ -46,9 +46,17 @@ def faked(monkeypatch):
             raise found.fail
 
     stream = types.SimpleNamespace(wait_stream=lambda other: None)
-    monkeypatch.setattr(graphs, "cuda", types.SimpleNamespace(
-        Stream=lambda: stream, current_stream=lambda: stream, stream=lambda given: contextlib.nullcontext(),
-        CUDAGraph=lambda: FakeGraph(replay), graph=graph))  # fmt: skip
+    monkeypatch.setattr(
+        graphs,
+        "cuda",
+        types.SimpleNamespace(
+            Stream=lambda: stream,
+            current_stream=lambda: stream,
+            stream=lambda given: contextlib.nullcontext(),
+            CUDAGraph=lambda: FakeGraph(replay),
+            graph=graph,
+        ),
+    )
     monkeypatch.setattr(graphs.Replayed, "__init__", remembered)
     monkeypatch.setattr(graphs, "worth", lambda device: True)
     return found
@@ -74,6 +82,7 @@ def test_a_graph_that_does_something_else_is_not_used(faked, rule, fault, monkey
     if fault == "cannot be captured":
         faked.fail = RuntimeError("operation not permitted when stream is capturing")
     elif fault == "forgets the mask":
+
         def spoil():
             with torch.no_grad():
                 faked.owner.tensors[0][0] += 1e-2

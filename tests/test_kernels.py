@@ -97,8 +97,9 @@ def test_what_each_null_keeps():
     np.testing.assert_allclose(np.bincount(support, by_support), np.bincount(support, counts), atol=1e-9)
 
 
-@pytest.mark.parametrize("null, drawn", [("layer", 1 / 27**3), ("count", 1 / 84 / 8), ("support", 1 / 8),
-                                         ("balance", 1 / 2)])  # fmt: skip
+@pytest.mark.parametrize(
+    "null, drawn", [("layer", 1 / 27**3), ("count", 1 / 84 / 8), ("support", 1 / 8), ("balance", 1 / 2)]
+)
 def test_a_null_by_hand(null, drawn):
     """Slices with three kept weights, equally many of each sign: 1/3 of the places kept."""
     counts = kernels.pattern_counts(layer(ROW, (-np.array(ROW)).tolist()))
@@ -204,11 +205,17 @@ def test_shares_by_hand():
     assert found == {"neighbour agreement": 0.0, "single-sign": 0.0, "edge-like": 0.0}
 
 
-@pytest.mark.parametrize("kernel, edge", [
-    ([[1, 1, 1], [0, 0, 0], [-1, -1, -1]], True), ([[0, -1, -1], [1, 0, -1], [1, 1, 0]], True),
-    ([[1, 0, 0], [-1, 1, 0], [0, 0, -1]], True), ([[1, 0, -1], [0, 0, 0], [-1, 0, 1]], False),
-    (ROW, False), ([[1, 0, 0], [0, 0, 0], [0, 0, 1]], False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kernel, edge",
+    [
+        ([[1, 1, 1], [0, 0, 0], [-1, -1, -1]], True),
+        ([[0, -1, -1], [1, 0, -1], [1, 1, 0]], True),
+        ([[1, 0, 0], [-1, 1, 0], [0, 0, -1]], True),
+        ([[1, 0, -1], [0, 0, 0], [-1, 0, 1]], False),
+        (ROW, False),
+        ([[1, 0, 0], [0, 0, 0], [0, 0, 1]], False),
+    ],
+)
 def test_edges(kernel, edge):
     assert kernels.pattern_shares(kernels.pattern_counts(layer(kernel)))["edge-like"] == edge
 

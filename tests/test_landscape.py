@@ -10,11 +10,11 @@ from torch import nn
 
 from lottery import curvature, landscape, masks, models, scans
 from lottery import recipes as r
-from lottery.execute import ExecutionError, execute, mask_of, weights_of
+from lottery.engine.execute import ExecutionError, execute, mask_of, weights_of
+from lottery.engine.store import Store
 from lottery.landscape import LandscapeError
 from lottery.recipes import Continued, Dense, Initial, Masked, RecipeError, Rewound, Run, Thinned
 from lottery.scans import Adaptive, Moved, Path, Perturbed, Plane, Prunable, Spectrum, Survivors
-from lottery.store import Store
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -426,8 +426,10 @@ def test_flat_directions_are_free_and_magnitude_prunes_no_less_than_random():
     squares = np.random.default_rng(2).normal(size=300) ** 2
     for law in ("exact", "width"):
         assert curvature.predicted_ratio(np.array([0.0, -1.0]), np.ones(2), squares, 0.1, law=law) == 1
-        some = [curvature.predicted_ratio(np.array([0.1, 5.0]), np.ones(2), squares, 0.1, order, law)
-                for order in ("magnitude", "random")]  # fmt: skip
+        some = [
+            curvature.predicted_ratio(np.array([0.1, 5.0]), np.ones(2), squares, 0.1, order, law)
+            for order in ("magnitude", "random")
+        ]
         assert some[0] > some[1]
     with pytest.raises(LandscapeError, match="order"):
         curvature.predicted_ratio(np.ones(1), np.ones(1), squares, 0.1, "smallest")
@@ -463,8 +465,18 @@ def test_the_search_for_a_low_loss_stays_in_the_subspace():
 
 
 def training(model="resnet-8", **changes):
-    base = dict(data="digits", model=model, steps=12, batch=32, optimiser="sgd", lr=0.05, momentum=0.9,
-                milestones=(8,), validation=200, evaluate=((12, 12),))  # fmt: skip
+    base = dict(
+        data="digits",
+        model=model,
+        steps=12,
+        batch=32,
+        optimiser="sgd",
+        lr=0.05,
+        momentum=0.9,
+        milestones=(8,),
+        validation=200,
+        evaluate=((12, 12),),
+    )
     return r.training(**{**base, **changes})
 
 
@@ -497,7 +509,8 @@ def test_a_pruning_projection_ends_in_the_pruned_network(chain):
     runs, store = chain
     [found] = run([scans.projection(runs[0], runs[1].mask, alphas=2)], store)
     assert found.values["ends/averaged/train_loss"][0] == pytest.approx(
-        store.read(runs[0].key).values["train_loss_end"], rel=1e-4)  # fmt: skip
+        store.read(runs[0].key).values["train_loss_end"], rel=1e-4
+    )
     left = weights_of(Masked(runs[0].end, runs[1].mask), runs[0].training, store)
     kept = mask_of(runs[1].mask, runs[0].training, store)
     assert all((left[name][~k] == 0).all() for name, k in kept.items())
@@ -537,8 +550,9 @@ def test_spectrum_and_prunable_ratio_are_recorded(chain):
 def test_starts_are_perturbed_by_the_distance_between_pruned_rewind_points(chain):
     runs, store = chain
     other = Thinned(runs[1].mask, 0.2, 0, scope="global")
-    state, mask = (f(part, runs[1].training, store) for f, part in ((weights_of, runs[1].weights),
-                                                                   (mask_of, runs[1].mask)))  # fmt: skip
+    state, mask = (
+        f(part, runs[1].training, store) for f, part in ((weights_of, runs[1].weights), (mask_of, runs[1].mask))
+    )
     pruned = weights_of(Masked(runs[2].weights, runs[2].mask), runs[1].training, store)
     length = landscape.distance(state, pruned, mask)
     for through in (None, other):
@@ -622,13 +636,19 @@ def test_movements_of_a_ticket_are_those_of_its_weights(chain):
     runs, store = chain
     [found] = run([Moved(runs[2], runs[0])], store)
     mask = mask_of(runs[2].mask, runs[2].training, store)
-    start, end, alone = (weights_of(weights, runs[0].training, store)
-                         for weights in (runs[0].weights, runs[0].end, runs[2].end))  # fmt: skip
+    start, end, alone = (
+        weights_of(weights, runs[0].training, store) for weights in (runs[0].weights, runs[0].end, runs[2].end)
+    )
     begun = weights_of(runs[2].weights, runs[0].training, store)
     for i, (name, kept) in enumerate(mask.items()):
         unit = start[name].std()
-        for group, (a, b) in enumerate([(begun[name][kept], alone[name][kept]), (start[name][kept], end[name][kept]),
-                                        (start[name][~kept], end[name][~kept])]):  # fmt: skip
+        for group, (a, b) in enumerate(
+            [
+                (begun[name][kept], alone[name][kept]),
+                (start[name][kept], end[name][kept]),
+                (start[name][~kept], end[name][~kept]),
+            ]
+        ):
             np.testing.assert_allclose(found.arrays["summary"][i, group], scans.moves(a / unit, b / unit), rtol=1e-6)
             for kind in ("starts", "moves", "growth"):
                 assert found.arrays[f"{kind}/{name}"][group].sum() == len(a)
@@ -664,7 +684,10 @@ def test_what_scans_read_is_asked_for():
     path = scans.path(runs[1], runs[2])
     assert path.mask == runs[1].mask
     assert {(recipe.key, step) for recipe, step in path.reads()} == {
-        (runs[1].key, 12), (runs[2].key, 12), (runs[1].mask.key, None)}  # fmt: skip
+        (runs[1].key, 12),
+        (runs[2].key, 12),
+        (runs[1].mask.key, None),
+    }
     assert (runs[1], 12) in Spectrum(runs[1]).reads() and (runs[1], 12) in Adaptive(runs[1], 0.1).reads()
     moved = scans.disturbed(runs, 1, 0)
     assert (runs[0], 4) in moved.reads() and (runs[2].mask, None) in moved.reads()

@@ -171,12 +171,15 @@ def test_a_name_wins_over_a_pattern_and_a_pattern_over_a_kind_in_any_order(turn)
     assert list(masks.rates(dict(list(table.items())[::turn]), KINDS).values()) == [0.1, 0.5, 0.4, 0.2]
 
 
-@pytest.mark.parametrize("bad, words", [
-    (1.0, "in \\[0, 1\\)"),
-    (-0.1, "in \\[0, 1\\)"),
-    ({"conv": 0.1, "fc": 0.2}, "no fraction for layer 'output.weight'"),
-    ({"*": 0.1, "pool": 0.2}, "'pool' fits no layer"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        (1.0, "in \\[0, 1\\)"),
+        (-0.1, "in \\[0, 1\\)"),
+        ({"conv": 0.1, "fc": 0.2}, "no fraction for layer 'output.weight'"),
+        ({"*": 0.1, "pool": 0.2}, "'pool' fits no layer"),
+    ],
+)
 def test_fractions_that_cannot_be_are_errors(bad, words):
     with pytest.raises(MaskError, match=words):
         masks.rates(bad, KINDS)
@@ -207,12 +210,14 @@ def test_shuffled_masks_are_spread_evenly():
 # The densities that the paper prints (Frankle & Carbin 2019): a check of rates, rounding and layer sizes at once.
 
 
-@pytest.mark.parametrize("model, shape, fractions, printed", [
-    ("lenet-300-100", (1, 28, 28), {"fc": 0.2, "output": 0.1},
-     {3: 51.28, 7: 21.07, 9: 13.52, 15: 3.58, 16: 2.87}),
-    ("conv-2", (3, 32, 32), {"conv": 0.1, "fc": 0.2, "output": 0.1}, {11: 8.81, 14: 4.57}),
-    ("conv-4", (3, 32, 32), {"conv": 0.1, "fc": 0.2, "output": 0.1}, {11: 11.06, 12: 9.18, 15: 5.37}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "model, shape, fractions, printed",
+    [
+        ("lenet-300-100", (1, 28, 28), {"fc": 0.2, "output": 0.1}, {3: 51.28, 7: 21.07, 9: 13.52, 15: 3.58, 16: 2.87}),
+        ("conv-2", (3, 32, 32), {"conv": 0.1, "fc": 0.2, "output": 0.1}, {11: 8.81, 14: 4.57}),
+        ("conv-4", (3, 32, 32), {"conv": 0.1, "fc": 0.2, "output": 0.1}, {11: 11.06, 12: 9.18, 15: 5.37}),
+    ],
+)
 def test_densities_of_iterative_pruning_are_those_of_the_paper(model, shape, fractions, printed):
     kinds = models.prunable(models.build(model, shape, 10))
     weights = models.initial_weights(model, shape, 10, seed=0)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from lottery import data, masks, models, recipes, train
+from lottery import data, masks, models, recipes
+from lottery.engine import train
 from lottery.models import ModelError
 
 
@@ -31,11 +32,19 @@ def test_conv_networks_have_the_papers_number_of_weights(name, weights):
     assert sum(w.numel() for key, w in found.items() if key.endswith("weight")) == weights
 
 
-@pytest.mark.parametrize("name, shape", [
-    ("lenet-20", (1, 8, 8)), ("lenet-5-4-3", (7,)),
-    ("conv-2", (3, 32, 32)), ("conv-4", (1, 28, 28)), ("conv-6", (1, 8, 8)), ("conv-2-dropout", (1, 8, 8)),
-    ("vgg-19", (1, 8, 8)), ("resnet-18", (1, 8, 8)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, shape",
+    [
+        ("lenet-20", (1, 8, 8)),
+        ("lenet-5-4-3", (7,)),
+        ("conv-2", (3, 32, 32)),
+        ("conv-4", (1, 28, 28)),
+        ("conv-6", (1, 8, 8)),
+        ("conv-2-dropout", (1, 8, 8)),
+        ("vgg-19", (1, 8, 8)),
+        ("resnet-18", (1, 8, 8)),
+    ],
+)
 def test_a_network_maps_a_batch_to_logits(name, shape):
     assert models.build(name, shape, 10)(torch.zeros(2, *shape)).shape == (2, 10)
 
@@ -98,8 +107,23 @@ def test_images_too_small_for_the_poolings_are_an_error():
         models.build("conv-6", (1, 4, 4), 10)
 
 
-@pytest.mark.parametrize("name", ["lenet", "lenet-0", "lenet-a", "conv-3", "conv", "conv-dropout", "conv-2-dropout-2",
-                                  "vgg", "vgg-16", "vgg-19-0", "vgg-19-8-8", ""])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lenet",
+        "lenet-0",
+        "lenet-a",
+        "conv-3",
+        "conv",
+        "conv-dropout",
+        "conv-2-dropout-2",
+        "vgg",
+        "vgg-16",
+        "vgg-19-0",
+        "vgg-19-8-8",
+        "",
+    ],
+)
 def test_unknown_names_are_refused_with_those_that_are_known(name):
     with pytest.raises(ModelError, match=r"known: lenet-300-100 .*conv-6.*register"):
         models.build(name, (1, 8, 8), 10)
@@ -118,11 +142,14 @@ def test_the_papers_names_cannot_be_taken():
 # Residual networks.
 
 
-@pytest.mark.parametrize("name, shape, weights, parameters", [
-    ("resnet-8", (1, 8, 8), 77_072, 77_754),
-    ("resnet-20", (3, 32, 32), 270_896, 272_474),
-    ("resnet-20-glorot", (3, 32, 32), 270_896, 272_474),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, shape, weights, parameters",
+    [
+        ("resnet-8", (1, 8, 8), 77_072, 77_754),
+        ("resnet-20", (3, 32, 32), 270_896, 272_474),
+        ("resnet-20-glorot", (3, 32, 32), 270_896, 272_474),
+    ],
+)
 def test_residual_networks_have_the_papers_number_of_weights(name, shape, weights, parameters):
     module = models.build(name, shape, 10)
     kinds = models.prunable(module)
@@ -133,10 +160,13 @@ def test_residual_networks_have_the_papers_number_of_weights(name, shape, weight
     assert module(torch.zeros(2, *shape)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("name, weights, left_out", [
-    ("resnet-20-glorot", 270_896, {"blocks.*.shortcut.*": 2_560, "output": 640}),
-    ("vgg-19", 20_024_000, {"output": 5_120}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, weights, left_out",
+    [
+        ("resnet-20-glorot", 270_896, {"blocks.*.shortcut.*": 2_560, "output": 640}),
+        ("vgg-19", 20_024_000, {"output": 5_120}),
+    ],
+)
 def test_deep_networks_are_pruned_globally_over_the_weights_that_the_paper_names(name, weights, left_out):
     module = models.build(name, (3, 32, 32), 10)
     state, kinds = module.state_dict(), models.prunable(module)
@@ -151,14 +181,22 @@ def test_deep_networks_are_pruned_globally_over_the_weights_that_the_paper_names
 
 
 def test_a_narrow_vgg_keeps_its_proportions():
-    narrow, full = ({name: weights.numel() for name, weights in models.build(model, (3, 32, 32), 10).named_parameters()
-                     if weights.ndim == 4} for model in ("vgg-19-8", "vgg-19"))  # fmt: skip
+    narrow, full = (
+        {
+            name: weights.numel()
+            for name, weights in models.build(model, (3, 32, 32), 10).named_parameters()
+            if weights.ndim == 4
+        }
+        for model in ("vgg-19-8", "vgg-19")
+    )
     assert [full[name] // narrow[name] for name in full] == [8] + 15 * [64]
 
 
 def test_vgg_pools_small_images_only_as_often_as_they_can_be():
-    pools = [sum(isinstance(layer, nn.MaxPool2d) for layer in models.build("vgg-19", (3, size, size), 10).features)
-             for size in (32, 16, 8, 4)]  # fmt: skip
+    pools = [
+        sum(isinstance(layer, nn.MaxPool2d) for layer in models.build("vgg-19", (3, size, size), 10).features)
+        for size in (32, 16, 8, 4)
+    ]
     assert pools == [4, 4, 3, 2]
 
 
@@ -205,11 +243,24 @@ def exact():
 def test_stacked_networks_train_as_single_ones(exact, name):
     """Weights, running statistics and their counts, with masks that differ and images augmented in each its own way."""
     dataset = data.load("digits", 200)
-    doubles = {part: (getattr(dataset, part)[0][:64].double(), getattr(dataset, part)[1][:64])
-               for part in ("train", "validation", "test")}  # fmt: skip
+    doubles = {
+        part: (getattr(dataset, part)[0][:64].double(), getattr(dataset, part)[1][:64])
+        for part in ("train", "validation", "test")
+    }
     dataset = dataclasses.replace(dataset, **doubles)
-    steps = recipes.training(data="digits", model=name, steps=2, batch=16, optimiser="sgd", lr=0.01, momentum=0.9,
-                             weight_decay=1e-4, augment=True, validation=200, evaluate=((2, 1),))  # fmt: skip
+    steps = recipes.training(
+        data="digits",
+        model=name,
+        steps=2,
+        batch=16,
+        optimiser="sgd",
+        lr=0.01,
+        momentum=0.9,
+        weight_decay=1e-4,
+        augment=True,
+        validation=200,
+        evaluate=((2, 1),),
+    )
     states = [models.initial_weights(name, dataset.shape, 10, seed) for seed in (0, 1)]
     dense = masks.dense(states[0], models.prunable(models.build(name, dataset.shape, 10)))
     cut = masks.prune(dense, masks.magnitude_scores(states[1], dense), dict.fromkeys(dense, 0.5), "global")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT, unavailable
 
-from lottery.book import CDN, cdn_files
+from lottery.book.build import CDN, cdn_files
 
 WIDTHS = (1280, 390)
 SHOWN = "() => [...document.querySelectorAll('.jupyter-widgets img')].filter(i => i.checkVisibility()).map(i => i.alt)"

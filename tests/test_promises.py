@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from lottery import data, masks, models
-from lottery import execute as module
 from lottery import recipes as r
-from lottery.execute import execute, mask_from, weights_of
+from lottery.engine import execute as module
+from lottery.engine.execute import execute, mask_from, weights_of
+from lottery.engine.store import Store
 from lottery.recipes import Initial
-from lottery.store import Store
 
 LEVELS = 3
 ADAM = dict(optimiser="adam", lr=3e-3)
@@ -142,8 +142,12 @@ def test_a_replicate_is_the_same_whatever_trains_beside_it(tmp_path):
 
 def test_neighbouring_seeds_and_replicates_share_no_initial_weights(tmp_path):
     store = Store(tmp_path / "store")
-    drawn = {sha(weights_of(Initial(replicate, draw), training(seed=seed), store))
-             for seed in (0, 1, 789, 1578) for replicate in range(3) for draw in range(3)}  # fmt: skip
+    drawn = {
+        sha(weights_of(Initial(replicate, draw), training(seed=seed), store))
+        for seed in (0, 1, 789, 1578)
+        for replicate in range(3)
+        for draw in range(3)
+    }
     assert len(drawn) == 4 * 3 * 3
 
 

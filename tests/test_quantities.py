@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
-from lottery import quantities, stats
+from lottery import stats
+from lottery.book import quantities
 
 LEVELS = np.arange(20)
 DENSITY = (265200 * 0.8**LEVELS + 1000 * 0.9**LEVELS) / 266200
@@ -74,8 +75,16 @@ def test_all_quantities_of_the_rules_are_computed_and_judged():
     rules = {claim: CLAIMS[claim] for claim in ("C-C1", "C-C2", "C-C3", "C-C4", "C-C5")}
     asked = {check["quantity"] for rule in rules.values() for check in rule["checks"]}
     assert asked - set(got) == {"conv_reinit_minus_random_pp"} and set(got) <= asked
-    context = {"data": "mnist", "model": "lenet-300-100", "protocol": "the paper's", "steps": 50000, "replicates": 5,
-               "levels": 19, "reinit_draws": 1, "random_draws": 1}  # fmt: skip
+    context = {
+        "data": "mnist",
+        "model": "lenet-300-100",
+        "protocol": "the paper's",
+        "steps": 50000,
+        "replicates": 5,
+        "levels": 19,
+        "reinit_draws": 1,
+        "random_draws": 1,
+    }
     labels = {claim: stats.verdict(rule, got, context).label for claim, rule in rules.items()}
     assert labels == dict.fromkeys(rules, "reproduced") | {"C-C4": "in part"}
 
@@ -93,9 +102,16 @@ def anatomy(dip=0.6, away=0.7):
 
 def test_anatomy_is_read_off_the_layer_that_shows_it_least():
     got = quantities.anatomy_quantities([0.5, 0.21], anatomy())
-    assert {name: value.mean for name, value in got.items()} == pytest.approx({
-        "moved_ratio": 1.5, "away_share": 0.7, "positive_second_pp": 4, "positive_output_pp": -10, "dip_first": 1.6,
-        "dip_upper": 0.6})  # fmt: skip
+    assert {name: value.mean for name, value in got.items()} == pytest.approx(
+        {
+            "moved_ratio": 1.5,
+            "away_share": 0.7,
+            "positive_second_pp": 4,
+            "positive_output_pp": -10,
+            "dip_first": 1.6,
+            "dip_upper": 0.6,
+        }
+    )
     assert quantities.anatomy_quantities([0.5], anatomy()[:, :1]) == {}
 
 
@@ -103,8 +119,10 @@ def capacity(even=(9000, 12000, 15000), better=0.001):
     """Weights and accuracies of networks of three sizes that break even where it is said, exactly between levels."""
     weights = [total * 0.8 ** np.arange(24.0) for total in (20_000, 266_000, 1_100_000)]
     gain = [0.01 * np.log(counts / at) / np.log(4) for counts, at in zip(weights, even, strict=True)]
-    lines = [0.97 + np.where(counts < total, change, 0) for counts, change, total in zip(
-        weights, gain, (20_000, 266_000, 1_100_000), strict=True)]  # fmt: skip
+    lines = [
+        0.97 + np.where(counts < total, change, 0)
+        for counts, change, total in zip(weights, gain, (20_000, 266_000, 1_100_000), strict=True)
+    ]
     return weights, [np.stack([line, line + 0.001]) + better * i for i, line in enumerate(lines)]
 
 
@@ -123,8 +141,10 @@ def test_noise_is_held_against_the_ticket_and_its_reinitialisation():
     stop = {"ticket": [100, 120], "reinitialised": [300, 360], 0.5: [110, 132], 3.0: [200, 240]}
     accuracy = {"ticket": [0.98, 0.97], "reinitialised": [0.96, 0.95], 0.5: [0.979, 0.971], 3.0: [0.97, 0.95]}
     got = quantities.noise_quantities(stop, accuracy)
-    assert [got[name].mean for name in ("noise_half_loss_pp", "noise_half_slowdown", "noise_three_gain_pp",
-                                        "noise_three_lead")] == pytest.approx([0, 1.1, 0.5, 1.5])  # fmt: skip
+    assert [
+        got[name].mean
+        for name in ("noise_half_loss_pp", "noise_half_slowdown", "noise_three_gain_pp", "noise_three_lead")
+    ] == pytest.approx([0, 1.1, 0.5, 1.5])
     assert quantities.noise_quantities({"ticket": [1]}, {"ticket": [1]}) == {}
 
 
@@ -151,7 +171,8 @@ def test_the_claims_on_anatomy_are_reproduced_by_numbers_that_fit_them():
     rules = {claim: {**CLAIMS[claim], "needs": {}} for claim in ("C-C9", "C-C10", "C-C11", "C-C12")}
     assert {check["quantity"] for rule in rules.values() for check in rule["checks"]} == set(got)
     assert {claim: stats.verdict(rule, got, {}).label for claim, rule in rules.items()} == dict.fromkeys(
-        rules, "reproduced")  # fmt: skip
+        rules, "reproduced"
+    )
 
 
 def test_a_study_with_few_levels_leaves_out_what_it_cannot_say():
@@ -177,8 +198,10 @@ def flatness(error):
     measured = np.linspace(0.8, 0.4, 5) + SPREAD
     laws = {"width": {"random": measured + error}, "exact": {"random": measured}}
     return quantities.flatness_quantities(
-        laws, {"random": measured, "magnitude": measured + 0.05 + SPREAD},
-        {"random": np.full((3, 5), 0.2), "magnitude": np.full((3, 5), 0.05)})  # fmt: skip
+        laws,
+        {"random": measured, "magnitude": measured + 0.05 + SPREAD},
+        {"random": np.full((3, 5), 0.2), "magnitude": np.full((3, 5), 0.05)},
+    )
 
 
 def test_flatness_predicts_within_a_tenth():
@@ -197,8 +220,7 @@ def test_one_shot_is_judged_where_iterative_pruning_matches():
     got = quantities.at_once_quantities(CHAIN, error, once)
     assert got == {"iterative_matching_levels": 1, "oneshot_excess_pp": pytest.approx(1.5)}
     error[:, 9] += 0.02
-    assert quantities.at_once_quantities(CHAIN, error, once) == {
-        "iterative_matching_levels": 0, "oneshot_excess_pp": 0}  # fmt: skip
+    assert quantities.at_once_quantities(CHAIN, error, once) == {"iterative_matching_levels": 0, "oneshot_excess_pp": 0}
     assert quantities.at_once_quantities(CHAIN[:5], error[:, :5], once[:, :5]) == {}
 
 
@@ -214,16 +236,21 @@ def test_retraining_is_compared_with_fine_tuning():
     below = {"weights": 0.08, "learning rate": 0.06, "fine-tuning": 0.01}
     ends = {"weights": 0.91, "learning rate": 0.92, "fine-tuning": 0.90, "none": 0.1}
     got = quantities.retraining_quantities(
-        CHAIN[1:], {kind: value + np.zeros((3, 12)) for kind, value in below.items()},
-        {kind: np.where(CHAIN[1:] < 0.2, value, 0.95) + SPREAD for kind, value in ends.items()})  # fmt: skip
+        CHAIN[1:],
+        {kind: value + np.zeros((3, 12)) for kind, value in below.items()},
+        {kind: np.where(CHAIN[1:] < 0.2, value, 0.95) + SPREAD for kind, value in ends.items()},
+    )
     assert got["small_weights_ratio"].mean == pytest.approx(8) and got["small_rate_ratio"].mean == pytest.approx(6)
     assert got["weights_minus_tuning_pp"].mean == pytest.approx(1) == got["rate_minus_weights_pp"].mean
     assert got["rate_minus_tuning_pp"].mean == pytest.approx(2)
-    labels = {claim: stats.verdict({**CLAIMS[claim], "needs": {}}, got | flatness(0), {}).label
-              for claim in ("B-C4", "B-C5", "B-C7", "D6-C1")}  # fmt: skip
+    labels = {
+        claim: stats.verdict({**CLAIMS[claim], "needs": {}}, got | flatness(0), {}).label
+        for claim in ("B-C4", "B-C5", "B-C7", "D6-C1")
+    }
     assert set(labels.values()) == {"reproduced"}
     few = quantities.retraining_quantities(
-        CHAIN[1:3], {kind: np.zeros((3, 2)) for kind in below}, {kind: np.ones((3, 2)) for kind in ends})
+        CHAIN[1:3], {kind: np.zeros((3, 2)) for kind in below}, {kind: np.ones((3, 2)) for kind in ends}
+    )
     assert few == {}
 
 
@@ -235,10 +262,16 @@ def test_likeness_compares_signed_network_distances_of_sparse_levels_with_their_
         found[:, 0, 1, 2] = np.array(agreement)[:, None]
         return found
 
-    near = [table([0.1, 0.1], [0.1, 0.1], [1, 1]), table([0.5, 0.7], [0.5, 0.9], [0.9, 0.8]),
-            table([0.5, 0.5], [0.7, 0.9], [0.5, 0.5])]  # fmt: skip
-    far = [table([0.9, 0.9], [0.9, 0.9], [0, 0]), table([0.6, 0.8], [0.6, 0.8], [0.6, 0.6]),
-           table([0.6, 0.6], [0.8, 0.8], [0.5, 0.5])]  # fmt: skip
+    near = [
+        table([0.1, 0.1], [0.1, 0.1], [1, 1]),
+        table([0.5, 0.7], [0.5, 0.9], [0.9, 0.8]),
+        table([0.5, 0.5], [0.7, 0.9], [0.5, 0.5]),
+    ]
+    far = [
+        table([0.9, 0.9], [0.9, 0.9], [0, 0]),
+        table([0.6, 0.8], [0.6, 0.8], [0.6, 0.6]),
+        table([0.6, 0.6], [0.8, 0.8], [0.5, 0.5]),
+    ]
     found = quantities.likeness_quantities([0.5, 0.2, 0.1], near, far)
     assert found == pytest.approx({"sign_auc": 1.0, "sign_auc_loss": 0.5, "sign_agreement_excess_pp": 20.0})
     assert quantities.likeness_quantities([0.5], near[:1], far[:1]) == {}
@@ -246,14 +279,27 @@ def test_likeness_compares_signed_network_distances_of_sparse_levels_with_their_
 
 def test_signs_are_what_is_lost():
     density, ticket = [1, 0.4, 0.134, 0.05], np.array([0.98, 0.982, 0.98, 0.97]) + SPREAD
-    lost = {("new", "original"): 0.002, ("reshuffled", "original"): 0.003, ("constant", "original"): 0.001,
-            ("new", "random"): 0.006, ("reshuffled", "random"): 0.009, ("constant", "random"): 0.007}  # fmt: skip
+    lost = {
+        ("new", "original"): 0.002,
+        ("reshuffled", "original"): 0.003,
+        ("constant", "original"): 0.001,
+        ("new", "random"): 0.006,
+        ("reshuffled", "random"): 0.009,
+        ("constant", "random"): 0.007,
+    }
     altered = {how: ticket - loss * np.array([np.nan, 0.5, 1, 9]) for how, loss in lost.items()}
     got = quantities.sign_quantities(density, ticket, altered, ticket - 0.001)
     means = {name: getattr(value, "mean", value) for name, value in got.items()}
-    assert means == pytest.approx({
-        "kept_loss_pp": 0.2, "redrawn_loss_pp": 0.6, "signed_loss_max_pp": 0.3, "unsigned_loss_min_pp": 0.6,
-        "transfer_loss_pp": 0.1, "transfer_gain_pp": 0.5})  # fmt: skip
+    assert means == pytest.approx(
+        {
+            "kept_loss_pp": 0.2,
+            "redrawn_loss_pp": 0.6,
+            "signed_loss_max_pp": 0.3,
+            "unsigned_loss_min_pp": 0.6,
+            "transfer_loss_pp": 0.1,
+            "transfer_gain_pp": 0.5,
+        }
+    )
     for claim in ("A-C4", "D2-C1"):
         assert stats.verdict({**CLAIMS[claim], "needs": {}}, got, {}).label == "reproduced"
     assert stats.verdict({**CLAIMS["D5-C1"], "needs": {}}, got, {}).label == "in part"  # its half on Conv-4 is open
@@ -266,7 +312,8 @@ def test_the_better_of_the_losing_masks_is_held_against_a_random_one():
     shift = {"magnitude": 0.01, "magnitude_increase": 0.012, "random": 0, "small_init": -0.01, "small_final": -0.3}
     got = quantities.criteria_quantities({name: row + by for name, by in shift.items()})
     assert {name: value.mean for name, value in got.items()} == pytest.approx(
-        {"increase_gain_pp": 0.2, "final_gain_pp": 1.0, "losing_loss_pp": 1.0})
+        {"increase_gain_pp": 0.2, "final_gain_pp": 1.0, "losing_loss_pp": 1.0}
+    )
     assert stats.verdict({**CLAIMS["D2-C2"], "needs": {}}, got, {}).label == "reproduced"
     assert quantities.criteria_quantities({}) == {}
 
@@ -289,8 +336,10 @@ def test_flips_are_compared_at_the_last_level():
 
 def test_patterns_are_judged_where_most_are_enriched_among_sparse_levels():
     enriched, arranged = [[90, 90], [0, 4], [3, 0]], [[9, 9], [0, 2], [7, 0]]
-    rho, p = (np.array([[[value] * 3] * 2, [[0] * 3, values], [[0] * 3] * 2]) for value, values in
-              ((0.9, [0.3, 0.4, 0.5]), (0.001, [0.001, 0.02, 0.001])))  # fmt: skip
+    rho, p = (
+        np.array([[[value] * 3] * 2, [[0] * 3, values], [[0] * 3] * 2])
+        for value, values in ((0.9, [0.3, 0.4, 0.5]), (0.001, [0.001, 0.02, 0.001]))
+    )
     found = quantities.pattern_quantities([0.5, 0.21, 0.1], enriched, arranged, rho, p)
     assert (found["enriched_orbits"], found["arranged_orbits"], found["pattern_p"]) == (4, 2, 0.02)
     assert found["pattern_rho"].mean == pytest.approx(0.4) and found["pattern_rho"].n == 3
@@ -310,8 +359,13 @@ def test_barriers_tell_which_levels_match():
     barrier = np.where(EXCESS > 0.01, 0.4, 0.0)
     both = {"averaged": barrier, "re-estimated": barrier / 100}
     got = quantities.barrier_quantities(EXCESS, both, [0, 1000])
-    assert got == {"connected_share": 1, "barred_share": 1, "barrier_auc": 1, "barrier_auc_reestimated": 1,
-                   "zero_barrier_min_pp": pytest.approx(40)}  # fmt: skip
+    assert got == {
+        "connected_share": 1,
+        "barred_share": 1,
+        "barrier_auc": 1,
+        "barrier_auc_reestimated": 1,
+        "zero_barrier_min_pp": pytest.approx(40),
+    }
     barrier[:, :, :3] = 1 - barrier[:, :, :3]  # before the first level that is looked at nothing counts
     assert quantities.barrier_quantities(EXCESS, both, [0, 1000]) == got
     assert quantities.barrier_quantities(EXCESS[..., :3], both, [0, 1000]) == {}
@@ -322,8 +376,9 @@ def test_barriers_tell_which_levels_match():
 def test_levels_are_chained_while_the_way_to_dense_rises():
     successive = np.where(LEVEL < 10, 0.001, 0.1) + np.zeros((3, 1))
     whole = 0.002 * LEVEL + np.zeros((3, 1))
-    got = quantities.chaining_quantities(EXCESS[1], {"averaged": successive, "re-estimated": successive},
-                                         {"averaged": whole, "re-estimated": -whole})  # fmt: skip
+    got = quantities.chaining_quantities(
+        EXCESS[1], {"averaged": successive, "re-estimated": successive}, {"averaged": whole, "re-estimated": -whole}
+    )
     assert got["successive_max_pp"] == pytest.approx(0.1)
     assert got["dense_minus_successive_pp"] == pytest.approx(1.7)  # at level 9, the last that matches
     assert [got["dense_barrier_trend"], got["dense_barrier_trend_reestimated"]] == pytest.approx([1, -1])
@@ -338,14 +393,22 @@ def test_rewinding_late_is_compared_at_a_ninth_of_the_weights():
 def stability(tickets, excess=(0.01, 0.001, 0.0)):
     excess = np.array(excess)[:, None, None] + np.zeros((3, 3, 2))
     return quantities.stability_quantities(
-        [0, 500, 1000, 2000], np.array([0.5, 0.01, 0.03, 0.01])[:, None] + np.zeros((4, 3)),
-        [0, 250, 2000], np.array(tickets)[:, None, None] + np.zeros((3, 3, 2)), excess)  # fmt: skip
+        [0, 500, 1000, 2000],
+        np.array([0.5, 0.01, 0.03, 0.01])[:, None] + np.zeros((4, 3)),
+        [0, 250, 2000],
+        np.array(tickets)[:, None, None] + np.zeros((3, 3, 2)),
+        excess,
+    )
 
 
 def test_a_network_is_stable_from_the_step_after_the_last_barrier():
     got = stability([0.4, 0.0, 0.0])
-    assert got == {"dense_stable_step": 2000, "ticket_stable_step": 250, "stable_agreement": 1,
-                   "dense_zero_barrier_pp": pytest.approx(50)}  # fmt: skip
+    assert got == {
+        "dense_stable_step": 2000,
+        "ticket_stable_step": 250,
+        "stable_agreement": 1,
+        "dense_zero_barrier_pp": pytest.approx(50),
+    }
     never = stability([0.4, 0.0, 0.4])
     assert never["ticket_stable_step"] == np.inf and never["stable_agreement"] == pytest.approx(2 / 3)
     assert stability([0, 0, 0], (0, 0, 0))["ticket_stable_step"] == 0
@@ -361,8 +424,9 @@ def test_the_claims_on_barriers_are_reproduced_by_numbers_that_fit_them():
     barrier = np.where(EXCESS > 0.01, 0.4, 0.0)
     both, rising = {"averaged": barrier, "re-estimated": barrier}, 0.002 * LEVEL + np.zeros((3, 1))
     got = quantities.barrier_quantities(EXCESS, both, [0, 1000])
-    got |= quantities.chaining_quantities(EXCESS[1], {kind: v[1] for kind, v in both.items()},
-                                          {"averaged": rising, "re-estimated": rising})  # fmt: skip
+    got |= quantities.chaining_quantities(
+        EXCESS[1], {kind: v[1] for kind, v in both.items()}, {"averaged": rising, "re-estimated": rising}
+    )
     got |= quantities.late_quantities(CHAIN, np.full((3, 13), 0.91) + SPREAD, np.full((3, 13), 0.88) + SPREAD)
     none, high = {"random": [0, 0], "mask": [0, 0]}, {"random": [0.3, 0.4], "mask": [0.2, 0.3]}
     got |= quantities.robustness_quantities(high, none)
@@ -371,7 +435,8 @@ def test_the_claims_on_barriers_are_reproduced_by_numbers_that_fit_them():
     rules = {claim: {**CLAIMS[claim], "needs": {}} for claim in claims}
     assert {check["quantity"] for rule in rules.values() for check in rule["checks"]} == set(got)
     assert {claim: stats.verdict(rule, got, {}).label for claim, rule in rules.items()} == dict.fromkeys(
-        claims, "reproduced")  # fmt: skip
+        claims, "reproduced"
+    )
 
 
 # Convolutional and deeper networks.
@@ -408,7 +473,8 @@ def test_masks_of_convolutions_are_compared_with_random_ones_below_a_fifth():
     reinit, random = accuracy[:, None] - 0.05, accuracy[:, None] - np.where(DENSITY < 0.2, 0.052, 0.3)
     reinit[..., ::2] = np.nan
     got = quantities.convolution_structure_quantities(
-        {"Conv-2": (DENSITY, accuracy, reinit, random), "Conv-4": (DENSITY, accuracy, reinit - 0.02, random - 0.02)})
+        {"Conv-2": (DENSITY, accuracy, reinit, random), "Conv-4": (DENSITY, accuracy, reinit - 0.02, random - 0.02)}
+    )
     assert got["conv_ticket_minus_reinit_pp"].mean == pytest.approx(6)
     assert got["conv_reinit_minus_random_pp"].mean == pytest.approx(0.2)
     rule = CLAIMS["C-C4b"]
@@ -435,8 +501,9 @@ def test_deeper_networks_need_a_low_rate_or_warm_up():
 
 
 def test_global_pruning_reaches_smaller_tickets():
-    together, apart = (0.9 + per_level(lambda d, end=end: 0.01 * np.log(d / end) * (d < 0.9)) + SPREAD
-                       for end in (0.015, 0.069))  # fmt: skip
+    together, apart = (
+        0.9 + per_level(lambda d, end=end: 0.01 * np.log(d / end) * (d < 0.9)) + SPREAD for end in (0.015, 0.069)
+    )
     got = quantities.scope_quantities(DENSITY, together, DENSITY, apart)
     assert got["global_break_even"] == pytest.approx(0.015) and got["scope_ratio"] == pytest.approx(4.6)
     assert got["global_minus_layer_pp"].mean == pytest.approx(np.log(4.6))

@@ -12,20 +12,49 @@ from lottery import recipes as r
 from lottery.recipes import Dense, Initial, Pruned, RecipeError, Rewound, Run, Shuffled, Signed
 
 BASE = dict(data="digits", model="lenet-20", steps=100, batch=50, optimiser="adam", lr=1e-3)
-OTHER = dict(data="mnist", model="conv-2", steps=101, batch=60, optimiser="sgd", lr=1.2e-3, momentum=0.9,
-             weight_decay=1e-4, milestones=(50,), gamma=0.2, warmup=10, augment=True, validation=200,
-             scaling="unit", evaluate=((100, 10),), part=(0, 2), precision="bf16",
-             layout="channels_last", seed=1)  # fmt: skip
+OTHER = dict(
+    data="mnist",
+    model="conv-2",
+    steps=101,
+    batch=60,
+    optimiser="sgd",
+    lr=1.2e-3,
+    momentum=0.9,
+    weight_decay=1e-4,
+    milestones=(50,),
+    gamma=0.2,
+    warmup=10,
+    augment=True,
+    validation=200,
+    scaling="unit",
+    evaluate=((100, 10),),
+    part=(0, 2),
+    precision="bf16",
+    layout="channels_last",
+    seed=1,
+)
 
 LATER = ("part", "precision", "layout")
 FIRST = {name: value for name, value in OTHER.items() if name not in LATER}  # fields of the first version
 
 settings = st.fixed_dictionaries(
-    dict(data=st.just("digits"), model=st.sampled_from(["lenet-20", "conv-2"]), steps=st.integers(1, 10**5),
-         batch=st.integers(1, 500), optimiser=st.just("sgd"), lr=st.floats(1e-6, 10)),
-    optional=dict(momentum=st.floats(0, 0.99), weight_decay=st.floats(0, 1), warmup=st.integers(0, 100),
-                  augment=st.booleans(), validation=st.integers(1, 5000), seed=st.integers(0, 2**31)),
-)  # fmt: skip
+    dict(
+        data=st.just("digits"),
+        model=st.sampled_from(["lenet-20", "conv-2"]),
+        steps=st.integers(1, 10**5),
+        batch=st.integers(1, 500),
+        optimiser=st.just("sgd"),
+        lr=st.floats(1e-6, 10),
+    ),
+    optional=dict(
+        momentum=st.floats(0, 0.99),
+        weight_decay=st.floats(0, 1),
+        warmup=st.integers(0, 100),
+        augment=st.booleans(),
+        validation=st.integers(1, 5000),
+        seed=st.integers(0, 2**31),
+    ),
+)
 
 
 def train(**changes):
@@ -94,7 +123,10 @@ def test_all_parts_of_a_study_have_keys_of_their_own():
 
 
 def test_one_shot_at_level_one_is_the_first_ticket():
-    assert r.one_shot(train(), 0, 1, {"fc": 0.2, "output": 0.1}).key == r.imp(train(), 0, 1, {"fc": 0.2, "output": 0.1})[1].key  # noqa: E501
+    assert (
+        r.one_shot(train(), 0, 1, {"fc": 0.2, "output": 0.1}).key
+        == r.imp(train(), 0, 1, {"fc": 0.2, "output": 0.1})[1].key
+    )
 
 
 def test_the_chain_does_not_depend_on_how_many_levels_follow():
@@ -104,8 +136,16 @@ def test_the_chain_does_not_depend_on_how_many_levels_follow():
 # Pinned for ever: stores and published records hang on these. If one fails, old results are orphaned: give the field
 # that was added a default that changes nothing, or, if results do change, raise `version` on purpose.
 
-MNIST = dict(data="mnist", model="lenet-300-100", steps=50000, batch=60, optimiser="adam", lr=1.2e-3,
-             scaling="unit-norm", evaluate=((10000, 100), (20000, 200), (50000, 1000)))  # fmt: skip
+MNIST = dict(
+    data="mnist",
+    model="lenet-300-100",
+    steps=50000,
+    batch=60,
+    optimiser="adam",
+    lr=1.2e-3,
+    scaling="unit-norm",
+    evaluate=((10000, 100), (20000, 200), (50000, 1000)),
+)
 
 
 def pinned():
@@ -180,19 +220,22 @@ def test_a_long_chain_is_no_burden():
 # What cannot be.
 
 
-@pytest.mark.parametrize("wrong, words", [
-    (dict(steps=0), "steps: .*greater than or equal to 1"),
-    (dict(lr=-1.0), "lr: .*greater than 0"),
-    (dict(lr=float("nan")), "lr: "),
-    (dict(optimiser="adagrad"), "optimiser: .*'adam' or 'sgd'"),
-    (dict(scaling="none"), "scaling: "),
-    (dict(learning_rate=1.0), "learning_rate: "),
-    (dict(batch="many"), "batch: .*integer"),
-    (dict(momentum=0.9), "momentum is a setting of SGD"),
-    (dict(milestones=(5, 3)), "milestones must be rising"),
-    (dict(evaluate=((10, 0),)), "evaluate must be pairs"),
-    (dict(validation=0), "validation: "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (dict(steps=0), "steps: .*greater than or equal to 1"),
+        (dict(lr=-1.0), "lr: .*greater than 0"),
+        (dict(lr=float("nan")), "lr: "),
+        (dict(optimiser="adagrad"), "optimiser: .*'adam' or 'sgd'"),
+        (dict(scaling="none"), "scaling: "),
+        (dict(learning_rate=1.0), "learning_rate: "),
+        (dict(batch="many"), "batch: .*integer"),
+        (dict(momentum=0.9), "momentum is a setting of SGD"),
+        (dict(milestones=(5, 3)), "milestones must be rising"),
+        (dict(evaluate=((10, 0),)), "evaluate must be pairs"),
+        (dict(validation=0), "validation: "),
+    ],
+)
 def test_a_training_that_cannot_be_is_refused_in_one_line(wrong, words):
     with pytest.raises(RecipeError, match=words) as caught:
         train(**wrong)

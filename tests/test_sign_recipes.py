@@ -8,17 +8,25 @@ import torch
 
 from lottery import LotteryError, kernels, masks, models, scans, signs
 from lottery import recipes as r
-from lottery.execute import dataset_of, execute, mask_from, mask_of, weights_of
+from lottery.engine.execute import dataset_of, execute, mask_from, mask_of, weights_of
+from lottery.engine.store import Store
 from lottery.recipes import Constant, Dense, Initial, Noisy, Pruned, RecipeError, Reshuffled, Rewound, Signed
-from lottery.store import Store
 
 KINDS = [(values, signs) for values in ("new", "reshuffled", "constant") for signs in ("original", "random")]
 CRITERIA = [*masks.CRITERIA, "random"]
 
 
 def training(**changes):
-    base = dict(data="digits", model="lenet-16-8", steps=60, batch=50, optimiser="adam", lr=3e-3, validation=200,
-                evaluate=((60, 20),))  # fmt: skip
+    base = dict(
+        data="digits",
+        model="lenet-16-8",
+        steps=60,
+        batch=50,
+        optimiser="adam",
+        lr=3e-3,
+        validation=200,
+        evaluate=((60, 20),),
+    )
     return r.training(**{**base, **changes})
 
 
@@ -79,8 +87,12 @@ def test_original_signs_are_kept_and_random_ones_are_not(study, values, signs):
 
 def test_all_alterations_draws_and_replicates_differ(study):
     chain, store = study
-    made = [r.altered(chain[2], replicate, values, signs, draw)
-            for values, signs in KINDS for replicate in (0, 1) for draw in (1, 2)]  # fmt: skip
+    made = [
+        r.altered(chain[2], replicate, values, signs, draw)
+        for values, signs in KINDS
+        for replicate in (0, 1)
+        for draw in (1, 2)
+    ]
     constant = r.altered(chain[2], 0, "constant").key  # draws nothing
     keys = [run_.key for run_ in made]
     assert keys.count(constant) == 4 and len(set(keys)) == 5 * 4 + 1
@@ -155,8 +167,10 @@ def test_noise_has_the_scale_it_says_on_weights_and_none_on_biases(study):
 def test_draws_and_replicates_of_noise_are_independent(study):
     chain, store = study
     start, _ = start_and_mask(chain[2], store)
-    draws = [noise(r.noisy(chain[2], replicate, 1.0, draw), store, start)["fc1.weight"].flatten()
-             for replicate, draw in ((0, 1), (0, 2), (1, 1))]  # fmt: skip
+    draws = [
+        noise(r.noisy(chain[2], replicate, 1.0, draw), store, start)["fc1.weight"].flatten()
+        for replicate, draw in ((0, 1), (0, 2), (1, 1))
+    ]
     correlations = torch.corrcoef(torch.stack(draws))
     assert (correlations - torch.eye(3)).abs().max() < 0.1
 
@@ -225,9 +239,16 @@ def test_normalisation_of_a_network_that_has_none_and_of_one_that_is_nothing_els
 
 def test_scores_by_hand():
     start, end = {"w": torch.tensor([1.0, -2.0, 3.0])}, {"w": torch.tensor([2.0, 1.0, -5.0])}
-    expected = {"magnitude": [2, 1, 5], "small_final": [-2, -1, -5], "large_init": [1, 2, 3],
-                "small_init": [-1, -2, -3], "magnitude_increase": [1, -1, 2], "movement": [1, 3, 8],
-                "large_final_same_sign": [2, -1, -5], "large_final_diff_sign": [-2, 1, 5]}  # fmt: skip
+    expected = {
+        "magnitude": [2, 1, 5],
+        "small_final": [-2, -1, -5],
+        "large_init": [1, 2, 3],
+        "small_init": [-1, -2, -3],
+        "magnitude_increase": [1, -1, 2],
+        "movement": [1, 3, 8],
+        "large_final_same_sign": [2, -1, -5],
+        "large_final_diff_sign": [-2, 1, 5],
+    }
     assert set(expected) == set(masks.CRITERIA)
     for criterion, scores in expected.items():
         assert masks.scores(criterion, start, end, {"w": None})["w"].tolist() == scores
@@ -257,15 +278,19 @@ def test_masks_by_every_criterion_are_nested_exact_and_keep_the_largest_scores(s
 
 def test_random_pruning_has_draws_and_depends_on_the_replicate(study):
     _, store = study
-    drawn = [Pruned(r.dense(training(), replicate), 0.4, criterion="random", draw=draw)
-             for replicate, draw in ((0, 0), (0, 1), (1, 0))]  # fmt: skip
+    drawn = [
+        Pruned(r.dense(training(), replicate), 0.4, criterion="random", draw=draw)
+        for replicate, draw in ((0, 0), (0, 1), (1, 0))
+    ]
     found = [mask_from(record)["fc1.weight"] for record in run(drawn, store)]
     assert not any(torch.equal(found[one], found[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_large_final_is_another_name_for_magnitude():
-    chains = [r.imp(training(), 0, 1, 0.2, **criterion)[1].key
-              for criterion in ({}, {"criterion": "magnitude"}, {"criterion": "large_final"})]  # fmt: skip
+    chains = [
+        r.imp(training(), 0, 1, 0.2, **criterion)[1].key
+        for criterion in ({}, {"criterion": "magnitude"}, {"criterion": "large_final"})
+    ]
     assert len(set(chains)) == 1
     keys = {r.one_shot(training(), 0, 2, 0.2, criterion=criterion).key for criterion in CRITERIA}
     assert len(keys) == len(CRITERIA) and r.one_shot(training(), 0, 2, 0.2).key in keys

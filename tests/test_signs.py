@@ -186,8 +186,11 @@ def test_distances_are_shares_and_symmetric(pair, signed, matching):
 def test_matched_distances_are_symmetric_and_do_not_see_the_order_of_units(seed, signed):
     a, b = draw(WIDE, 0.4, seed), draw(WIDE, 0.4, seed + 1)
     there = signs.compare(a, b, signed)
-    for again in (signs.compare(b, a, signed), signs.compare(a, shuffle_units(b), signed),
-                  signs.compare(shuffle_units(a, 2), b, signed)):  # fmt: skip
+    for again in (
+        signs.compare(b, a, signed),
+        signs.compare(a, shuffle_units(b), signed),
+        signs.compare(shuffle_units(a, 2), b, signed),
+    ):
         assert again.distance == pytest.approx(there.distance, abs=1e-6)
         assert again.overlap == pytest.approx(there.overlap) and again.agreement == pytest.approx(there.agreement)
 
@@ -223,8 +226,10 @@ def test_matching_lowers_the_distance_of_unrelated_networks(signed):
 # What cannot be compared.
 
 
-@pytest.mark.parametrize("function", [signs.distances, signs.match, signs.match_both, signs.overlap, signs.agreement,
-                                      signs.flips, signs.compare])  # fmt: skip
+@pytest.mark.parametrize(
+    "function",
+    [signs.distances, signs.match, signs.match_both, signs.overlap, signs.agreement, signs.flips, signs.compare],
+)
 def test_networks_that_cannot_be_compared_are_refused(function):
     a = draw(SMALL, 0.5)
     with pytest.raises(SignsError, match="differ in layers or shapes"):
@@ -266,10 +271,15 @@ def test_the_closed_forms():
     assert signs.expected_distance(0.3, 0.6, signed=False) == pytest.approx(1 - 0.18 / 0.72)
 
 
-@pytest.mark.parametrize("density, unsigned, signed", [
-    (0.512, (0.612, 0.591), (0.816, 0.800)), (0.21, (0.831, 0.806), (0.907, 0.889)),
-    (0.134, (0.874, 0.850), (0.926, 0.907)), (0.035, (0.916, 0.878), (0.940, 0.913)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "density, unsigned, signed",
+    [
+        (0.512, (0.612, 0.591), (0.816, 0.800)),
+        (0.21, (0.831, 0.806), (0.907, 0.889)),
+        (0.134, (0.874, 0.850), (0.926, 0.907)),
+        (0.035, (0.916, 0.878), (0.940, 0.913)),
+    ],
+)
 def test_the_matched_null_of_lenet(density, unsigned, signed):
     """Independent ternary masks; the figures were simulated before this library was written."""
     a, b = draw(LENET, density, 3), draw(LENET, density, 4)

@@ -218,15 +218,42 @@ def test_a_better_value_never_gives_a_worse_verdict(bound, value, more):
 
 
 PAPER = {  # a study that found exactly what the paper says
-    "early_stop_change_21": -0.38, "early_stop_trend_to_21": -1, "early_stop_change_4": 0, "gain_max_pp": 0.3,
-    "gain_min_pp": 0, "gain_max_pp_end": 0.35, "gain_min_pp_end": 0, "reinit_slowdown_21": 2.51,
-    "reinit_loss_pp_21": 0.5, "reinit_slowdown_min": 1.1, "ticket_minus_reinit_pp": 0.6, "reinit_minus_random_pp": 0.5,
-    "ordering_share": 1, "conv_reinit_minus_random_pp": 0, "break_even_ratio": 1.4, "iterative_minus_oneshot_pp": 0.2,
-    "speedup_conv_2": 3.5, "speedup_conv_4": 3.5, "speedup_conv_6": 2.5, "gain_conv_2_pp": 3.4, "gain_conv_4_pp": 3.5,
-    "gain_conv_6_pp": 3.3, "gain_conv_min_pp": 0, "conv_ticket_minus_reinit_pp": 3, "gap_high_pp": 0, "gap_low_pp": 1,
-    "gap_warm_pp": 1, "low_shortfall_pp": 1, "warm_shortfall_pp": 0, "vgg_gap_high_pp": 0, "vgg_gap_low_pp": 1,
-    "vgg_gap_warm_pp": 1, "global_break_even": 0.015, "scope_ratio": 4.6, "global_minus_layer_pp": 1,
-}  # fmt: skip
+    "early_stop_change_21": -0.38,
+    "early_stop_trend_to_21": -1,
+    "early_stop_change_4": 0,
+    "gain_max_pp": 0.3,
+    "gain_min_pp": 0,
+    "gain_max_pp_end": 0.35,
+    "gain_min_pp_end": 0,
+    "reinit_slowdown_21": 2.51,
+    "reinit_loss_pp_21": 0.5,
+    "reinit_slowdown_min": 1.1,
+    "ticket_minus_reinit_pp": 0.6,
+    "reinit_minus_random_pp": 0.5,
+    "ordering_share": 1,
+    "conv_reinit_minus_random_pp": 0,
+    "break_even_ratio": 1.4,
+    "iterative_minus_oneshot_pp": 0.2,
+    "speedup_conv_2": 3.5,
+    "speedup_conv_4": 3.5,
+    "speedup_conv_6": 2.5,
+    "gain_conv_2_pp": 3.4,
+    "gain_conv_4_pp": 3.5,
+    "gain_conv_6_pp": 3.3,
+    "gain_conv_min_pp": 0,
+    "conv_ticket_minus_reinit_pp": 3,
+    "gap_high_pp": 0,
+    "gap_low_pp": 1,
+    "gap_warm_pp": 1,
+    "low_shortfall_pp": 1,
+    "warm_shortfall_pp": 0,
+    "vgg_gap_high_pp": 0,
+    "vgg_gap_low_pp": 1,
+    "vgg_gap_warm_pp": 1,
+    "global_break_even": 0.015,
+    "scope_ratio": 4.6,
+    "global_minus_layer_pp": 1,
+}
 
 
 def just(check, holds):
@@ -250,15 +277,26 @@ def test_the_rules_of_the_book(claim):
         assert stats.verdict(rule, every, changed).label == "not tested at this scale"
 
 
-@pytest.mark.parametrize("claim", [claim for claim, rule in CLAIMS.items()
-                                   if {check["quantity"] for check in rule["checks"]} <= set(PAPER)])
+@pytest.mark.parametrize(
+    "claim", [claim for claim, rule in CLAIMS.items() if {check["quantity"] for check in rule["checks"]} <= set(PAPER)]
+)
 def test_what_the_first_paper_reports_is_reproduced_and_nothing_is_not(claim):
     needs = CLAIMS[claim]["needs"]
     assert stats.verdict(CLAIMS[claim], PAPER, needs).label == "reproduced"
-    no_tickets = {"reinit_slowdown_21": 1, "reinit_slowdown_min": 1, "gain_min_pp": -1, "gain_min_pp_end": -1,
-                  "early_stop_change_4": -0.5, "break_even_ratio": 1, "conv_reinit_minus_random_pp": 2,
-                  "gain_conv_min_pp": -1, "gap_high_pp": 1, "vgg_gap_high_pp": 1, "warm_shortfall_pp": 1,
-                  "global_break_even": 0.1}  # fmt: skip
+    no_tickets = {
+        "reinit_slowdown_21": 1,
+        "reinit_slowdown_min": 1,
+        "gain_min_pp": -1,
+        "gain_min_pp_end": -1,
+        "early_stop_change_4": -0.5,
+        "break_even_ratio": 1,
+        "conv_reinit_minus_random_pp": 2,
+        "gain_conv_min_pp": -1,
+        "gap_high_pp": 1,
+        "vgg_gap_high_pp": 1,
+        "warm_shortfall_pp": 1,
+        "global_break_even": 0.1,
+    }
     nothing = dict.fromkeys(PAPER, 0) | no_tickets
     assert stats.verdict(CLAIMS[claim], nothing, needs).label == "not reproduced"
 

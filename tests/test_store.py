@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from lottery import recipes as r
-from lottery import store as module
-from lottery.execute import ExecutionError, execute
-from lottery.store import DamagedRecord, Store, StoreError
+from lottery.engine import store as module
+from lottery.engine.execute import ExecutionError, execute
+from lottery.engine.store import DamagedRecord, Store, StoreError
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "ab" * 32
@@ -38,10 +38,13 @@ def put(store, key=KEY, value=1.0, size=10, states=None):
 def same(one, other):
     """Whether two lists of records agree in everything but how they were made."""
     return all(
-        a.key == b.key and a.recipe == b.recipe and a.values == b.values and a.arrays.keys() == b.arrays.keys()
+        a.key == b.key
+        and a.recipe == b.recipe
+        and a.values == b.values
+        and a.arrays.keys() == b.arrays.keys()
         and all(np.array_equal(a.arrays[name], b.arrays[name], equal_nan=True) for name in a.arrays)
         for a, b in zip(one, other, strict=True)
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -200,7 +203,7 @@ WRITER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np, torch
-from lottery.store import Store
+from lottery.engine.store import Store
 
 store, draw = Store(sys.argv[1]), random.Random(0)
 for round in range(40):
@@ -311,9 +314,10 @@ def test_damage_in_a_store_that_cannot_be_written_is_a_clear_error(small_disk, f
 RACER = """
 import os, sys, time
 from pathlib import Path
-from lottery import recipes as r, train as engine
-from lottery.execute import execute
-from lottery.store import Store
+from lottery import recipes as r
+from lottery.engine import train as engine
+from lottery.engine.execute import execute
+from lottery.engine.store import Store
 
 folder, train = Path(sys.argv[1]), engine.train
 
@@ -333,8 +337,10 @@ print([record.values["test_loss_end"] for record in records])
 
 
 def test_two_processes_that_want_the_same_runs_compute_each_once(tmp_path):
-    racers = [subprocess.Popen([sys.executable, "-c", RACER, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-              for _ in range(2)]  # fmt: skip
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACER, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     said = [racer.communicate()[0] for racer in racers]
     assert [racer.returncode for racer in racers] == [0, 0] and said[0] == said[1] != ""
     assert (tmp_path / "trained").read_text().split() == ["1"] * 3
@@ -369,8 +375,10 @@ def test_gc_drops_checkpoints_of_finished_runs_only(copy):
 
 def test_runs_that_train_together_have_a_checkpoint_of_their_own(store):
     keys = "a" * 64, "b" * 64, "c" * 64
-    paths = {store.checkpoint(*together).path for together in
-             (keys[:1], keys[1:2], keys[:2], keys[:3], (keys[0], keys[2]), (keys[0], keys[2], keys[1]))}  # fmt: skip
+    paths = {
+        store.checkpoint(*together).path
+        for together in (keys[:1], keys[1:2], keys[:2], keys[:3], (keys[0], keys[2]), (keys[0], keys[2], keys[1]))
+    }
     assert len(paths) == 6
 
 

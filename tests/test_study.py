@@ -5,21 +5,37 @@ import time
 import pytest
 import yaml
 
-from lottery import LotteryError, chapters, execute, runner, study
-from lottery import train as engine
+from lottery import LotteryError
 from lottery.__main__ import main
-from lottery.store import Store
-from lottery.study import Part
+from lottery.book import chapters, runner, study
+from lottery.book.study import Part
+from lottery.engine import execute
+from lottery.engine import train as engine
+from lottery.engine.store import Store
 
 SMALL = {"model": "lenet-20", "steps": 60, "levels": 2, "replicates": 2}
 PARTS = [
     {"chapter": "01_winning_tickets", "profile": "quick", "given": SMALL | {"steps": 600, "levels": 1}},
-    {"chapter": "03_are_tickets_alike", "profile": "quick",
-     "given": SMALL | {"compare_every": 2, "controls_every": 2, "orders_levels": 1, "halves_levels": 1}},
-    {"chapter": "08_why_not_one_shot", "profile": "quick",
-     "given": SMALL | {"every": 2, "search_steps": 5, "one_shot_every": 1, "adaptive_levels": 1, "lanczos_steps": 10,
-                       "probes": 1, "examples": 200}},
-]  # fmt: skip
+    {
+        "chapter": "03_are_tickets_alike",
+        "profile": "quick",
+        "given": SMALL | {"compare_every": 2, "controls_every": 2, "orders_levels": 1, "halves_levels": 1},
+    },
+    {
+        "chapter": "08_why_not_one_shot",
+        "profile": "quick",
+        "given": SMALL
+        | {
+            "every": 2,
+            "search_steps": 5,
+            "one_shot_every": 1,
+            "adaptive_levels": 1,
+            "lanczos_steps": 10,
+            "probes": 1,
+            "examples": 200,
+        },
+    },
+]
 
 
 @pytest.fixture
@@ -31,8 +47,21 @@ def plan(tmp_path):
 
 def command(tmp_path, plan, minutes):
     """The command's exit status."""
-    return main(["study", "--budget", str(minutes), "--plan", str(plan), "--store", str(tmp_path / "store"),
-                 "--export", str(tmp_path / "export"), "--executor", "inline"])  # fmt: skip
+    return main(
+        [
+            "study",
+            "--budget",
+            str(minutes),
+            "--plan",
+            str(plan),
+            "--store",
+            str(tmp_path / "store"),
+            "--export",
+            str(tmp_path / "export"),
+            "--executor",
+            "inline",
+        ]
+    )
 
 
 def test_a_rehearsed_study_stops_inside_its_budget_goes_on_and_comes_home(tmp_path, plan, capsys, monkeypatch):
@@ -85,13 +114,16 @@ def test_every_chapter_says_at_every_profile_what_it_needs_before_it_draws(name,
         assert len(set(keys)) > 1
 
 
-@pytest.mark.parametrize("wrong, words", [
-    ("chapter: 01_winning_tickets", "a plan is a list"),
-    ("- {chapter: 01_winning_tickets, levels: 3}", "a plan is a list"),
-    ("- {chapter: 99_nothing}", "no chapter '99_nothing'"),
-    ("- {chapter: 01_winning_tickets, profile: huge}", "no profile 'huge'"),
-    ("- {chapter: 01_winning_tickets, given: {level: 3}}", "there is no parameter 'level'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ("chapter: 01_winning_tickets", "a plan is a list"),
+        ("- {chapter: 01_winning_tickets, levels: 3}", "a plan is a list"),
+        ("- {chapter: 99_nothing}", "no chapter '99_nothing'"),
+        ("- {chapter: 01_winning_tickets, profile: huge}", "no profile 'huge'"),
+        ("- {chapter: 01_winning_tickets, given: {level: 3}}", "there is no parameter 'level'"),
+    ],
+)
 def test_a_plan_that_cannot_be_is_refused(tmp_path, wrong, words):
     (tmp_path / "plan.yml").write_text(wrong)
     with pytest.raises(LotteryError, match=words):

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lottery import data, masks, models, seeds, sparse
+from lottery import data, masks, models, seeds
 from lottery import recipes as r
-from lottery import train as engine
-from lottery.train import OutOfTime, Start, TrainingError, evaluate, train
+from lottery.engine import sparse
+from lottery.engine import train as engine
+from lottery.engine.train import OutOfTime, Start, TrainingError, evaluate, train
 
 ADAM = dict(optimiser="adam", lr=3e-3)
 SGD = dict(optimiser="sgd", lr=0.05, momentum=0.9, weight_decay=1e-2)
@@ -105,8 +106,11 @@ def test_weights_equal_those_of_a_plain_loop_that_masks_in_the_forward_pass(rule
     weights = {name: tensor.clone().requires_grad_() for name, tensor in begun.weights.items()}
     for name, kept in begun.mask.items():
         weights[name].data[~kept] = 0.0
-    optimiser = torch.optim.Adam(weights.values(), rule["lr"]) if rule is ADAM else torch.optim.SGD(
-        weights.values(), rule["lr"], momentum=0.9, weight_decay=1e-2)  # fmt: skip
+    optimiser = (
+        torch.optim.Adam(weights.values(), rule["lr"])
+        if rule is ADAM
+        else torch.optim.SGD(weights.values(), rule["lr"], momentum=0.9, weight_decay=1e-2)
+    )
     epoch = len(x) // 50
     for step in range(60):
         rate = rule["lr"] * 0.1 ** sum(step >= m for m in training.milestones)
@@ -207,9 +211,12 @@ def test_batches_are_a_function_of_seed_order_and_step_alone():
 
 
 def test_streams_do_not_collide_as_multiplied_seeds_do():
-    drawn = {seeds.integer(seed, purpose, *indices)
-             for seed in (0, 1, 2, 789, 1578) for purpose in range(6)
-             for indices in ((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0))}  # fmt: skip
+    drawn = {
+        seeds.integer(seed, purpose, *indices)
+        for seed in (0, 1, 2, 789, 1578)
+        for purpose in range(6)
+        for indices in ((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0))
+    }
     assert len(drawn) == 5 * 6 * 7
 
 
@@ -260,8 +267,9 @@ class Normalised(nn.Module):
 
     def __init__(self, shape, classes):
         super().__init__()
-        self.inner = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(),
-                                   nn.Linear(16, classes))  # fmt: skip
+        self.inner = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, classes)
+        )
 
     def forward(self, x):
         return self.inner(x)
@@ -272,8 +280,15 @@ class Filters(nn.Module):
 
     def __init__(self, shape, classes):
         super().__init__()
-        self.inner = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(),
-                                   nn.Flatten(), nn.Linear(64, classes))  # fmt: skip
+        self.inner = nn.Sequential(
+            nn.Conv2d(1, 4, 3),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64, classes),
+        )
 
     def forward(self, x):
         return self.inner(x)
@@ -493,9 +508,18 @@ LONG = dict(steps=450, evaluate=((450, 33),))
 
 
 @BOTH
-@pytest.mark.parametrize("more", [{}, dict(augment=True), dict(model="dropping"), dict(model="normalised"),
-                                  dict(precision="bf16"), dict(model="few-filters", layout="channels_last")],
-                         ids=["plain", "augmented", "dropout", "normalised", "bf16", "channels_last"])  # fmt: skip
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        dict(augment=True),
+        dict(model="dropping"),
+        dict(model="normalised"),
+        dict(precision="bf16"),
+        dict(model="few-filters", layout="channels_last"),
+    ],
+    ids=["plain", "augmented", "dropout", "normalised", "bf16", "channels_last"],
+)
 def test_resumed_equals_uninterrupted_bit_for_bit(rule, more):
     models.register("dropping", Dropping)
     models.register("normalised", Normalised)

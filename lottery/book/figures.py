@@ -340,8 +340,16 @@ def sign_tiles(rows: Mapping[str, tuple[Any, Sequence[str]]], title: str = "") -
             ax.vlines(range(left, left + w + 1), 0, h, color=INK, linewidth=0.8)
             for (row, column), sign in np.ndenumerate(tile):
                 if sign:
-                    ax.text(left + column + 0.5, row + 0.5, "+" if sign > 0 else "−", color="white", size=11,
-                            weight="bold", ha="center", va="center")  # fmt: skip
+                    ax.text(
+                        left + column + 0.5,
+                        row + 0.5,
+                        "+" if sign > 0 else "−",
+                        color="white",
+                        size=11,
+                        weight="bold",
+                        ha="center",
+                        va="center",
+                    )
             ax.text(left + w / 2, h + 0.2, caption, ha="center", va="top", size=11)
         ax.set(xlim=(-0.1, most * (w + 1) - 0.9), ylim=(h + 1.1, -0.1), anchor="W")
         ax.set_title(label, weight="normal", size=12)
@@ -503,8 +511,17 @@ def ordering(entries: Sequence[tuple[str, Summary, float | None]], xlabel: str, 
             ax.plot([ours.ci_low, ours.ci_high], [y, y], color=PALETTE[0], linewidth=4.5, solid_capstyle="butt")
         ax.plot(ours.mean, y, "o", color=PALETTE[0], markersize=10, markeredgecolor="white", zorder=4, label="ours")
         if paper is not None:
-            ax.plot(paper, y, "D", color=PALETTE[1], markersize=8, markerfacecolor="white", markeredgewidth=2,
-                    zorder=5, label="paper")  # fmt: skip
+            ax.plot(
+                paper,
+                y,
+                "D",
+                color=PALETTE[1],
+                markersize=8,
+                markerfacecolor="white",
+                markeredgewidth=2,
+                zorder=5,
+                label="paper",
+            )
     ax.set(yticks=range(len(entries)), yticklabels=[label for label, *_ in entries], xlabel=xlabel)
     ax.set_ylim(len(entries) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
@@ -636,10 +653,15 @@ def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None
     right = ax.get_xlim()[1]
     for (x, y, label, colour), height in zip(ends, _spread(heights, 0.075), strict=True):
         ax.annotate(
-            label, (right if x is None else x, y), (1.04, height), textcoords="axes fraction", color=_dark(colour),
-            va="center", annotation_clip=False, arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8,
-            "shrinkA": 1, "shrinkB": 3, "alpha": 0.7},
-        )  # fmt: skip
+            label,
+            (right if x is None else x, y),
+            (1.04, height),
+            textcoords="axes fraction",
+            color=_dark(colour),
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3, "alpha": 0.7},
+        )
 
 
 def _spread(heights: Sequence[float], gap: float) -> list[float]:

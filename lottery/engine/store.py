@@ -30,8 +30,8 @@ import safetensors.numpy
 import safetensors.torch
 from filelock import FileLock
 
-from . import LotteryError
-from .models import State
+from .. import LotteryError
+from ..models import State
 
 FORMAT = 1
 PART_BYTES = 15 * 2**20
@@ -79,8 +79,10 @@ def _clear_errors(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StoreError(f"no space left for the store {root}: free some (`python -m lottery store gc`) and run "
-                             "again; finished runs are kept") from error  # fmt: skip
+            raise StoreError(
+                f"no space left for the store {root}: free some (`python -m lottery store gc`) and run "
+                "again; finished runs are kept"
+            ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise StoreError(f"the store {root} cannot be written: {error.strerror}") from error
         raise
@@ -143,8 +145,15 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return (self._record(key) / "record.json").exists()
 
-    def save(self, key: str, recipe: dict, values: dict, arrays: dict[str, np.ndarray], made: dict,
-             states: dict[int, State] | None = None) -> None:  # fmt: skip
+    def save(
+        self,
+        key: str,
+        recipe: dict,
+        values: dict,
+        arrays: dict[str, np.ndarray],
+        made: dict,
+        states: dict[int, State] | None = None,
+    ) -> None:
         """Writes a record, or adds states to one that is there.
 
         Args:
@@ -203,8 +212,11 @@ class Store:
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # also broken JSON
             why = str(error)
         if aside := self._set_aside(place, key):
-            warnings.warn(f"the record {key} is damaged ({why}): moved to {aside}, will be computed again",
-                          DamagedRecord, stacklevel=2)  # fmt: skip
+            warnings.warn(
+                f"the record {key} is damaged ({why}): moved to {aside}, will be computed again",
+                DamagedRecord,
+                stacklevel=2,
+            )
         return None
 
     def _set_aside(self, path: Path, name: str) -> Path | None:
@@ -237,8 +249,11 @@ class Store:
             if _sha(data)[:16] == path.stem.split("-")[2]:
                 return safetensors.torch.load(data)
             if aside := self._set_aside(path, f"{key}-{path.name}"):
-                warnings.warn(f"weights of {key} at step {step} are damaged: moved to {aside}, will be computed again",
-                              DamagedRecord, stacklevel=2)  # fmt: skip
+                warnings.warn(
+                    f"weights of {key} at step {step} are damaged: moved to {aside}, will be computed again",
+                    DamagedRecord,
+                    stacklevel=2,
+                )
         return None
 
     # Work in progress.
@@ -283,8 +298,9 @@ class Store:
             The number of bytes freed.
         """
         keep = set(keep)
-        victims = {path for path in self.root.glob("records/??/*/weights-*.safetensors")
-                   if path.parent.name not in keep}  # fmt: skip
+        victims = {
+            path for path in self.root.glob("records/??/*/weights-*.safetensors") if path.parent.name not in keep
+        }
         victims |= {path for path in self.root.glob("partial/*.*") if path.name[:64] in self}
         for abandoned in ("records/??/.*/*", "records/??/*/.*", "partial/.*"):
             victims |= set(self.root.glob(abandoned))
@@ -320,8 +336,11 @@ class Store:
                 size = 0
             parts[-1] += both
             size += packed
-        names = [target] if len(parts) == 1 else [
-            target.with_name(f"{target.stem}-{i:02d}{target.suffix}") for i in range(len(parts))]  # fmt: skip
+        names = (
+            [target]
+            if len(parts) == 1
+            else [target.with_name(f"{target.stem}-{i:02d}{target.suffix}") for i in range(len(parts))]
+        )
         with _clear_errors(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
             for name, paths in zip(names, parts, strict=True):
@@ -380,8 +399,9 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         if _sha(data[32:]) != data[:32].hex():
-            warnings.warn(f"the checkpoint {self.path.name} is damaged: the run starts over",
-                          DamagedRecord, stacklevel=2)  # fmt: skip
+            warnings.warn(
+                f"the checkpoint {self.path.name} is damaged: the run starts over", DamagedRecord, stacklevel=2
+            )
             return None
         return safetensors.torch.load(data[32:])
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from . import LotteryError
+from .. import LotteryError
 
 CDN = re.compile(r"https://cdn\.jsdelivr\.net/npm/((?:@[^/@]+/)?[^/@]+)@([^/@]+)/(.*)")
 """Address of a file of an npm package at an exact version; the groups are package, version and path."""

@@ -175,8 +175,10 @@ def scope_quantities(density: Any, accuracy: Any, layer_density: Any, layer_accu
         density, accuracy: [L], [R, L] of global pruning, test accuracy at the end of training; the first is dense.
         layer_density, layer_accuracy: the same of layer-wise pruning, level by level at the same density.
     """
-    both = [(np.asarray(d), np.asarray(a, dtype=np.float64)) for d, a in
-            ((density, accuracy), (layer_density, layer_accuracy))]  # fmt: skip
+    both = [
+        (np.asarray(d), np.asarray(a, dtype=np.float64))
+        for d, a in ((density, accuracy), (layer_density, layer_accuracy))
+    ]
     ends = [break_even(share, (values - values[:, :1]).mean(axis=0)) for share, values in both]
     out: Quantities = {"global_break_even": ends[0], "scope_ratio": ends[1] / ends[0]}
     sparse = both[0][0] < 0.07
@@ -218,16 +220,22 @@ def capacity_quantities(weights: Any, accuracy: Any, least: int = 2000) -> Quant
     """
     weights = [np.asarray(counts, dtype=np.float64) for counts in weights]
     accuracy = [100 * np.asarray(values, dtype=np.float64) for values in accuracy]
-    even = [break_even(counts / counts[0], (values - values[:, :1]).mean(axis=0)) * counts[0]
-            for counts, values in zip(weights, accuracy, strict=True)]  # fmt: skip
-    out: Quantities = {"break_even_spread": max(even) / min(even), "break_even_least": min(even),
-                       "break_even_most": max(even)}  # fmt: skip
+    even = [
+        break_even(counts / counts[0], (values - values[:, :1]).mean(axis=0)) * counts[0]
+        for counts, values in zip(weights, accuracy, strict=True)
+    ]
+    out: Quantities = {
+        "break_even_spread": max(even) / min(even),
+        "break_even_least": min(even),
+        "break_even_most": max(even),
+    }
     (narrow, a), (wide, b) = ((np.log(weights[i][::-1]), accuracy[i][:, ::-1]) for i in (0, -1))
     low, high = max(narrow[0], wide[0], np.log(least)), min(narrow[-1], wide[-1])
     if low < high:
         at = np.linspace(low, high, 100)
         out["wide_minus_narrow_pp"] = summary(
-            [(np.interp(at, wide, y) - np.interp(at, narrow, x)).mean() for x, y in zip(a, b, strict=True)])
+            [(np.interp(at, wide, y) - np.interp(at, narrow, x)).mean() for x, y in zip(a, b, strict=True)]
+        )
     return out
 
 
@@ -249,8 +257,9 @@ def noise_quantities(stop: Any, accuracy: Any) -> Quantities:
     return out
 
 
-def continued_quantities(density: Any, stop: Any, accuracy: Any, continued_stop: Any,
-                         continued_accuracy: Any) -> Quantities:  # fmt: skip
+def continued_quantities(
+    density: Any, stop: Any, accuracy: Any, continued_stop: Any, continued_accuracy: Any
+) -> Quantities:
     """Masks found by resetting against masks found by training on, both from the start: C-C12.
 
     Args:
@@ -264,8 +273,10 @@ def continued_quantities(density: Any, stop: Any, accuracy: Any, continued_stop:
     continued[:, 0] = accuracy[:, 0]
     out: Quantities = {}
     if (run := _run(accuracy, continued))[1:].any():
-        lost = [break_even(density[run], (values - accuracy[:, :1])[:, run].mean(axis=0))
-                for values in (continued, accuracy)]  # fmt: skip
+        lost = [
+            break_even(density[run], (values - accuracy[:, :1])[:, run].mean(axis=0))
+            for values in (continued, accuracy)
+        ]
         out["resetting_break_even_ratio"] = lost[0] / lost[1]
     below = run & (density < 0.2)
     if below.any():
@@ -348,8 +359,10 @@ def retraining_quantities(density: Any, below: Any, accuracy: Any) -> Quantities
         out["small_rate_ratio"] = ratio(small["learning rate"], small["fine-tuning"])
     sparse = np.asarray(density) < 0.2
     if sparse.any():
-        end = {kind: 100 * np.asarray(values, dtype=np.float64)[:, sparse].mean(axis=1)
-               for kind, values in accuracy.items()}  # fmt: skip
+        end = {
+            kind: 100 * np.asarray(values, dtype=np.float64)[:, sparse].mean(axis=1)
+            for kind, values in accuracy.items()
+        }
         out["weights_minus_tuning_pp"] = paired_difference(end["weights"], end["fine-tuning"])
         out["rate_minus_tuning_pp"] = paired_difference(end["learning rate"], end["fine-tuning"])
         out["rate_minus_weights_pp"] = paired_difference(end["learning rate"], end["weights"])
@@ -368,8 +381,10 @@ def likeness_quantities(density: Any, pairs: Any, nulls: Any) -> Quantities:
     sparse = [level for level, share in enumerate(density) if share <= 0.215]
     if not sparse:
         return {}
-    signed, unsigned = ([[np.asarray(kind[level])[:, which, 1, 0].mean(axis=1) for kind in (pairs, nulls)]
-                         for level in sparse] for which in (0, 1))  # fmt: skip
+    signed, unsigned = (
+        [[np.asarray(kind[level])[:, which, 1, 0].mean(axis=1) for kind in (pairs, nulls)] for level in sparse]
+        for which in (0, 1)
+    )
     best = int(np.argmax([auc(*at) for at in signed]))
     agreement, chance = (np.nanmean(np.asarray(kind[sparse[0]])[:, 0, 1, 2], axis=1) for kind in (pairs, nulls))
     return {
@@ -389,8 +404,10 @@ def sign_quantities(density: Any, ticket: Any, altered: Any, transferred: Any) -
         transferred: [R, L] of the masks on new starts with the signs that the tickets ended with.
     """
     density, ticket, transferred = np.asarray(density), np.asarray(ticket), np.asarray(transferred)
-    kinds = {signs: [100 * (ticket - np.asarray(values)) for (_, which), values in altered.items() if which == signs]
-             for signs in ("original", "random")}  # fmt: skip
+    kinds = {
+        signs: [100 * (ticket - np.asarray(values)) for (_, which), values in altered.items() if which == signs]
+        for signs in ("original", "random")
+    }
     out: Quantities = {}
     if (level := _level(density, 0.134, *kinds["original"], *kinds["random"])) is not None:
         kept, drawn = (100 * np.asarray(altered["new", signs])[:, level] for signs in ("original", "random"))
@@ -436,8 +453,10 @@ def supermask_quantities(same_sign: Any, random: Any) -> Quantities:
     if not run.size:
         return {}
     best = run[same_sign[:, run].mean(axis=0).argmax()]
-    return {"supermask_accuracy": summary(same_sign[:, best]),
-            "supermask_gain_pp": paired_difference(100 * same_sign[:, best], 100 * random[:, best])}  # fmt: skip
+    return {
+        "supermask_accuracy": summary(same_sign[:, best]),
+        "supermask_gain_pp": paired_difference(100 * same_sign[:, best], 100 * random[:, best]),
+    }
 
 
 def flip_quantities(rewound: Any, kept: Any, rewound_accuracy: Any, kept_accuracy: Any) -> Quantities:
@@ -454,8 +473,9 @@ def flip_quantities(rewound: Any, kept: Any, rewound_accuracy: Any, kept_accurac
     return {
         "flip_excess_pp": paired_difference(100 * kept[:, -1], 100 * rewound[:, -1]),
         "kept_gain_pp": paired_difference(
-            100 * np.asarray(kept_accuracy)[:, -1], 100 * np.asarray(rewound_accuracy)[:, -1]),
-    }  # fmt: skip
+            100 * np.asarray(kept_accuracy)[:, -1], 100 * np.asarray(rewound_accuracy)[:, -1]
+        ),
+    }
 
 
 def pattern_quantities(density: Any, enriched: Any, arranged: Any, rho: Any, p: Any) -> Quantities:
@@ -472,8 +492,12 @@ def pattern_quantities(density: Any, enriched: Any, arranged: Any, rho: Any, p: 
     if enriched.max() < 0:
         return {}
     at = np.unravel_index(enriched.argmax(), enriched.shape)
-    return {"enriched_orbits": float(enriched[at]), "arranged_orbits": float(np.asarray(arranged)[at]),
-            "pattern_rho": summary(np.asarray(rho)[at]), "pattern_p": float(np.max(np.asarray(p)[at]))}  # fmt: skip
+    return {
+        "enriched_orbits": float(enriched[at]),
+        "arranged_orbits": float(np.asarray(arranged)[at]),
+        "pattern_rho": summary(np.asarray(rho)[at]),
+        "pattern_p": float(np.max(np.asarray(p)[at])),
+    }
 
 
 def barrier_quantities(excess: Any, barrier: Any, steps: Any, first: int = 3) -> Quantities:
@@ -513,10 +537,14 @@ def chaining_quantities(excess: Any, barrier: Any, dense_barrier: Any, epsilon: 
         epsilon: excess error up to which a network is matching; the levels up to the last that is are looked at.
     """
     match = np.flatnonzero(np.asarray(excess, dtype=np.float64).mean(axis=0) <= epsilon)
-    mean = {kind: (100 * np.mean(barrier[kind], axis=0), 100 * np.mean(values, axis=0))
-            for kind, values in dense_barrier.items()}  # fmt: skip
-    out: Quantities = {"dense_barrier_trend": trend(mean["averaged"][1]),
-                       "dense_barrier_trend_reestimated": trend(mean["re-estimated"][1])}  # fmt: skip
+    mean = {
+        kind: (100 * np.mean(barrier[kind], axis=0), 100 * np.mean(values, axis=0))
+        for kind, values in dense_barrier.items()
+    }
+    out: Quantities = {
+        "dense_barrier_trend": trend(mean["averaged"][1]),
+        "dense_barrier_trend_reestimated": trend(mean["re-estimated"][1]),
+    }
     if match.size:
         successive, whole = mean["averaged"]
         out["successive_max_pp"] = float(successive[match].max())
@@ -544,8 +572,11 @@ def robustness_quantities(zero: Any, matching: Any) -> Quantities:
         zero, matching: "random" (direction) and "mask" (through another mask) -> [R] barriers with averaged
             statistics, rewound to 0 and to a matching rewind point.
     """
-    return {f"{kind}_{name}_pp": summary(100 * np.asarray(barriers[kind]))
-            for name, barriers in (("zero", zero), ("matching", matching)) for kind in ("random", "mask")}  # fmt: skip
+    return {
+        f"{kind}_{name}_pp": summary(100 * np.asarray(barriers[kind]))
+        for name, barriers in (("zero", zero), ("matching", matching))
+        for kind in ("random", "mask")
+    }
 
 
 def stability_quantities(dense_steps: Any, dense: Any, steps: Any, tickets: Any, excess: Any) -> Quantities:

@@ -19,7 +19,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from lottery import figures
+from lottery.book import figures
 
 MOST_LEVELS = 25
 FRAME_BYTES = 30_000

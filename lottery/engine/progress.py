@@ -44,8 +44,11 @@ class Bar:
     def update(self, done: int, at: int, scanned: int = 0) -> None:
         """Shows `done` runs, `at` steps (of all runs together) and `scanned` scans."""
         self.at = min(at if self.unit == "step" else scanned, self.steps)
-        said = ", ".join(f"{name} {count}/{all_of}" for name, count, all_of in
-                         (("runs", done, self.runs), ("scans", scanned, self.scans)) if all_of)  # fmt: skip
+        said = ", ".join(
+            f"{name} {count}/{all_of}"
+            for name, count, all_of in (("runs", done, self.runs), ("scans", scanned, self.scans))
+            if all_of
+        )
         if self.file:
             state = {"said": said, "unit": self.unit, "total": self.steps, "at": self.at}
             temporary = Path(f"{self.file}.new")

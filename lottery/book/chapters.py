@@ -1,7 +1,7 @@
 """What a notebook uses: typed parameters, claim cards, execution of recipes, verdicts, provenance.
 
 A notebook opens a `Chapter`, which draws its claim cards; checks its parameters; executes recipes; and closes with
-verdicts and provenance. `lottery.runner` executes notebooks.
+verdicts and provenance. `lottery.book.runner` executes notebooks.
 """
 
 import ast
@@ -22,10 +22,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from . import LotteryError, __version__, execute, figures, recipes, stats
-from .store import Record, Store
+from .. import LotteryError, __version__, recipes, stats
+from ..engine import execute
+from ..engine.store import Record, Store
+from . import figures
 
-ROOT = Path(os.environ.get("LOTTERY_ROOT") or Path(__file__).resolve().parent.parent)
+ROOT = Path(os.environ.get("LOTTERY_ROOT") or Path(__file__).resolve().parents[2])
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "ipywidgets", "papermill", "jupyter-book")
 
 
@@ -252,8 +254,10 @@ class Chapter:
         """Shows a table of texts."""
         head = "".join(f"<th>{html.escape(str(text))}</th>" for text in header)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(str(text))}</td>" for text in row) + "</tr>" for row in rows)
-        _show(f'<table class="numbers"><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>'
-              f"<tbody>{body}</tbody></table>")  # fmt: skip
+        _show(
+            f'<table class="numbers"><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table>"
+        )
 
     def table(self, filename: str, header: Sequence[str], rows: Iterable[Sequence]) -> None:
         """A link that downloads the numbers behind a figure as CSV, without a server."""
@@ -262,8 +266,11 @@ class Chapter:
         writer.writerow(header)
         writer.writerows(rows)
         data = base64.b64encode(text.getvalue().encode()).decode()
-        _show(f'<p class="download"><a download="{filename}" href="data:text/csv;base64,{data}">'
-              f"Download the numbers ({filename})</a></p>", f"numbers: {filename}")  # fmt: skip
+        _show(
+            f'<p class="download"><a download="{filename}" href="data:text/csv;base64,{data}">'
+            f"Download the numbers ({filename})</a></p>",
+            f"numbers: {filename}",
+        )
 
     def judge(self, measured: Mapping[str, object], context: Mapping[str, object]) -> None:
         """Applies the rules of `book/claims.yml`, fills in the claim cards, and shows every check."""
@@ -277,15 +284,22 @@ class Chapter:
 
     def finish(self) -> None:
         """Shows where the numbers come from; the last call of every notebook, and the mark that it ran to the end."""
-        rows = {"Cost": self._cost(), "Results": f"{len(self.used)} records, "
-                f"from {self._made(min, 'finished')} to {self._made(max, 'finished')} (UTC)"}  # fmt: skip
-        computed = {name: sorted({record.made[name] for record in self.used.values()})
-                    for name in ("torch", "numpy", "python", "lottery")}  # fmt: skip
+        rows = {
+            "Cost": self._cost(),
+            "Results": f"{len(self.used)} records, "
+            f"from {self._made(min, 'finished')} to {self._made(max, 'finished')} (UTC)",
+        }
+        computed = {
+            name: sorted({record.made[name] for record in self.used.values()})
+            for name in ("torch", "numpy", "python", "lottery")
+        }
         rows["Computed with"] = ", ".join(f"{name} {' and '.join(found)}" for name, found in computed.items())
         rows["This page"] = ", ".join(f"{name} {version}" for name, version in versions().items())
         rows["Parameters"] = ", ".join(f"{name} = {value}" for name, value in self.parameters.items())
-        rows["Keys"] = (f"{', '.join(key[:12] for key in list(self.used)[:3])}, … (all in this notebook's metadata; "
-                        "<code>python -m lottery store show KEY</code> prints one)")  # fmt: skip
+        rows["Keys"] = (
+            f"{', '.join(key[:12] for key in list(self.used)[:3])}, … (all in this notebook's metadata; "
+            "<code>python -m lottery store show KEY</code> prints one)"
+        )
         body = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in rows.items())
         end = {
             "keys": list(self.used),
@@ -312,10 +326,12 @@ class Chapter:
         verdict = self.verdicts.get(claim)
         label = verdict.label if verdict else "not judged yet: run the notebook to its end"
         kind = {stats.NOT_TESTED: "not-tested"}.get(label, label.replace(" ", "-")) if verdict else "not-tested"
-        text = (f'<div class="claim-card"><div class="claim-head"><span class="claim-id">{claim}</span> '
-                f'<span class="badge verdict-{kind}">{label}</span></div>'
-                f'<p class="claim-text"><strong>{html.escape(rule["title"])}.</strong> {html.escape(rule["claim"])} '
-                f'<cite>{html.escape(rule["source"])}</cite></p>')  # fmt: skip
+        text = (
+            f'<div class="claim-card"><div class="claim-head"><span class="claim-id">{claim}</span> '
+            f'<span class="badge verdict-{kind}">{label}</span></div>'
+            f'<p class="claim-text"><strong>{html.escape(rule["title"])}.</strong> {html.escape(rule["claim"])} '
+            f"<cite>{html.escape(rule['source'])}</cite></p>"
+        )
         if verdict:
             rows = "".join(
                 f"<tr><td>{html.escape(check.says)}</td><td>{html.escape(check.text)}"
@@ -323,8 +339,10 @@ class Chapter:
                 f"<td>{html.escape(check.paper) or '–'}</td></tr>"
                 for check in verdict.checks
             )
-            text += ('<table class="claim-numbers"><thead><tr><th></th><th>ours</th><th>the paper</th></tr></thead>'
-                     f"<tbody>{rows}</tbody></table>")  # fmt: skip
+            text += (
+                '<table class="claim-numbers"><thead><tr><th></th><th>ours</th><th>the paper</th></tr></thead>'
+                f"<tbody>{rows}</tbody></table>"
+            )
             scale = f" Not at the claim's scale: {html.escape('; '.join(verdict.unmet))}." if verdict.unmet else ""
             text += f'<p class="claim-cost">{html.escape(self._cost())}.{scale}</p>'
         return text + "</div>"
@@ -338,9 +356,11 @@ class Chapter:
             for c in verdict.checks
         )
         unmet = f"<p>Not at the claim's scale: {html.escape('; '.join(verdict.unmet))}.</p>" if verdict.unmet else ""
-        return (f'<p><strong>{claim}: {verdict.label}</strong></p>{unmet}<table class="claim-checks"><thead><tr>'
-                "<th>Check, fixed beforehand</th><th>threshold</th><th>measured</th><th></th></tr></thead>"
-                f"<tbody>{rows}</tbody></table>")  # fmt: skip
+        return (
+            f'<p><strong>{claim}: {verdict.label}</strong></p>{unmet}<table class="claim-checks"><thead><tr>'
+            "<th>Check, fixed beforehand</th><th>threshold</th><th>measured</th><th></th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+        )
 
 
 def _leaves(nested):

@@ -3,10 +3,10 @@
 Data are resident tensors and a batch is an index. Masks act on the starting weights once and on every gradient, so a
 pruned weight is exactly zero after every step (also under momentum, weight decay and Adam), which equals masking in
 the forward pass at a fraction of its cost; large linear layers with few survivors multiply those alone
-(`lottery.sparse`). One network runs as the plain module; several run as one module under `torch.vmap` over stacked
+(`sparse`). One network runs as the plain module; several run as one module under `torch.vmap` over stacked
 parameters, which pays on a GPU (on a CPU use one process a run).
 
-On a GPU steps run as a CUDA graph (`lottery.graphs`). A training says in which precision its products are computed;
+On a GPU steps run as a CUDA graph (`graphs`). A training says in which precision its products are computed;
 weights, optimiser and all that is recorded are float32.
 """
 
@@ -23,10 +23,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from . import LotteryError, graphs, masks, models, seeds, sparse
-from .data import Dataset
-from .models import State
-from .recipes import Training
+from .. import LotteryError, masks, models, seeds
+from ..data import Dataset
+from ..models import State, evaluate
+from ..recipes import Training
+from . import graphs, sparse
 from .sparse import SparseLinear
 
 TOGETHER = 2**31  # bytes that networks which train together may take to evaluate a batch
@@ -76,7 +77,7 @@ class Outcome:
 
 
 class Checkpoint(Protocol):
-    """Where an interrupted training goes on from; `lottery.store` has one on disk."""
+    """Where an interrupted training goes on from; `lottery.engine.store` has one on disk."""
 
     def load(self) -> State | None:
         """The last saved tensors, or None."""
@@ -109,8 +110,10 @@ def check_precision(precision: str, device: str | torch.device) -> None:
     """
     kind = torch.device(device).type
     if precision == "tf32" and (kind != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
-        raise TrainingError("precision 'tf32' is one of NVIDIA GPUs of compute capability 8.0 or more: take such a "
-                            "device, or 'float32' or 'bf16'")  # fmt: skip
+        raise TrainingError(
+            "precision 'tf32' is one of NVIDIA GPUs of compute capability 8.0 or more: take such a "
+            "device, or 'float32' or 'bf16'"
+        )
     if precision == "bf16" and kind == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise TrainingError(f"{torch.cuda.get_device_name(device)} does not compute in bfloat16: take 'float32'")
 
@@ -158,27 +161,6 @@ def memory(training: Training, shape: tuple[int, ...], classes: int) -> tuple[in
     weights = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
     copies = 7 if training.optimiser == "adam" else 6
     return copies * weights + training.batch * sum(kept), 3 * max(kept, default=1)
-
-
-def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int = 1000):
-    """Mean cross-entropy and accuracy, each example seen exactly once.
-
-    Args:
-        forward: maps inputs [N, ...] to logits [N, classes], or to [R, N, classes] for R stacked networks.
-        inputs, labels: [N, ...] and [N].
-        batch: examples at a time.
-
-    Returns:
-        Two float64 arrays of shape [R] (R = 1 for a single network).
-    """
-    loss = correct = 0.0
-    for x, y in zip(inputs.split(batch), labels.split(batch), strict=True):
-        logits = forward(x)
-        logits = logits[None] if logits.ndim == 2 else logits
-        target = y.expand(len(logits), -1)
-        loss = loss + cross_entropy(logits.transpose(1, 2), target, reduction="none").double().sum(1)
-        correct = correct + (logits.argmax(2) == target).double().sum(1)
-    return (loss / len(labels)).cpu().numpy(), (correct / len(labels)).cpu().numpy()
 
 
 def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -231,8 +213,10 @@ class _Batches:
 
     def augmentation(self, step: int) -> torch.Tensor:
         """What `augment` draws for the images of a step, run after run: [3, R B]."""
-        streams = (torch.Generator().manual_seed(seeds.integer(self.seed, seeds.AUGMENT, *order, step))
-                   for order in self.orders)  # fmt: skip
+        streams = (
+            torch.Generator().manual_seed(seeds.integer(self.seed, seeds.AUGMENT, *order, step))
+            for order in self.orders
+        )
         return torch.cat([_draws(self.batch, stream) for stream in streams], 1).to(self.device, non_blocking=True)
 
 
@@ -367,8 +351,9 @@ def train(
     if training.optimiser == "adam":
         optimiser = torch.optim.Adam(parameters, training.lr, weight_decay=training.weight_decay, fused=True)
     else:
-        optimiser = torch.optim.SGD(parameters, training.lr, training.momentum,
-                                    weight_decay=training.weight_decay, fused=True)  # fmt: skip
+        optimiser = torch.optim.SGD(
+            parameters, training.lr, training.momentum, weight_decay=training.weight_decay, fused=True
+        )
     together = len(starts) * memory(training, dataset.shape, dataset.classes)[1] if network.stacked else 1
     at_once = max(1, min(1000, TOGETHER // together))
     grid = set(training.grid(first))
@@ -397,7 +382,10 @@ def train(
         nonlocal since
         network.module.eval()
         with torch.no_grad(), multiplying("float32", device):
-            columns = [np.full(len(starts), step), (train_loss / since).cpu().numpy() if since else np.nan * np.ones(len(starts))]  # noqa: E501
+            columns = [
+                np.full(len(starts), step),
+                (train_loss / since).cpu().numpy() if since else np.nan * np.ones(len(starts)),
+            ]
             for part in (dataset.validation, dataset.test):
                 columns += evaluate(lambda inputs: network.forward(inputs, shared=True), *part, at_once)
         network.module.train()

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import yaml
 
-from . import LotteryError, chapters, recipes, runner
-from .store import Store
-from .train import OutOfTime
+from .. import LotteryError, recipes
+from ..engine.store import Store
+from ..engine.train import OutOfTime
+from . import chapters, runner
 
 FILES = 8  # of at most 15 MiB each: `store.PART_BYTES`
 
@@ -137,8 +138,9 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
 
-def run(parts: Sequence[Part], minutes: float, settings: Mapping[str, str], export: Path,
-        say: Callable[[str], None] = print) -> bool:  # fmt: skip
+def run(
+    parts: Sequence[Part], minutes: float, settings: Mapping[str, str], export: Path, say: Callable[[str], None] = print
+) -> bool:
     """Computes the parts of a study in order until they are done or the time is up, and exports the records.
 
     At nine tenths of the time, but at most two minutes before its end, no recipe is begun any more and trainings are
@@ -187,6 +189,8 @@ def run(parts: Sequence[Part], minutes: float, settings: Mapping[str, str], expo
             packed += len(archive.namelist()) // 2
         say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     if packed < len(there):
-        say(f"{len(there) - packed} records, the last of the plan, do not fit into {FILES} files: "
-            "`python -m lottery store export` packs them all")  # fmt: skip
+        say(
+            f"{len(there) - packed} records, the last of the plan, do not fit into {FILES} files: "
+            "`python -m lottery store export` packs them all"
+        )
     return done == len(parts)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import nbformat
 
-from . import LotteryError, chapters, runner, stats
+from .. import LotteryError, stats
+from . import chapters, runner
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
 RECORDS_BYTES = 40 * 2**20
@@ -140,5 +141,3 @@ def check_published(name: str, path: Path) -> list[str]:
         if label not in stats.LABELS:
             found.append(f"{claim}: no such verdict: {label!r}")
     return found
-
-

@@ -26,10 +26,8 @@ from multiprocessing import get_context, parent_process
 import numpy as np
 import torch
 
-from . import LotteryError, __version__, data, masks, models, seeds
-from . import train as engine
-from .progress import Bar
-from .recipes import (
+from .. import LotteryError, __version__, data, masks, models, seeds
+from ..recipes import (
     Constant,
     Continued,
     Dense,
@@ -49,6 +47,8 @@ from .recipes import (
     Weights,
     closure,
 )
+from . import train as engine
+from .progress import Bar
 from .store import Record, Store
 
 EXECUTORS = ("inline", "processes", "dask")
@@ -268,11 +268,14 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
         engine.check_precision(training.precision, device)
         dataset = dataset_of(training)
         if training.batch > len(dataset.train[1]):
-            raise ExecutionError(f"a batch of {training.batch} is larger than the {len(dataset.train[1])} training "
-                                 f"examples of {training.data}")  # fmt: skip
+            raise ExecutionError(
+                f"a batch of {training.batch} is larger than the {len(dataset.train[1])} training "
+                f"examples of {training.data}"
+            )
         if training.augment and len(dataset.shape) != 3:
-            raise ExecutionError(f"inputs of shape {dataset.shape} are no images [C, H, W]: {training.data} cannot be "
-                                 "augmented")  # fmt: skip
+            raise ExecutionError(
+                f"inputs of shape {dataset.shape} are no images [C, H, W]: {training.data} cannot be augmented"
+            )
         models.build(training.model, dataset.shape, dataset.classes)
     pruned = (recipe for recipe in recipes if isinstance(recipe, Pruned))
     for recipe in {(recipe.run.training, recipe.fraction): recipe for recipe in pruned}.values():
@@ -364,8 +367,14 @@ def _steps_file(store: Store, key: str):
     return store.root / "partial" / f"{key}.steps"
 
 
-def _compute_runs(runs: Sequence[Run], keeps: Sequence[set[int]], store: Store, device: str,
-                  report: Callable[[int], None] | None, deadline: float | None) -> None:  # fmt: skip
+def _compute_runs(
+    runs: Sequence[Run],
+    keeps: Sequence[set[int]],
+    store: Store,
+    device: str,
+    report: Callable[[int], None] | None,
+    deadline: float | None,
+) -> None:
     training = runs[0].training
     dataset = dataset_of(training, device)
     names = models.prunable(_module(training))
@@ -377,9 +386,16 @@ def _compute_runs(runs: Sequence[Run], keeps: Sequence[set[int]], store: Store, 
     ]
     checkpoint = store.checkpoint(*(run.key for run in runs))
     keep = set().union(*keeps)
-    outcomes = engine.train(training, dataset, starts, keep, checkpoint,
-                            checkpoint_seconds=float(os.environ.get("LOTTERY_CHECKPOINT_SECONDS", 60)),
-                            progress=_Steps(store, runs[0].key, report), deadline=deadline)  # fmt: skip
+    outcomes = engine.train(
+        training,
+        dataset,
+        starts,
+        keep,
+        checkpoint,
+        checkpoint_seconds=float(os.environ.get("LOTTERY_CHECKPOINT_SECONDS", 60)),
+        progress=_Steps(store, runs[0].key, report),
+        deadline=deadline,
+    )
     seconds = (time.perf_counter() - began) / len(runs)
     for run, start, outcome, kept in zip(runs, starts, outcomes, keeps, strict=True):
         values, arrays = _digest(run, start, outcome, names)
@@ -430,8 +446,14 @@ def _one_thread(device: str):
         torch.set_num_threads(before)
 
 
-def compute(recipes: Sequence[Recipe], keeps: Sequence[set[int]], store: Store, device: str = "cpu",
-            report: Callable[[int], None] | None = None, deadline: float | None = None) -> None:  # fmt: skip
+def compute(
+    recipes: Sequence[Recipe],
+    keeps: Sequence[set[int]],
+    store: Store,
+    device: str = "cpu",
+    report: Callable[[int], None] | None = None,
+    deadline: float | None = None,
+) -> None:
     """Computes recipes of one kind together, under their locks; what somebody else finished meanwhile is left alone.
 
     Args:
@@ -446,8 +468,11 @@ def compute(recipes: Sequence[Recipe], keeps: Sequence[set[int]], store: Store, 
         for key in sorted(recipe.key for recipe in recipes):
             stack.enter_context(store.lock(key))
         stack.enter_context(_one_thread(device))
-        left = [(recipe, keep) for recipe, keep in zip(recipes, keeps, strict=True)
-                if store.read(recipe.key) is None or not keep <= store.states(recipe.key)]  # fmt: skip
+        left = [
+            (recipe, keep)
+            for recipe, keep in zip(recipes, keeps, strict=True)
+            if store.read(recipe.key) is None or not keep <= store.states(recipe.key)
+        ]
         if not left:
             return
         if isinstance(left[0][0], Run):
@@ -597,8 +622,10 @@ def _choose(
     if executor not in EXECUTORS:
         raise ExecutionError(f"no executor {executor!r}; known: {', '.join(EXECUTORS)}")
     if executor != "inline" and not _portable(networks):
-        raise ExecutionError("a registered network cannot be sent to other processes: define its factory in a module "
-                             "that they can import, or use executor 'inline'")  # fmt: skip
+        raise ExecutionError(
+            "a registered network cannot be sent to other processes: define its factory in a module "
+            "that they can import, or use executor 'inline'"
+        )
     return executor, jobs
 
 
@@ -619,18 +646,31 @@ def pays(training: Training, device: str) -> bool:
     Linear layers gain from it everywhere; convolutions become grouped convolutions, which can be slower than their
     parts. A hundred steps each are timed, once for each kind of network in a process.
     """
-    plain = Training(training.data, training.model, 300, training.batch, training.optimiser, 1e-4,
-                     augment=training.augment, validation=training.validation, scaling=training.scaling,
-                     evaluate=((300, 300),), part=training.part, precision=training.precision,
-                     layout=training.layout)  # fmt: skip
+    plain = Training(
+        training.data,
+        training.model,
+        300,
+        training.batch,
+        training.optimiser,
+        1e-4,
+        augment=training.augment,
+        validation=training.validation,
+        scaling=training.scaling,
+        evaluate=((300, 300),),
+        part=training.part,
+        precision=training.precision,
+        layout=training.layout,
+    )
     return _measured(plain, device)
 
 
 @functools.lru_cache
 def _measured(training: Training, device: str) -> bool:
     dataset = dataset_of(training, device)
-    small = {part: tuple(tensor[: max(200, training.batch)] for tensor in getattr(dataset, part))
-             for part in ("train", "validation", "test")}  # fmt: skip
+    small = {
+        part: tuple(tensor[: max(200, training.batch)] for tensor in getattr(dataset, part))
+        for part in ("train", "validation", "test")
+    }
     dataset = replace(dataset, **small)
     weights = models.initial_weights(training.model, dataset.shape, dataset.classes, 0)
 
@@ -680,9 +720,12 @@ class _Stacks:
     def halve(self, group: list[Task]) -> None:
         run, count = group[0].recipe, len(group) // 2
         self.limits[run.training, run.start] = count
-        warnings.warn(f"{len(group)} runs of {run.training.model} with batches of {run.training.batch} do not fit into "
-                      f"the memory of {self.device} together: going on with {count} at a time", FewerAtOnce,
-                      stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"{len(group)} runs of {run.training.model} with batches of {run.training.batch} do not fit into "
+            f"the memory of {self.device} together: going on with {count} at a time",
+            FewerAtOnce,
+            stacklevel=2,
+        )
 
     def batches(self, ready: list[Task]) -> list[list[Task]]:
         """Groups of runs that differ only in weights, mask and seeds."""
@@ -694,8 +737,11 @@ class _Stacks:
             together = isinstance(run, Run) and run.key not in self.alone
             groups.setdefault((run.training, run.start) if together else run.key, []).append(task)
         limits = [self.limit(group[0].recipe) if len(group) > 1 else 1 for group in groups.values()]
-        return [group[i : i + limit] for group, limit in zip(groups.values(), limits, strict=True)
-                for i in range(0, len(group), limit)]  # fmt: skip
+        return [
+            group[i : i + limit]
+            for group, limit in zip(groups.values(), limits, strict=True)
+            for i in range(0, len(group), limit)
+        ]
 
 
 def _too_large(error: BaseException) -> bool:
@@ -815,10 +861,16 @@ def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks
                     del waiting[task.recipe.key]
                 work = ([task.recipe for task in group], [task.keep for task in group])
                 if executor == "inline":
+
                     def here(work, base=done_steps):
                         n = len(work[0])
-                        compute(*work, store, device, lambda steps: bar.update(done_runs, base + n * steps, done_scans),
-                                deadline)  # fmt: skip
+                        compute(
+                            *work,
+                            store,
+                            device,
+                            lambda steps: bar.update(done_runs, base + n * steps, done_scans),
+                            deadline,
+                        )
 
                     future = pool.submit(here, work)
                 else:

@@ -20,9 +20,10 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from . import chapters, progress
+from ..engine import progress
+from ..engine.store import Store
+from . import chapters
 from .chapters import ChapterError
-from .store import Store
 
 PROFILES = ("quick", "standard", "paper")
 SCHEMA = 1
@@ -47,8 +48,11 @@ def source(name: str):
 
 def code_hash(notebook) -> str:
     """SHA-256 over the code cells of a notebook; what papermill injects is left out."""
-    cells = [c.source for c in notebook.cells
-             if c.cell_type == "code" and "injected-parameters" not in c.metadata.get("tags", ())]  # fmt: skip
+    cells = [
+        c.source
+        for c in notebook.cells
+        if c.cell_type == "code" and "injected-parameters" not in c.metadata.get("tags", ())
+    ]
     return hashlib.sha256("\0".join(cells).encode()).hexdigest()
 
 
@@ -71,8 +75,15 @@ def output_folder(profile: str, publish: bool = False) -> Path:
     return chapters.ROOT / "book" / "chapters" if publish else chapters.ROOT / "_build" / profile / "chapters"
 
 
-def run(name: str, profile: str = "quick", given: Mapping[str, object] | None = None, *, folder: Path | None = None,
-        settings: Mapping[str, str] | None = None, show: bool = True) -> Path:  # fmt: skip
+def run(
+    name: str,
+    profile: str = "quick",
+    given: Mapping[str, object] | None = None,
+    *,
+    folder: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    show: bool = True,
+) -> Path:
     """Executes a chapter with papermill.
 
     Args:
@@ -158,9 +169,14 @@ def _papermill(name, values, target, state, settings, show) -> str | None:
     watcher.start()
     try:
         papermill.execute_notebook(
-            os.path.relpath(chapters.ROOT / "notebooks" / f"{name}.ipynb"), target, parameters=values,
-            cwd=chapters.ROOT, kernel_name="python3", progress_bar=False, kernel_manager_class=LocalKernel,
-        )  # fmt: skip
+            os.path.relpath(chapters.ROOT / "notebooks" / f"{name}.ipynb"),
+            target,
+            parameters=values,
+            cwd=chapters.ROOT,
+            kernel_name="python3",
+            progress_bar=False,
+            kernel_manager_class=LocalKernel,
+        )
     except papermill.PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"
     except (DeadKernelError, CellTimeoutError) as error:

@@ -1,0 +1,1 @@
+"""How chapters become pages: parameters, claims and their verdicts, figures, explorers, papermill, gates, the build."""
