@@ -7,7 +7,7 @@
 `python tests/golden_recipes.py` adds what these functions name and the files lack, such as a recipe class that came
 later. What the files hold stays as it is, byte for byte: the keys and records of whoever used an earlier version are
 no others. If a key or a record comes out different, the code is wrong, not the file. Only for a new format of the
-store (`lottery.store.FORMAT`) are records written anew, to files with its number.
+store (`lottery.engine.store.FORMAT`) are records written anew, to files with its number.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ import pathlib
 import tempfile
 from dataclasses import fields, replace
 
-from lottery.execute import execute
+from lottery.engine.execute import execute
+from lottery.engine.store import FORMAT, Record, Store
 from lottery.recipes import (
     RETRAINING,
     Constant,
@@ -67,7 +68,6 @@ from lottery.scans import (
     projection,
     siblings,
 )
-from lottery.store import FORMAT, Record, Store
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
 KEYS = FOLDER / "keys.json"

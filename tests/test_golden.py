@@ -7,9 +7,9 @@ import golden_recipes  # beside this file, which pytest puts on the path
 import numpy as np
 import pytest
 
-from lottery.execute import execute, plan
+from lottery.engine.execute import execute, plan
+from lottery.engine.store import Store
 from lottery.recipes import Mask, Recipe, Weights, closure
-from lottery.store import Store
 
 RECIPES, COMPUTED = golden_recipes.golden()
 KEYS = json.loads(golden_recipes.KEYS.read_text())
