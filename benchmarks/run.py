@@ -37,7 +37,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 
-from lottery import __version__, data, masks, models, recipes
+from lottery import __version__, data, masks, models, recipes, tickets
 from lottery.engine import execute, store, train
 
 VALIDATION, LENET = 5000, "lenet-300-100"
@@ -285,7 +285,7 @@ def study_steps(jobs, steps, runs=4):
     if raw("mnist")[2] != "MNIST":
         given = given | {"data": data.register("benchmark", *raw("mnist")[:2])}
     training = recipes.Training(**given, model=LENET, steps=steps, validation=VALIDATION, evaluate=((steps, steps),))
-    study = [recipes.dense(training, replicate) for replicate in range(runs)]
+    study = [tickets.dense(training, replicate) for replicate in range(runs)]
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         execute.execute(study, store.Store(folder), executor="processes", jobs=jobs, show=False)

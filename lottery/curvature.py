@@ -9,16 +9,19 @@ against a dense eigendecomposition.
 import copy
 import math
 from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from . import masks
-from .landscape import LandscapeError, Pair, check_finite
+from . import masks, recipes, seeds
+from .landscape import LandscapeError, Pair, check_finite, scene
 from .masks import Mask
 from .models import State
+from .recipes import Recipe, Result, Run, Weights, World, first, frozen, on_device, trained
 
 
 class Hessian:
@@ -380,3 +383,138 @@ def measured_ratio(
         return lowest_loss(module, state, pruned, data, target, steps, lr, chunk)[0] <= target
 
     return largest(inside, resolution - 1) / resolution
+
+
+# The recipes that name these measurements.
+
+
+@frozen
+class Adaptive(recipes.Mask):
+    """A run's mask after the largest round of global pruning that needs no retraining.
+
+    Attributes:
+        run: the trained run.
+        epsilon: by how much the training loss may rise, in nats.
+        examples: training examples that it is measured on; 0: all.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    epsilon: Annotated[float, Field(gt=0)]
+    examples: Annotated[int, Field(ge=0)] = 0
+
+    def reads(self):
+        return [*self.run.end.reads(), *self.run.mask.needed()]
+
+    def compute(self, world: World) -> Result:
+        module, dataset = scene(world, self.run.training)
+        state, mask = trained(world, self.run, world.device)
+        scores = masks.magnitude_scores(state, mask)
+        ratio = measured_ratio(module, state, mask, scores, first(dataset.train, self.examples), self.epsilon)
+        values, arrays = masks.to_record(masks.prune(mask, scores, dict.fromkeys(mask, ratio), "global"))
+        return values | {"ratio": ratio}, arrays
+
+
+@frozen
+class Spectrum(Recipe):
+    """The Hessian's spectrum in a run's surviving weights, the ratio it predicts, curvatures along directions.
+
+    Attributes:
+        run: its final weights are where the Hessian is taken, within its mask.
+        steps, probes: of stochastic Lanczos quadrature.
+        top: largest eigenvalues wanted.
+        epsilons: rises of the training loss, in nats, for which the largest prunable ratio is predicted.
+        towards: the curvature is measured along the lines from the run's final weights to these.
+        examples: training examples used, the first ones; 0: all.
+        chunk: examples differentiated together; the gradient graphs of several chunks are not kept.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    steps: Annotated[int, Field(ge=2)] = 80
+    probes: Annotated[int, Field(ge=1)] = 2
+    top: Annotated[int, Field(ge=1)] = 10
+    epsilons: tuple[float, ...] = ()
+    towards: tuple[Weights, ...] = ()
+    examples: Annotated[int, Field(ge=0)] = 0
+    chunk: Annotated[int, Field(ge=1)] = 10000
+
+    def reads(self):
+        return [*self.run.end.reads(), *self.run.mask.needed(), *(r for w in self.towards for r in w.needed())]
+
+    def compute(self, world: World) -> Result:
+        training = self.run.training
+        module, dataset = scene(world, training)
+        state, mask = trained(world, self.run, world.device)
+        examples = first(dataset.train, self.examples)
+        single = len(examples[1]) <= self.chunk
+        product = Hessian(module, state, mask, examples, self.chunk, keep=single)
+        stream = seeds.generator(training.seed, seeds.PROBE, *self.run.order)
+        signs = stream.integers(0, 2, (self.probes, product.size), dtype=np.int8) * 2.0 - 1
+        starts = torch.from_numpy(signs).to(world.device, product.dtype)
+        top, _ = top_eigenvalues(product, starts[0], min(self.top, product.size))
+        nodes, weights = spectral_measure(product, starts, self.steps)
+        squares = product.compact(state).double().square().cpu().numpy()
+        values = {
+            "size": product.size,
+            "loss": product.loss,
+            "gradient": float(product.gradient().norm()),
+            "trace": float(product.size * (nodes * weights).sum() / len(nodes)),
+            "norm": float(np.sqrt(squares.sum())),
+            "predicted": {
+                f"{law}/{order}": [
+                    predicted_ratio(nodes, weights, squares, epsilon, order, law) for epsilon in self.epsilons
+                ]
+                for law in ("exact", "width")
+                for order in ("magnitude", "random")
+            },
+        }
+        values["curvature"], values["distance"] = [], []
+        for target in self.towards:
+            there = on_device(target.tensors(world, training), world.device)
+            direction = product.compact({name: there[name] - state[name] for name in mask})
+            values["curvature"].append(curvature(product, direction))
+            values["distance"].append(float(direction.norm()))
+        return values, {"top": top, "nodes": nodes, "weights": weights}
+
+
+@frozen
+class Prunable(Recipe):
+    """The largest ratio of a run's survivors that can go at once with the training loss at most ε higher, measured.
+
+    Attributes:
+        run: the trained run.
+        epsilon: ε, in nats.
+        order: what goes first over all layers, the smallest weights or any.
+        steps, lr: of the search for a low loss inside the pruned subspace, see `lottery.lowest_loss`. What is
+            found is a lower bound: a longer search can only find more.
+        examples: training examples used, the first ones; 0: all.
+        replicate, draw: the stream of a random order.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    epsilon: Annotated[float, Field(gt=0)]
+    order: Literal["magnitude", "random"] = "magnitude"
+    steps: Annotated[int, Field(ge=0)] = 400
+    lr: Annotated[float, Field(gt=0)] = 3e-3
+    examples: Annotated[int, Field(ge=0)] = 0
+    replicate: Annotated[int, Field(ge=0)] = 0
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    def reads(self):
+        return [*self.run.end.reads(), *self.run.mask.needed()]
+
+    def compute(self, world: World) -> Result:
+        training = self.run.training
+        module, dataset = scene(world, training)
+        state, mask = trained(world, self.run, world.device)
+        stream = seeds.generator(training.seed, seeds.THIN, self.replicate, self.draw)
+        random = self.order == "random"
+        scores = masks.random_scores(mask, stream) if random else masks.magnitude_scores(state, mask)
+        given = (module, state, mask, scores, first(dataset.train, self.examples), self.epsilon)
+        reached = measured_ratio(*given, steps=self.steps, lr=self.lr)
+        return {"ratio": reached, "zero_shot_ratio": measured_ratio(*given)}, {}

@@ -6,17 +6,18 @@ so layers and networks are pooled by adding theirs. Pattern number: the nine sig
 to the base 3, the first the highest.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 import torch
 from scipy import special, stats
 
-from .signs import SignsError
+from . import masks, recipes
+from .recipes import Recipe, Result, Run, World, frozen
+from .signs import SignsError, signs_of, ternary
 
 NULLS = ("layer", "count", "support", "balance")
 PATTERNS = 3**9
@@ -130,7 +131,7 @@ class Enrichment:
     p: np.ndarray
     q: np.ndarray
 
-    def top(self, number: int, q: float = 0.05) -> Enrichment:
+    def top(self, number: int, q: float = 0.05) -> "Enrichment":
         """The first so many with at most this q, the highest z first; if there are fewer, others come after them."""
         best = np.lexsort((-self.z, self.q > q))[:number]
         return Enrichment(*(getattr(self, field.name)[best] for field in fields(self)))
@@ -252,3 +253,47 @@ def rank_correlation(
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     scale = np.sqrt((one @ one) * (other @ other))
     return float(one @ other / scale) if scale else float("nan")
+
+
+# The recipe that names this measurement.
+
+
+@frozen
+class Patterns(Recipe):
+    """How often each pattern of signs occurs in the 3×3 kernels of a network; see `lottery.kernels`.
+
+    The record's arrays "end/layer" and "start/layer" are `pattern_counts` of the trained weights and of those
+    that training started from, of all layers with 3×3 kernels in order; they are all that a chapter needs.
+
+    Attributes:
+        run: the network.
+        mask: which of its weights are looked at, all of them within its own mask; by default that.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    mask: recipes.Mask | None = None
+
+    def reads(self):
+        return [
+            (self.run, None),
+            *self.run.weights.needed(),
+            *self.run.mask.needed(),
+            *(self.mask.needed() if self.mask else ()),
+        ]
+
+    def compute(self, world: World) -> Result:
+        run = self.run
+        mask = (self.mask or run.mask).tensors(world, run.training)
+        end = {name: layer * mask[name] for name, layer in signs_of(world, run).items()}
+        start = ternary(run.weights.tensors(world, run.training), mask)
+        layers = [name for name, layer in end.items() if layer.ndim == 4 and layer.shape[2:] == (3, 3)]
+        if not layers:
+            raise SignsError(f"{run.training.model} has no layer with 3×3 kernels")
+        arrays = {
+            f"{which}/{name}": pattern_counts(net[name]).astype(np.int32)
+            for which, net in (("end", end), ("start", start))
+            for name in layers
+        }
+        return {"layers": layers, "density": masks.density(mask)}, arrays

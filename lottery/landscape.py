@@ -11,16 +11,21 @@ do). *Mask*: which weights exist on the path, see `path_mask`.
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from torch import nn
 
-from . import LotteryError, masks
+from . import LotteryError, masks, recipes, seeds
+from .data import Dataset
 from .masks import Mask
 from .models import State, evaluate
+from .recipes import Masked, Recipe, Result, Run, Training, Weights, World, frozen, on_device
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 STATISTICS = ("averaged", "re-estimated")
@@ -324,3 +329,125 @@ def shift(state: State, direction: State, length: float) -> State:
 def perturb(state: State, mask: Mask, length: float, generator: np.random.Generator) -> State:
     """The state moved by a length in a random direction of the unmasked coordinates."""
     return shift(state, random_direction(mask, generator), length)
+
+
+# The recipes that name these measurements.
+
+
+def scene(world: World, training: Training) -> tuple[nn.Module, Dataset]:
+    """The network and the data set, on the device."""
+    return world.network(training).to(world.device), world.dataset(training)
+
+
+@frozen
+class Perturbed(Weights):
+    """Weights moved within a mask by a multiple of their distance to others.
+
+    Attributes:
+        weights: what is moved.
+        mask: the coordinates that move.
+        to: the length is `multiple` times the distance from `weights` to these, within the mask.
+        replicate, draw: the stream of a random direction.
+        multiple: of the distance.
+        along: move towards these instead of in a random direction.
+    """
+
+    weights: Weights
+    mask: recipes.Mask
+    to: Weights
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+    multiple: Annotated[float, Field(gt=0)] = 1.0
+    along: Weights | None = None
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+    def tensors(self, world: World, training: Training) -> State:
+        state, to = (part.tensors(world, training) for part in (self.weights, self.to))
+        mask = self.mask.tensors(world, training)
+        length = self.multiple * distance(state, to, mask)
+        if self.along is None:
+            stream = seeds.generator(training.seed, seeds.PERTURB, self.replicate, self.draw)
+            return perturb(state, mask, length, stream)
+        along = self.along.tensors(world, training)
+        return shift(state, {name: (along[name] - state[name]) * kept for name, kept in mask.items()}, length)
+
+
+@frozen
+class Path(Recipe):
+    """Errors and losses along the path through two or more networks, with both kinds of statistics.
+
+    Attributes:
+        training: data and model.
+        points: the networks in order.
+        mask: which weights exist on the path; all points must lie within it.
+        alphas: points of each segment, both ends included.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+    points: tuple[Weights, ...]
+    mask: recipes.Mask
+    alphas: Annotated[int, Field(ge=2)] = 11
+
+    @model_validator(mode="after")
+    def _two(self):
+        if len(self.points) < 2:
+            raise ValueError("a path needs at least two points")
+        return self
+
+    def compute(self, world: World) -> Result:
+        module, dataset = scene(world, self.training)
+        points = [on_device(point.tensors(world, self.training), world.device) for point in self.points]
+        mask = on_device(self.mask.tensors(world, self.training), world.device)
+        arrays = error_along_path(module, points, dataset.train, dataset.test, mask=mask, alphas=self.alphas)
+        distances = [distance(a, b, mask) for a, b in itertools.pairwise(points)]
+        values = {"distance": distances, "density": masks.density(mask)}
+        for name in [name for name in arrays if name != "position"]:
+            values[f"barrier/{name}"] = error_barrier(arrays[name], self.alphas).tolist()
+            values[f"ends/{name}"] = arrays[name][:: self.alphas - 1].tolist()
+        return values, arrays
+
+
+@frozen
+class Plane(Recipe):
+    """Errors and losses on the plane through three networks, with both kinds of statistics.
+
+    Attributes:
+        training, mask: as of `Path`.
+        points: the three networks.
+        resolution: points of the grid along each axis.
+        margin: how far the grid reaches beyond the networks, relative to their extent.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+    points: tuple[Weights, Weights, Weights]
+    mask: recipes.Mask
+    resolution: Annotated[int, Field(ge=2)] = 15
+    margin: Annotated[float, Field(ge=0)] = 0.2
+
+    def compute(self, world: World) -> Result:
+        module, dataset = scene(world, self.training)
+        points = [on_device(point.tensors(world, self.training), world.device) for point in self.points]
+        mask = on_device(self.mask.tensors(world, self.training), world.device)
+        coordinates = plane(points, list(mask))
+        low, high = coordinates.min(0), coordinates.max(0)
+        reach = self.margin * (high - low)
+        x, y = np.linspace(low - reach, high + reach, self.resolution).T
+        surface = error_on_plane(module, points, list(mask), x, y, dataset.train, dataset.test, mask=mask)
+        return {}, {"points": coordinates, "x": x.copy(), "y": y.copy()} | surface
+
+
+def path(*runs: Run, alphas: int = 11, mask: recipes.Mask | None = None) -> Path:
+    """The path through the solutions of runs, under the mask of the first (the denser one between levels)."""
+    return Path(runs[0].training, tuple(run.end for run in runs), mask or runs[0].mask, alphas)
+
+
+def projection(run: Run, mask: recipes.Mask, alphas: int = 11) -> Path:
+    """From a solution to what is left of it under a mask, with no retraining: the pruning projection."""
+    return Path(run.training, (run.end, Masked(run.end, mask)), run.mask, alphas)

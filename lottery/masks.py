@@ -186,3 +186,19 @@ def unpack(bits: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> M
         flat = np.unpackbits(bits[name], count=int(np.prod(shape))).astype(bool)
         mask[name] = torch.from_numpy(flat).view(*shape)
     return mask
+
+
+def to_record(mask: Mask) -> tuple[dict, dict[str, np.ndarray]]:
+    """The values and arrays by which a mask is kept: density, counts, shapes; one bit a weight."""
+    values = {
+        "density": density(mask),
+        "weights_left": count(mask),
+        "shapes": {name: list(kept.shape) for name, kept in mask.items()},
+    }
+    return values, {f"mask/{name}": packed for name, packed in pack(mask).items()}
+
+
+def from_record(record) -> Mask:
+    """The mask that a record (anything with `values` and `arrays`) holds: the inverse of `to_record`."""
+    bits = {name.removeprefix("mask/"): array for name, array in record.arrays.items()}
+    return unpack(bits, record.values["shapes"])

@@ -1,4 +1,4 @@
-"""What a run is, as frozen values, and the papers' experiments as functions that return recipes.
+"""What a run is, as frozen values that know how they come about.
 
 A recipe says completely how a result comes about. Recipes refer to recipes, so iterative magnitude pruning is a chain
 of values and every ablation is one more small recipe. A recipe's key is the hash of its canonical JSON, in which the
@@ -7,18 +7,30 @@ runs it refers to stand as their keys: a changed parameter recomputes only what 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Protocol, TypeVar, dataclass_transform
 
+import numpy as np
+import torch
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+from torch import nn
 
-from . import LotteryError
+from . import LotteryError, masks, models, seeds
+from .data import Dataset, Pair
 from .masks import Fraction
+from .models import State
 
-_frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+T = TypeVar("T")
+Result = tuple[dict, dict[str, np.ndarray]]  # the values and the arrays of a record
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def frozen(recipe: type[T]) -> type[T]:
+    """Makes a class a frozen value whose fields are checked when one is made."""
+    return dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))(recipe)
 
 
 class RecipeError(LotteryError):
@@ -50,6 +62,14 @@ class Recipe:
                 values[field.name] = _plain(value)
         return values
 
+    def compute(self, world: "World") -> Result:
+        """The values (numbers, short texts) and small arrays of the record of a stored recipe that is no training run.
+
+        Args:
+            world: all that `reads` names is there.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no record of its own")
+
     def reads(self) -> list[tuple["Recipe", int | None]]:
         """What computing this recipe reads from the store: records (step None) and dense weights of a run at a step.
 
@@ -76,7 +96,7 @@ def _plain(value):
     return value
 
 
-@_frozen
+@frozen
 class Training(Recipe):
     """A row of a paper's table of hyperparameters.
 
@@ -148,8 +168,66 @@ class Training(Recipe):
         return self.lr * warm * self.gamma ** sum(step >= milestone for milestone in self.milestones)
 
 
+class Stored(Protocol):
+    """A record as recipes see it."""
+
+    values: dict
+    arrays: dict[str, np.ndarray]
+
+
+class World(Protocol):
+    """What recipes are computed in: what the data and the store offer. `lottery.engine.execute` has the real one.
+
+    Attributes:
+        device: "cpu" or "cuda"; where data lie and networks are measured.
+    """
+
+    device: str
+
+    def dataset(self, training: Training) -> Dataset:
+        """The data of a training on the device: its part of the training examples."""
+        ...
+
+    def network(self, training: Training) -> nn.Module:
+        """A fresh network of its own, on the CPU."""
+        ...
+
+    def record(self, recipe: Recipe) -> Stored:
+        """The record of a stored recipe; an error if there is none."""
+        ...
+
+    def state(self, run: "Run", step: int) -> State:
+        """The dense weights of a run at a step, on the CPU; an error if they are not kept."""
+        ...
+
+
+def on_device(tensors: Mapping[str, torch.Tensor], device: str) -> dict[str, torch.Tensor]:
+    """Named tensors on a device."""
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def trained(world: World, run: "Run", device: str = "cpu") -> tuple[State, masks.Mask]:
+    """The final weights of a run and its mask, on a device."""
+    state, mask = run.end.tensors(world, run.training), run.mask.tensors(world, run.training)
+    return on_device(state, device), on_device(mask, device)
+
+
+def first(pair: Pair, examples: int) -> Pair:
+    """The first examples of a set; 0: all of it."""
+    return (pair[0][:examples], pair[1][:examples]) if examples else pair
+
+
 class Weights(Recipe):
     """Where a network starts."""
+
+    def tensors(self, world: "World", training: Training) -> State:
+        """The full state dict, on the CPU.
+
+        Args:
+            world: what data and store offer.
+            training: of which data, network and seed.
+        """
+        raise NotImplementedError
 
     @property
     def start(self) -> int:
@@ -160,8 +238,17 @@ class Weights(Recipe):
 class Mask(Recipe):
     """What is cut."""
 
+    def tensors(self, world: "World", training: Training) -> masks.Mask:
+        """The mask, on the CPU: by default what the record of a stored mask holds (`masks.to_record`).
 
-@_frozen
+        Args:
+            world: what data and store offer.
+            training: of which data, network and seed.
+        """
+        return masks.from_record(world.record(self))
+
+
+@frozen
 class Initial(Weights):
     """A draw from the network's initial distribution.
 
@@ -173,13 +260,22 @@ class Initial(Weights):
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
 
+    def tensors(self, world: "World", training: "Training") -> State:
+        dataset = world.dataset(training)
+        seed = seeds.integer(training.seed, seeds.INITIAL, self.replicate, self.draw)
+        return models.initial_weights(training.model, dataset.shape, dataset.classes, seed)
 
-@_frozen
+
+@frozen
 class Dense(Mask):
     """Nothing is cut."""
 
+    def tensors(self, world: "World", training: "Training") -> masks.Mask:
+        module = world.network(training)
+        return masks.dense(module.state_dict(), models.prunable(module))
 
-@_frozen
+
+@frozen
 class Run(Recipe):
     """A training run.
 
@@ -208,7 +304,7 @@ class Run(Recipe):
         return Rewound(self, self.training.steps)
 
 
-@_frozen
+@frozen
 class Rewound(Weights):
     """The weights that a run had after `step` steps, biases and normalisation included."""
 
@@ -230,8 +326,13 @@ class Rewound(Weights):
             )
         return self
 
+    def tensors(self, world: "World", training: "Training") -> State:
+        if self.step == self.run.start:
+            return self.run.weights.tensors(world, self.run.training)
+        return world.state(self.run, self.step)
 
-@_frozen
+
+@frozen
 class Continued(Weights):
     """The final weights of a run, with schedule and data order taken up again at `step` (Renda et al. 2020).
 
@@ -254,8 +355,11 @@ class Continued(Weights):
             raise ValueError(f"step {self.step} is beyond the {self.run.training.steps} steps of the run")
         return self
 
+    def tensors(self, world: "World", training: "Training") -> State:
+        return self.run.end.tensors(world, training)
 
-@_frozen
+
+@frozen
 class Masked(Weights):
     """Weights with those that a mask cuts at zero: the end of a pruning projection, or a pruned rewind point."""
 
@@ -266,8 +370,11 @@ class Masked(Weights):
     def start(self) -> int:
         return self.weights.start
 
+    def tensors(self, world: "World", training: "Training") -> State:
+        return masks.apply(self.weights.tensors(world, training), self.mask.tensors(world, training))
 
-@_frozen
+
+@frozen
 class Signed(Weights):
     """Magnitudes, biases and the rest of one start with the signs of another, on every prunable weight.
 
@@ -284,8 +391,16 @@ class Signed(Weights):
     signs: Weights
     along: Literal["nothing", "normalisation"] = "nothing"
 
+    def tensors(self, world: "World", training: "Training") -> State:
+        state, signs = (part.tensors(world, training) for part in (self.magnitudes, self.signs))
+        module = world.network(training)
+        names = models.prunable(module)
+        if self.along == "normalisation":
+            state = {**state, **{name: signs[name] for name in models.normalisation(module)}}
+        return {name: t.abs() * signs[name].sign() if name in names else t for name, t in state.items()}
 
-@_frozen
+
+@frozen
 class Constant(Weights):
     """One magnitude a layer: the standard deviation of these weights, with their signs, on every prunable weight.
 
@@ -298,8 +413,12 @@ class Constant(Weights):
     def start(self) -> int:
         return self.weights.start
 
+    def tensors(self, world: "World", training: "Training") -> State:
+        state, names = self.weights.tensors(world, training), models.prunable(world.network(training))
+        return {name: t.sign() * t.std() if name in names else t for name, t in state.items()}
 
-@_frozen
+
+@frozen
 class Reshuffled(Weights):
     """Weights whose values are permuted within each layer among the survivors of a mask.
 
@@ -320,8 +439,12 @@ class Reshuffled(Weights):
     def start(self) -> int:
         return self.weights.start
 
+    def tensors(self, world: "World", training: "Training") -> State:
+        stream = seeds.generator(training.seed, seeds.VALUES, self.replicate, self.draw)
+        return masks.permute(self.weights.tensors(world, training), self.mask.tensors(world, training), stream)
 
-@_frozen
+
+@frozen
 class Noisy(Weights):
     """Weights with independent Gaussian noise on every prunable weight (Frankle & Carbin 2019, Appendix F, Figure 25).
 
@@ -343,6 +466,14 @@ class Noisy(Weights):
     def start(self) -> int:
         return self.weights.start
 
+    def tensors(self, world: "World", training: "Training") -> State:
+        state = dict(self.weights.tensors(world, training))
+        stream = seeds.generator(training.seed, seeds.NOISE, self.replicate, self.draw)
+        for name in models.prunable(world.network(training)):
+            noise = torch.from_numpy(stream.standard_normal(state[name].shape, dtype=np.float32))
+            state[name] = state[name] + self.scale * state[name].std() * noise
+        return state
+
 
 Criterion = Literal[
     "magnitude",
@@ -357,7 +488,7 @@ Criterion = Literal[
 ]
 
 
-@_frozen
+@frozen
 class Pruned(Mask):
     """A run's mask after one more round of pruning, by the magnitude of its final weights or another criterion.
 
@@ -387,8 +518,23 @@ class Pruned(Mask):
         """The fraction in the form that `lottery.masks.rates` takes."""
         return self.fraction if isinstance(self.fraction, float) else dict(self.fraction)
 
+    def compute(self, world: "World") -> Result:
+        training = self.run.training
+        state, mask = world.state(self.run, training.steps), self.run.mask.tensors(world, training)
+        rates = masks.rates(self.table, models.prunable(world.network(training)))
+        return masks.to_record(masks.prune(mask, self._scores(world, state, mask), rates, self.scope))
 
-@_frozen
+    def _scores(self, world: "World", state: State, mask: masks.Mask) -> State:
+        training = self.run.training
+        if self.criterion == "magnitude":
+            return masks.magnitude_scores(state, mask)
+        if self.criterion == "random":
+            stream = seeds.generator(training.seed, seeds.SCORES, self.draw, *self.run.order)
+            return masks.random_scores(mask, stream)
+        return masks.scores(self.criterion, self.run.weights.tensors(world, training), state, mask)
+
+
+@frozen
 class Shuffled(Mask):
     """A random mask with the same count in each layer as another.
 
@@ -401,8 +547,12 @@ class Shuffled(Mask):
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
 
+    def tensors(self, world: "World", training: "Training") -> masks.Mask:
+        stream = seeds.generator(training.seed, seeds.MASK, self.replicate, self.draw)
+        return masks.shuffle(self.mask.tensors(world, training), stream)
 
-@_frozen
+
+@frozen
 class Thinned(Mask):
     """A random mask nested in another: one round of random pruning.
 
@@ -422,6 +572,12 @@ class Thinned(Mask):
     def table(self) -> Fraction:
         """The fraction in the form that `lottery.masks.rates` takes."""
         return self.fraction if isinstance(self.fraction, float) else dict(self.fraction)
+
+    def tensors(self, world: "World", training: "Training") -> masks.Mask:
+        stream = seeds.generator(training.seed, seeds.THIN, self.replicate, self.draw)
+        before = self.mask.tensors(world, training)
+        rates = masks.rates(self.table, models.prunable(world.network(training)))
+        return masks.prune(before, masks.random_scores(before, stream), rates, self.scope)
 
 
 def closure(recipes: Iterable[Recipe]) -> list[Recipe]:
@@ -450,268 +606,3 @@ def training(**values) -> Training:
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'training'}: {e['msg']}" for e in error.errors())
         raise RecipeError(f"this training cannot be: {said}") from None
-
-
-def _fraction(fraction: Fraction):
-    return float(fraction) if isinstance(fraction, int | float) else tuple(sorted(fraction.items()))
-
-
-def _criterion(name: str) -> str:
-    return "magnitude" if name == "large_final" else name  # Zhou et al.'s name for what has another one here
-
-
-def early_grid(steps: int) -> tuple[tuple[int, int], ...]:
-    """When to evaluate, densely early: of 50,000 steps every 100 to 10,000, every 200 to 20,000, then every 1,000.
-
-    Frankle & Carbin (2019) evaluate every 100 of 50,000 throughout; early stopping falls into the dense part.
-    """
-    until, every = (steps // 5, 2 * steps // 5, steps), (steps // 500, steps // 250, steps // 50)
-    return tuple((u, max(1, e)) for u, e in zip(until, every, strict=True) if u > 0)
-
-
-def every_nth(levels: int, n: int) -> list[int]:
-    """Every n-th level from 1 to `levels`, so that more often contains less often: 8 → 7, 15; 4 → 3, 7, 11, …"""
-    return list(range(max(n - 1, 1), levels + 1, n))
-
-
-def beside(chains: list[list[Run]], make: Callable[[Run, int, int], Run], every: int, draws: int = 1) -> list:
-    """One control beside the tickets of every n-th level.
-
-    Args:
-        chains: one a replicate, the dense run first.
-        make: `make(ticket, replicate, draw)`, such as `reinitialised`.
-        every: beside every n-th level; see `every_nth`.
-        draws: of each control.
-
-    Returns:
-        Nested lists [replicates][draws][levels + 1] of runs; None where there is none.
-    """
-    at = set(every_nth(max(map(len, chains), default=1) - 1, every))
-    return [
-        [
-            [make(run, r, draw) if level in at else None for level, run in enumerate(chain)]
-            for draw in range(1, draws + 1)
-        ]
-        for r, chain in enumerate(chains)
-    ]
-
-
-def rewind_points(training: Training, early: int, matching: int, late: int = 0, between: int = 0) -> list[int]:
-    """Step 0, an early step, some at equal ratios between it and a matching one, that, and a late one (0: none).
-
-    Raises:
-        RecipeError: if they are not rising steps before the end of training.
-    """
-    ratio = (matching / early) ** (1 / (between + 1))
-    points = [
-        0,
-        *(round(early * ratio**i) for i in range(between + 1)),
-        matching,
-        *([late] if late else []),
-        training.steps,
-    ]
-    if points != sorted(set(points)):
-        raise RecipeError(
-            f"rewind points must rise from 0 to less than the {training.steps} steps of training; here "
-            f"they are {', '.join(map(str, points[:-1]))}"
-        )
-    return points[:-1]
-
-
-def halvings(step: int, count: int) -> list[int]:
-    """The step halved `count` times, from the smallest up to the step itself; at least 1, each once."""
-    return sorted({max(1, round(step / 2**i)) for i in range(count + 1)})
-
-
-def dense(training: Training, replicate: int) -> Run:
-    """The dense run of a replicate: its own initial weights, its own order of batches."""
-    return Run(training, Initial(replicate), Dense(), order=(replicate,))
-
-
-def imp(
-    training: Training,
-    replicate: int,
-    levels: int,
-    fraction: Fraction,
-    *,
-    scope: str = "layer",
-    rewind_step: int = 0,
-    fresh_order: bool = False,
-    criterion: str = "magnitude",
-    order: int | None = None,
-) -> list[Run]:
-    """The runs of iterative magnitude pruning: dense first, then one run a level.
-
-    Frankle & Carbin (2019), Section 1, with `rewind_step=0`; Frankle et al. (2020) with a later one.
-
-    Args:
-        training: the hyperparameters, the same at every level.
-        replicate: index of initial weights and data order.
-        levels: rounds of pruning.
-        fraction: the part of the survivors that goes in one round; see `lottery.masks.rates`.
-        scope: "layer" or "global".
-        rewind_step: survivors go back to the weights that the dense run had at this step.
-        fresh_order: draw a new order of batches at each level (a hidden variable of the literature).
-        criterion: what the survivors have most of; see `lottery.masks.scores`. "large_final" is another name for
-            "magnitude".
-        order: index of the data order, if it is to be another than the replicate's: the same start, another chance.
-    """
-    order = replicate if order is None else order
-    runs = [replace(dense(training, replicate), order=(order,))]
-    for level in range(1, levels + 1):
-        mask = Pruned(runs[-1], _fraction(fraction), scope, _criterion(criterion))
-        runs.append(Run(training, Rewound(runs[0], rewind_step), mask, (order, level) if fresh_order else (order,)))
-    return runs
-
-
-RETRAINING = ("weights", "learning rate", "fine-tuning", "none")
-
-
-def retrained(
-    training: Training,
-    replicate: int,
-    levels: int,
-    fraction: Fraction,
-    kind: str,
-    *,
-    scope: str = "layer",
-    step: int = 0,
-    fresh_order: bool = False,
-) -> list[Run]:
-    """Iterative magnitude pruning with one of the ways of retraining that Renda et al. (2020) compare, or with none.
-
-    All three retrain for the same steps, from `step` to the end, on the same batches.
-
-    Args:
-        training, replicate, levels, fraction, scope, fresh_order: as of `imp`.
-        kind: "weights" rewinds the survivors to `step`, which is `imp`; "learning rate" keeps the trained values and
-            rewinds the schedule only; "fine-tuning" keeps them and goes on at the schedule's last learning rate;
-            "none" keeps them and does not train: its runs have no step.
-        step: where the schedule is taken up.
-
-    Raises:
-        RecipeError: if there is no such kind.
-    """
-    if kind not in RETRAINING:
-        raise RecipeError(f"no retraining {kind!r}; known: {', '.join(RETRAINING)}")
-    runs = imp(
-        training,
-        replicate,
-        levels if kind == "weights" else 0,
-        fraction,
-        scope=scope,
-        rewind_step=step,
-        fresh_order=fresh_order,
-    )
-    if kind == "fine-tuning":
-        training = replace(training, lr=training.learning_rate(training.steps - 1), milestones=(), warmup=0)
-    step = training.steps if kind == "none" else step
-    for level in range(len(runs), levels + 1):
-        mask = Pruned(runs[-1], _fraction(fraction), scope)
-        runs.append(Run(training, Continued(runs[-1], step), mask, (replicate, level) if fresh_order else (replicate,)))
-    return runs
-
-
-def transplanted(chain: list[Run], rewind_step: int) -> list[Run]:
-    """The masks of a chain, however they were found, on the weights that its dense run had at `rewind_step`."""
-    return [Run(chain[0].training, Rewound(chain[0], rewind_step), run.mask, run.order) for run in chain[1:]]
-
-
-def one_shot(
-    training: Training,
-    replicate: int,
-    level: int,
-    fraction: Fraction,
-    *,
-    scope: str = "layer",
-    rewind_step: int = 0,
-    fresh_order: bool = False,
-    criterion: str = "magnitude",
-) -> Run:
-    """Pruning the dense run once to the density that `level` rounds reach, then training again from `rewind_step`.
-
-    The arguments are those of `imp`; at level 1 the two are the same run.
-    """
-
-    def at_once(rate: float) -> float:
-        return round(1 - (1 - rate) ** level, 12)
-
-    once = at_once(fraction) if isinstance(fraction, int | float) else {n: at_once(r) for n, r in fraction.items()}
-    start = dense(training, replicate)
-    order = (replicate, level) if fresh_order else (replicate,)
-    mask = Pruned(start, _fraction(once), scope, _criterion(criterion))
-    return Run(training, Rewound(start, rewind_step), mask, order)
-
-
-def reinitialised(run: Run, replicate: int, draw: int = 1) -> Run:
-    """The run's mask on a random reinitialisation (Frankle & Carbin 2019, Section 2)."""
-    return Run(run.training, Initial(replicate, draw), run.mask, run.order)
-
-
-def random_sparse(run: Run, replicate: int, draw: int = 1) -> Run:
-    """A random mask with the run's counts per layer on random initial weights (ibid., Figures 1 and 14)."""
-    return Run(run.training, Initial(replicate, draw), Shuffled(run.mask, replicate, draw), run.order)
-
-
-def shuffled(run: Run, replicate: int, draw: int = 1) -> Run:
-    """The run's own starting weights under its mask shuffled within each layer."""
-    return Run(run.training, run.weights, Shuffled(run.mask, replicate, draw), run.order)
-
-
-def altered(run: Run, replicate: int, values: str, signs: str = "original", draw: int = 1) -> Run:
-    """The run's mask on starting weights that keep the ticket's signs, or do not (Zhou et al. 2019, Section 3).
-
-    Args:
-        run: a ticket that starts from step 0.
-        replicate, draw: the stream of what is drawn anew.
-        values: "new" (another draw of the initial distribution), "reshuffled" (the survivors' values permuted within
-            each layer) or "constant" (each layer's standard deviation).
-        signs: "original", those of the ticket's start, or "random".
-
-    Raises:
-        RecipeError: if there is no such alteration, or the run starts at a later step: then its schedule would.
-    """
-    drawn = Initial(replicate, draw)
-    starts = {
-        ("new", "original"): Signed(drawn, run.weights),
-        ("new", "random"): drawn,
-        ("reshuffled", "original"): Signed(Reshuffled(run.weights, run.mask, replicate, draw), run.weights),
-        ("reshuffled", "random"): Reshuffled(run.weights, run.mask, replicate, draw),
-        ("constant", "original"): Constant(run.weights),
-        ("constant", "random"): Signed(Constant(run.weights), drawn),
-    }
-    if run.start or (values, signs) not in starts:
-        raise RecipeError(
-            f"cannot alter values to {values!r} and signs to {signs!r} of a run from step {run.start}; "
-            f"from step 0: {', '.join(map(' with '.join, starts))} signs"
-        )
-    return Run(run.training, starts[values, signs], run.mask, run.order)
-
-
-def noisy(run: Run, replicate: int, scale: float, draw: int = 1) -> Run:
-    """The run with Gaussian noise of `scale` times the layer's standard deviation on its starting weights."""
-    return replace(run, weights=Noisy(run.weights, scale, replicate, draw))
-
-
-def sign_transferred(run: Run, replicate: int, draw: int = 1, *, normalisation: bool = False) -> Run:
-    """The run's mask on a new start that takes over the signs the run ended with (Oh et al. 2025).
-
-    The start is the magnitude of `Initial(replicate, draw)` times the sign of the trained weights; the mask alone on
-    the same start is `reinitialised(run, replicate, draw)`.
-
-    Args:
-        run: the trained ticket.
-        replicate, draw: of the new start.
-        normalisation: whether the trained parameters of normalisation layers come along.
-    """
-    along = "normalisation" if normalisation else "nothing"
-    start = Signed(Initial(replicate, draw), run.end, along)
-    return Run(run.training, start, run.mask, run.order)
-
-
-def untrained(run: Run) -> Run:
-    """The run cut to its first step: the first entry of its history is the accuracy before any training.
-
-    On a mask of the criterion "large_final_same_sign" that is the supermask of Zhou et al. (2019), Section 5.
-    """
-    return replace(run, training=replace(run.training, steps=run.start + 1, evaluate=()))

@@ -8,18 +8,19 @@ one before and no other, fully connected or convolutional, with a flattening in 
 Matching lowers the distance of unrelated networks too: a distance means something only beside `null_comparisons`.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
-from . import LotteryError
+from . import LotteryError, seeds
 from .masks import Mask
+from .recipes import Recipe, Result, Run, Weights, World, frozen
 
 Signs = dict[str, torch.Tensor]  # int8, −1, 0 or 1, of the shape of the weights
 Order = dict[str, np.ndarray]  # layer → which unit of the second network stands for each unit of the first
@@ -389,3 +390,79 @@ def auc(near, far) -> float:
     if not near.size or not far.size or np.isnan(near).any() or np.isnan(far).any():
         raise SignsError("separation needs distances of both kinds, all of them numbers")
     return float((near < far).mean() + (near == far).mean() / 2)
+
+
+# The recipes that name these measurements.
+
+SIGNED = (True, False)
+MATCHED = (None, "layers", "both")
+MEASURES = ("distance", "overlap", "agreement")
+
+
+def signs_of(world: World, run: Run) -> Signs:
+    """The signs that a run ended with, from its record and that of its mask."""
+    return decode(world.record(run).arrays, run.mask.tensors(world, run.training))
+
+
+@frozen
+class Compared(Recipe):
+    """How alike the signs of two trained networks are, beside what chance gives; see `lottery.signs`.
+
+    The record's arrays have the axes signed or not (`SIGNED`), matching (`MATCHED`), measure (`MEASURES`), layer:
+    "pair" for the two, and with a leading axis of draws "degrees" and "signs" for the nulls of `null_pairs`.
+
+    Attributes:
+        a, b: runs of one architecture; their signs are those of their final weights.
+        draws: of each null; 0 for none.
+        both: match by outgoing connections too, the third of `MATCHED`; takes ten times as long.
+    """
+
+    stored: ClassVar[bool] = True
+
+    a: Run
+    b: Run
+    draws: Annotated[int, Field(ge=0)] = 1
+    both: bool = False
+
+    def reads(self):
+        return [read for run in (self.a, self.b) for read in ((run, None), *run.mask.needed())]
+
+    def compute(self, world: World) -> Result:
+        nets = [signs_of(world, run) for run in (self.a, self.b)]
+        stream = seeds.generator(self.a.training.seed, seeds.NULL, int(self.key[:12], 16))
+
+        def measured(pair):
+            matchings = MATCHED if self.both else MATCHED[:2]
+            found = [[compare(*pair, signed, matching) for matching in matchings] for signed in SIGNED]
+            return [[[list(getattr(one, name).values()) for name in MEASURES] for one in row] for row in found]
+
+        arrays = {"pair": np.array(measured(nets))}
+        for null in ("degrees", "signs") if self.draws else ():
+            arrays[null] = np.array([measured(p) for p in null_pairs(*nets, stream, self.draws, null == "degrees")])
+        return {"layers": list(nets[0])}, arrays
+
+
+@frozen
+class Flipped(Recipe):
+    """Which of a run's surviving weights end with another sign than they have in a start; see `lottery.flips`.
+
+    Attributes:
+        run: the trained network.
+        since: the start, usually the initial weights of its chain.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+    since: Weights
+
+    def reads(self):
+        return [(self.run, None), *self.run.mask.needed(), *self.since.needed()]
+
+    def compute(self, world: World) -> Result:
+        after = signs_of(world, self.run)
+        mask = {name: layer != 0 for name, layer in after.items()}
+        before = ternary(self.since.tensors(world, self.run.training), mask)
+        shares = flips(before, after)
+        sizes = [int(kept.sum()) for kept in mask.values()]
+        return {"flipped": float(np.average(list(shares.values()), weights=sizes)), "layers": shares}, {}

@@ -16,12 +16,12 @@ import torch
 import worker_networks  # beside this file, which pytest puts on the path; worker processes inherit it
 from torch import nn
 
-from lottery import LotteryError, data, masks, models, scans
+from lottery import LotteryError, data, landscape, masks, models, tickets
 from lottery import recipes as r
 from lottery.engine import execute as module
 from lottery.engine import progress
 from lottery.engine import train as engine
-from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, fitting, mask_from, mask_of, plan, weights_of
+from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, fitting, plan, world
 from lottery.engine.store import Store
 from lottery.recipes import Initial, Pruned, Rewound, Signed
 
@@ -61,8 +61,8 @@ def killed_study(monkeypatch, tmp_path, inline):
     monkeypatch.setenv("LOTTERY_CHECKPOINT_SECONDS", "0")
     monkeypatch.setenv("LOTTERY_TEST_KILLED", str(tmp_path / "killed"))
     slow = training(model="killed", steps=400)
-    chains = [run_ for replicate in range(2) for run_ in r.imp(slow, replicate, 1, 0.2, rewind_step=20)]
-    study = [*chains, chains[1].mask, r.random_sparse(chains[1], 0), r.reinitialised(chains[3], 1)]
+    chains = [run_ for replicate in range(2) for run_ in tickets.imp(slow, replicate, 1, 0.2, rewind_step=20)]
+    study = [*chains, chains[1].mask, tickets.random_sparse(chains[1], 0), tickets.reinitialised(chains[3], 1)]
     (tmp_path / "killed").touch()
     expected = run(study, inline)
     (tmp_path / "killed").unlink()
@@ -77,9 +77,9 @@ def test_a_pool_whose_worker_is_killed_gives_what_one_process_gives(store, tmp_p
 
 def test_a_run_that_always_kills_its_worker_fails_alone(store):
     models.register("deadly", worker_networks.Deadly)
-    sound = [r.dense(training(steps=1500), replicate) for replicate in range(3)]
+    sound = [tickets.dense(training(steps=1500), replicate) for replicate in range(3)]
     with pytest.raises(ExecutionError, match="1 of 4 recipes"):
-        run([r.dense(training(model="deadly"), 0), *sound], store, "processes", jobs=2)
+        run([tickets.dense(training(model="deadly"), 0), *sound], store, "processes", jobs=2)
     assert all(record is not None for record in map(store.read, (run_.key for run_ in sound)))
 
 
@@ -95,7 +95,7 @@ def test_a_running_dask_cluster_whose_worker_is_killed_gives_what_one_process_gi
 
 UNGUARDED = """
 import sys
-from lottery import data, recipes as r
+from lottery import data, recipes as r, tickets
 from lottery.engine.execute import execute
 from lottery.engine.store import Store
 
@@ -105,7 +105,8 @@ import torch
 images = torch.arange(640.0).view(80, 8) % 7
 name = data.register("own", (images, torch.arange(80) % 2), (images, torch.arange(80) % 2))
 training = r.training(data=name, model="lenet-8", steps=50, batch=20, optimiser="adam", lr=3e-3, validation=10)
-records = execute(r.imp(training, 0, 1, 0.2), Store(sys.argv[1] + "/store"), executor=sys.argv[2], jobs=2, show=False)
+chain = tickets.imp(training, 0, 1, 0.2)
+records = execute(chain, Store(sys.argv[1] + "/store"), executor=sys.argv[2], jobs=2, show=False)
 print(len(records), records[1].values["density"])
 """
 
@@ -131,7 +132,7 @@ def test_a_script_without_a_main_guard_runs_once_also_on_data_of_its_own(executo
 
 KILLED = """
 import os, signal, sys
-from lottery import recipes as r
+from lottery import recipes as r, tickets
 from lottery.engine import train as engine
 from lottery.engine.execute import execute
 from lottery.engine.store import Store
@@ -145,7 +146,7 @@ def until(self, step):
 
 engine._Batches.__getitem__ = until
 training = r.training(data="digits", model="lenet-8", steps=500, batch=50, optimiser="adam", lr=3e-3, validation=200)
-execute(r.imp(training, 0, 1, 0.2, rewind_step=50), Store(sys.argv[1]), executor="inline", show=False)
+execute(tickets.imp(training, 0, 1, 0.2, rewind_step=50), Store(sys.argv[1]), executor="inline", show=False)
 """
 
 
@@ -159,7 +160,7 @@ def test_a_study_killed_by_signal_9_goes_on_from_its_checkpoint_bit_for_bit(stor
     assert killed.returncode == -signal.SIGKILL and store.keys() == []
     steps, ask = [], engine._Batches.__getitem__
     monkeypatch.setattr(engine._Batches, "__getitem__", lambda self, step: (steps.append(step), ask(self, step))[1])
-    chain, fresh = r.imp(training(steps=500), 0, 1, 0.2, rewind_step=50), Store(tmp_path / "fresh")
+    chain, fresh = tickets.imp(training(steps=500), 0, 1, 0.2, rewind_step=50), Store(tmp_path / "fresh")
     resumed = run(chain, store)
     assert steps[0] == 300 and len(steps) == 200 + 450
     assert_same(resumed, run(chain, fresh))
@@ -170,7 +171,7 @@ def test_a_study_killed_by_signal_9_goes_on_from_its_checkpoint_bit_for_bit(stor
 
 
 def test_stacked_runs_have_the_records_of_single_ones_to_rounding(store, tmp_path):
-    chains = [run_ for replicate in range(3) for run_ in r.imp(training(), replicate, 1, 0.2, rewind_step=20)]
+    chains = [run_ for replicate in range(3) for run_ in tickets.imp(training(), replicate, 1, 0.2, rewind_step=20)]
     stacked, single = run(chains, store, stack=8), run(chains, Store(tmp_path / "single"))
     assert {record.made["stacked"] for record in stacked} == {3}
     assert {record.made["stacked"] for record in single} == {1}
@@ -181,9 +182,13 @@ def test_stacked_runs_have_the_records_of_single_ones_to_rounding(store, tmp_pat
 
 
 def test_a_run_does_not_depend_on_what_else_is_in_the_study(store, tmp_path):
-    wanted = r.reinitialised(r.imp(training(), 1, 1, 0.2)[1], 1)
+    wanted = tickets.reinitialised(tickets.imp(training(), 1, 1, 0.2)[1], 1)
     alone = run([wanted], store)
-    crowd = [*r.imp(training(), 0, 1, 0.2), r.random_sparse(r.imp(training(), 1, 1, 0.2)[1], 1), wanted]
+    crowd = [
+        *tickets.imp(training(), 0, 1, 0.2),
+        tickets.random_sparse(tickets.imp(training(), 1, 1, 0.2)[1], 1),
+        wanted,
+    ]
     assert_same(run(crowd, Store(tmp_path / "crowd"))[-1:], alone)
 
 
@@ -192,11 +197,11 @@ def test_the_number_of_threads_that_the_user_set_does_not_matter_and_stays(store
     try:
         torch.set_num_threads(2)
         data.load.cache_clear()
-        two = run([r.dense(training(), 0)], store)
+        two = run([tickets.dense(training(), 0)], store)
         assert torch.get_num_threads() == 2
         torch.set_num_threads(1)
         data.load.cache_clear()
-        assert_same(run([r.dense(training(), 0)], Store(tmp_path / "one")), two)
+        assert_same(run([tickets.dense(training(), 0)], Store(tmp_path / "one")), two)
     finally:
         torch.set_num_threads(before)
 
@@ -211,7 +216,7 @@ def test_the_number_of_threads_that_the_user_set_does_not_matter_and_stays(store
 )
 def test_a_study_stops_at_its_deadline(store, more):
     long = training(steps=200_000, evaluate=((200_000, 100_000),))
-    study, began = [run_ for k in range(2) for run_ in r.imp(long, k, 1, 0.2)], time.time()
+    study, began = [run_ for k in range(2) for run_ in tickets.imp(long, k, 1, 0.2)], time.time()
     for seconds in (2, -1):
         with pytest.raises(engine.OutOfTime, match=r"time is up: 6 of 6 recipes are left"):
             execute(study, store, show=False, deadline=began + seconds, **more)
@@ -223,7 +228,7 @@ def test_a_study_stops_at_its_deadline(store, more):
 
 
 def test_a_batch_of_runs_that_does_not_fit_into_memory_is_halved_until_it_does(store, tmp_path, monkeypatch):
-    study, sizes, train = [r.dense(training(), replicate) for replicate in range(7)], [], engine.train
+    study, sizes, train = [tickets.dense(training(), replicate) for replicate in range(7)], [], engine.train
 
     def small(training, dataset, starts, *more, **named):
         sizes.append(len(starts))
@@ -250,7 +255,7 @@ def test_one_run_that_does_not_fit_into_memory_is_an_error(store, monkeypatch):
 
     monkeypatch.setattr(engine, "train", never)
     with pytest.raises(ExecutionError, match=r"1 of 1 recipes .*OutOfMemoryError: CUDA out of memory"):
-        run([r.dense(training(), 0)], store, stack=4)
+        run([tickets.dense(training(), 0)], store, stack=4)
 
 
 def test_the_tensors_of_a_batch_that_did_not_fit_are_given_up_before_the_next_begins(store, monkeypatch):
@@ -266,7 +271,7 @@ def test_the_tensors_of_a_batch_that_did_not_fit_are_given_up_before_the_next_be
 
     monkeypatch.setattr(engine, "train", small)
     with pytest.warns(FewerAtOnce):
-        run([r.dense(training(), replicate) for replicate in range(2)], store, stack=2)
+        run([tickets.dense(training(), replicate) for replicate in range(2)], store, stack=2)
 
 
 def test_more_runs_fit_into_more_memory_and_fewer_of_larger_networks():
@@ -281,7 +286,7 @@ def test_on_a_gpu_as_many_train_together_as_fit_if_that_is_faster(monkeypatch, f
     monkeypatch.setattr(module, "pays", lambda training, device: faster)
     monkeypatch.setattr(module, "fitting", lambda training, free: 4)
     monkeypatch.setattr(module, "_free", lambda device: 0)
-    ready = [module.Task(r.dense(training(), replicate)) for replicate in range(5)]
+    ready = [module.Task(tickets.dense(training(), replicate)) for replicate in range(5)]
     assert [len(group) for group in module._Stacks(None, "cuda").batches(ready)] == sizes
     assert [len(group) for group in module._Stacks(3, "cuda").batches(ready)] == [3, 2]
     assert [len(group) for group in module._Stacks(None, "cpu").batches(ready)] == [1] * 5
@@ -320,7 +325,7 @@ def test_memory_of_a_linear_network_by_hand(optimiser, copies):
 
 
 def test_networks_with_dropout_are_never_stacked(store, trained):
-    study = [r.dense(training(model="conv-2-dropout", steps=2), replicate) for replicate in range(2)]
+    study = [tickets.dense(training(model="conv-2-dropout", steps=2), replicate) for replicate in range(2)]
     run(study, store, stack=2)
     assert trained == [1, 1]
 
@@ -342,7 +347,7 @@ def trained(monkeypatch):
 
 
 def test_what_is_in_the_store_is_not_computed_again(store, trained):
-    chain = r.imp(training(), 0, 2, 0.2)
+    chain = tickets.imp(training(), 0, 2, 0.2)
     first = run(chain, store)
     assert sum(trained) == 3
     assert_same(run(chain, store), first)
@@ -350,31 +355,31 @@ def test_what_is_in_the_store_is_not_computed_again(store, trained):
 
 
 def test_a_longer_study_computes_only_what_is_new(store, trained):
-    run(r.imp(training(), 0, 2, 0.2), store)
+    run(tickets.imp(training(), 0, 2, 0.2), store)
     trained.clear()
-    run(r.imp(training(), 0, 3, 0.2), store)
+    run(tickets.imp(training(), 0, 3, 0.2), store)
     assert sum(trained) == 1
 
 
 def test_a_shared_run_is_computed_once(store, trained):
-    ticket = r.imp(training(), 0, 1, 0.2)[1]
-    run([ticket, ticket, r.reinitialised(ticket, 0), r.random_sparse(ticket, 0)], store)
+    ticket = tickets.imp(training(), 0, 1, 0.2)[1]
+    run([ticket, ticket, tickets.reinitialised(ticket, 0), tickets.random_sparse(ticket, 0)], store)
     assert sum(trained) == 4
 
 
 def test_a_run_is_computed_again_only_for_weights_that_were_dropped(store, trained):
-    chain = r.imp(training(), 0, 1, 0.2)
+    chain = tickets.imp(training(), 0, 1, 0.2)
     run(chain, store)
     store.gc()
     trained.clear()
-    run([chain[0], r.reinitialised(chain[1], 0)], store)
+    run([chain[0], tickets.reinitialised(chain[1], 0)], store)
     assert sum(trained) == 1
-    run(r.imp(training(), 0, 1, 0.3), store)
+    run(tickets.imp(training(), 0, 1, 0.3), store)
     assert sum(trained) == 3  # the dense run for its weights, and the new ticket
 
 
 def test_a_study_that_asks_for_an_earlier_state_of_an_interrupted_run_gets_it(store, tmp_path):
-    dense, ticket = r.imp(training(steps=500), 0, 1, 0.2, rewind_step=50)
+    dense, ticket = tickets.imp(training(steps=500), 0, 1, 0.2, rewind_step=50)
     killed = KILLED.replace("rewind_step=50", "rewind_step=0")  # its checkpoint at 300 has no state of step 50
     subprocess.run(
         [sys.executable, "-c", killed, store.root],
@@ -387,7 +392,7 @@ def test_a_study_that_asks_for_an_earlier_state_of_an_interrupted_run_gets_it(st
 
 
 def test_a_plan_lists_what_comes_first_before_its_readers(store):
-    tasks = plan(r.imp(training(), 0, 3, 0.2, rewind_step=20), store)
+    tasks = plan(tickets.imp(training(), 0, 3, 0.2, rewind_step=20), store)
     assert len(tasks) == 7 and not store.root.exists()
     keys = list(tasks)
     assert all(keys.index(first) < keys.index(key) for key, task in tasks.items() for first in task.after)
@@ -398,38 +403,38 @@ def test_a_plan_lists_what_comes_first_before_its_readers(store):
 
 
 def test_a_ticket_starts_from_the_very_initial_weights(store):
-    chain = r.imp(training(), 0, 3, 0.2)
+    chain = tickets.imp(training(), 0, 3, 0.2)
     run(chain, store)
-    initial = weights_of(Initial(0), training(), store)
+    initial = Initial(0).tensors(world(store), training())
     for run_ in chain:
-        begun = weights_of(run_.weights, training(), store)
+        begun = run_.weights.tensors(world(store), training())
         assert all(torch.equal(begun[name], initial[name]) for name in initial)
 
 
 def test_a_mask_cuts_the_smallest_final_weights_of_its_run(store):
-    dense, ticket = r.imp(training(), 0, 1, 0.3)
+    dense, ticket = tickets.imp(training(), 0, 1, 0.3)
     run([ticket], store)
-    final, mask = store.state(dense.key, 120), mask_from(store.read(ticket.mask.key))
+    final, mask = store.state(dense.key, 120), masks.from_record(store.read(ticket.mask.key))
     for name, kept in mask.items():
         assert final[name][~kept].abs().max() <= final[name][kept].abs().min()
         assert int((~kept).sum()) == round(0.3 * kept.numel())
 
 
 def test_a_reinitialised_ticket_has_its_mask_but_other_weights(store):
-    ticket = r.imp(training(), 0, 1, 0.2)[1]
-    own = weights_of(ticket.weights, training(), store)
-    drawn = [weights_of(r.reinitialised(ticket, 0, draw).weights, training(), store) for draw in (1, 2)]
-    assert r.reinitialised(ticket, 0).mask == ticket.mask
+    ticket = tickets.imp(training(), 0, 1, 0.2)[1]
+    own = ticket.weights.tensors(world(store), training())
+    drawn = [tickets.reinitialised(ticket, 0, draw).weights.tensors(world(store), training()) for draw in (1, 2)]
+    assert tickets.reinitialised(ticket, 0).mask == ticket.mask
     for one, other in ((own, drawn[0]), (own, drawn[1]), (drawn[0], drawn[1])):
         assert (one["fc1.weight"] != other["fc1.weight"]).all()
 
 
 def test_a_random_mask_keeps_the_tickets_counts_but_differs_from_draw_to_draw(store):
-    ticket = r.imp(training(), 0, 1, 0.2)[1]
+    ticket = tickets.imp(training(), 0, 1, 0.2)[1]
     run([ticket.mask], store)
     own, *drawn = (
-        mask_of(recipe, training(), store)
-        for recipe in (ticket.mask, *(r.random_sparse(ticket, 0, draw).mask for draw in (1, 2)))
+        recipe.tensors(world(store), training())
+        for recipe in (ticket.mask, *(tickets.random_sparse(ticket, 0, draw).mask for draw in (1, 2)))
     )
     assert all(masks.count(mask) == masks.count(own) for mask in drawn)
     for one, other in ((own, drawn[0]), (own, drawn[1]), (drawn[0], drawn[1])):
@@ -437,13 +442,13 @@ def test_a_random_mask_keeps_the_tickets_counts_but_differs_from_draw_to_draw(st
 
 
 def test_a_shuffled_mask_keeps_the_tickets_own_weights(store):
-    ticket = r.imp(training(), 0, 1, 0.2)[1]
-    assert r.shuffled(ticket, 0).weights == ticket.weights and r.shuffled(ticket, 0).mask != ticket.mask
+    ticket = tickets.imp(training(), 0, 1, 0.2)[1]
+    assert tickets.shuffled(ticket, 0).weights == ticket.weights and tickets.shuffled(ticket, 0).mask != ticket.mask
 
 
 def test_sign_preserving_reinitialisation_keeps_exactly_the_signs(store):
-    signed = weights_of(Signed(Initial(0, 1), Initial(0)), training(), store)
-    magnitudes, signs = (weights_of(Initial(0, draw), training(), store) for draw in (1, 0))
+    signed = Signed(Initial(0, 1), Initial(0)).tensors(world(store), training())
+    magnitudes, signs = (Initial(0, draw).tensors(world(store), training()) for draw in (1, 0))
     for name in ("fc1.weight", "output.weight"):
         assert torch.equal(signed[name].sign(), signs[name].sign())
         assert torch.equal(signed[name].abs(), magnitudes[name].abs())
@@ -452,14 +457,16 @@ def test_sign_preserving_reinitialisation_keeps_exactly_the_signs(store):
 
 
 def test_replicates_differ_in_weights_and_in_order(store):
-    one, other = run([r.dense(training(), replicate) for replicate in range(2)], store)
+    one, other = run([tickets.dense(training(), replicate) for replicate in range(2)], store)
     assert not np.array_equal(one.arrays["signs/fc1.weight"], other.arrays["signs/fc1.weight"])
-    mixed = run([dataclasses.replace(r.dense(training(), 0), order=(1,))], store)[0]  # the start of 0, the order of 1
+    mixed = run([dataclasses.replace(tickets.dense(training(), 0), order=(1,))], store)[
+        0
+    ]  # the start of 0, the order of 1
     assert len({record.values["test_loss_end"] for record in (one, other, mixed)}) == 3
 
 
 def test_a_record_holds_what_its_history_says(store):
-    record = run([r.imp(training(), 0, 1, 0.2)[1]], store)[0]
+    record = run([tickets.imp(training(), 0, 1, 0.2)[1]], store)[0]
     history, values = {k.removeprefix("history/"): a for k, a in record.arrays.items()}, record.values
     assert history["step"].tolist() == list(range(121))
     best = history["validation_loss"].argmin()
@@ -472,7 +479,7 @@ def test_a_record_holds_what_its_history_says(store):
 
 
 def test_signs_in_a_record_are_those_of_the_final_weights(store):
-    dense = r.dense(training(), 0)
+    dense = tickets.dense(training(), 0)
     record = run([dense], store)[0]
     final = store.state(dense.key, 120)["fc1.weight"].flatten()
     np.testing.assert_array_equal(np.unpackbits(record.arrays["signs/fc1.weight"], count=len(final)), final > 0)
@@ -499,7 +506,7 @@ def own_study():
     x = torch.randn(300, 12, generator=torch.Generator().manual_seed(0))
     y = (x[:, :6].sum(1) > x[:, 6:].sum(1)).long()
     name = data.register("own_data", (x[:200], y[:200]), (x[200:], y[200:]))
-    return r.imp(training(data=name, model="own-network", validation=50, batch=30), 0, 2, 0.2, rewind_step=10)
+    return tickets.imp(training(data=name, model="own-network", validation=50, batch=30), 0, 2, 0.2, rewind_step=10)
 
 
 def test_ones_own_network_and_data_work(store):
@@ -525,9 +532,9 @@ def test_by_default_such_a_network_is_computed_here(store, monkeypatch):
 
 def test_an_error_in_one_run_leaves_the_others_computed(store):
     models.register("hopeless", worker_networks.Hopeless)
-    study = [run_ for replicate in range(6) for run_ in r.imp(training(model="hopeless"), replicate, 1, 0.2)]
+    study = [run_ for replicate in range(6) for run_ in tickets.imp(training(model="hopeless"), replicate, 1, 0.2)]
     hopeless = [
-        bool(torch.isnan(weights_of(Initial(replicate), study[0].training, store)["fc1.weight"]).any())
+        bool(torch.isnan(Initial(replicate).tensors(world(store), study[0].training)["fc1.weight"]).any())
         for replicate in range(6)
     ]
     assert 0 < sum(hopeless) < 6
@@ -538,7 +545,7 @@ def test_an_error_in_one_run_leaves_the_others_computed(store):
 
 def test_one_run_that_diverges_does_not_take_its_batch_with_it(store):
     models.register("hopeless", worker_networks.Hopeless)
-    study = [r.dense(training(model="hopeless"), replicate) for replicate in range(6)]
+    study = [tickets.dense(training(model="hopeless"), replicate) for replicate in range(6)]
     with pytest.raises(ExecutionError, match="of 6 recipes could not"):
         run(study, store, stack=8)
     assert 0 < sum(run_.key in store for run_ in study) < 6
@@ -555,22 +562,22 @@ def test_one_run_that_diverges_does_not_take_its_batch_with_it(store):
     ],
 )
 def test_recipes_that_cannot_be_are_refused_before_anything_is_computed(store, wrong, words):
-    fine = r.dense(training(), 0)
+    fine = tickets.dense(training(), 0)
     with pytest.raises(LotteryError, match=words):
-        run([fine, *r.imp(training(**wrong), 0, 1, 0.2)], store)
+        run([fine, *tickets.imp(training(**wrong), 0, 1, 0.2)], store)
     assert not store.root.exists()
 
 
 def test_fractions_that_do_not_fit_the_network_are_refused_before_anything_is_computed(store):
     with pytest.raises(LotteryError, match=r"no fraction for layer 'output.weight'"):
-        run(r.imp(training(), 0, 1, {"fc": 0.2}), store)
+        run(tickets.imp(training(), 0, 1, {"fc": 0.2}), store)
     assert not store.root.exists()
 
 
 def test_augmentation_of_what_is_no_image_is_refused_before_anything_is_computed(store):
     own = own_study()[0].training
     with pytest.raises(LotteryError, match="no images"):
-        run([r.dense(dataclasses.replace(own, augment=True), 0)], store)
+        run([tickets.dense(dataclasses.replace(own, augment=True), 0)], store)
     assert not store.root.exists()
 
 
@@ -585,36 +592,36 @@ def test_augmentation_of_what_is_no_image_is_refused_before_anything_is_computed
 )
 def test_wrong_ways_to_execute_are_refused_before_anything_is_computed(store, wrong, words):
     with pytest.raises(ExecutionError, match=words):
-        execute([r.dense(training(), 0)], store, show=False, **wrong)
+        execute([tickets.dense(training(), 0)], store, show=False, **wrong)
     assert not store.root.exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_without_a_gpu_is_refused_before_anything_is_computed(store):
     with pytest.raises(ExecutionError, match="torch finds no GPU here: use --device cpu"):
-        execute([r.dense(training(), 0)], store, device="cuda", show=False)
+        execute([tickets.dense(training(), 0)], store, device="cuda", show=False)
     assert not store.root.exists()
 
 
 def test_weights_that_nobody_kept_are_an_error_that_names_run_and_step(store):
-    dense = r.dense(training(), 0)
+    dense = tickets.dense(training(), 0)
     with pytest.raises(ExecutionError, match=f"run {dense.key[:12]} at step 20 are not kept"):
-        weights_of(Rewound(dense, 20), training(), store)
+        Rewound(dense, 20).tensors(world(store), training())
 
 
 def test_a_mask_that_is_not_there_is_an_error_that_names_it(store):
-    mask = Pruned(r.dense(training(), 0), 0.2)
-    with pytest.raises(ExecutionError, match=f"mask {mask.key[:12]} is not in the store"):
-        mask_of(mask, training(), store)
+    mask = Pruned(tickets.dense(training(), 0), 0.2)
+    with pytest.raises(ExecutionError, match=f"the Pruned {mask.key[:12]} is not in the store"):
+        mask.tensors(world(store), training())
 
 
 def test_a_network_that_cannot_travel_stops_only_the_studies_that_use_it(store):
     models.register("local", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     base = dict(data="digits", steps=5, batch=20, optimiser="adam", lr=0.01, validation=200)
-    other = r.dense(r.training(model="lenet-5", **base), 0)
+    other = tickets.dense(r.training(model="lenet-5", **base), 0)
     assert execute([other], store, executor="processes", jobs=1, show=False)[0].key == other.key
     with pytest.raises(ExecutionError, match="cannot be sent to other processes"):
-        execute([r.dense(r.training(model="local", **base), 0)], store, executor="processes", show=False)
+        execute([tickets.dense(r.training(model="local", **base), 0)], store, executor="processes", show=False)
 
 
 def test_the_bar_counts_scans_and_takes_their_time_where_no_run_is_left(tmp_path, monkeypatch):
@@ -631,6 +638,6 @@ def test_the_bar_counts_scans_and_takes_their_time_where_no_run_is_left(tmp_path
 def test_a_study_tells_the_bar_of_its_runs_and_scans(store, monkeypatch):
     told = []
     monkeypatch.setattr(progress.Bar, "update", lambda self, *given: told.append(given))
-    chain = r.imp(training(), 0, 1, 0.5, scope="global")
-    run([scans.path(*chain, alphas=3), *chain], store)
+    chain = tickets.imp(training(), 0, 1, 0.5, scope="global")
+    run([landscape.path(*chain, alphas=3), *chain], store)
     assert told[-1] == (2, 2 * training().steps, 1)

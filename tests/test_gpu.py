@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_train import ADAM, SGD, interrupted, recipe, start  # beside this file
 
-from lottery import data
+from lottery import data, tickets
 from lottery import recipes as r
 from lottery.engine import execute, graphs, train
 from lottery.engine.store import Store
@@ -82,7 +82,7 @@ def test_a_study_trains_its_replicates_as_one_batch(tmp_path):
     training = r.training(
         data="digits", model="lenet-300-100", steps=100, batch=50, optimiser="adam", lr=1e-3, validation=200
     )
-    study = [r.dense(training, replicate) for replicate in range(6)]
+    study = [tickets.dense(training, replicate) for replicate in range(6)]
     records = execute.execute(study, Store(tmp_path), device="cuda", show=False)
     assert {record.made["stacked"] for record in records} == {6}
 

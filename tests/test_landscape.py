@@ -8,13 +8,14 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from lottery import curvature, landscape, masks, models, scans
+from lottery import curvature, landscape, masks, models, movement, tickets
 from lottery import recipes as r
-from lottery.engine.execute import ExecutionError, execute, mask_of, weights_of
+from lottery.curvature import Adaptive, Prunable, Spectrum
+from lottery.engine.execute import ExecutionError, execute, world
 from lottery.engine.store import Store
-from lottery.landscape import LandscapeError
+from lottery.landscape import LandscapeError, Path, Perturbed, Plane
+from lottery.movement import Moved, Survivors
 from lottery.recipes import Continued, Dense, Initial, Masked, RecipeError, Rewound, Run, Thinned
-from lottery.scans import Adaptive, Moved, Path, Perturbed, Plane, Prunable, Spectrum, Survivors
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -487,14 +488,14 @@ def run(recipes, store, **more):
 @pytest.fixture(scope="module", params=["resnet-8", "lenet-16"])
 def chain(request, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("landscape") / "store")
-    runs = r.imp(training(request.param), 0, 2, 0.2, scope="global", rewind_step=4, fresh_order=True)
+    runs = tickets.imp(training(request.param), 0, 2, 0.2, scope="global", rewind_step=4, fresh_order=True)
     run(runs, store)
     return runs, store
 
 
 def test_paths_between_levels_are_recorded_with_both_statistics(chain):
     runs, store = chain
-    one, three = run([scans.path(*runs[:2], alphas=3), scans.path(*runs, alphas=3)], store)
+    one, three = run([landscape.path(*runs[:2], alphas=3), landscape.path(*runs, alphas=3)], store)
     assert one.arrays["position"].tolist() == [0, 0.5, 1] and three.arrays["position"].tolist() == [0, 0.5, 1, 1.5, 2]
     accuracy = store.read(runs[1].key).values["test_accuracy_end"]
     assert one.arrays["averaged/test_error"][-1] == pytest.approx(1 - accuracy, abs=1e-9)
@@ -507,19 +508,19 @@ def test_paths_between_levels_are_recorded_with_both_statistics(chain):
 
 def test_a_pruning_projection_ends_in_the_pruned_network(chain):
     runs, store = chain
-    [found] = run([scans.projection(runs[0], runs[1].mask, alphas=2)], store)
+    [found] = run([landscape.projection(runs[0], runs[1].mask, alphas=2)], store)
     assert found.values["ends/averaged/train_loss"][0] == pytest.approx(
         store.read(runs[0].key).values["train_loss_end"], rel=1e-4
     )
-    left = weights_of(Masked(runs[0].end, runs[1].mask), runs[0].training, store)
-    kept = mask_of(runs[1].mask, runs[0].training, store)
+    left = Masked(runs[0].end, runs[1].mask).tensors(world(store), runs[0].training)
+    kept = runs[1].mask.tensors(world(store), runs[0].training)
     assert all((left[name][~k] == 0).all() for name, k in kept.items())
 
 
 def test_a_path_whose_mask_cuts_a_solution_is_refused(chain):
     runs, store = chain
     with pytest.raises(ExecutionError, match="not nested in the path's"):
-        run([scans.path(*runs[:2], mask=runs[1].mask)], store)
+        run([landscape.path(*runs[:2], mask=runs[1].mask)], store)
 
 
 def test_a_plane_is_recorded(chain):
@@ -550,50 +551,48 @@ def test_spectrum_and_prunable_ratio_are_recorded(chain):
 def test_starts_are_perturbed_by_the_distance_between_pruned_rewind_points(chain):
     runs, store = chain
     other = Thinned(runs[1].mask, 0.2, 0, scope="global")
-    state, mask = (
-        f(part, runs[1].training, store) for f, part in ((weights_of, runs[1].weights), (mask_of, runs[1].mask))
-    )
-    pruned = weights_of(Masked(runs[2].weights, runs[2].mask), runs[1].training, store)
+    state, mask = (part.tensors(world(store), runs[1].training) for part in (runs[1].weights, runs[1].mask))
+    pruned = Masked(runs[2].weights, runs[2].mask).tensors(world(store), runs[1].training)
     length = landscape.distance(state, pruned, mask)
     for through in (None, other):
-        moved = scans.disturbed(runs, 1, 0, 2.0, through)
+        moved = tickets.from_perturbed_start(runs, 1, 0, 2.0, through)
         assert moved.start == 4 and moved.order == runs[2].order
-        start = weights_of(moved.weights, runs[1].training, store)
+        start = moved.weights.tensors(world(store), runs[1].training)
         assert landscape.distance(state, start, mask) == pytest.approx(2 * length, rel=1e-5)
-    [record, _] = run([moved, scans.path(runs[1], moved, alphas=3)], store)
+    [record, _] = run([moved, landscape.path(runs[1], moved, alphas=3)], store)
     assert record.arrays["history/step"][0] == 4
 
 
 def test_a_thinned_mask_is_nested_random_and_exact(chain):
     runs, store = chain
-    before = mask_of(runs[1].mask, runs[1].training, store)
-    one, other = (mask_of(Thinned(runs[1].mask, 0.25, 0, draw), runs[1].training, store) for draw in (0, 1))
+    before = runs[1].mask.tensors(world(store), runs[1].training)
+    one, other = (Thinned(runs[1].mask, 0.25, 0, draw).tensors(world(store), runs[1].training) for draw in (0, 1))
     assert all(not (one[n] & ~kept).any() and not torch.equal(one[n], other[n]) for n, kept in before.items())
     assert masks.count(one) == masks.count(other) == {n: c - round(0.25 * c) for n, c in masks.count(before).items()}
 
 
 def test_instability_trains_twice_from_the_same_weights(chain):
     runs, store = chain
-    pair = scans.siblings(runs[0], 4)
-    records = run([*pair, scans.path(*pair, alphas=3)], store)
+    pair = tickets.siblings(runs[0], 4)
+    records = run([*pair, landscape.path(*pair, alphas=3)], store)
     assert pair[0].weights == pair[1].weights == Rewound(runs[0], 4) and pair[0].order != pair[1].order
     assert records[2].values["distance"][0] > 0 and records[0].arrays["history/step"][0] == 4
-    assert [run_.weights for run_ in scans.siblings(runs[1])] == [runs[1].weights] * 2
+    assert [run_.weights for run_ in tickets.siblings(runs[1])] == [runs[1].weights] * 2
 
 
-@pytest.mark.parametrize("kind", r.RETRAINING)
+@pytest.mark.parametrize("kind", tickets.RETRAINING)
 def test_each_way_of_retraining_starts_where_it_says(chain, kind):
     runs, store = chain
-    found = r.retrained(runs[0].training, 0, 2, 0.2, kind, scope="global", step=4, fresh_order=True)
+    found = tickets.retrained(runs[0].training, 0, 2, 0.2, kind, scope="global", step=4, fresh_order=True)
     run(found, store)
     if kind == "none":
         cut, values = (store.state(found[i].key, 12) for i in (2, 0))
-        kept = mask_of(found[2].mask, found[2].training, store)
+        kept = found[2].mask.tensors(world(store), found[2].training)
         assert found[2].start == 12 and store.read(found[2].key).arrays["history/step"].tolist() == [12]
         assert all(torch.equal(cut[name], values[name] * kept.get(name, 1)) for name in cut)
         assert run([Survivors(found[2])], store)[0].values["below"] == 0
         return
-    start = weights_of(found[2].weights, found[2].training, store)
+    start = found[2].weights.tensors(world(store), found[2].training)
     expected = store.state(runs[0].key, 4) if kind == "weights" else store.state(found[1].key, 12)
     assert all(torch.equal(start[name], expected[name]) for name in expected)
     assert found[2].start == 4 and store.read(found[2].key).arrays["history/step"].tolist() == [4, 12]
@@ -601,7 +600,7 @@ def test_each_way_of_retraining_starts_where_it_says(chain, kind):
     assert rates == pytest.approx([0.005] * 8 if kind == "fine-tuning" else [0.05] * 4 + [0.005] * 4)
     assert (found == runs) == (kind == "weights")
     if kind == "fine-tuning":
-        moved = r.transplanted(found, 4)
+        moved = tickets.transplanted(found, 4)
         assert [m.mask for m in moved] == [f.mask for f in found[1:]] and moved[1].weights == Rewound(found[0], 4)
         assert moved[1].training == runs[0].training
         run(moved[1:], store)
@@ -610,10 +609,10 @@ def test_each_way_of_retraining_starts_where_it_says(chain, kind):
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_survivors_are_above_the_threshold_until_they_are_retrained(chain, scope):
     runs, store = chain
-    ticket = r.imp(runs[0].training, 0, 1, 0.2, scope=scope, rewind_step=4)[1]
+    ticket = tickets.imp(runs[0].training, 0, 1, 0.2, scope=scope, rewind_step=4)[1]
     _, found = run([ticket, Survivors(ticket)], store)
     size, old = found.values["weights_left"], store.state(ticket.mask.run.key, 12)
-    mask, new = mask_of(ticket.mask, ticket.training, store), store.state(ticket.key, 12)
+    mask, new = ticket.mask.tensors(world(store), ticket.training), store.state(ticket.key, 12)
     threshold = found.values["threshold"]
     assert (len(set(threshold.values())) == 1) == (scope == "global")
     assert all(old[name][kept].abs().min() >= threshold[name] for name, kept in mask.items())
@@ -624,22 +623,22 @@ def test_survivors_are_above_the_threshold_until_they_are_retrained(chain, scope
 
 def test_measures_of_movement_on_weights_that_can_be_counted():
     start, end = torch.tensor([-2.0, -1.0, 0.2, 1.0, 1.4]), torch.tensor([-3.0, 0.5, 0.2, 2.0, 1.0])
-    distance, grown, positive, dip = scans.moves(start, end)
+    distance, grown, positive, dip = movement.moves(start, end)
     assert [distance, grown, positive] == pytest.approx([(1 + 1.5 + 0 + 1 + 0.4) / 5, 2 / 5, 3 / 5])
     assert dip == pytest.approx((1 / 1) / (3 / 2))  # one within a half, three in twice that width
     gauss = torch.from_numpy(np.random.default_rng(0).standard_normal(200000))
-    assert scans.moves(gauss, gauss)[3] == pytest.approx(1.58, abs=0.02)
-    assert np.isnan(scans.moves(start[:0], end[:0])).all()
+    assert movement.moves(gauss, gauss)[3] == pytest.approx(1.58, abs=0.02)
+    assert np.isnan(movement.moves(start[:0], end[:0])).all()
 
 
 def test_movements_of_a_ticket_are_those_of_its_weights(chain):
     runs, store = chain
     [found] = run([Moved(runs[2], runs[0])], store)
-    mask = mask_of(runs[2].mask, runs[2].training, store)
+    mask = runs[2].mask.tensors(world(store), runs[2].training)
     start, end, alone = (
-        weights_of(weights, runs[0].training, store) for weights in (runs[0].weights, runs[0].end, runs[2].end)
+        weights.tensors(world(store), runs[0].training) for weights in (runs[0].weights, runs[0].end, runs[2].end)
     )
-    begun = weights_of(runs[2].weights, runs[0].training, store)
+    begun = runs[2].weights.tensors(world(store), runs[0].training)
     for i, (name, kept) in enumerate(mask.items()):
         unit = start[name].std()
         for group, (a, b) in enumerate(
@@ -649,7 +648,7 @@ def test_movements_of_a_ticket_are_those_of_its_weights(chain):
                 (start[name][~kept], end[name][~kept]),
             ]
         ):
-            np.testing.assert_allclose(found.arrays["summary"][i, group], scans.moves(a / unit, b / unit), rtol=1e-6)
+            np.testing.assert_allclose(found.arrays["summary"][i, group], movement.moves(a / unit, b / unit), rtol=1e-6)
             for kind in ("starts", "moves", "growth"):
                 assert found.arrays[f"{kind}/{name}"][group].sum() == len(a)
         # Dealt out at random, movements keep their mean over both groups.
@@ -661,17 +660,18 @@ def test_movements_of_a_ticket_are_those_of_its_weights(chain):
 
 def test_an_adaptive_chain_prunes_what_the_loss_allows(chain):
     runs, store = chain
-    found = scans.adaptive_imp(runs[0].training, 0, 1, 0.2, rewind_step=4, examples=100)
+    found = tickets.adaptive_imp(runs[0].training, 0, 1, 0.2, rewind_step=4, examples=100)
     run(found, store)
     ratio = store.read(found[1].mask.key).values["ratio"]
     assert 0 < ratio < 1 and store.read(found[1].key).values["density"] == pytest.approx(1 - ratio, abs=1e-3)
-    assert store.read(found[1].mask.key).values["shapes"].keys() == mask_of(Dense(), runs[0].training, store).keys()
+    whole = Dense().tensors(world(store), runs[0].training)
+    assert store.read(found[1].mask.key).values["shapes"].keys() == whole.keys()
 
 
 def test_scans_are_computed_by_worker_processes_and_never_twice(tmp_path):
     store = Store(tmp_path / "store")
-    runs = r.imp(training("lenet-16"), 0, 1, 0.2)
-    study = [*runs, scans.path(*runs, alphas=3), Prunable(runs[0], 0.05, steps=0)]
+    runs = tickets.imp(training("lenet-16"), 0, 1, 0.2)
+    study = [*runs, landscape.path(*runs, alphas=3), Prunable(runs[0], 0.05, steps=0)]
     [*_, path, _] = run(study, store, executor="processes", jobs=1)
     assert run(study, store)[2].made == path.made
     inline = run(study, Store(tmp_path / "inline"))[2]
@@ -680,8 +680,8 @@ def test_scans_are_computed_by_worker_processes_and_never_twice(tmp_path):
 
 
 def test_what_scans_read_is_asked_for():
-    runs = r.imp(training(), 0, 2, 0.2, rewind_step=4)
-    path = scans.path(runs[1], runs[2])
+    runs = tickets.imp(training(), 0, 2, 0.2, rewind_step=4)
+    path = landscape.path(runs[1], runs[2])
     assert path.mask == runs[1].mask
     assert {(recipe.key, step) for recipe, step in path.reads()} == {
         (runs[1].key, 12),
@@ -689,13 +689,13 @@ def test_what_scans_read_is_asked_for():
         (runs[1].mask.key, None),
     }
     assert (runs[1], 12) in Spectrum(runs[1]).reads() and (runs[1], 12) in Adaptive(runs[1], 0.1).reads()
-    moved = scans.disturbed(runs, 1, 0)
+    moved = tickets.from_perturbed_start(runs, 1, 0)
     assert (runs[0], 4) in moved.reads() and (runs[2].mask, None) in moved.reads()
     assert Continued(runs[0], 4).reads() == [(runs[0], 12)]
 
 
 def test_scans_that_cannot_be_are_refused():
-    dense = r.dense(training(), 0)
+    dense = tickets.dense(training(), 0)
     with pytest.raises(ValidationError, match="two points"):
         Path(dense.training, (dense.end,), Dense())
     with pytest.raises(ValidationError, match="cut by magnitude"):
@@ -705,7 +705,7 @@ def test_scans_that_cannot_be_are_refused():
     with pytest.raises(ValidationError):
         Perturbed(Initial(0), Dense(), Initial(1), 0, multiple=0)
     with pytest.raises(RecipeError, match="known: weights, learning rate, fine-tuning, none"):
-        r.retrained(training(), 0, 1, 0.2, "rest")
+        tickets.retrained(training(), 0, 1, 0.2, "rest")
 
 
 KEYS = {  # the first digits, pinned for ever like those of tests/test_recipes.py
@@ -722,12 +722,12 @@ KEYS = {  # the first digits, pinned for ever like those of tests/test_recipes.p
 
 
 def pinned():
-    chain = r.imp(training(), 0, 2, 0.2, rewind_step=4)
+    chain = tickets.imp(training(), 0, 2, 0.2, rewind_step=4)
     return {
-        "path": scans.path(chain[0], chain[1]),
+        "path": landscape.path(chain[0], chain[1]),
         "spectrum": Spectrum(chain[1], epsilons=(0.1,)),
-        "perturbed": scans.disturbed(chain, 1, 0),
-        "fine-tuning": r.retrained(training(), 0, 2, 0.2, "fine-tuning", step=4)[2],
+        "perturbed": tickets.from_perturbed_start(chain, 1, 0),
+        "fine-tuning": tickets.retrained(training(), 0, 2, 0.2, "fine-tuning", step=4)[2],
         "adaptive": Adaptive(chain[0], 0.1),
         "prunable": Prunable(chain[0], 0.1),
         "survivors": Survivors(chain[1]),

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from lottery import data, masks, models
+from lottery import data, masks, models, tickets
 from lottery import recipes as r
 from lottery.engine import execute as module
-from lottery.engine.execute import execute, mask_from, weights_of
+from lottery.engine.execute import execute, world
 from lottery.engine.store import Store
 from lottery.recipes import Initial
 
@@ -40,14 +40,14 @@ def sha(state):
 def chain(request, tmp_path_factory):
     """The runs of a chain with SGD, momentum and weight decay; the store they are in."""
     store = Store(tmp_path_factory.mktemp("chain") / "store")
-    runs = r.imp(training(**SGD), 0, LEVELS, {"fc": 0.3, "output": 0.2}, rewind_step=request.param)
+    runs = tickets.imp(training(**SGD), 0, LEVELS, {"fc": 0.3, "output": 0.2}, rewind_step=request.param)
     run(runs, store)
     return runs, store
 
 
 def mask_at(chain, level):
     runs, store = chain
-    return mask_from(store.read(runs[level].mask.key))
+    return masks.from_record(store.read(runs[level].mask.key))
 
 
 # 1. The mask alone freezes.
@@ -65,16 +65,16 @@ def test_trained_tickets_are_exactly_zero_where_they_are_pruned(chain, level):
 def test_every_level_starts_from_the_same_bits_in_every_tensor(chain):
     runs, store = chain
     step = runs[1].weights.step
-    first = weights_of(Initial(0), runs[0].training, store) if step == 0 else store.state(runs[0].key, step)
-    assert {sha(weights_of(run_.weights, run_.training, store)) for run_ in runs[1:]} == {sha(first)}
+    first = Initial(0).tensors(world(store), runs[0].training) if step == 0 else store.state(runs[0].key, step)
+    assert {sha(run_.weights.tensors(world(store), run_.training)) for run_ in runs[1:]} == {sha(first)}
 
 
 def test_a_network_with_normalisation_is_rewound_with_its_buffers(tmp_path):
     models.register("batch-normalised", normalised)
     store = Store(tmp_path / "store")
-    dense, ticket = r.imp(training(model="batch-normalised"), 0, 1, 0.2, rewind_step=30)
+    dense, ticket = tickets.imp(training(model="batch-normalised"), 0, 1, 0.2, rewind_step=30)
     run([dense, ticket], store)
-    begun = weights_of(ticket.weights, ticket.training, store)
+    begun = ticket.weights.tensors(world(store), ticket.training)
     assert begun["2.num_batches_tracked"] == 30 and begun["2.running_mean"].any() and begun["1.bias"].any()
     assert store.state(ticket.key, 120)["2.num_batches_tracked"] == 120
 
@@ -103,7 +103,7 @@ def test_exactly_the_rounded_fraction_goes_at_each_level(chain):
 
 
 def test_pruning_a_network_away_is_an_error_that_names_the_layer(tmp_path):
-    runs = r.imp(training(model="lenet-2", steps=5), 0, 6, 0.9)
+    runs = tickets.imp(training(model="lenet-2", steps=5), 0, 6, 0.9)
     with pytest.raises(module.ExecutionError, match=r"would leave layer output\.weight empty"):
         run(runs, Store(tmp_path / "store"))
 
@@ -112,7 +112,7 @@ def test_pruning_a_network_away_is_an_error_that_names_the_layer(tmp_path):
 
 
 def test_other_test_labels_change_no_mask_no_weight_and_no_early_stop(tmp_path, monkeypatch):
-    runs = r.imp(training(), 0, 2, 0.3)
+    runs = tickets.imp(training(), 0, 2, 0.3)
     honest, lied_to = Store(tmp_path / "honest"), Store(tmp_path / "lied to")
     true = run(runs, honest)
     load = module.dataset_of
@@ -133,17 +133,17 @@ def test_other_test_labels_change_no_mask_no_weight_and_no_early_stop(tmp_path, 
 
 
 def test_a_replicate_is_the_same_whatever_trains_beside_it(tmp_path):
-    wanted = r.imp(training(), 3, 1, 0.3)
+    wanted = tickets.imp(training(), 3, 1, 0.3)
     alone, beside = Store(tmp_path / "alone"), Store(tmp_path / "beside")
     run(wanted, alone)
-    run([run_ for replicate in range(5) for run_ in r.imp(training(), replicate, 1, 0.3)], beside)
+    run([run_ for replicate in range(5) for run_ in tickets.imp(training(), replicate, 1, 0.3)], beside)
     assert all(sha(alone.state(run_.key, 120)) == sha(beside.state(run_.key, 120)) for run_ in wanted)
 
 
 def test_neighbouring_seeds_and_replicates_share_no_initial_weights(tmp_path):
     store = Store(tmp_path / "store")
     drawn = {
-        sha(weights_of(Initial(replicate, draw), training(seed=seed), store))
+        sha(Initial(replicate, draw).tensors(world(store), training(seed=seed)))
         for seed in (0, 1, 789, 1578)
         for replicate in range(3)
         for draw in range(3)
@@ -169,7 +169,7 @@ GOLDEN = {  # (replicate, level): density, test accuracy, validation accuracy
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory):
     steps = training(model="lenet-32-16", steps=150, evaluate=((150, 10),))
-    chains = [r.imp(steps, replicate, 3, {"fc": 0.4, "output": 0.2}) for replicate in range(2)]
+    chains = [tickets.imp(steps, replicate, 3, {"fc": 0.4, "output": 0.2}) for replicate in range(2)]
     records = run([run_ for runs in chains for run_ in runs], Store(tmp_path_factory.mktemp("golden") / "store"))
     return {(i // 4, i % 4): record.values for i, record in enumerate(records)}
 

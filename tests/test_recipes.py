@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lottery import recipes as r
+from lottery import tickets
 from lottery.recipes import Dense, Initial, Pruned, RecipeError, Rewound, Run, Shuffled, Signed
 
 BASE = dict(data="digits", model="lenet-20", steps=100, batch=50, optimiser="adam", lr=1e-3)
@@ -67,7 +68,7 @@ def train(**changes):
 @given(settings, st.integers(0, 9))
 def test_equal_values_give_equal_keys_however_they_are_written(values, replicate):
     again = dict(reversed(values.items()))
-    assert r.dense(r.training(**values), replicate).key == r.dense(r.training(**again), replicate).key
+    assert tickets.dense(r.training(**values), replicate).key == tickets.dense(r.training(**again), replicate).key
 
 
 @given(settings, settings)
@@ -79,7 +80,7 @@ def test_keys_are_equal_only_for_equal_values(one, other):
 @pytest.mark.parametrize("field", OTHER)
 def test_any_changed_field_changes_the_key(field):
     base = train(optimiser="sgd") if field == "momentum" else train()
-    assert r.dense(dataclasses.replace(base, **{field: OTHER[field]}), 0).key != r.dense(base, 0).key
+    assert tickets.dense(dataclasses.replace(base, **{field: OTHER[field]}), 0).key != tickets.dense(base, 0).key
 
 
 def test_every_field_of_a_training_is_tried_above():
@@ -94,28 +95,28 @@ def test_a_default_that_is_spelt_out_changes_nothing(field):
 
 def test_integers_and_floats_of_equal_value_are_one():
     assert train(lr=1, steps=100.0).key == train(lr=1.0, steps=100).key
-    assert Pruned(r.dense(train(), 0), 0).key == Pruned(r.dense(train(), 0), 0.0).key
+    assert Pruned(tickets.dense(train(), 0), 0).key == Pruned(tickets.dense(train(), 0), 0.0).key
 
 
 def test_the_order_in_which_fractions_are_given_does_not_matter():
     one, other = ({"fc": 0.2, "output": 0.1}, {"output": 0.1, "fc": 0.2})
-    assert r.imp(train(), 0, 1, one)[1].key == r.imp(train(), 0, 1, other)[1].key
+    assert tickets.imp(train(), 0, 1, one)[1].key == tickets.imp(train(), 0, 1, other)[1].key
 
 
 def test_all_parts_of_a_study_have_keys_of_their_own():
-    chain = r.imp(train(), 0, 2, 0.2)
+    chain = tickets.imp(train(), 0, 2, 0.2)
     ticket = chain[2]
     distinct = [
         *chain,
-        *r.imp(train(), 1, 2, 0.2),
-        *r.imp(train(), 0, 2, 0.3)[1:],
-        *r.imp(train(), 0, 2, 0.2, scope="global")[1:],
-        *r.imp(train(), 0, 2, 0.2, rewind_step=10)[1:],
-        *r.imp(train(), 0, 2, 0.2, fresh_order=True)[1:],
-        r.one_shot(train(), 0, 2, 0.2),
-        *(r.reinitialised(ticket, 0, draw) for draw in (1, 2)),
-        *(r.random_sparse(ticket, 0, draw) for draw in (1, 2)),
-        *(r.shuffled(ticket, 0, draw) for draw in (1, 2)),
+        *tickets.imp(train(), 1, 2, 0.2),
+        *tickets.imp(train(), 0, 2, 0.3)[1:],
+        *tickets.imp(train(), 0, 2, 0.2, scope="global")[1:],
+        *tickets.imp(train(), 0, 2, 0.2, rewind_step=10)[1:],
+        *tickets.imp(train(), 0, 2, 0.2, fresh_order=True)[1:],
+        tickets.one_shot(train(), 0, 2, 0.2),
+        *(tickets.reinitialised(ticket, 0, draw) for draw in (1, 2)),
+        *(tickets.random_sparse(ticket, 0, draw) for draw in (1, 2)),
+        *(tickets.shuffled(ticket, 0, draw) for draw in (1, 2)),
         dataclasses.replace(ticket, weights=Signed(Initial(0, 1), Initial(0))),
         dataclasses.replace(ticket, weights=Signed(Initial(0), Initial(0, 1))),
     ]
@@ -124,13 +125,15 @@ def test_all_parts_of_a_study_have_keys_of_their_own():
 
 def test_one_shot_at_level_one_is_the_first_ticket():
     assert (
-        r.one_shot(train(), 0, 1, {"fc": 0.2, "output": 0.1}).key
-        == r.imp(train(), 0, 1, {"fc": 0.2, "output": 0.1})[1].key
+        tickets.one_shot(train(), 0, 1, {"fc": 0.2, "output": 0.1}).key
+        == tickets.imp(train(), 0, 1, {"fc": 0.2, "output": 0.1})[1].key
     )
 
 
 def test_the_chain_does_not_depend_on_how_many_levels_follow():
-    assert [run.key for run in r.imp(train(), 0, 2, 0.2)] == [run.key for run in r.imp(train(), 0, 5, 0.2)[:3]]
+    assert [run.key for run in tickets.imp(train(), 0, 2, 0.2)] == [
+        run.key for run in tickets.imp(train(), 0, 5, 0.2)[:3]
+    ]
 
 
 # Pinned for ever: stores and published records hang on these. If one fails, old results are orphaned: give the field
@@ -150,17 +153,17 @@ MNIST = dict(
 
 def pinned():
     digits, mnist = train(), r.training(**MNIST)
-    chain = r.imp(mnist, 3, 4, {"fc": 0.2, "output": 0.1}, fresh_order=True)
+    chain = tickets.imp(mnist, 3, 4, {"fc": 0.2, "output": 0.1}, fresh_order=True)
     return {
-        "dense": r.dense(digits, 0),
+        "dense": tickets.dense(digits, 0),
         "dense of the published study": chain[0],
         "ticket of the published study": chain[4],
         "its mask": chain[4].mask,
-        "reinitialised": r.reinitialised(chain[4], 3),
-        "random sparse": r.random_sparse(chain[4], 3),
-        "shuffled": r.shuffled(chain[4], 3),
-        "one-shot": r.one_shot(mnist, 3, 4, {"fc": 0.2, "output": 0.1}, fresh_order=True),
-        "global, rewound to step 10": r.imp(train(**FIRST), 0, 1, 0.2, scope="global", rewind_step=10)[1],
+        "reinitialised": tickets.reinitialised(chain[4], 3),
+        "random sparse": tickets.random_sparse(chain[4], 3),
+        "shuffled": tickets.shuffled(chain[4], 3),
+        "one-shot": tickets.one_shot(mnist, 3, 4, {"fc": 0.2, "output": 0.1}, fresh_order=True),
+        "global, rewound to step 10": tickets.imp(train(**FIRST), 0, 1, 0.2, scope="global", rewind_step=10)[1],
         "signs kept": dataclasses.replace(chain[4], weights=Signed(Initial(3, 1), Initial(3))),
     }
 
@@ -185,36 +188,36 @@ def test_keys_never_change(name):
 
 
 def test_a_key_is_64_hexadecimal_digits():
-    assert re.fullmatch("[0-9a-f]{64}", r.dense(train(), 0).key)
+    assert re.fullmatch("[0-9a-f]{64}", tickets.dense(train(), 0).key)
 
 
 # What a run rests on.
 
 
 def test_a_ticket_starts_from_the_initial_weights_and_reads_only_its_mask():
-    ticket = r.imp(train(), 0, 2, 0.2)[2]
+    ticket = tickets.imp(train(), 0, 2, 0.2)[2]
     assert ticket.reads() == [(ticket.mask, None)]
 
 
 def test_a_mask_reads_the_final_weights_of_its_run_and_the_mask_before():
-    chain = r.imp(train(), 0, 2, 0.2)
+    chain = tickets.imp(train(), 0, 2, 0.2)
     assert chain[2].mask.reads() == [(chain[1], 100), (chain[1].mask, None)]
 
 
 def test_a_late_rewound_ticket_reads_the_dense_weights_at_that_step():
-    chain = r.imp(train(), 0, 2, 0.2, rewind_step=10)
+    chain = tickets.imp(train(), 0, 2, 0.2, rewind_step=10)
     assert (chain[0], 10) in chain[2].reads() and chain[2].start == 10
 
 
 def test_the_closure_holds_each_recipe_once_and_after_what_it_reads():
-    chain = r.imp(train(), 0, 3, 0.2)
-    found = [recipe.key for recipe in r.closure([*chain, r.reinitialised(chain[3], 0)])]
+    chain = tickets.imp(train(), 0, 3, 0.2)
+    found = [recipe.key for recipe in r.closure([*chain, tickets.reinitialised(chain[3], 0)])]
     assert len(found) == len(set(found)) == 8  # 4 runs, 3 masks, 1 reinitialisation
     assert all(found.index(run.mask.run.key) < found.index(run.mask.key) < found.index(run.key) for run in chain[1:])
 
 
 def test_a_long_chain_is_no_burden():
-    assert len(r.closure(r.imp(train(), 0, 60, 0.1))) == 121
+    assert len(r.closure(tickets.imp(train(), 0, 60, 0.1))) == 121
 
 
 # What cannot be.
@@ -245,12 +248,12 @@ def test_a_training_that_cannot_be_is_refused_in_one_line(wrong, words):
 @pytest.mark.parametrize("step", [-1, 101])
 def test_rewinding_outside_the_run_is_refused(step):
     with pytest.raises(ValidationError):
-        Rewound(r.dense(train(), 0), step)
+        Rewound(tickets.dense(train(), 0), step)
 
 
 def test_recipes_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        r.dense(train(), 0).order = (1,)
+        tickets.dense(train(), 0).order = (1,)
 
 
 def test_parts_of_the_wrong_kind_are_refused():
@@ -294,21 +297,21 @@ def test_the_learning_rate_warms_up_linearly():
 
 
 def test_controls_stand_beside_every_nth_ticket_and_nowhere_else():
-    chains = [r.imp(train(), replicate, 5, 0.5) for replicate in range(2)]
-    got = r.beside(chains, r.reinitialised, every=2, draws=3)
+    chains = [tickets.imp(train(), replicate, 5, 0.5) for replicate in range(2)]
+    got = tickets.controls(chains, tickets.reinitialised, every=2, draws=3)
     assert [[[level for level, run in enumerate(draw) if run] for draw in row] for row in got] == 2 * [3 * [[1, 3, 5]]]
-    assert got[1][2][3] == r.reinitialised(chains[1][3], 1, 3)
+    assert got[1][2][3] == tickets.reinitialised(chains[1][3], 1, 3)
 
 
 def test_rewind_points_rise_at_equal_ratios_and_lie_within_training():
     training = train(steps=62400)
-    assert r.rewind_points(training, 250, 2000, 46800, between=2) == [0, 250, 500, 1000, 2000, 46800]
-    assert r.rewind_points(training, 250, 2000) == [0, 250, 2000]
+    assert tickets.rewind_points(training, 250, 2000, 46800, between=2) == [0, 250, 500, 1000, 2000, 46800]
+    assert tickets.rewind_points(training, 250, 2000) == [0, 250, 2000]
     for wrong in ((2000, 250), (250, 2000, 1000), (250, 2000, 62400), (1, 2, 0, 3)):
         with pytest.raises(RecipeError, match="must rise from 0"):
-            r.rewind_points(training, *wrong)
+            tickets.rewind_points(training, *wrong)
 
 
 def test_halvings_end_at_the_step_and_do_not_fall_below_one():
-    assert r.halvings(80, 4) == [5, 10, 20, 40, 80]
-    assert r.halvings(4, 9) == [1, 2, 4]
+    assert tickets.halvings(80, 4) == [5, 10, 20, 40, 80]
+    assert tickets.halvings(4, 9) == [1, 2, 4]

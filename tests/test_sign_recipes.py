@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lottery import LotteryError, kernels, masks, models, scans, signs
+from lottery import LotteryError, kernels, masks, models, signs, tickets
 from lottery import recipes as r
-from lottery.engine.execute import dataset_of, execute, mask_from, mask_of, weights_of
+from lottery.engine.execute import dataset_of, execute, world
 from lottery.engine.store import Store
 from lottery.recipes import Constant, Dense, Initial, Noisy, Pruned, RecipeError, Reshuffled, Rewound, Signed
 
@@ -38,13 +38,13 @@ def run(recipes, store):
 def study(tmp_path_factory):
     """A chain of two levels and the store it is in."""
     store = Store(tmp_path_factory.mktemp("signs") / "store")
-    chain = r.imp(training(), 0, 2, {"fc": 0.4, "output": 0.2})
+    chain = tickets.imp(training(), 0, 2, {"fc": 0.4, "output": 0.2})
     run(chain, store)
     return chain, store
 
 
 def start_and_mask(run_, store):
-    return weights_of(run_.weights, run_.training, store), mask_of(run_.mask, run_.training, store)
+    return run_.weights.tensors(world(store), run_.training), run_.mask.tensors(world(store), run_.training)
 
 
 def test_a_record_holds_the_signs_at_the_end_and_with_its_start_the_flips(study):
@@ -66,7 +66,7 @@ def test_a_record_holds_the_signs_at_the_end_and_with_its_start_the_flips(study)
 @pytest.mark.parametrize("values, signs", KINDS)
 def test_altered_tickets_train_under_the_tickets_mask(study, values, signs):
     chain, store = study
-    altered = r.altered(chain[2], 0, values, signs)
+    altered = tickets.sign_ablation(chain[2], 0, values, signs)
     [record] = run([altered], store)
     assert record.values["weights_left"] == store.read(chain[2].key).values["weights_left"]
     accuracy = record.arrays["history/test_accuracy"]
@@ -78,7 +78,7 @@ def test_altered_tickets_train_under_the_tickets_mask(study, values, signs):
 def test_original_signs_are_kept_and_random_ones_are_not(study, values, signs):
     chain, store = study
     ticket, mask = start_and_mask(chain[2], store)
-    state, _ = start_and_mask(r.altered(chain[2], 0, values, signs), store)
+    state, _ = start_and_mask(tickets.sign_ablation(chain[2], 0, values, signs), store)
     for name, kept in mask.items():
         same = (state[name].sign() == ticket[name].sign())[kept].float().mean()
         assert same == 1 if signs == "original" else 0.3 < same < 0.7
@@ -88,12 +88,12 @@ def test_original_signs_are_kept_and_random_ones_are_not(study, values, signs):
 def test_all_alterations_draws_and_replicates_differ(study):
     chain, store = study
     made = [
-        r.altered(chain[2], replicate, values, signs, draw)
+        tickets.sign_ablation(chain[2], replicate, values, signs, draw)
         for values, signs in KINDS
         for replicate in (0, 1)
         for draw in (1, 2)
     ]
-    constant = r.altered(chain[2], 0, "constant").key  # draws nothing
+    constant = tickets.sign_ablation(chain[2], 0, "constant").key  # draws nothing
     keys = [run_.key for run_ in made]
     assert keys.count(constant) == 4 and len(set(keys)) == 5 * 4 + 1
     first = {start_and_mask(run_, store)[0]["fc1.weight"].numpy().tobytes() for run_ in made}
@@ -103,7 +103,7 @@ def test_all_alterations_draws_and_replicates_differ(study):
 def test_reshuffled_values_are_the_survivors_own_and_the_rest_stays(study):
     chain, store = study
     ticket, mask = start_and_mask(chain[2], store)
-    state, _ = start_and_mask(r.altered(chain[2], 0, "reshuffled", "random"), store)
+    state, _ = start_and_mask(tickets.sign_ablation(chain[2], 0, "reshuffled", "random"), store)
     for name, kept in mask.items():
         assert torch.equal(state[name][kept].sort().values, ticket[name][kept].sort().values)
         assert torch.equal(state[name][~kept], ticket[name][~kept])
@@ -114,7 +114,7 @@ def test_reshuffled_values_are_the_survivors_own_and_the_rest_stays(study):
 def test_constants_are_each_layers_standard_deviation(study, signs):
     chain, store = study
     ticket, mask = start_and_mask(chain[2], store)
-    state, _ = start_and_mask(r.altered(chain[2], 0, "constant", signs), store)
+    state, _ = start_and_mask(tickets.sign_ablation(chain[2], 0, "constant", signs), store)
     for name in mask:
         torch.testing.assert_close(state[name].abs(), ticket[name].std().expand_as(ticket[name]))
 
@@ -130,16 +130,16 @@ def test_permuting_changes_none_of_its_arguments():
 @pytest.mark.parametrize("values, signs", [("old", "original"), ("new", "all")])
 def test_an_unknown_alteration_is_refused(study, values, signs):
     with pytest.raises(RecipeError, match="cannot alter"):
-        r.altered(study[0][2], 0, values, signs)
+        tickets.sign_ablation(study[0][2], 0, values, signs)
 
 
 def test_a_late_rewound_ticket_is_not_altered():
     with pytest.raises(RecipeError, match="from step 30"):
-        r.altered(r.imp(training(), 0, 1, 0.2, rewind_step=30)[1], 0, "new")
+        tickets.sign_ablation(tickets.imp(training(), 0, 1, 0.2, rewind_step=30)[1], 0, "new")
 
 
 def test_altered_weights_of_a_rewound_run_start_where_it_does():
-    late = Rewound(r.dense(training(), 0), 30)
+    late = Rewound(tickets.dense(training(), 0), 30)
     assert Constant(late).start == 30 == Reshuffled(late, Dense(), 0).start and Signed(Initial(0), late).start == 0
 
 
@@ -155,20 +155,21 @@ def noise(run_, store, unit):
 def test_noise_has_the_scale_it_says_on_weights_and_none_on_biases(study):
     chain, store = study
     start, mask = start_and_mask(chain[2], store)
-    one, three = (noise(r.noisy(chain[2], 0, scale), store, start) for scale in (1.0, 3.0))
+    one, three = (noise(tickets.noisy(chain[2], 0, scale), store, start) for scale in (1.0, 3.0))
     for name, found in one.items():
         torch.testing.assert_close(three[name], 3 * found, atol=1e-4, rtol=1e-4)  # the same noise at every scale
         assert name in mask or not found.any()
     values = torch.cat([one[name].flatten() for name in mask])
     assert len(values) > 1200 and abs(values.mean()) < 0.1 and 0.93 < values.std() < 1.07
-    assert torch.equal(start["fc1.weight"], weights_of(Initial(0), training(), store)["fc1.weight"])  # left as it was
+    untouched = Initial(0).tensors(world(store), training())
+    assert torch.equal(start["fc1.weight"], untouched["fc1.weight"])
 
 
 def test_draws_and_replicates_of_noise_are_independent(study):
     chain, store = study
     start, _ = start_and_mask(chain[2], store)
     draws = [
-        noise(r.noisy(chain[2], replicate, 1.0, draw), store, start)["fc1.weight"].flatten()
+        noise(tickets.noisy(chain[2], replicate, 1.0, draw), store, start)["fc1.weight"].flatten()
         for replicate, draw in ((0, 1), (0, 2), (1, 1))
     ]
     correlations = torch.corrcoef(torch.stack(draws))
@@ -177,14 +178,14 @@ def test_draws_and_replicates_of_noise_are_independent(study):
 
 def test_a_noisy_ticket_trains_under_its_mask(study):
     chain, store = study
-    altered = r.noisy(chain[2], 0, 3.0)
+    altered = tickets.noisy(chain[2], 0, 3.0)
     run([altered], store)
     _, mask = start_and_mask(chain[2], store)
     end = store.state(altered.key, 60)
     assert all((end[name][~kept] == 0).all() and end[name][kept].all() for name, kept in mask.items())
     assert altered.order == chain[2].order and Noisy(Rewound(chain[0], 30), 0.5, 0).start == 30
     with pytest.raises(ValueError, match="greater than 0"):
-        r.noisy(chain[2], 0, 0.0)
+        tickets.noisy(chain[2], 0, 0.0)
 
 
 # Transfer of signs to a new start.
@@ -200,8 +201,8 @@ def normalised(shape, classes):
 def with_normalisation(tmp_path_factory):
     models.register("sign-transfer", normalised)
     store = Store(tmp_path_factory.mktemp("transfer") / "store")
-    chain = r.imp(training(model="sign-transfer"), 0, 1, 0.4)
-    made = {along: r.sign_transferred(chain[1], 1, normalisation=along) for along in (False, True)}
+    chain = tickets.imp(training(model="sign-transfer"), 0, 1, 0.4)
+    made = {along: tickets.sign_transferred(chain[1], 1, normalisation=along) for along in (False, True)}
     run([*chain, *made.values()], store)
     return chain[1], made, store
 
@@ -209,7 +210,7 @@ def with_normalisation(tmp_path_factory):
 @pytest.mark.parametrize("along", [False, True])
 def test_signs_of_the_trained_ticket_go_to_a_new_start(with_normalisation, along):
     ticket, made, store = with_normalisation
-    trained, fresh = store.state(ticket.key, 60), weights_of(Initial(1, 1), ticket.training, store)
+    trained, fresh = store.state(ticket.key, 60), Initial(1, 1).tensors(world(store), ticket.training)
     state, mask = start_and_mask(made[along], store)
     for name, kept in mask.items():
         assert torch.equal(state[name][kept].sign(), trained[name][kept].sign())
@@ -224,9 +225,9 @@ def test_signs_of_the_trained_ticket_go_to_a_new_start(with_normalisation, along
 
 def test_transfer_keeps_the_trained_weights_for_as_long_as_they_are_needed(study):
     chain, _ = study
-    transferred = r.sign_transferred(chain[2], 0)
+    transferred = tickets.sign_transferred(chain[2], 0)
     assert (chain[2], 60) in transferred.reads() and (chain[2].mask, None) in transferred.reads()
-    assert transferred.start == 0 and transferred.key != r.reinitialised(chain[2], 0).key
+    assert transferred.start == 0 and transferred.key != tickets.reinitialised(chain[2], 0).key
 
 
 def test_normalisation_of_a_network_that_has_none_and_of_one_that_is_nothing_else():
@@ -259,19 +260,19 @@ def test_an_unknown_criterion_is_refused():
     with pytest.raises(masks.MaskError, match="no criterion 'luck'"):
         masks.scores("luck", {}, {}, {})
     with pytest.raises(ValueError, match="criterion"):
-        Pruned(r.dense(training(), 0), 0.2, criterion="luck")
+        Pruned(tickets.dense(training(), 0), 0.2, criterion="luck")
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_masks_by_every_criterion_are_nested_exact_and_keep_the_largest_scores(study, criterion):
     _, store = study
-    chain = r.imp(training(), 0, 2, 0.4, criterion=criterion)
+    chain = tickets.imp(training(), 0, 2, 0.4, criterion=criterion)
     run(chain, store)
-    first, second = (mask_from(store.read(run_.mask.key)) for run_ in chain[1:])
+    first, second = (masks.from_record(store.read(run_.mask.key)) for run_ in chain[1:])
     assert not any((second[name] & ~kept).any() for name, kept in first.items())
     assert masks.count(first)["fc1.weight"] == 1024 - round(0.4 * 1024)
     if criterion != "random":
-        start, end = weights_of(Initial(0), training(), store), store.state(chain[0].key, 60)
+        start, end = Initial(0).tensors(world(store), training()), store.state(chain[0].key, 60)
         scores = masks.scores(criterion, start, end, first)
         assert all(scores[name][kept].min() >= scores[name][~kept].max() for name, kept in first.items())
 
@@ -279,21 +280,21 @@ def test_masks_by_every_criterion_are_nested_exact_and_keep_the_largest_scores(s
 def test_random_pruning_has_draws_and_depends_on_the_replicate(study):
     _, store = study
     drawn = [
-        Pruned(r.dense(training(), replicate), 0.4, criterion="random", draw=draw)
+        Pruned(tickets.dense(training(), replicate), 0.4, criterion="random", draw=draw)
         for replicate, draw in ((0, 0), (0, 1), (1, 0))
     ]
-    found = [mask_from(record)["fc1.weight"] for record in run(drawn, store)]
+    found = [masks.from_record(record)["fc1.weight"] for record in run(drawn, store)]
     assert not any(torch.equal(found[one], found[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_large_final_is_another_name_for_magnitude():
     chains = [
-        r.imp(training(), 0, 1, 0.2, **criterion)[1].key
+        tickets.imp(training(), 0, 1, 0.2, **criterion)[1].key
         for criterion in ({}, {"criterion": "magnitude"}, {"criterion": "large_final"})
     ]
     assert len(set(chains)) == 1
-    keys = {r.one_shot(training(), 0, 2, 0.2, criterion=criterion).key for criterion in CRITERIA}
-    assert len(keys) == len(CRITERIA) and r.one_shot(training(), 0, 2, 0.2).key in keys
+    keys = {tickets.one_shot(training(), 0, 2, 0.2, criterion=criterion).key for criterion in CRITERIA}
+    assert len(keys) == len(CRITERIA) and tickets.one_shot(training(), 0, 2, 0.2).key in keys
 
 
 # Supermasks.
@@ -301,11 +302,11 @@ def test_large_final_is_another_name_for_magnitude():
 
 def test_an_untrained_run_evaluates_its_start(study):
     chain, store = study
-    [record] = run([r.untrained(chain[2])], store)
+    [record] = run([tickets.untrained(chain[2])], store)
     assert record.arrays["history/step"].tolist() == [0, 1]
     whole = store.read(chain[2].key).arrays["history/test_accuracy"]
     assert record.arrays["history/test_accuracy"][0] == whole[0]
-    late = r.untrained(r.imp(training(), 0, 1, 0.2, rewind_step=30)[1])
+    late = tickets.untrained(tickets.imp(training(), 0, 1, 0.2, rewind_step=30)[1])
     assert (late.start, late.training.steps) == (30, 31)
 
 
@@ -315,8 +316,8 @@ def test_a_supermask_is_far_better_than_chance_without_training(study):
     wide = training(model="lenet-100-50", steps=200, evaluate=((200, 100),))
     accuracy = {}
     for criterion in ("large_final_same_sign", "random"):
-        masked = r.one_shot(wide, 0, 1, 0.5, criterion=criterion)
-        supermask = r.untrained(dataclasses.replace(masked, weights=Constant(masked.weights)))
+        masked = tickets.one_shot(wide, 0, 1, 0.5, criterion=criterion)
+        supermask = tickets.untrained(dataclasses.replace(masked, weights=Constant(masked.weights)))
         accuracy[criterion] = run([supermask], store)[0].arrays["history/test_accuracy"][0]
     assert accuracy["large_final_same_sign"] > 0.4 and accuracy["random"] < 0.3
 
@@ -326,10 +327,10 @@ def test_a_supermask_is_far_better_than_chance_without_training(study):
 
 def test_flips_are_counted_among_the_survivors_since_any_start(study):
     chain, store = study
-    asked = [scans.Flipped(chain[0], chain[0].weights), scans.Flipped(chain[2], Initial(5))]
+    asked = [signs.Flipped(chain[0], chain[0].weights), signs.Flipped(chain[2], Initial(5))]
     own, other = run(asked, store)
     state, mask = start_and_mask(chain[0], store)
-    end = scans.signs_of(chain[0], store)
+    end = signs.signs_of(world(store), chain[0])
     changed = {name: (state[name].sign() != end[name])[kept] for name, kept in mask.items()}
     assert own.values["layers"] == pytest.approx({name: float(c.double().mean()) for name, c in changed.items()})
     assert own.values["flipped"] == pytest.approx(float(torch.cat(list(changed.values())).double().mean()))
@@ -341,24 +342,24 @@ def test_flips_are_counted_among_the_survivors_since_any_start(study):
 
 def test_a_comparison_is_that_of_the_networks_signs_beside_its_nulls(study):
     chain, store = study
-    [record] = run([scans.Compared(chain[1], chain[2], 2, both=True)], store)
-    nets = [scans.signs_of(ticket, store) for ticket in chain[1:]]
-    for i, signed in enumerate(scans.SIGNED):
-        for j, matching in enumerate(scans.MATCHED):
+    [record] = run([signs.Compared(chain[1], chain[2], 2, both=True)], store)
+    nets = [signs.signs_of(world(store), ticket) for ticket in chain[1:]]
+    for i, signed in enumerate(signs.SIGNED):
+        for j, matching in enumerate(signs.MATCHED):
             expected = signs.compare(*nets, signed, matching)
-            for k, measure in enumerate(scans.MEASURES):
+            for k, measure in enumerate(signs.MEASURES):
                 values = list(getattr(expected, measure).values())
                 np.testing.assert_array_equal(record.arrays["pair"][i, j, k], values)
     assert record.values["layers"] == list(nets[0])
     assert record.arrays["degrees"].shape == record.arrays["signs"].shape == (2, *record.arrays["pair"].shape)
     unmatched = record.arrays["signs"][:, 1, 0]  # the masks are the two's own: without signs nothing changes
     np.testing.assert_allclose(unmatched[:, 0], np.tile(record.arrays["pair"][1, 0, 0], (2, 1)))
-    assert "degrees" not in run([scans.Compared(chain[1], chain[2], 0)], store)[0].arrays
+    assert "degrees" not in run([signs.Compared(chain[1], chain[2], 0)], store)[0].arrays
 
 
 def test_null_pairs_keep_the_numbers_of_signs_and_the_masks_or_the_degrees(study):
     chain, store = study
-    nets = [scans.signs_of(ticket, store) for ticket in chain[1:]]
+    nets = [signs.signs_of(world(store), ticket) for ticket in chain[1:]]
     for degrees in (True, False):
         for pair in signs.null_pairs(*nets, np.random.default_rng(0), 2, degrees):
             for net, null in zip(nets, pair, strict=True):
@@ -372,21 +373,21 @@ def test_null_pairs_keep_the_numbers_of_signs_and_the_masks_or_the_degrees(study
 def test_pattern_counts_are_those_of_the_networks_signs_before_and_after(tmp_path):
     store = Store(tmp_path)
     conv = training(model="conv-2", steps=5, evaluate=((5, 5),))
-    chain = r.imp(conv, 0, 1, {"conv": 0.5, "fc": 0.5, "output": 0.2})
-    once = r.one_shot(conv, 0, 2, {"conv": 0.5, "fc": 0.5, "output": 0.2}).mask
-    ticket, dense = run([scans.Patterns(chain[1]), scans.Patterns(chain[0], once)], store)
+    chain = tickets.imp(conv, 0, 1, {"conv": 0.5, "fc": 0.5, "output": 0.2})
+    once = tickets.one_shot(conv, 0, 2, {"conv": 0.5, "fc": 0.5, "output": 0.2}).mask
+    ticket, dense = run([kernels.Patterns(chain[1]), kernels.Patterns(chain[0], once)], store)
     state, mask = start_and_mask(chain[1], store)
-    sparser = mask_of(once, conv, store)
-    nets = {"end": scans.signs_of(chain[1], store), "start": signs.ternary(state, mask)}
+    sparser = once.tensors(world(store), conv)
+    nets = {"end": signs.signs_of(world(store), chain[1]), "start": signs.ternary(state, mask)}
     assert ticket.values["layers"] == dense.values["layers"] == ["conv1.weight", "conv2.weight"]
     for name in ticket.values["layers"]:
         for which, net in nets.items():
             np.testing.assert_array_equal(ticket.arrays[f"{which}/{name}"], kernels.pattern_counts(net[name]))
-        top = scans.signs_of(chain[0], store)[name] * sparser[name]
+        top = signs.signs_of(world(store), chain[0])[name] * sparser[name]
         np.testing.assert_array_equal(dense.arrays[f"end/{name}"], kernels.pattern_counts(top))
     assert dense.values["density"] == masks.density(sparser)
     with pytest.raises(LotteryError, match="no layer with 3×3 kernels"):
-        run([scans.Patterns(r.dense(training(steps=5), 0))], store)
+        run([kernels.Patterns(tickets.dense(training(steps=5), 0))], store)
 
 
 # A part of the data, another order.
@@ -404,32 +405,32 @@ def test_a_part_of_the_data_is_every_nth_training_example_and_nothing_else_chang
 
 def test_another_order_keeps_the_start_and_changes_the_outcome(study):
     chain, store = study
-    again = r.imp(training(), 0, 1, {"fc": 0.4, "output": 0.2}, order=7)
+    again = tickets.imp(training(), 0, 1, {"fc": 0.4, "output": 0.2}, order=7)
     assert again[0].order == (7,) and again[1].weights.run.key == again[0].key
     first, second = run([chain[0], again[0]], store)
     starts = [start_and_mask(one, store)[0]["fc1.weight"] for one in (chain[0], again[0])]
     assert torch.equal(*starts)
     assert first.values["test_loss_end"] != second.values["test_loss_end"]
-    assert r.imp(training(), 3, 1, 0.2, order=3)[1].key == r.imp(training(), 3, 1, 0.2)[1].key
+    assert tickets.imp(training(), 3, 1, 0.2, order=3)[1].key == tickets.imp(training(), 3, 1, 0.2)[1].key
 
 
 # Keys of new recipes, pinned like those in test_recipes.py.
 
 
 def pinned():
-    chain = r.imp(training(), 0, 2, {"fc": 0.4, "output": 0.2})
+    chain = tickets.imp(training(), 0, 2, {"fc": 0.4, "output": 0.2})
     return {
-        **{f"{values}, {signs} signs": r.altered(chain[2], 0, values, signs) for values, signs in KINDS},
-        "signs transferred": r.sign_transferred(chain[2], 1),
-        "signs and normalisation transferred": r.sign_transferred(chain[2], 1, normalisation=True),
-        "untrained": r.untrained(chain[2]),
-        "compared": scans.Compared(chain[1], chain[2]),
-        "flipped": scans.Flipped(chain[2], chain[0].weights),
-        "patterns": scans.Patterns(chain[1]),
-        "patterns under another mask": scans.Patterns(chain[0], chain[2].mask),
-        "half of the data": r.dense(training(part=(1, 2)), 0),
-        "noisy": r.noisy(chain[2], 0, 0.5),
-        "same sign": r.one_shot(training(), 0, 2, 0.2, criterion="large_final_same_sign"),
+        **{f"{values}, {signs} signs": tickets.sign_ablation(chain[2], 0, values, signs) for values, signs in KINDS},
+        "signs transferred": tickets.sign_transferred(chain[2], 1),
+        "signs and normalisation transferred": tickets.sign_transferred(chain[2], 1, normalisation=True),
+        "untrained": tickets.untrained(chain[2]),
+        "compared": signs.Compared(chain[1], chain[2]),
+        "flipped": signs.Flipped(chain[2], chain[0].weights),
+        "patterns": kernels.Patterns(chain[1]),
+        "patterns under another mask": kernels.Patterns(chain[0], chain[2].mask),
+        "half of the data": tickets.dense(training(part=(1, 2)), 0),
+        "noisy": tickets.noisy(chain[2], 0, 0.5),
+        "same sign": tickets.one_shot(training(), 0, 2, 0.2, criterion="large_final_same_sign"),
     }
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from lottery import recipes as r
+from lottery import tickets
 from lottery.engine import store as module
 from lottery.engine.execute import ExecutionError, execute
 from lottery.engine.store import DamagedRecord, Store, StoreError
@@ -24,7 +25,7 @@ KEY = "ab" * 32
 
 def study(levels=2, **changes):
     base = dict(data="digits", model="lenet-8", steps=120, batch=50, optimiser="adam", lr=3e-3, validation=200)
-    return r.imp(r.training(**{**base, **changes}), 0, levels, 0.2)
+    return tickets.imp(r.training(**{**base, **changes}), 0, levels, 0.2)
 
 
 def run(recipes, store, **more):
@@ -314,7 +315,7 @@ def test_damage_in_a_store_that_cannot_be_written_is_a_clear_error(small_disk, f
 RACER = """
 import os, sys, time
 from pathlib import Path
-from lottery import recipes as r
+from lottery import recipes as r, tickets
 from lottery.engine import train as engine
 from lottery.engine.execute import execute
 from lottery.engine.store import Store
@@ -331,7 +332,7 @@ training = r.training(data="digits", model="lenet-8", steps=1500, batch=50, opti
 (folder / f"ready-{os.getpid()}").touch()
 while len(list(folder.glob("ready-*"))) < 2:
     time.sleep(0.002)
-records = execute(r.imp(training, 0, 2, 0.2), Store(folder / "store"), executor="inline", show=False)
+records = execute(tickets.imp(training, 0, 2, 0.2), Store(folder / "store"), executor="inline", show=False)
 print([record.values["test_loss_end"] for record in records])
 """
 

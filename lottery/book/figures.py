@@ -468,7 +468,7 @@ def magnitudes(panels: Mapping[str, tuple[Any, Any, Any, float]], title: str = "
 
     Args:
         panels: label -> (edges [B + 1], counts right after pruning [B], counts after retraining [B], threshold), as the
-            record of a `lottery.scans.Survivors` has them.
+            record of a `lottery.movement.Survivors` has them.
         title: what is seen, in one line.
     """
     figure, axes = _figure(title, (7, 3.7 if len(panels) == 1 else 1.2 + 1.55 * len(panels)), rows=len(panels))

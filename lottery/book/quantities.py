@@ -192,7 +192,7 @@ def anatomy_quantities(density: Any, moves: Any) -> Quantities:
 
     Args:
         density: [L] share of weights left.
-        moves: [R, L, layer, group, measure], the summaries of :class:`lottery.scans.Moved`; the last layer is the
+        moves: [R, L, layer, group, measure], the summaries of :class:`lottery.movement.Moved`; the last layer is the
             output layer, the one before it the second hidden one.
     """
     moves = np.asarray(moves, dtype=np.float64)
@@ -374,7 +374,7 @@ def likeness_quantities(density: Any, pairs: Any, nulls: Any) -> Quantities:
 
     Args:
         density: [L] share of weights left.
-        pairs: for each level the "pair" arrays of :class:`lottery.scans.Compared`, [P, signed or not, matching,
+        pairs: for each level the "pair" arrays of :class:`lottery.signs.Compared`, [P, signed or not, matching,
             measure, layer].
         nulls: for each level the "degrees" arrays of the same comparisons, all draws in one axis.
     """
@@ -400,7 +400,7 @@ def sign_quantities(density: Any, ticket: Any, altered: Any, transferred: Any) -
     Args:
         density: [L] share of weights left; density[0] is 1.
         ticket: [R, L] test accuracy.
-        altered: (values, signs) as of :func:`lottery.recipes.altered` -> [R, L]; all six.
+        altered: (values, signs) as of :func:`tickets.sign_ablation` -> [R, L]; all six.
         transferred: [R, L] of the masks on new starts with the signs that the tickets ended with.
     """
     density, ticket, transferred = np.asarray(density), np.asarray(ticket), np.asarray(transferred)

@@ -26,27 +26,8 @@ from multiprocessing import get_context, parent_process
 import numpy as np
 import torch
 
-from .. import LotteryError, __version__, data, masks, models, seeds
-from ..recipes import (
-    Constant,
-    Continued,
-    Dense,
-    Initial,
-    Mask,
-    Masked,
-    Noisy,
-    Pruned,
-    Recipe,
-    Reshuffled,
-    Rewound,
-    Run,
-    Shuffled,
-    Signed,
-    Thinned,
-    Training,
-    Weights,
-    closure,
-)
+from .. import LotteryError, __version__, data, masks, models
+from ..recipes import Pruned, Recipe, Run, Training, World, closure
 from . import train as engine
 from .progress import Bar
 from .store import Record, Store
@@ -78,124 +59,34 @@ def _module(training: Training) -> torch.nn.Module:
     return models.build(training.model, dataset.shape, dataset.classes)
 
 
-@functools.singledispatch
-def weights_of(weights: Weights, training: Training, store: Store) -> models.State:
-    """The starting weights that a recipe names, as a state dict; one function for each type of recipe.
+class _World:
+    """What recipes are computed in: `lottery.recipes.World` over a store."""
 
-    Raises:
-        ExecutionError: if they are the weights of a run at a step that the store does not keep.
-    """
-    raise TypeError(f"not a recipe for weights: {weights!r}")
+    def __init__(self, store: Store, device: str = "cpu"):
+        self.store, self.device = store, device
 
+    def dataset(self, training: Training) -> data.Dataset:
+        return dataset_of(training, self.device)
 
-@weights_of.register(Initial)
-def _initial(weights: Initial, training: Training, store: Store) -> models.State:
-    dataset = dataset_of(training)
-    seed = seeds.integer(training.seed, seeds.INITIAL, weights.replicate, weights.draw)
-    return models.initial_weights(training.model, dataset.shape, dataset.classes, seed)
+    def network(self, training: Training) -> torch.nn.Module:
+        return _module(training)
 
+    def record(self, recipe: Recipe) -> Record:
+        record = self.store.read(recipe.key)
+        if record is None:
+            raise ExecutionError(f"the {type(recipe).__name__} {recipe.key[:12]} is not in the store")
+        return record
 
-@weights_of.register(Rewound)
-def _rewound(weights: Rewound, training: Training, store: Store) -> models.State:
-    if weights.step == weights.run.start:
-        return weights_of(weights.run.weights, weights.run.training, store)
-    state = store.state(weights.run.key, weights.step)
-    if state is None:
-        raise ExecutionError(f"the weights of run {weights.run.key[:12]} at step {weights.step} are not kept")
-    return state
+    def state(self, run: Run, step: int) -> models.State:
+        state = self.store.state(run.key, step)
+        if state is None:
+            raise ExecutionError(f"the weights of run {run.key[:12]} at step {step} are not kept")
+        return state
 
 
-@weights_of.register(Continued)
-def _continued(weights: Continued, training: Training, store: Store) -> models.State:
-    return weights_of(weights.run.end, training, store)
-
-
-@weights_of.register(Masked)
-def _masked(weights: Masked, training: Training, store: Store) -> models.State:
-    return masks.apply(weights_of(weights.weights, training, store), mask_of(weights.mask, training, store))
-
-
-@weights_of.register(Signed)
-def _signed(weights: Signed, training: Training, store: Store) -> models.State:
-    state, signs = (weights_of(part, training, store) for part in (weights.magnitudes, weights.signs))
-    module = _module(training)
-    names = models.prunable(module)
-    if weights.along == "normalisation":
-        state = {**state, **{name: signs[name] for name in models.normalisation(module)}}
-    return {name: t.abs() * signs[name].sign() if name in names else t for name, t in state.items()}
-
-
-@weights_of.register(Constant)
-def _constant(weights: Constant, training: Training, store: Store) -> models.State:
-    state, names = weights_of(weights.weights, training, store), models.prunable(_module(training))
-    return {name: t.sign() * t.std() if name in names else t for name, t in state.items()}
-
-
-@weights_of.register(Reshuffled)
-def _reshuffled(weights: Reshuffled, training: Training, store: Store) -> models.State:
-    state, mask = weights_of(weights.weights, training, store), mask_of(weights.mask, training, store)
-    return masks.permute(state, mask, seeds.generator(training.seed, seeds.VALUES, weights.replicate, weights.draw))
-
-
-@weights_of.register(Noisy)
-def _noisy(weights: Noisy, training: Training, store: Store) -> models.State:
-    state = dict(weights_of(weights.weights, training, store))
-    stream = seeds.generator(training.seed, seeds.NOISE, weights.replicate, weights.draw)
-    for name in models.prunable(_module(training)):
-        noise = torch.from_numpy(stream.standard_normal(state[name].shape, dtype=np.float32))
-        state[name] = state[name] + weights.scale * state[name].std() * noise
-    return state
-
-
-@functools.singledispatch
-def mask_of(mask: Mask, training: Training, store: Store) -> masks.Mask:
-    """The mask that a recipe names; one function for each type of recipe.
-
-    Raises:
-        ExecutionError: if it is a stored mask, as that of a pruned run, and its record is not in the store.
-    """
-    if not (isinstance(mask, Mask) and mask.stored):
-        raise TypeError(f"not a recipe for a mask: {mask!r}")
-    record = store.read(mask.key)
-    if record is None:
-        raise ExecutionError(f"the mask {mask.key[:12]} is not in the store")
-    return mask_from(record)
-
-
-@mask_of.register(Dense)
-def _dense(mask: Dense, training: Training, store: Store) -> masks.Mask:
-    module = _module(training)
-    return masks.dense(module.state_dict(), models.prunable(module))
-
-
-@mask_of.register(Shuffled)
-def _shuffled(mask: Shuffled, training: Training, store: Store) -> masks.Mask:
-    stream = seeds.generator(training.seed, seeds.MASK, mask.replicate, mask.draw)
-    return masks.shuffle(mask_of(mask.mask, training, store), stream)
-
-
-@mask_of.register(Thinned)
-def _thinned(mask: Thinned, training: Training, store: Store) -> masks.Mask:
-    stream = seeds.generator(training.seed, seeds.THIN, mask.replicate, mask.draw)
-    before = mask_of(mask.mask, training, store)
-    rates = masks.rates(mask.table, models.prunable(_module(training)))
-    return masks.prune(before, masks.random_scores(before, stream), rates, mask.scope)
-
-
-def mask_from(record: Record) -> masks.Mask:
-    """The mask that the record of a stored mask holds; see `mask_record`."""
-    bits = {name.removeprefix("mask/"): array for name, array in record.arrays.items()}
-    return masks.unpack(bits, record.values["shapes"])
-
-
-def mask_record(mask: masks.Mask) -> tuple[dict, dict]:
-    """The values and arrays of a stored mask's record."""
-    values = {
-        "density": masks.density(mask),
-        "weights_left": masks.count(mask),
-        "shapes": {name: list(kept.shape) for name, kept in mask.items()},
-    }
-    return values, {f"mask/{name}": packed for name, packed in masks.pack(mask).items()}
+def world(store: Store, device: str = "cpu") -> World:
+    """What recipes are computed in, over a store."""
+    return _World(store, device)
 
 
 # Planning.
@@ -306,43 +197,9 @@ def _processor() -> str:
     return f"{platform.processor() or platform.machine()}, 1 thread"
 
 
-@functools.singledispatch
-def result_of(recipe: Recipe, store: Store, device: str) -> tuple[dict, dict]:
-    """The values and arrays of the record of a stored recipe that is no training run.
-
-    A module that defines such a type registers its function here, `@result_of.register(Type)`; a worker that is sent
-    a recipe imports its module and with it the function.
-
-    Args:
-        recipe: what; all that `recipe.reads()` names is in the store.
-        store: only read.
-        device: "cpu" or "cuda".
-    """
-    raise TypeError(f"nothing is known to compute {recipe!r}: its module registers no `execute.result_of`")
-
-
-def _scores(recipe: Pruned, state: models.State, mask: masks.Mask, store: Store) -> dict[str, torch.Tensor]:
-    if recipe.criterion == "magnitude":
-        return masks.magnitude_scores(state, mask)
-    training = recipe.run.training
-    if recipe.criterion == "random":
-        stream = seeds.generator(training.seed, seeds.SCORES, recipe.draw, *recipe.run.order)
-        return masks.random_scores(mask, stream)
-    return masks.scores(recipe.criterion, weights_of(recipe.run.weights, training, store), state, mask)
-
-
-@result_of.register(Pruned)
-def _pruned(recipe: Pruned, store: Store, device: str) -> tuple[dict, dict]:
-    training = recipe.run.training
-    state = store.state(recipe.run.key, training.steps)
-    mask = mask_of(recipe.run.mask, training, store)
-    rates = masks.rates(recipe.table, models.prunable(_module(training)))
-    return mask_record(masks.prune(mask, _scores(recipe, state, mask, store), rates, recipe.scope))
-
-
 def _compute_result(recipe: Recipe, store: Store, device: str) -> None:
     began = time.perf_counter()
-    values, arrays = result_of(recipe, store, device)
+    values, arrays = recipe.compute(world(store, device))
     store.save(recipe.key, recipe.json(), values, arrays, _made(device, time.perf_counter() - began, 1))
 
 
@@ -379,9 +236,10 @@ def _compute_runs(
     dataset = dataset_of(training, device)
     names = models.prunable(_module(training))
     began = time.perf_counter()
-    given = [mask_of(run.mask, training, store) for run in runs]
+    here = world(store)
+    given = [run.mask.tensors(here, training) for run in runs]
     starts = [
-        engine.Start(weights_of(run.weights, training, store), mask, run.order, run.start)
+        engine.Start(run.weights.tensors(here, training), mask, run.order, run.start)
         for run, mask in zip(runs, given, strict=True)
     ]
     checkpoint = store.checkpoint(*(run.key for run in runs))
