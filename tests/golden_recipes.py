@@ -16,10 +16,13 @@ import pathlib
 import tempfile
 from dataclasses import fields, replace
 
+from lottery.curvature import Adaptive, Prunable, Spectrum
 from lottery.engine.execute import execute
 from lottery.engine.store import FORMAT, Record, Store
+from lottery.kernels import Patterns
+from lottery.landscape import Path, Perturbed, Plane, path, projection
+from lottery.movement import Moved, Survivors
 from lottery.recipes import (
-    RETRAINING,
     Constant,
     Continued,
     Dense,
@@ -35,10 +38,15 @@ from lottery.recipes import (
     Signed,
     Thinned,
     Training,
-    altered,
     closure,
+)
+from lottery.signs import Compared, Flipped
+from lottery.tickets import (
+    RETRAINING,
+    adaptive_imp,
     dense,
     early_grid,
+    from_perturbed_start,
     imp,
     noisy,
     one_shot,
@@ -46,27 +54,11 @@ from lottery.recipes import (
     reinitialised,
     retrained,
     shuffled,
+    siblings,
+    sign_ablation,
     sign_transferred,
     transplanted,
     untrained,
-)
-from lottery.scans import (
-    Adaptive,
-    Compared,
-    Flipped,
-    Moved,
-    Path,
-    Patterns,
-    Perturbed,
-    Plane,
-    Prunable,
-    Spectrum,
-    Survivors,
-    adaptive_imp,
-    disturbed,
-    path,
-    projection,
-    siblings,
 )
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
@@ -209,7 +201,7 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
         for make in (reinitialised, random_sparse, shuffled):
             add(f"cifar10, {make.__name__}, {draw}", make(runs[2], 3, draw))
         for values, signs in ALTERED:
-            add(f"cifar10, altered, {values}, {signs}, {draw}", altered(runs[1], 3, values, signs, draw))
+            add(f"cifar10, altered, {values}, {signs}, {draw}", sign_ablation(runs[1], 3, values, signs, draw))
         for scale in (0.5, 1.0, 3):
             add(f"cifar10, noisy, {scale}, {draw}", noisy(rewound[2], 3, scale, draw))
         for along in (False, True):
@@ -221,11 +213,11 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
     add("cifar10, adaptive imp, late, fresh", *adaptive_imp(cifar, 1, 2, 0.1, 1000, fresh_order=True, examples=10_000))
     add("cifar10, siblings", *siblings(rewound[1]))
     add("cifar10, siblings, late", *siblings(rewound[0], 500, 3))
-    add("cifar10, disturbed", disturbed(rewound, 1, 3))
-    add("cifar10, disturbed, twice", disturbed(rewound, 0, 3, 2.0, draw=4))
+    add("cifar10, disturbed", from_perturbed_start(rewound, 1, 3))
+    add("cifar10, disturbed, twice", from_perturbed_start(rewound, 0, 3, 2.0, draw=4))
     add(
         "cifar10, disturbed, through",
-        disturbed(rewound, 1, 3, through=Thinned(rewound[1].mask, 0.2, 3, scope="global")),
+        from_perturbed_start(rewound, 1, 3, through=Thinned(rewound[1].mask, 0.2, 3, scope="global")),
     )
     add("cifar10, path", path(*rewound))
     add("cifar10, path, mask", path(*siblings(runs[1]), alphas=31, mask=Dense()))
