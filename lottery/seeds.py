@@ -8,6 +8,8 @@ THIN, PERTURB, PROBE = range(6, 9)
 VALUES, SCORES = 9, 10
 NULL = 11
 NOISE = 12
+FLIP = 13
+CONTROL, LEARNED = 14, 15
 
 
 def sequence(seed: int, purpose: int, *indices: int) -> np.random.SeedSequence:

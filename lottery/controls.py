@@ -1,0 +1,326 @@
+"""Masks and starts that pruning does not find: controls, losing tickets, masks at the start, learned masks.
+
+Each is a recipe like those of `lottery.recipes`: `Run(training, weights, mask)` trains it, `tickets.untrained` looks at
+it before training.
+"""
+
+import math
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from . import LotteryError, masks, models, seeds, signs
+from .models import State
+from .recipes import Mask, Result, Run, Training, Weights, World, first, frozen
+
+
+class ControlError(LotteryError):
+    """A control that cannot be made."""
+
+
+@frozen
+class Complement(Mask):
+    """As many weights of each layer as a mask keeps, drawn from those that it cuts.
+
+    Attributes:
+        mask: the mask that is avoided.
+        replicate, draw: the stream.
+    """
+
+    mask: Mask
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    def tensors(self, world: World, training: Training) -> masks.Mask:
+        stream = seeds.generator(training.seed, seeds.CONTROL, 0, self.replicate, self.draw)
+        result = {}
+        for name, kept in self.mask.tensors(world, training).items():
+            outside, count = (~kept).flatten().nonzero().flatten(), int(kept.sum())
+            if count > len(outside):
+                raise ControlError(
+                    f"{name} keeps {count} of {kept.numel()} weights: its complement has only {len(outside)}, so take "
+                    "a level at which at most half of the layer is left"
+                )
+            result[name] = torch.zeros_like(kept)
+            result[name].view(-1)[outside[torch.from_numpy(stream.permutation(len(outside))[:count])]] = True
+        return result
+
+
+@frozen
+class DegreePreserving(Mask):
+    """A random mask in which each unit has as many incoming and outgoing connections as in another.
+
+    See `lottery.signs.degree_preserving`.
+
+    Attributes:
+        mask: the mask whose degrees are kept.
+        replicate, draw: the stream.
+    """
+
+    mask: Mask
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    def tensors(self, world: World, training: Training) -> masks.Mask:
+        stream = seeds.generator(training.seed, seeds.CONTROL, 1, self.replicate, self.draw)
+        return signs.degree_preserving(self.mask.tensors(world, training), stream)
+
+
+@frozen
+class Spliced(Mask):
+    """Some layers of one mask and the rest of another.
+
+    Attributes:
+        mask: where the rest comes from.
+        other: where the layers come from.
+        layers: names of their weights, such as "fc1.weight".
+    """
+
+    mask: Mask
+    other: Mask
+    layers: tuple[str, ...]
+
+    def tensors(self, world: World, training: Training) -> masks.Mask:
+        mask, other = (part.tensors(world, training) for part in (self.mask, self.other))
+        if unknown := set(self.layers) - set(mask):
+            raise ControlError(f"no layers {', '.join(sorted(unknown))} in the mask; there are {', '.join(mask)}")
+        return {name: other[name] if name in self.layers else kept for name, kept in mask.items()}
+
+
+@frozen
+class Early(Mask):
+    """A run's mask after one round of magnitude pruning in the middle of its training: an early-bird ticket.
+
+    You et al. (2020), "Drawing early-bird tickets": the mask hardly changes any more long before training ends.
+
+    Attributes:
+        run: the run.
+        step: when its weights are looked at.
+        fraction, scope: as of `lottery.recipes.Pruned`.
+    """
+
+    stored: ClassVar[bool] = True
+    light: ClassVar[bool] = True
+
+    run: Run
+    step: Annotated[int, Field(ge=0)]
+    fraction: float | tuple[tuple[str, float], ...]
+    scope: Literal["layer", "global"] = "layer"
+
+    def reads(self):
+        return [(self.run, self.step), *self.run.mask.needed()]
+
+    def compute(self, world: World) -> Result:
+        training = self.run.training
+        state, mask = world.state(self.run, self.step), self.run.mask.tensors(world, training)
+        table = self.fraction if isinstance(self.fraction, float) else dict(self.fraction)
+        rates = masks.rates(table, models.prunable(world.network(training)))
+        return masks.to_record(masks.prune(mask, masks.magnitude_scores(state, mask), rates, self.scope))
+
+
+@frozen
+class AtStart(Mask):
+    """A mask chosen before training, from the starting weights and at most some examples.
+
+    Attributes:
+        training: of which data, network and seed.
+        weights: the starting weights.
+        keep: share of the prunable weights that stay, over all layers.
+        criterion: "snip" keeps the largest |w ∂L/∂w| on some training examples (Lee et al. 2019, Equation 6); "synflow"
+            the largest w ∂R/∂w of the network with absolute weights on an input of ones, in rounds (Tanaka et al. 2020,
+            Algorithm 1); "magnitude" the largest |w|.
+        examples: training examples of "snip", the first ones; the data are in random order.
+        rounds: of "synflow"; the density falls exponentially.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+    weights: Weights
+    keep: Annotated[float, Field(gt=0, lt=1)]
+    criterion: Literal["snip", "synflow", "magnitude"] = "snip"
+    examples: Annotated[int, Field(ge=1)] = 1000
+    rounds: Annotated[int, Field(ge=1)] = 100
+
+    def compute(self, world: World) -> Result:
+        module, dataset = world.network(self.training).eval(), world.dataset(self.training)
+        names = models.prunable(module)
+        state = self.weights.tensors(world, self.training)
+        mask = masks.dense(state, names)
+        total, left = sum(kept.numel() for kept in mask.values()), sum(kept.numel() for kept in mask.values())
+        rounds = self.rounds if self.criterion == "synflow" else 1
+        for number in range(1, rounds + 1):
+            goal = round(total * self.keep ** (number / rounds))
+            scores = self._scores(module, masks.apply(state, mask), names, first(dataset.train, self.examples))
+            mask = masks.prune(mask, scores, dict.fromkeys(mask, (left - goal) / left), "global")
+            left = sum(masks.count(mask).values())
+        return masks.to_record(mask)
+
+    def _scores(self, module, state: State, names, examples) -> State:
+        if self.criterion == "magnitude":
+            return {name: state[name].abs() for name in names}
+        if self.criterion == "synflow":
+            state = {name: t.abs() if t.is_floating_point() else t for name, t in state.items()}
+        weights = {name: state[name].double().requires_grad_() for name in names}
+        double = {name: t.double() if t.is_floating_point() else t for name, t in state.items()} | weights
+        inputs = examples[0].cpu().double()
+        if self.criterion == "synflow":
+            loss = functional_call(module.double(), double, torch.ones_like(inputs[:1])).sum()
+        else:
+            loss = cross_entropy(functional_call(module.double(), double, inputs), examples[1].cpu())
+        gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        found = zip(weights.items(), gradients, strict=True)
+        scores = {n: torch.zeros_like(w) if g is None else (w * g).detach() for (n, w), g in found}
+        return scores if self.criterion == "synflow" else {name: score.abs() for name, score in scores.items()}
+
+
+class _Kept(torch.autograd.Function):
+    """The k largest scores as ones, the rest as zeros; gradients pass straight through."""
+
+    @staticmethod
+    def forward(ctx, scores, k):
+        kept = torch.zeros(scores.numel(), dtype=scores.dtype, device=scores.device)
+        kept[scores.flatten().topk(k).indices] = 1
+        return kept.view_as(scores)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
+@frozen
+class EdgePopup(Mask):
+    """A mask that is learned while the weights stay as they are (Ramanujan et al. 2020, Section 3).
+
+    Each weight has a score. The forward pass uses the weights with the largest |score| of each layer; the gradient
+    reaches the scores as if all were used. Scores start Kaiming uniform and are trained by SGD with momentum and a
+    cosine schedule.
+
+    Attributes:
+        training: of which data, network, batch and seed; its own optimiser is not used.
+        weights: the weights, fixed.
+        keep: share of each layer's weights that the network uses.
+        steps, lr, momentum, weight_decay: of the training of scores.
+        replicate, draw: the stream of the first scores and of batches.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+    weights: Weights
+    keep: Annotated[float, Field(gt=0, lt=1)]
+    steps: Annotated[int, Field(ge=1)]
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    replicate: Annotated[int, Field(ge=0)] = 0
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    def compute(self, world: World) -> Result:
+        training, device = self.training, world.device
+        module, (inputs, labels) = world.network(training).to(device).train(), world.dataset(training).train
+        names = models.prunable(module)
+        state = {name: tensor.to(device) for name, tensor in self.weights.tensors(world, training).items()}
+        stream = seeds.generator(training.seed, seeds.LEARNED, self.replicate, self.draw)
+        scores = {}
+        for name in names:
+            bound = 1 / math.sqrt(state[name][0].numel())  # Kaiming uniform as nn.Linear and nn.Conv2d draw it
+            drawn = torch.from_numpy(stream.uniform(-bound, bound, tuple(state[name].shape)))
+            scores[name] = drawn.float().to(device).requires_grad_()
+        counts = {name: max(1, round(self.keep * score.numel())) for name, score in scores.items()}
+        optimiser = torch.optim.SGD(scores.values(), self.lr, self.momentum, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+        per_epoch = len(labels) // training.batch
+        for step in range(self.steps):
+            if step % per_epoch == 0:
+                order = torch.from_numpy(stream.permutation(len(labels))).to(device)
+            batch = order[step % per_epoch * training.batch :][: training.batch]
+            used = {name: state[name] * _Kept.apply(score.abs(), counts[name]) for name, score in scores.items()}
+            loss = cross_entropy(functional_call(module, state | used, inputs[batch]), labels[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        if not torch.isfinite(loss):
+            raise ControlError(f"the loss of edge-popup is not finite: lower its learning rate ({self.lr})")
+        return masks.to_record({n: _Kept.apply(s.detach().abs(), counts[n]).bool().cpu() for n, s in scores.items()})
+
+
+@frozen
+class Drawn(Weights):
+    """A draw of scaled Kaiming weights, biases zero, the rest as of the network (Ramanujan et al. 2020, Section 3).
+
+    Attributes:
+        replicate, draw: the stream.
+        kind: "normal", or "constant": the standard deviation with a random sign.
+        keep: the standard deviation is √(2 / (fan-in · keep)), so that a mask that keeps this share keeps the scale.
+    """
+
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+    kind: Literal["normal", "constant"] = "normal"
+    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    def tensors(self, world: World, training: Training) -> State:
+        module = world.network(training)
+        names, stream = (
+            models.prunable(module),
+            seeds.generator(training.seed, seeds.CONTROL, 2, self.replicate, self.draw),
+        )
+        state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        for name in state:
+            if name in names:
+                deviation = math.sqrt(2 / (state[name][0].numel() * self.keep))
+                drawn = torch.from_numpy(stream.standard_normal(tuple(state[name].shape)))
+                drawn = drawn.sign() if self.kind == "constant" else drawn
+                state[name] = (deviation * drawn).float()
+            elif name.endswith("bias"):
+                state[name].zero_()
+        return state
+
+
+@frozen
+class Rescaled(Weights):
+    """Weights whose survivors have, in each layer, the Euclidean norm that another network's survivors have.
+
+    Attributes:
+        weights, mask: what is rescaled; biases and the rest stay.
+        like, like_mask: whose norms.
+    """
+
+    weights: Weights
+    mask: Mask
+    like: Weights
+    like_mask: Mask
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+    def tensors(self, world: World, training: Training) -> State:
+        state, like = (part.tensors(world, training) for part in (self.weights, self.like))
+        mask, like_mask = (part.tensors(world, training) for part in (self.mask, self.like_mask))
+        result = dict(state)
+        for name, kept in mask.items():
+            norm, wanted = (state[name] * kept).double().norm(), (like[name] * like_mask[name]).double().norm()
+            if not norm > 0:
+                raise ControlError(f"the survivors of {name} are all zero: they cannot be rescaled")
+            result[name] = state[name] * float(wanted / norm)
+        return result
+
+
+def transferred(source: Run, training: Training) -> Run:
+    """A ticket found on one data set, or with one optimiser, trained on another (Morcos et al. 2019).
+
+    Mask, starting weights and the order's index are the source's.
+    """
+    return replace(source, training=training)
+
+
+def complement(run: Run, replicate: int, draw: int = 1) -> Run:
+    """The run's own starting weights under a mask of as many weights that its own mask cuts."""
+    return Run(run.training, run.weights, Complement(run.mask, replicate, draw), run.order)

@@ -1,0 +1,164 @@
+"""Controls, losing tickets, masks at the start and learned masks."""
+
+import pytest
+import torch
+
+from lottery import masks, models, tickets
+from lottery import recipes as r
+from lottery.controls import (
+    AtStart,
+    Complement,
+    ControlError,
+    DegreePreserving,
+    Drawn,
+    Early,
+    EdgePopup,
+    Rescaled,
+    Spliced,
+    complement,
+    transferred,
+)
+from lottery.engine.execute import execute, world
+from lottery.engine.store import Store
+
+T = r.training(
+    data="digits", model="lenet-30-20", steps=60, batch=50, optimiser="adam", lr=5e-3, validation=200, scaling="unit"
+)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A chain of three levels of 40 %, and its store."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    runs = tickets.imp(T, 0, 3, 0.4)
+    execute(runs, store, executor="inline", show=False)
+    return runs, store
+
+
+def made(recipe, store):
+    return recipe.tensors(world(store), T)
+
+
+def record(recipe, store):
+    return execute([recipe], store, executor="inline", show=False)[0]
+
+
+def test_a_complement_has_the_counts_of_the_mask_and_none_of_its_weights(chain):
+    runs, store = chain
+    mask, other = made(runs[3].mask, store), made(Complement(runs[3].mask, 0), store)
+    assert masks.count(mask) == masks.count(other)
+    assert not any((mask[name] & other[name]).any() for name in mask)
+    again, drawn = made(Complement(runs[3].mask, 0), store), made(Complement(runs[3].mask, 0, 1), store)
+    assert all(torch.equal(other[name], again[name]) for name in mask)
+    assert not all(torch.equal(other[name], drawn[name]) for name in mask)
+
+
+def test_a_layer_of_which_more_than_half_is_left_has_no_complement(chain):
+    runs, store = chain
+    with pytest.raises(ControlError, match="at most half"):
+        made(Complement(runs[1].mask, 0), store)
+
+
+def test_degrees_are_preserved_and_connections_are_not(chain):
+    runs, store = chain
+    mask, other = made(runs[2].mask, store), made(DegreePreserving(runs[2].mask, 0), store)
+    for name in mask:
+        for axis in (0, 1):
+            assert torch.equal(mask[name].sum(axis), other[name].sum(axis))
+    assert not torch.equal(mask["fc1.weight"], other["fc1.weight"])
+
+
+def test_a_spliced_mask_has_its_layers_from_two(chain):
+    runs, store = chain
+    found = made(Spliced(runs[1].mask, runs[3].mask, ("fc1.weight",)), store)
+    assert torch.equal(found["fc1.weight"], made(runs[3].mask, store)["fc1.weight"])
+    assert torch.equal(found["fc2.weight"], made(runs[1].mask, store)["fc2.weight"])
+    with pytest.raises(ControlError, match="no layers fc9"):
+        made(Spliced(runs[1].mask, runs[3].mask, ("fc9.weight",)), store)
+
+
+def test_an_early_mask_is_that_of_the_weights_at_its_step(chain, tmp_path):
+    store = Store(tmp_path)
+    dense = tickets.dense(T, 0)
+    record(Early(dense, 30, 0.4), store)
+    state = store.state(dense.key, 30)
+    whole = masks.dense(state, models.prunable(world(store).network(T)))
+    rates = dict.fromkeys(whole, 0.4)
+    wanted = masks.prune(whole, masks.magnitude_scores(state, whole), rates)
+    assert all(torch.equal(found, wanted[name]) for name, found in made(Early(dense, 30, 0.4), store).items())
+
+
+def test_snip_keeps_the_largest_product_of_weight_and_gradient(tmp_path):
+    store, start = Store(tmp_path), r.Initial(0)
+    recipe = AtStart(T, start, 0.1, "snip", examples=200)
+    record(recipe, store)
+    here = world(store)
+    module, state = here.network(T), made(start, store)
+    module.load_state_dict(state)
+    inputs, labels = here.dataset(T).train
+    torch.nn.functional.cross_entropy(module(inputs[:200]), labels[:200]).backward()
+    scores = {name: (p * p.grad).abs().detach() for name, p in module.named_parameters() if name.endswith("weight")}
+    mask = made(recipe, store)
+    total = sum(kept.numel() for kept in mask.values())
+    assert sum(masks.count(mask).values()) == round(0.1 * total)
+    kept, cut = (torch.cat([scores[n][m if inside else ~m] for n, m in mask.items()]) for inside in (True, False))
+    assert kept.min() >= cut.max() * (1 - 1e-4)  # the recipe computes in float64
+
+
+def test_synflow_keeps_a_path_through_every_layer_at_two_per_cent(tmp_path):
+    store = Store(tmp_path)
+    recipe = AtStart(T, r.Initial(0), 0.02, "synflow")
+    record(recipe, store)
+    mask = made(recipe, store)
+    assert sum(masks.count(mask).values()) == round(0.02 * sum(kept.numel() for kept in mask.values()))
+    flow = torch.ones(64)
+    for kept in mask.values():
+        flow = kept.float() @ flow
+    assert flow.sum() > 0
+
+
+def test_a_learned_mask_works_untrained_where_a_random_one_does_not(tmp_path):
+    store, start = Store(tmp_path), Drawn(0, kind="constant", keep=0.5)
+    learned = EdgePopup(T, start, 0.5, 300)
+    runs = [r.Run(T, start, learned), r.Run(T, start, r.Shuffled(learned, 0))]
+    found = execute([tickets.untrained(run) for run in runs], store, executor="inline", show=False)
+    learned_accuracy, random_accuracy = (one.arrays["history/test_accuracy"][0] for one in found)
+    assert learned_accuracy > 0.6 and random_accuracy < 0.35
+    mask = made(learned, store)
+    assert masks.count(mask) == {name: round(0.5 * kept.numel()) for name, kept in mask.items()}
+    other = Store(tmp_path / "other")
+    record(learned, other)
+    assert all(torch.equal(kept, made(learned, other)[name]) for name, kept in mask.items())
+
+
+def test_drawn_weights_have_the_scale_of_their_fan_in(tmp_path):
+    store = Store(tmp_path)
+    constant, normal = (made(Drawn(0, kind=kind, keep=0.5), store) for kind in ("constant", "normal"))
+    deviation = (2 / (64 * 0.5)) ** 0.5
+    assert torch.allclose(constant["fc1.weight"].abs(), torch.tensor(deviation))
+    assert normal["fc1.weight"].std().item() == pytest.approx(deviation, rel=0.05)
+    assert torch.equal(constant["fc1.weight"].sign(), normal["fc1.weight"].sign())
+    assert not constant["fc1.bias"].any()
+
+
+def test_rescaled_survivors_have_the_other_networks_norms(chain):
+    runs, store = chain
+    start, mask = r.Initial(0, 1), Complement(runs[3].mask, 0)
+    found = made(Rescaled(start, mask, runs[3].weights, runs[3].mask), store)
+    ticket, own, other = made(runs[3].weights, store), made(runs[3].mask, store), made(mask, store)
+    for name, kept in other.items():
+        assert (found[name] * kept).norm().item() == pytest.approx((ticket[name] * own[name]).norm().item(), rel=1e-5)
+
+
+def test_a_transferred_ticket_starts_where_its_source_does_and_trains_as_the_target(chain):
+    runs, store = chain
+    sgd = r.training(
+        data="digits", model="lenet-30-20", steps=40, batch=50, optimiser="sgd", lr=0.1, validation=200, scaling="unit"
+    )
+    moved = transferred(runs[2], sgd)
+    found = record(moved, store)
+    assert found.values["density"] == store.read(runs[2].key).values["density"]
+    assert moved.training.optimiser == "sgd" and moved.weights == runs[2].weights
+    assert (
+        record(complement(runs[3], 0), store).values["weights_left"] == store.read(runs[3].key).values["weights_left"]
+    )
