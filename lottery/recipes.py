@@ -133,7 +133,7 @@ class Training(Recipe):
     warmup: Annotated[int, Field(ge=0)] = 0
     augment: bool = False
     validation: Annotated[int, Field(ge=1)] = 5000
-    scaling: Literal["standardise", "unit", "unit-norm"] = "standardise"
+    scaling: Literal["standardise", "unit", "unit-norm", "none"] = "standardise"
     evaluate: tuple[tuple[int, int], ...] = ()
     part: tuple[int, int] = (0, 1)
     precision: Literal["float32", "tf32", "bf16"] = "float32"

@@ -196,11 +196,11 @@ def test_the_number_of_threads_that_the_user_set_does_not_matter_and_stays(store
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        data.load.cache_clear()
+        data.forget()
         two = run([tickets.dense(training(), 0)], store)
         assert torch.get_num_threads() == 2
         torch.set_num_threads(1)
-        data.load.cache_clear()
+        data.forget()
         assert_same(run([tickets.dense(training(), 0)], Store(tmp_path / "one")), two)
     finally:
         torch.set_num_threads(before)

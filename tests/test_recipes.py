@@ -230,7 +230,7 @@ def test_a_long_chain_is_no_burden():
         (dict(lr=-1.0), "lr: .*greater than 0"),
         (dict(lr=float("nan")), "lr: "),
         (dict(optimiser="adagrad"), "optimiser: .*'adam' or 'sgd'"),
-        (dict(scaling="none"), "scaling: "),
+        (dict(scaling="loud"), "scaling: "),
         (dict(learning_rate=1.0), "learning_rate: "),
         (dict(batch="many"), "batch: .*integer"),
         (dict(momentum=0.9), "momentum is a setting of SGD"),
