@@ -1,13 +1,16 @@
 """The papers' networks as ordinary modules, and `register` for your own.
 
-Every network draws its initial weights when it is constructed, so `initial_weights` works for any module.
+Every network draws its initial weights when it is constructed, so `initial_weights` works for any module. What its
+tensors are (weights that may be pruned, shared or frozen ones, buffers) stands in one place, `table`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import parametrize
 
 from . import LotteryError
 
@@ -262,13 +265,42 @@ def check(name: str) -> None:
 def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.Module:
     """Constructs a network with initial weights drawn under `seed`; torch's global generator is left as it was.
 
+    A registered network is handed a copy of each batch, so that one which works in place changes no data set.
+
     Raises:
-        ModelError: if there is no such network or the input does not fit it.
+        ModelError: if there is no such network or the input does not fit it, or if it has tensors that `table` refuses.
     """
     check(name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _factory(name)(shape, classes)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
+        module = _factory(name)(shape, classes)
+    if not ours(module):
+        if not isinstance(module, nn.Module):
+            raise ModelError(f"the factory of network {name!r} returned {type(module).__name__}, not a torch.nn.Module")
+        _check_tensors(name, module)
+        module.register_forward_pre_hook(_copied)
+    return module
+
+
+def ours(module: nn.Module) -> bool:
+    """Whether a module is one of the papers' networks as they stand here, of which all is known."""
+    return type(module) in (LeNet, Conv, VGG, ResNet)
+
+
+def _copied(module: nn.Module, inputs: tuple) -> tuple:
+    return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
+
+
+def _check_tensors(name: str, module: nn.Module) -> None:
+    for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if nn.parameter.is_lazy(tensor):
+            raise ModelError(
+                f"network {name!r}: {key} has no shape yet (a lazy layer): pass one batch of zeros through the "
+                f"network in its factory, or use the layer that is not lazy"
+            )
+    known = {alias for entry in table(module).values() for alias in (entry.name, *entry.aliases)}
+    if odd := sorted(set(module.state_dict()) - known):
+        raise ModelError(f"network {name!r}: {', '.join(odd)} of its state dict is no parameter or buffer")
 
 
 def initial_weights(name: str, shape: tuple[int, ...], classes: int, seed: int) -> State:
@@ -276,29 +308,117 @@ def initial_weights(name: str, shape: tuple[int, ...], classes: int, seed: int) 
     return {key: tensor.detach().clone() for key, tensor in build(name, shape, classes, seed).state_dict().items()}
 
 
+# What the tensors of a network are.
+
+BY_DIMENSION = [getattr(nn, f"{kind}{n}d") for kind in ("BatchNorm", "InstanceNorm") for n in (1, 2, 3)]
+NORMALISATION = (*BY_DIMENSION, nn.SyncBatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+CONVOLUTIONS = tuple(getattr(nn, f"{kind}{n}d") for kind in ("Conv", "ConvTranspose") for n in (1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a network.
+
+    Attributes:
+        name: its first name, the one that `named_parameters` gives it.
+        aliases: its other names where layers share it; a state dict has them all.
+        shape: its shape.
+        kind: of a weight that may be pruned (see `prunable`), else None.
+        trainable: a parameter that asks for a gradient.
+        buffer: a buffer and no parameter.
+        persistent: part of the state dict.
+        parametrised: what a layer's weight is computed from (weight norm, spectral norm).
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    shape: tuple[int, ...]
+    kind: str | None
+    trainable: bool
+    buffer: bool
+    persistent: bool
+    parametrised: bool
+
+
+def table(module: nn.Module) -> dict[str, Entry]:
+    """Every parameter and buffer of a network, once: first name → what it is, in order of registration."""
+    persistent, names = set(module.state_dict()), {}
+    for given in (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)):
+        for name, tensor in given:
+            names.setdefault(id(tensor), (tensor, []))[1].append(name)
+    entries = {}
+    for tensor, (name, *aliases) in names.values():
+        parameter = isinstance(tensor, nn.Parameter)
+        owner, _, own = name.rpartition(".")
+        layer = module.get_submodule(owner)
+        parametrised = isinstance(layer, parametrize.ParametrizationList)
+        if parametrised:
+            owner, _, own = owner.rpartition(".parametrizations.")
+            layer = module.get_submodule(owner)
+        trainable = parameter and tensor.requires_grad
+        kind = _kind(layer, own, tensor, parametrised) if trainable else None
+        entries[name] = Entry(
+            name, tuple(aliases), tuple(tensor.shape), kind, trainable, not parameter, name in persistent, parametrised
+        )
+    return entries
+
+
+def _kind(layer: nn.Module, own: str, tensor: torch.Tensor, parametrised: bool) -> str | None:
+    """The kind of a layer's parameter called `own`; None for what is no weight."""
+    if tensor.ndim < 2 or own.startswith("bias") or isinstance(layer, NORMALISATION):
+        return None
+    weight = own == "weight" and not parametrised
+    recurrent = isinstance(layer, nn.RNNBase | nn.RNNCellBase)
+    if tensor.numel() == max(tensor.shape) and not (weight or recurrent):
+        return None  # a scale, a token, the lengths of weight norm: a vector in the shape of a matrix
+    if isinstance(layer, CONVOLUTIONS):
+        return "conv"
+    if isinstance(layer, nn.Linear | nn.MultiheadAttention):
+        return "fc"
+    if recurrent:
+        return "recurrent"
+    return "embedding" if isinstance(layer, nn.Embedding | nn.EmbeddingBag) else "other"
+
+
+def load(module: nn.Module, state: State) -> None:
+    """Fills a module with a full state dict; where layers share a tensor, its first name decides."""
+    same = {alias: entry.name for entry in table(module).values() for alias in entry.aliases}
+    module.load_state_dict({name: state[same.get(name, name)] for name in state})
+
+
 def normalisation(module: nn.Module) -> list[str]:
     """Names in the state dict of what normalisation layers hold: scale, shift and running statistics."""
-    kinds = nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm
-    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kinds)]
+    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, NORMALISATION)]
     return [f"{name}.{key}" if name else key for name, layer in layers for key in layer.state_dict()]
 
 
 def prunable(module: nn.Module) -> dict[str, str]:
     """The weights that may be pruned, in order of registration, each with its kind.
 
-    Biases and normalisation parameters are never pruned. The kind is "conv", "fc" or "output" (the last layer, if it
-    is linear): Frankle & Carbin prune the output layer at half the rate of the others.
+    These are all trainable parameters of two or more dimensions, each counted once however many layers share it:
+    matrices and filters, recurrent weights, embeddings, what weight norm and spectral norm compute a weight from, and a
+    module's own. Biases, normalisation parameters and what is a vector in the shape of a matrix are never pruned; nor
+    are frozen weights, which `unpruned` names. The kind is "conv", "fc" (attention too), "recurrent", "embedding",
+    "other" or "output" (the last linear or convolutional layer, if it is linear): Frankle & Carbin prune the output
+    layer at half the rate of the others.
 
     Returns:
         Parameter name → kind.
     """
-    kinds = {}
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            kinds[f"{name}.weight" if name else "weight"] = "fc" if isinstance(layer, nn.Linear) else "conv"
-    if kinds and kinds[last := list(kinds)[-1]] == "fc":
-        kinds[last] = "output"
+    kinds = {name: entry.kind for name, entry in table(module).items() if entry.kind}
+    layers = [name for name, kind in kinds.items() if kind in ("conv", "fc")]
+    if layers and kinds[layers[-1]] == "fc":
+        kinds[layers[-1]] = "output"
     return kinds
+
+
+def unpruned(module: nn.Module) -> dict[str, int]:
+    """The weights that `prunable` leaves out because they are frozen: name → number."""
+    return {
+        name: parameter.numel()
+        for name, parameter in module.named_parameters()
+        if not parameter.requires_grad and parameter.ndim > 1
+    }
 
 
 def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int = 1000):

@@ -137,14 +137,14 @@ from lottery.engine import train as engine
 from lottery.engine.execute import execute
 from lottery.engine.store import Store
 
-ask = engine._Batches.__getitem__
+ask = engine.Batches.__getitem__
 
 def until(self, step):
     if step == 337:
         os.kill(os.getpid(), signal.SIGKILL)
     return ask(self, step)
 
-engine._Batches.__getitem__ = until
+engine.Batches.__getitem__ = until
 training = r.training(data="digits", model="lenet-8", steps=500, batch=50, optimiser="adam", lr=3e-3, validation=200)
 execute(tickets.imp(training, 0, 1, 0.2, rewind_step=50), Store(sys.argv[1]), executor="inline", show=False)
 """
@@ -158,8 +158,8 @@ def test_a_study_killed_by_signal_9_goes_on_from_its_checkpoint_bit_for_bit(stor
         env={**os.environ, "LOTTERY_CHECKPOINT_SECONDS": "0"},
     )
     assert killed.returncode == -signal.SIGKILL and store.keys() == []
-    steps, ask = [], engine._Batches.__getitem__
-    monkeypatch.setattr(engine._Batches, "__getitem__", lambda self, step: (steps.append(step), ask(self, step))[1])
+    steps, ask = [], engine.Batches.__getitem__
+    monkeypatch.setattr(engine.Batches, "__getitem__", lambda self, step: (steps.append(step), ask(self, step))[1])
     chain, fresh = tickets.imp(training(steps=500), 0, 1, 0.2, rewind_step=50), Store(tmp_path / "fresh")
     resumed = run(chain, store)
     assert steps[0] == 300 and len(steps) == 200 + 450

@@ -1,62 +1,83 @@
-"""The graph of a step, on a CPU with what stands in for CUDA: a capture computes nothing, a replay does the step."""
+"""The graph of a step, on a CPU: a recorder of operations stands in for CUDA's; like it, it repeats no Python code."""
 
-import contextlib
 import types
 
 import pytest
 import torch
 from test_train import ADAM, SGD, assert_close, dataset, one, recipe, start  # beside this file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from lottery.engine import graphs
 from lottery.engine.train import train
 
 
-class FakeGraph:
-    def __init__(self, replay):
-        self.replay = replay
+class Recorder(TorchDispatchMode):
+    """Notes every operation with the very tensors that it read and wrote."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, function, kinds, given=(), named=None):
+        named = named or {}
+        made = function(*given, **named)
+        self.operations.append((function, given, named, made))
+        return made
+
+    @torch.no_grad()
+    def replay(self):
+        for function, given, named, made in self.operations:
+            again = tree_leaves(function(*given, **named))
+            for place, value in zip(tree_leaves(made), again, strict=True):
+                if isinstance(place, torch.Tensor) and place is not value and place.data_ptr() != value.data_ptr():
+                    place.copy_(value)
+
+
+class Recording:
+    """As `graphs.Capture`; `spoil` is what a replay does beyond the step, `fail` what a capture ends with."""
+
+    def __init__(self, device):
+        self.captures, self.replays, self.spoil, self.fail = 0, 0, lambda given: None, None
+
+    def aside(self, step, given):
+        step(*given)
+
+    def __call__(self, step, given):
+        self.captures += 1
+        before = [tensor.detach().clone() for tensor in self.changed()]
+        with Recorder() as recorder:
+            step(*given)
+        with torch.no_grad():  # a capture does not do the step
+            graphs._copy(before, self.changed())
+        if self.fail:
+            raise self.fail
+
+        def replay():
+            self.replays += 1
+            recorder.replay()
+            with torch.enable_grad():
+                self.spoil(given)
+
+        return replay
+
+    def changed(self):
+        slots = self.owner.optimiser.state.values()
+        return [*self.owner.tensors, *(t for held in slots for t in held.values() if isinstance(t, torch.Tensor))]
 
 
 @pytest.fixture
-def faked(monkeypatch):
-    """Makes trainings on the CPU take graphs; what a replay does beyond the step itself is to be put into `spoil`."""
-    found = types.SimpleNamespace(owner=None, captures=0, replays=0, spoil=lambda: None, fail=None)
-    real = graphs.Replayed.__init__
+def recorded(monkeypatch):
+    """Makes trainings on the CPU take graphs; the graph of the last one is at `.graph`."""
+    found, real = types.SimpleNamespace(graph=None, change=lambda graph: None), graphs.Replayed.__init__
 
     def remembered(self, *given):
         real(self, *given)
-        found.owner = self
+        found.graph = self.capture
+        found.graph.owner = self
+        found.change(found.graph)
 
-    def replay():
-        found.replays += 1
-        with torch.enable_grad():
-            found.owner.step(*found.owner.given)
-            found.spoil()
-
-    @contextlib.contextmanager
-    def graph(made, stream):
-        found.captures += 1
-        owner = found.owner
-        slots = [slot for slots in owner.optimiser.state.values() for slot in slots.values() if slot is not None]
-        changed = [*owner.tensors, *slots]
-        before = [tensor.detach().clone() for tensor in changed]
-        yield
-        with torch.no_grad():
-            graphs._copy(before, changed)
-        if found.fail:
-            raise found.fail
-
-    stream = types.SimpleNamespace(wait_stream=lambda other: None)
-    monkeypatch.setattr(
-        graphs,
-        "cuda",
-        types.SimpleNamespace(
-            Stream=lambda: stream,
-            current_stream=lambda: stream,
-            stream=lambda given: contextlib.nullcontext(),
-            CUDAGraph=lambda: FakeGraph(replay),
-            graph=graph,
-        ),
-    )
+    monkeypatch.setattr(graphs, "Capture", Recording)
     monkeypatch.setattr(graphs.Replayed, "__init__", remembered)
     monkeypatch.setattr(graphs, "worth", lambda device: True)
     return found
@@ -65,41 +86,48 @@ def faked(monkeypatch):
 @pytest.mark.parametrize("rule", [ADAM, SGD], ids=["adam", "sgd"])
 @pytest.mark.parametrize("together", [1, 2])
 @pytest.mark.parametrize("change", [dict(milestones=(20, 40)), dict(warmup=10, augment=True)], ids=["drops", "warmup"])
-def test_a_training_by_graph_is_the_training_without(faked, rule, together, change, monkeypatch):
+def test_a_training_by_graph_is_the_training_without(recorded, rule, together, change, monkeypatch):
     training = recipe(rule, **change)
     starts = [start(training, replicate) for replicate in range(together)]
     outcomes = train(training, dataset(training), starts, keep=[20, 40])
-    assert (faked.captures, faked.replays) == (1, 60 - graphs.WARM)
+    assert (recorded.graph.captures, recorded.graph.replays) == (1, 60 - graphs.WARM)
     monkeypatch.setattr(graphs, "worth", lambda device: False)
     for begun, outcome in zip(starts, outcomes, strict=True):
         assert_close(outcome, one(training, begun, keep=[20, 40]))
 
 
 @pytest.mark.parametrize("rule", [ADAM, SGD], ids=["adam", "sgd"])
-@pytest.mark.parametrize("fault", ["skips its inputs", "forgets the mask", "cannot be captured"])
-def test_a_graph_that_does_something_else_is_not_used(faked, rule, fault, monkeypatch):
-    training = recipe(rule)
-    if fault == "cannot be captured":
-        faked.fail = RuntimeError("operation not permitted when stream is capturing")
-    elif fault == "forgets the mask":
+@pytest.mark.parametrize("fault", ["other inputs", "forgets the mask", "cannot be captured"])
+def test_a_graph_that_does_something_else_is_not_used(recorded, rule, fault, monkeypatch):
+    def change(graph):
+        if fault == "cannot be captured":
+            graph.fail = RuntimeError("operation not permitted when stream is capturing")
+        elif fault == "forgets the mask":
+            graph.spoil = lambda given: graph.owner.tensors[0].data[0].add_(1e-2)
+        else:
+            graph.spoil = lambda given: graph.owner.step(given[0].flip(1) * 0, None)
 
-        def spoil():
-            with torch.no_grad():
-                faked.owner.tensors[0][0] += 1e-2
-
-        faked.spoil = spoil
-    else:
-        monkeypatch.setattr(graphs.Replayed, "_give", lambda self, given: None)
-        faked.spoil = lambda: faked.owner.step(*(None if t is None else t.flip(0) * 0 for t in faked.owner.given))
-    words = "not permitted" if faked.fail else "differs from an ordinary one"
+    recorded.change, training = change, recipe(rule)
+    words = "not permitted" if fault == "cannot be captured" else "differs from an ordinary one"
     with pytest.warns(graphs.NotCaptured, match=words):
         outcome = one(training, start(training))
-    assert faked.captures == 1 and faked.replays == (0 if faked.fail else 1)
+    assert recorded.graph.captures == 1 and recorded.graph.replays == (0 if recorded.graph.fail else 1)
     monkeypatch.setattr(graphs, "worth", lambda device: False)
     assert_close(outcome, one(training, start(training)))
 
 
-def test_networks_with_dropout_take_no_graph(faked):
+def test_a_capture_that_runs_out_of_memory_says_so_and_is_not_taken_for_one_that_cannot_be(recorded):
+    recorded.change = lambda graph: setattr(graph, "fail", torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        one(recipe(), start(recipe()))
+
+
+def test_networks_with_dropout_take_no_graph(recorded):
     training = recipe(model="conv-2-dropout", steps=8, batch=20)
     one(training, start(training))
-    assert faked.owner is None
+    assert recorded.graph is None
+
+
+def test_what_ends_a_failed_capture_is_still_there():
+    """Private, for want of anything public."""
+    assert callable(torch._C._cuda_endAllocateToPool)

@@ -12,6 +12,8 @@ from lottery import data, masks, models, seeds
 from lottery import recipes as r
 from lottery.engine import sparse
 from lottery.engine import train as engine
+from lottery.engine.batches import augment
+from lottery.engine.network import build
 from lottery.engine.train import OutOfTime, Start, TrainingError, evaluate, train
 
 ADAM = dict(optimiser="adam", lr=3e-3)
@@ -188,21 +190,21 @@ def test_the_test_set_chooses_nothing():
 
 
 def test_each_epoch_sees_each_training_example_at_most_once_in_a_new_order():
-    batches = engine._Batches(recipe(), [(0,)], 1200, "cpu")
+    batches = engine.Batches(recipe(), [(0,)], 1200, "cpu")
     first, second = (torch.cat([batches[step][0] for step in range(at, at + 24)]) for at in (0, 24))
     assert len(first.unique()) == len(second.unique()) == 1200 and not torch.equal(first, second)
 
 
 def test_an_incomplete_batch_is_left_out():
-    batches = engine._Batches(recipe(batch=500), [(0,)], 1200, "cpu")
+    batches = engine.Batches(recipe(batch=500), [(0,)], 1200, "cpu")
     assert len(torch.cat([batches[0][0], batches[1][0]]).unique()) == 1000 and len(batches[2][0]) == 500
 
 
 def test_batches_are_a_function_of_seed_order_and_step_alone():
     def at(step, order=(0,), seed=0):
-        return engine._Batches(recipe(seed=seed), [order], 1200, "cpu")[step][0]
+        return engine.Batches(recipe(seed=seed), [order], 1200, "cpu")[step][0]
 
-    walked = engine._Batches(recipe(), [(0,)], 1200, "cpu")
+    walked = engine.Batches(recipe(), [(0,)], 1200, "cpu")
     for step in range(50):
         last = walked[step][0]
     assert torch.equal(at(49), last)
@@ -310,7 +312,7 @@ def test_stacked_equals_single_with_batch_normalisation():
 def test_a_training_in_bfloat16_rounds_its_products_and_nothing_else(sparse_layers):
     training = recipe(precision="bf16")
     begun = start(training)
-    network = engine._Network(training, dataset(training), [begun], "cpu")
+    network = build(training, dataset(training), [begun])
     assert not any(isinstance(module, sparse.SparseLinear) for module in network.module.modules())
     x, y = (part[:50] for part in dataset(training).train)
     module = models.build(training.model, (1, 8, 8), 10)
@@ -393,7 +395,7 @@ def test_sparse_layers_equal_masked_dense_ones(rule, model, monkeypatch, sparse_
 
 
 def network_of(training, begun):
-    return engine._Network(training, dataset(training), [begun], "cpu").module
+    return build(training, dataset(training), [begun]).module
 
 
 def test_gradients_of_a_sparse_layer_are_those_of_the_dense_one(sparse_layers):
@@ -421,17 +423,17 @@ def test_only_large_layers_with_few_survivors_are_made_sparse():
 def test_augmentation_shifts_by_at_most_four_pixels_and_flips_half_of_the_images():
     x = torch.zeros(2000, 1, 9, 9)
     x[:, 0, 4, 4] = 1.0
-    place = engine.augment(x, torch.Generator().manual_seed(0)).flatten(1).argmax(1)
+    place = augment(x, torch.Generator().manual_seed(0)).flatten(1).argmax(1)
     assert sorted(place.unique().tolist()) == list(range(81))  # from corner to corner
     ramp = torch.arange(8.0).expand(2000, 1, 8, 8) + 1
-    rising = engine.augment(ramp, torch.Generator().manual_seed(0))[:, 0].diff(dim=2).flatten(1)
+    rising = augment(ramp, torch.Generator().manual_seed(0))[:, 0].diff(dim=2).flatten(1)
     flipped = (rising == -1).any(1) & ~(rising == 1).any(1)
     assert abs(flipped.float().mean() - 0.5) < 0.05
 
 
 def test_augmentation_depends_on_its_generator_alone():
     x = torch.randn(5, 3, 8, 8)
-    draws = [engine.augment(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    draws = [augment(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
 
@@ -464,7 +466,7 @@ def test_dropout_is_drawn_from_the_runs_own_stream():
 def test_networks_with_dropout_are_not_stacked():
     models.register("dropping", Dropping)
     training = recipe(model="dropping")
-    with pytest.raises(TrainingError, match="dropout train one by one"):
+    with pytest.raises(TrainingError, match="random numbers in training: such networks train one by one"):
         train(training, dataset(training), [start(training, 0), start(training, 1)])
 
 
@@ -571,8 +573,8 @@ def test_resumed_equals_uninterrupted_for_stacked_networks():
 def test_a_resumed_training_does_not_begin_again(monkeypatch):
     training, seen = recipe(**LONG), []
     checkpoint = interrupted(training, [start(training)])
-    ask = engine._Batches.__getitem__
-    monkeypatch.setattr(engine._Batches, "__getitem__", lambda self, step: (seen.append(step), ask(self, step))[1])
+    ask = engine.Batches.__getitem__
+    monkeypatch.setattr(engine.Batches, "__getitem__", lambda self, step: (seen.append(step), ask(self, step))[1])
     one(training, start(training), checkpoint=checkpoint)
     assert seen[0] == 200 and len(seen) == 250
 

@@ -29,6 +29,8 @@ import torch
 from .. import LotteryError, __version__, data, masks, models
 from ..recipes import Pruned, Recipe, Run, Training, World, closure
 from . import train as engine
+from .network import stackable
+from .precision import exact
 from .progress import Bar
 from .store import Record, Store
 
@@ -199,7 +201,8 @@ def _processor() -> str:
 
 def _compute_result(recipe: Recipe, store: Store, device: str) -> None:
     began = time.perf_counter()
-    values, arrays = recipe.compute(world(store, device))
+    with exact(device):
+        values, arrays = recipe.compute(world(store, device))
     store.save(recipe.key, recipe.json(), values, arrays, _made(device, time.perf_counter() - began, 1))
 
 
@@ -494,7 +497,7 @@ def fitting(training: Training, free: int) -> int:
     memory free, and finds their checkpoints.
     """
     dataset = dataset_of(training)
-    a_run, _ = engine.memory(training, dataset.shape, dataset.classes)
+    a_run, _ = engine.memory(training, dataset)
     return 2 ** int(math.log2(max(1.0, (0.8 * free - engine.TOGETHER) / a_run)))
 
 
@@ -546,7 +549,7 @@ def _measured(training: Training, device: str) -> bool:
 
     try:
         return seconds(4) < seconds(1)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, engine.TrainingError):
         return False
 
 
@@ -571,7 +574,9 @@ class _Stacks:
     def limit(self, run: Run) -> int:
         kind = run.training, run.start
         if kind not in self.limits:
-            one = engine.draws(_module(run.training)) or not (self.stack or pays(run.training, self.device))
+            one = not stackable(run.training, dataset_of(run.training)) or not (
+                self.stack or pays(run.training, self.device)
+            )
             self.limits[kind] = 1 if one else self.stack or fitting(run.training, _free(self.device))
         return self.limits[kind]
 

@@ -15,8 +15,14 @@ WEIGHTS = 2**16  # and from this size on
 
 
 def pays(layer: nn.Module, mask: torch.Tensor) -> bool:
-    """Whether a layer under a mask is worth replacing (see the module's docstring)."""
-    fits = isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
+    """Whether a layer under a mask is worth replacing (see the module's docstring), and does what it is replaced by.
+
+    A subclass of `nn.Linear`, a layer with hooks or a method of its own may do anything.
+    """
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if type(layer) is not nn.Linear or "forward" in vars(layer) or any(getattr(layer, hook) for hook in hooks):
+        return False
+    fits = layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
     if not fits or mask.numel() < WEIGHTS or not torch.backends.mkl.is_available():
         return False
     return mask.float().mean().item() < DENSITY
@@ -78,8 +84,9 @@ class SparseLinear(nn.Module):
             self.transposed = _csr(columns[self.order], rows[self.order], zeros, mask.shape[::-1])
 
     def forward(self, x):
-        y = _Multiply.apply(x, self.weight, self)
-        return y if self.bias is None else y + self.bias
+        y = _Multiply.apply(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), self.weight, self)
+        y = y if self.bias is None else y + self.bias
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], -1)
 
     def whole(self, values: torch.Tensor) -> torch.Tensor:
         """The weight matrix [units, inputs] with these survivors and zeros elsewhere."""

@@ -1,0 +1,406 @@
+"""Networks as the loop sees them: one, or several stacked, each under its mask, behind one interface.
+
+Masks act on the starting weights once and on every gradient, so a pruned weight is exactly zero after every step (also
+under momentum, weight decay and Adam), which equals masking in the forward pass at a fraction of its cost. One network
+runs as the plain module, in which large linear layers with few survivors multiply those alone (`sparse`) and images may
+lie channels last; several run as one module under `torch.vmap` over stacked parameters, which pays on a GPU (on a CPU
+use one process a run). Whatever is not the plain module is compared with it on a few examples before it trains.
+"""
+
+import copy
+import random
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from .. import masks, models
+from ..data import Dataset
+from ..models import State
+from ..recipes import Training
+from . import sparse
+from .batches import moved
+from .errors import NotStacked, Slower, TrainingError
+from .sparse import SparseLinear
+
+EXAMPLES = 16  # on which a faster network is compared with the plain one
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where one network starts.
+
+    Attributes:
+        weights: a full state dict; only read.
+        mask: what survives; empty trains densely.
+        order: the indices of the stream that batches are drawn from.
+        step: the position in schedule and data order.
+    """
+
+    weights: State
+    mask: masks.Mask
+    order: tuple[int, ...] = (0,)
+    step: int = 0
+
+
+class Network:
+    """What a single network and a stack of them have in common.
+
+    Attributes:
+        module: the architecture; the weights of a stack are not in it.
+        parameters: name → what an optimiser is to move.
+        state: name → every tensor that training changes, `parameters` and buffers; shared ones once.
+        masked, mask: parameters that have pruned weights, and where theirs survive, as numbers.
+        seeded: whether steps are to draw from the run's own stream: for all but the papers' networks without dropout.
+        drawing: whether the network was seen to draw random numbers in training.
+    """
+
+    def __init__(self, training: Training, module: nn.Module, device: torch.device):
+        self.module, self.device = module.to(device), device
+        self.entries = models.table(module)
+        self.first = {alias: entry.name for entry in self.entries.values() for alias in (entry.name, *entry.aliases)}
+        self.bfloat16 = training.precision == "bf16"
+        self.seeded, self.drawing = seeded(module), False
+        self.parameters: State = {}
+        self.state: State = {}
+        self.masked: list[torch.Tensor] = []
+        self.mask: list[torch.Tensor] = []
+
+    def trainable(self, tensors: State) -> State:
+        return {name: tensor for name, tensor in tensors.items() if self.entries[name].trainable}
+
+    def watch(self, name: str, kept: torch.Tensor) -> None:
+        """From now on the gradients of a parameter are masked, if the mask `kept` prunes any of it."""
+        if not kept.all():
+            self.masked.append(self.parameters[name])
+            self.mask.append(kept.float())
+
+    def mask_gradients(self) -> None:
+        """Makes the gradients of pruned weights zero; a weight that the loss does not depend on has none."""
+        pairs = [(weight.grad, kept) for weight, kept in zip(self.masked, self.mask, strict=True)]
+        pairs = [(gradient, kept) for gradient, kept in pairs if gradient is not None]
+        if pairs:
+            torch._foreach_mul_([gradient for gradient, _ in pairs], [kept for _, kept in pairs])
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of a training batch, in the precision of the training."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False):
+            logits = self.forward(x)
+        return logits.float() if self.bfloat16 else logits
+
+    def forward(self, x: torch.Tensor, shared: bool = False) -> torch.Tensor:
+        """Logits of a batch: [B, classes] of one network, [R, B, classes] of R stacked ones."""
+        raise NotImplementedError
+
+
+class Single(Network):
+    """One network as a module of its own.
+
+    Args:
+        training: its layout in memory and precision count.
+        module: freshly built; taken over.
+        start: where it starts.
+        device: where it is to be.
+        plain: leave out what makes it faster.
+    """
+
+    count = 1
+
+    def __init__(self, training: Training, module: nn.Module, start: Start, device: torch.device, plain: bool = False):
+        super().__init__(training, module, device)
+        models.load(module, masks.apply(start.weights, start.mask))
+        last = training.layout == "channels_last" and not plain
+        self.layout = torch.channels_last if last else torch.contiguous_format
+        self.sparse = {} if plain or self.bfloat16 else self._replace(start.mask)
+        parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+        self.state = parameters | buffers
+        for tensor in self.state.values():
+            tensor.data = self._laid(tensor.data)
+        self.parameters = self.trainable(parameters)
+        for name, kept in start.mask.items():
+            if name not in self.sparse:
+                self.watch(name, self._laid(kept.to(device)))
+
+    @property
+    def altered(self) -> bool:
+        """Whether anything is done in another way than the plain module does it."""
+        return bool(self.sparse) or self.layout is torch.channels_last
+
+    def _replace(self, mask: masks.Mask) -> dict[str, SparseLinear]:
+        layers = {}
+        for name, kept in mask.items():
+            place, alone = name.rpartition(".")[0], not self.entries[name].aliases
+            if place and alone and sparse.pays(self.module.get_submodule(place), kept):
+                layers[name] = SparseLinear(self.module.get_submodule(place), kept)
+                self.module.set_submodule(place, layers[name])
+        return layers
+
+    def _laid(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor in the memory layout that images and their filters have here."""
+        return tensor.contiguous(memory_format=self.layout) if tensor.ndim == 4 else tensor
+
+    def batch(self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor, draws: torch.Tensor | None):
+        """Inputs and labels of the examples [1, B], augmented as drawn."""
+        inputs = x[index[0]]
+        return inputs if draws is None else moved(inputs, draws), y[index[0]]
+
+    def forward(self, x: torch.Tensor, shared: bool = False) -> torch.Tensor:
+        return self.module(self._laid(x))
+
+    def losses(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of a training batch."""
+        return cross_entropy(self.logits(x), target)
+
+    def snapshot(self, index: int) -> State:
+        """A full copy of the network's state dict."""
+        state = {}
+        for name in self.module.state_dict():
+            tensor = self.state[self.first[name]].detach().cpu().clone(memory_format=torch.contiguous_format)
+            state[name] = self.sparse[name].whole(tensor) if name in self.sparse else tensor
+        return state
+
+
+class Stacked(Network):
+    """R networks as one module over stacked tensors, each with a leading axis R.
+
+    Args:
+        training: its precision counts.
+        module: freshly built; taken over, its weights unused.
+        starts: where they start.
+        device: where they are to be.
+    """
+
+    def __init__(self, training: Training, module: nn.Module, starts: Sequence[Start], device: torch.device):
+        super().__init__(training, module, device)
+        self.count = len(starts)
+        given = {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+        states = [masks.apply(start.weights, start.mask) for start in starts]
+        stack = {
+            name: torch.stack([state.get(name, tensor).to(device) for state in states])  # or it is not persistent
+            for name, tensor in given.items()
+        }
+        self.parameters = {name: tensor.requires_grad_() for name, tensor in self.trainable(stack).items()}
+        self.state = {name: tensor for name, tensor in stack.items() if name not in self.parameters} | self.parameters
+        for name in starts[0].mask:
+            self.watch(name, torch.stack([start.mask[name] for start in starts]).to(device))
+
+    def batch(self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor, draws: torch.Tensor | None):
+        """Inputs and labels of the examples [R, B], augmented as drawn."""
+        inputs = x[index]
+        if draws is not None:
+            inputs = moved(inputs.flatten(0, 1), draws).view(inputs.shape)
+        return inputs, y[index]
+
+    def forward(self, x: torch.Tensor, shared: bool = False) -> torch.Tensor:
+        """Logits [R, B, classes] of batches [R, B, ...], or of one batch for all networks."""
+
+        def one(state, x):
+            return torch.func.functional_call(self.module, state, (x,))
+
+        return torch.vmap(one, in_dims=(0, None if shared else 0))(self.state, x)
+
+    def losses(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of a training batch for each network, [R]."""
+        return cross_entropy(self.logits(x).transpose(1, 2), target, reduction="none").mean(1)
+
+    def snapshot(self, index: int) -> State:
+        """A full copy of one network's state dict."""
+        return {
+            name: self.state[self.first[name]][index].detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name in self.module.state_dict()
+        }
+
+
+def build(training: Training, dataset: Dataset, starts: Sequence[Start]) -> Single | Stacked:
+    """The networks of a training on the data's device: the fastest way that does what the plain module does.
+
+    Raises:
+        TrainingError: if the starts do not fit the network.
+        NotStacked: if there are several, and they cannot be stacked.
+    """
+    x, _ = dataset.train
+    device, few = x.device, x[:EXAMPLES]
+
+    module = models.build(training.model, dataset.shape, dataset.classes)
+    _check(training, module, starts)
+
+    def plain(place: int) -> Single:
+        return Single(training, copy.deepcopy(module), starts[place], device, plain=True)
+
+    drawing = seeded(module) and draws(copy.deepcopy(module).to(device), few)
+    if len(starts) > 1:
+        network = _stacked(training, copy.deepcopy(module), starts, device, plain, few, drawing)
+    else:
+        network = _single(training, copy.deepcopy(module), starts[0], device, plain, few)
+    network.drawing = drawing
+    return network
+
+
+def _stacked(training, module, starts, device, plain, few, drawing) -> Stacked:
+    if drawing:
+        raise NotStacked(
+            f"{training.model} draws random numbers in training: such networks train one by one (stacked, they would "
+            f"draw from one stream)"
+        )
+    try:
+        network = Stacked(training, module, starts, device)
+        why = _difference(network, {place: plain(place) for place in (0, len(starts) - 1)}, few)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever vmap and a network of the user's have to say to each other
+        why = _first_line(error)
+    if why:
+        raise NotStacked(f"networks of {training.model} cannot be stacked and train one by one: {why}")
+    return network
+
+
+def _single(training, module, start, device, plain, few) -> Single:
+    network = Single(training, module, start, device)
+    if not network.altered:
+        return network
+    try:
+        why = _difference(network, {0: plain(0)}, few)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # as a network that reads the weight of a layer which is now sparse
+        why = _first_line(error)
+    if not why:
+        return network
+    ways = [f"{name} as a sparse matrix" for name in network.sparse]
+    ways += ["images that lie channels last"] * (network.layout is torch.channels_last)
+    warnings.warn(f"{training.model} trains without {' and '.join(ways)}: {why}", Slower, stacklevel=4)
+    return plain(0)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def stackable(training: Training, dataset: Dataset) -> bool:
+    """Whether networks of a training can be stacked; if not, and not because they draw, a warning says why."""
+    module = models.build(training.model, dataset.shape, dataset.classes)
+    dense = masks.dense(module.state_dict(), models.prunable(module))
+    start = Start({name: tensor.detach() for name, tensor in module.state_dict().items()}, dense)
+    try:
+        build(training, dataset, [start, start])
+    except NotStacked as error:
+        warnings.warn(str(error), Slower, stacklevel=2)
+        return False
+    return True
+
+
+def _check(training: Training, module: nn.Module, starts: Sequence[Start]) -> None:
+    names, known = set(module.state_dict()), set(models.prunable(module))
+    for start in starts:
+        if set(start.weights) != names:
+            raise TrainingError(f"the starting weights are not those of a {training.model}")
+        if unknown := set(start.mask) - known:
+            raise TrainingError(f"a mask for {sorted(unknown)}, which are not prunable weights of {training.model}")
+        for name, kept in start.mask.items():
+            if kept.shape != start.weights[name].shape:
+                raise TrainingError(f"the mask of {name} has another shape than the weights")
+
+
+@torch.no_grad()
+def _difference(network: Single | Stacked, plain: dict[int, Single], x: torch.Tensor) -> str | None:
+    """What tells a network's outputs from those of the plain ones at these places; None if rounding does.
+
+    Evaluated and in training; the networks' buffers are left as they were.
+    """
+    for training in (False, True):
+        outputs = []
+        for one in (network, *plain.values()):
+            before = {name: one.state[name].clone() for name in one.state if one.entries[name].buffer}
+            one.module.train(training)
+            with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+                seed(0, x.device)
+                outputs.append(one.forward(x.clone(), shared=True).float())
+            for name, tensor in before.items():
+                one.state[name].copy_(tensor)
+        together, *singles = outputs
+        for place, wanted in zip(plain, singles, strict=True):
+            got = together[place] if network.count > 1 else together
+            scale = wanted.nan_to_num(0.0, 0.0, 0.0).abs().max().item()
+            if got.shape != wanted.shape or not torch.allclose(got, wanted, 1e-3, 1e-3 * scale, equal_nan=True):
+                return f"its outputs differ from those of the plain network {'in training' if training else ''}".strip()
+    return None
+
+
+def seed(number: int, device: torch.device) -> None:
+    """Seeds torch's global generators that a network on a device draws from."""
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(number)
+
+
+def seeded(module: nn.Module) -> bool:
+    """Whether steps are to draw from the run's own stream: of the papers' networks those with dropout, of others all,
+    whatever they were seen to draw."""
+    return not models.ours(module) or any(isinstance(layer, nn.Dropout) for layer in module.modules())
+
+
+def draws(module: nn.Module, x: torch.Tensor, training: bool = True) -> bool:
+    """Whether a network was seen to draw random numbers on a batch.
+
+    Args:
+        module: on the device of the batch; its buffers may change.
+        x: a batch.
+        training: of the module, during the pass.
+
+    Raises:
+        TrainingError: if it draws from Python's or NumPy's global generator, which no recipe seeds.
+    """
+
+    def states():
+        device = [torch.cuda.get_rng_state(x.device)] if x.device.type == "cuda" else []
+        return [torch.get_rng_state(), *device]
+
+    module.train(training)
+    other = random.getstate(), np.random.get_state()[1].tobytes(), np.random.get_state()[2]  # noqa: NPY002
+    with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        before = states()
+        module(x.clone())
+        drew = not all(map(torch.equal, before, states()))
+    if other != (random.getstate(), np.random.get_state()[1].tobytes(), np.random.get_state()[2]):  # noqa: NPY002
+        raise TrainingError(
+            f"{type(module).__name__} draws from Python's or NumPy's global generator, so no training of it could be "
+            f"repeated: let it draw with torch (torch.rand, torch.nn.functional.dropout)"
+        )
+    return drew
+
+
+def memory(training: Training, dataset: Dataset) -> tuple[int, int]:
+    """What each of several networks that train together takes on its device; estimates from above.
+
+    Args:
+        training: of which model, batch and optimiser count.
+        dataset: of whose inputs two and four are tried.
+
+    Returns:
+        Bytes for training (weights, gradients, mask and optimiser, and what the backward pass keeps of a batch), and
+        bytes an example for evaluation.
+    """
+    module = models.build(training.model, dataset.shape, dataset.classes)
+    two, four = (_kept(module, dataset.train[0][:2].cpu().repeat(n, *[1] * len(dataset.shape))) for n in (1, 2))
+    kept = [(large - small) // 2 for small, large in zip(two, four, strict=False)]
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    copies = 7 if training.optimiser == "adam" else 6
+    return copies * weights + training.batch * sum(kept), 3 * max(kept, default=1)
+
+
+def _kept(module: nn.Module, x: torch.Tensor) -> list[int]:
+    """Bytes of each tensor that a forward pass keeps for the backward pass."""
+    kept: list[int] = []
+
+    def count(tensor):
+        kept.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        module(x)
+    return kept
