@@ -321,7 +321,7 @@ def test_memory_of_a_linear_network_by_hand(optimiser, copies):
     models.register("linear", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     wanted = training(model="linear", optimiser=optimiser, batch=30)
     inputs = 4 * 64  # all that the backward pass keeps of an example
-    assert engine.memory(wanted, (1, 8, 8), 10) == (copies * 4 * 650 + 30 * inputs, 3 * inputs)
+    assert engine.memory(wanted, module.dataset_of(wanted)) == (copies * 4 * 650 + 30 * inputs, 3 * inputs)
 
 
 def test_networks_with_dropout_are_never_stacked(store, trained):

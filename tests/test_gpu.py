@@ -91,7 +91,7 @@ def test_a_study_trains_its_replicates_as_one_batch(tmp_path):
 def test_a_batch_of_runs_takes_no_more_memory_than_was_estimated(model):
     training = short(model, SGD)
     starts = [start(training, replicate) for replicate in range(8)]
-    a_run, _ = train.memory(training, (1, 8, 8), 10)
+    a_run, _ = train.memory(training, data.load(training.data, training.validation, training.scaling))
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

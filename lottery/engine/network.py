@@ -283,6 +283,9 @@ def _first_line(error: Exception) -> str:
 def stackable(training: Training, dataset: Dataset) -> bool:
     """Whether networks of a training can be stacked; if not, and not because they draw, a warning says why."""
     module = models.build(training.model, dataset.shape, dataset.classes)
+    x, _ = dataset.train
+    if seeded(module) and draws(copy.deepcopy(module).to(x.device), x[:EXAMPLES]):
+        return False
     dense = masks.dense(module.state_dict(), models.prunable(module))
     start = Start({name: tensor.detach() for name, tensor in module.state_dict().items()}, dense)
     try:
