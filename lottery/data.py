@@ -82,11 +82,15 @@ class Dataset:
         """What a network gets: float32, or int64."""
         return self.train[0].dtype
 
+    @property
+    def changed(self) -> bool:
+        """Whether a tensor has been written to since this value was made; see `intact`."""
+        return self._versions() != self._as_made
+
     def intact(self, network: str = "") -> None:
         """Makes sure that no tensor has been written to since this value was made; costs microseconds.
 
-        Where one has, `load` gives none of these tensors out again. What PyTorch does not count stays unseen: writing
-        through `tensor.data` or through a NumPy array of the same memory.
+        What PyTorch does not count stays unseen: writing through `tensor.data` or a NumPy array of the same memory.
 
         Args:
             network: which network used the data, for the message.
@@ -94,10 +98,10 @@ class Dataset:
         Raises:
             DataError: if one has, which is the work of a network whose first operation works in place.
         """
-        if self._versions() != self._as_made:
-            _resident.cache_clear()
+        if self.changed:
+            who = repr(network) if network else "that used it"
             raise DataError(
-                f"the network {network or 'that used it'} wrote into the data set {self.name}: its first operation "
+                f"the network {who} wrote into the data set {self.name}: its first operation "
                 "works in place (nn.ReLU(inplace=True), x.sub_(mean), x += 1). Nothing computed with it can be kept. "
                 "Let this operation make a new tensor (inplace=False, x - mean), or start forward with x = x.clone()"
             )
@@ -442,7 +446,8 @@ def _scaled(name: str, parts: dict[str, torch.Tensor], scaling: str) -> dict[str
 def load(name: str, validation: int, scaling: str = "standardise", device: str = "cpu") -> Dataset:
     """Loads a data set and splits off the validation examples.
 
-    The tensors are shared by all who load the same: read them, do not write to them (`Dataset.intact` tells).
+    The tensors are shared by all who load the same: read them, do not write to them. Those that were written to are
+    not given out again (`Dataset.intact` tells whose work it was).
     Kept in memory are the published images of the last two data sets, as bytes (55 MB for MNIST, 184 MB for
     CIFAR-10), and the last four results, as float32 (220 MB, 737 MB), on the device.
 
@@ -467,7 +472,10 @@ def load(name: str, validation: int, scaling: str = "standardise", device: str =
             leaves nothing to train on, or integers under a scaling that is not for them.
     """
     check(name, validation or 0, str(scaling))
-    return _resident(name, validation, scaling, str(device), folder())
+    wanted = (name, validation, scaling, str(device), folder())
+    if _resident(*wanted).changed:
+        _resident.cache_clear()
+    return _resident(*wanted)
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,7 @@
 """Data sets: counts, splits, scalings, names that carry their content, and errors that say what to do."""
 
 import copy
+import dataclasses
 import gzip
 import hashlib
 import os
@@ -292,7 +293,7 @@ def test_a_network_that_writes_into_its_inputs_is_found_and_harms_nobody_else(pa
         getattr(before, part)[0][:10].relu_()
     assert not torch.equal(getattr(before, part)[0], right)
     with pytest.raises(DataError, match=r"network 'conv' wrote into the data set handed_out@.*in place"):
-        before.intact("'conv'")
+        before.intact("conv")
     after = data.load(name, 20, scaling)
     after.intact()
     assert torch.equal(getattr(after, part)[0], right)
@@ -300,9 +301,17 @@ def test_a_network_that_writes_into_its_inputs_is_found_and_harms_nobody_else(pa
 
 def test_labels_are_watched_too():
     digits = data.load("digits", 200)
-    digits.test[1].add_(0)
+    digits.test[1].add_(1)
     with pytest.raises(DataError, match="that used it wrote into the data set digits"):
         digits.intact()
+    assert data.load("digits", 200).test[1].max() == 9
+
+
+def test_a_view_of_a_data_set_is_watched_like_it():
+    digits = data.load("digits", 200)
+    part = dataclasses.replace(digits, train=tuple(tensor[::2] for tensor in digits.train))
+    digits.train[0][1].sub_(1)
+    assert part.changed and digits.changed and not data.load("digits", 200).changed
 
 
 def test_reading_leaves_a_data_set_intact():
