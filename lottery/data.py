@@ -165,7 +165,6 @@ def register(name: str, train, test) -> str:
     return full
 
 
-@torch.inference_mode(False)
 def _pair(where: str, given) -> Pair:
     """Inputs and labels as `register` was given them, checked, as tensors of our own on the CPU."""
     if isinstance(given, torch.utils.data.Dataset) and not hasattr(given, "tensors"):

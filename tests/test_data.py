@@ -128,9 +128,10 @@ def test_bytes_are_standardised_bit_for_bit_as_in_stored_results(shape):
 def test_what_is_constant_in_training_becomes_0():
     x = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x[:, 1], x[:, 2] = 0.1, 1.7e9 + 0.3  # whose deviations are not 0 to the last bit
-    name = data.register("constant", (x, torch.arange(9) % 2), (x, torch.arange(9) % 2))
+    name = data.register("constant", (x, torch.arange(9) % 2), (x + 1, torch.arange(9) % 2))
     constant = data.load(name, 2)
     assert (constant.train[0][:, 1:] == 0).all() and constant.train[0][:, 0].std() > 0.9
+    torch.testing.assert_close(constant.test[0][:, 1:], torch.ones(9, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
@@ -210,8 +211,9 @@ def test_tensor_data_sets_and_arrays_are_the_same_as_pairs_of_tensors():
     assert data.register("forms", TensorDataset(x, y), TensorDataset(tx, ty)) == name
     assert data.register("forms", (x.numpy(), y.numpy()), (tx.numpy(), ty.numpy())) == name
     assert data.register("forms", [list(x), y.tolist()], Subset(TensorDataset(tx, ty), range(20))) == name
-    awkward = torch.stack([x, x], 2)[:, :, 1].requires_grad_(), y.to(torch.int16)  # strided, on autograd's tape
+    awkward = torch.stack([x, x], 2)[:, :, 1].requires_grad_(), y.to(torch.int16)  # strided, followed by autograd
     assert data.register("forms", awkward, (tx.flip(0).numpy()[::-1].astype(">f4"), ty > 0)) == name
+    assert not data.registered()[name][0][0].requires_grad
 
 
 def test_bytes_are_scaled_like_images():
@@ -266,7 +268,7 @@ def test_classes_that_only_the_test_set_has_are_refused():
         data.register("wrong", (x, y), (x, 2 * y))
 
 
-@pytest.mark.parametrize("shape", [(512, 1, 1), (512, 4, 4), (64, 500, 1), (3, 32, 32), (28, 28), (100, 3)])
+@pytest.mark.parametrize("shape", [(512, 1, 1), (512, 4, 4), (4, 4, 4), (64, 500, 1), (3, 32, 32), (28, 28), (100, 3)])
 def test_inputs_that_are_no_images_with_channels_last_are_taken(shape):
     given = torch.zeros(4, *shape), LABELS
     assert data.load(data.register("shapes", given, given), 1).shape == shape
@@ -305,6 +307,13 @@ def test_labels_are_watched_too():
     with pytest.raises(DataError, match="that used it wrote into the data set digits"):
         digits.intact()
     assert data.load("digits", 200).test[1].max() == 9
+
+
+def test_writing_to_ids_does_not_reach_what_was_registered():
+    x, y = torch.arange(40).view(20, 2), torch.arange(20) % 2
+    name = data.register("ids_written_to", (x, y), (x, y))
+    data.load(name, 5, "none").test[0].add_(1)
+    assert torch.equal(data.load(name, 5, "none").test[0], x)
 
 
 def test_a_view_of_a_data_set_is_watched_like_it():
