@@ -11,21 +11,23 @@ do). *Mask*: which weights exist on the path, see `path_mask`.
 """
 
 import copy
+import hashlib
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import nn
+from torch.nn.functional import cross_entropy
 
-from . import LotteryError, masks, recipes, seeds
+from . import LotteryError, masks, models, recipes, seeds
 from .data import Dataset
 from .masks import Mask
 from .models import State, evaluate
-from .recipes import Masked, Recipe, Result, Run, Training, Weights, World, frozen, on_device
+from .recipes import Masked, Recipe, Result, Run, Training, Weights, World, first, frozen, on_device
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 STATISTICS = ("averaged", "re-estimated")
@@ -68,9 +70,9 @@ def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
     for state in states:
         check_finite(state)
     result = {}
-    for name, first in states[0].items():
-        if not first.is_floating_point():
-            result[name] = first.clone()
+    for name, tensor in states[0].items():
+        if not tensor.is_floating_point():
+            result[name] = tensor.clone()
             continue
         used = [(c, state[name]) for c, state in zip(coefficients, states, strict=True) if c]
         result[name] = sum(c * tensor for c, tensor in used)
@@ -114,42 +116,105 @@ def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: in
         batch: examples at a time; a last incomplete batch is left out, unless it is the only one.
     """
     module = copy.deepcopy(module).eval()
-    module.load_state_dict(state)
-    layers = _normalisations(module)
-    if not layers:
+    if not _normalisations(module):
         return dict(state)
+    with torch.no_grad():
+        module.load_state_dict(state)
+        _estimate(module, module, inputs, batch)
+    counts = {name for name, tensor in state.items() if not tensor.is_floating_point()}
+    return {name: state[name] if name in counts else t.detach().clone() for name, t in module.state_dict().items()}
+
+
+def _estimate(module: nn.Module, forward: Callable, inputs: torch.Tensor, batch: int) -> torch.Tensor:
+    """Gives the normalisation layers of a module the statistics of these inputs; the logits of the last batch."""
+    layers = _normalisations(module)
+    momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # a cumulative average
         layer.train()
-    with torch.no_grad():
-        for x in inputs[: max(len(inputs) // batch * batch, min(len(inputs), batch))].split(batch):
-            module(x)
-    counts = {name for name, tensor in state.items() if not tensor.is_floating_point()}
-    return {name: state[name] if name in counts else t.detach().clone() for name, t in module.state_dict().items()}
+    for x in inputs[: max(len(inputs) // batch * batch, min(len(inputs), batch))].split(batch):
+        logits = forward(x)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+        layer.eval()
+    return logits
+
+
+class Evaluator:
+    """Test error, test loss and training loss of one state after another, in evaluation mode, on one copy of a network.
+
+    Args:
+        module: the architecture.
+        train, test: data.
+        statistics: which of `STATISTICS`.
+        batch: examples at a time.
+        single: "re-estimated" statistics are those of all training examples in one batch, and the same pass gives the
+            training loss. (In it the variance is divided by the number of values, in `reestimated` by one less.)
+        precision: "bf16" does matrix products and convolutions in bfloat16; losses are computed in float32.
+        layout: "channels_last" keeps images and filters so, which is faster on a CPU and rounds otherwise.
+
+    Raises:
+        LandscapeError: if there are no such statistics.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        train: Pair,
+        test: Pair,
+        statistics: Sequence[str] = STATISTICS,
+        batch: int = 500,
+        *,
+        single: bool = False,
+        precision: str = "float32",
+        layout: str = "channels_first",
+    ):
+        if unknown := [kind for kind in statistics if kind not in STATISTICS]:
+            raise LandscapeError(f"no statistics {unknown[0]!r}; known: {', '.join(STATISTICS)}")
+        self.layout = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+        self.module = copy.deepcopy(module).eval().to(memory_format=self.layout)
+        self.train, self.test, self.statistics, self.batch, self.single = train, test, statistics, batch, single
+        self.casts = precision == "bf16"
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.contiguous(memory_format=self.layout) if x.ndim == 4 else x
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.casts):
+            logits = self.module(x)
+        return logits.float() if self.casts else logits
+
+    @torch.inference_mode()
+    def __call__(self, state: State) -> dict[str, float]:
+        """ "STATISTICS/MEASURE" → number, for the statistics asked for and each of `MEASURES`."""
+        result: dict[str, float] = {}
+        for kind in self.statistics:
+            if result and not _normalisations(self.module):  # both kinds are the same
+                result |= {f"{kind}/{measure}": result[f"{self.statistics[0]}/{measure}"] for measure in MEASURES}
+                continue
+            self.module.load_state_dict(state)
+            train_loss, estimates = None, kind == "re-estimated" and bool(_normalisations(self.module))
+            if estimates and self.single:
+                inputs, labels = self.train
+                train_loss = float(cross_entropy(_estimate(self.module, self._forward, inputs, len(labels)), labels))
+            elif estimates:
+                _estimate(self.module, self._forward, self.train[0], self.batch)
+            test_loss, right = (values[0] for values in evaluate(self._forward, *self.test, self.batch))
+            if train_loss is None:
+                train_loss = evaluate(self._forward, *self.train, self.batch)[0][0]
+            values = (1 - right, test_loss, train_loss)
+            result |= {f"{kind}/{measure}": float(value) for measure, value in zip(MEASURES, values, strict=True)}
+        return result
 
 
 def error_at(
     module: nn.Module, state: State, train: Pair, test: Pair, statistics: Sequence[str] = STATISTICS, batch: int = 500
 ) -> dict[str, float]:
-    """Test error, test loss and training loss of one state, in evaluation mode.
+    """Test error, test loss and training loss of one state, in evaluation mode; arguments are those of `Evaluator`.
 
     Returns:
         "STATISTICS/MEASURE" → number, for the statistics asked for and each of `MEASURES`.
     """
-    module, result = copy.deepcopy(module).eval(), {}
-    for kind in statistics:
-        if kind not in STATISTICS:
-            raise LandscapeError(f"no statistics {kind!r}; known: {', '.join(STATISTICS)}")
-        if kind != "averaged" and statistics[0] == "averaged" and not _normalisations(module):
-            result |= {f"{kind}/{measure}": result[f"averaged/{measure}"] for measure in MEASURES}
-            continue
-        module.load_state_dict(state if kind == "averaged" else reestimated(module, state, train[0], batch))
-        with torch.no_grad():
-            (test_loss, right), (train_loss, _) = (evaluate(module, *data, batch) for data in (test, train))
-        values = (1 - right[0], test_loss[0], train_loss[0])
-        result |= {f"{kind}/{measure}": float(value) for measure, value in zip(MEASURES, values, strict=True)}
-    return result
+    return Evaluator(module, train, test, statistics, batch)(state)
 
 
 def _on_mask(points: Sequence[State], mask: Mask | None) -> None:
@@ -189,6 +254,13 @@ def error_along_path(
     Raises:
         LandscapeError: if the solutions do not fit each other or the mask, or are not finite.
     """
+    return along_path(Evaluator(module, train, test, statistics, batch), points, mask, alphas)
+
+
+def along_path(
+    measure: Callable[[State], dict[str, float]], points: Sequence[State], mask: Mask | None = None, alphas: int = 11
+) -> dict[str, np.ndarray]:
+    """`error_along_path` with a measurement of one's own; `Evaluator` is the usual one."""
     if len(points) < 2 or alphas < 2:
         raise LandscapeError("a path needs at least two solutions and two values of α")
     _on_mask(points, mask)
@@ -196,8 +268,7 @@ def error_along_path(
     rows = []
     for at in position:
         weights = np.clip(1 - np.abs(at - np.arange(len(points))), 0, None)
-        state = combine(points, (weights / weights.sum()).tolist())
-        rows.append(error_at(module, state, train, test, statistics, batch))
+        rows.append(measure(combine(points, (weights / weights.sum()).tolist())))
     return {"position": position} | {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -290,13 +361,21 @@ def error_on_plane(
     Returns:
         One array [len(y), len(x)] for each key of `error_at`.
     """
+    return on_plane(Evaluator(module, train, test, statistics, batch), points, names, x, y, mask)
+
+
+def on_plane(
+    measure: Callable[[State], dict[str, float]],
+    points: Sequence[State],
+    names,
+    x: Sequence[float],
+    y: Sequence[float],
+    mask: Mask | None = None,
+) -> dict[str, np.ndarray]:
+    """`error_on_plane` with a measurement of one's own; `Evaluator` is the usual one."""
     _on_mask(points, mask)
     coordinates = plane(points, names)
-    rows = [
-        error_at(module, combine(points, plane_coefficients(coordinates, b, a)), train, test, statistics, batch)
-        for a in y
-        for b in x
-    ]
+    rows = [measure(combine(points, plane_coefficients(coordinates, b, a))) for a in y for b in x]
     return {name: np.array([row[name] for row in rows]).reshape(len(y), len(x)) for name in rows[0]}
 
 
@@ -337,6 +416,41 @@ def perturb(state: State, mask: Mask, length: float, generator: np.random.Genera
 def scene(world: World, training: Training) -> tuple[nn.Module, Dataset]:
     """The network and the data set, on the device."""
     return world.network(training).to(world.device), world.dataset(training)
+
+
+SINGLE = 2000  # examples whose statistics a sampled path or plane takes in one batch; beyond, in batches of 500
+_measured: dict[tuple, dict[str, float]] = {}  # what this process has measured: paths share their ends
+
+
+def evaluator(world: World, recipe: "Path | Plane") -> Callable[[State], dict[str, float]]:
+    """The measurement of a path or plane; a state that this process has measured already is not measured again.
+
+    A recipe that names no sample, test sample or precision is measured on all examples, in batches of 500 and in
+    channels-first layout, as ever; any other in the layout of its training.
+    """
+    training = recipe.training
+    module, dataset = scene(world, training)
+    sampled = bool(recipe.examples or recipe.test_examples) or recipe.precision != "float32"
+    train, test = first(dataset.train, recipe.examples), first(dataset.test, recipe.test_examples)
+    layout = training.layout if sampled else "channels_first"
+    single = sampled and len(train[1]) <= SINGLE
+    measure = Evaluator(module, train, test, single=single, precision=recipe.precision, layout=layout)
+    data = (training.data, training.validation, training.scaling, training.part)
+    network = (training.model, models.registered().get(training.model))  # a name may be registered anew
+    where = (*data, *network, len(train[1]), len(test[1]), single, recipe.precision, layout, world.device)
+
+    def once(state: State) -> dict[str, float]:
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(state.items()):
+            digest.update(name.encode() + tensor.contiguous().flatten().view(torch.uint8).cpu().numpy().tobytes())
+        key = (*where, digest.digest())
+        if key not in _measured:
+            if len(_measured) >= 10_000:
+                _measured.clear()
+            _measured[key] = measure(state)
+        return _measured[key]
+
+    return once
 
 
 @frozen
@@ -384,6 +498,8 @@ class Path(Recipe):
         points: the networks in order.
         mask: which weights exist on the path; all points must lie within it.
         alphas: points of each segment, both ends included.
+        examples, test_examples: of the training and the test set, the first ones; 0: all.
+        precision: of products in evaluation; see `Evaluator`.
     """
 
     stored: ClassVar[bool] = True
@@ -392,6 +508,9 @@ class Path(Recipe):
     points: tuple[Weights, ...]
     mask: recipes.Mask
     alphas: Annotated[int, Field(ge=2)] = 11
+    examples: Annotated[int, Field(ge=0)] = 0
+    test_examples: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["float32", "bf16"] = "float32"
 
     @model_validator(mode="after")
     def _two(self):
@@ -400,10 +519,9 @@ class Path(Recipe):
         return self
 
     def compute(self, world: World) -> Result:
-        module, dataset = scene(world, self.training)
         points = [on_device(point.tensors(world, self.training), world.device) for point in self.points]
         mask = on_device(self.mask.tensors(world, self.training), world.device)
-        arrays = error_along_path(module, points, dataset.train, dataset.test, mask=mask, alphas=self.alphas)
+        arrays = along_path(evaluator(world, self), points, mask, self.alphas)
         distances = [distance(a, b, mask) for a, b in itertools.pairwise(points)]
         values = {"distance": distances, "density": masks.density(mask)}
         for name in [name for name in arrays if name != "position"]:
@@ -417,7 +535,7 @@ class Plane(Recipe):
     """Errors and losses on the plane through three networks, with both kinds of statistics.
 
     Attributes:
-        training, mask: as of `Path`.
+        training, mask, examples, test_examples, precision: as of `Path`.
         points: the three networks.
         resolution: points of the grid along each axis.
         margin: how far the grid reaches beyond the networks, relative to their extent.
@@ -430,24 +548,29 @@ class Plane(Recipe):
     mask: recipes.Mask
     resolution: Annotated[int, Field(ge=2)] = 15
     margin: Annotated[float, Field(ge=0)] = 0.2
+    examples: Annotated[int, Field(ge=0)] = 0
+    test_examples: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["float32", "bf16"] = "float32"
 
     def compute(self, world: World) -> Result:
-        module, dataset = scene(world, self.training)
         points = [on_device(point.tensors(world, self.training), world.device) for point in self.points]
         mask = on_device(self.mask.tensors(world, self.training), world.device)
         coordinates = plane(points, list(mask))
         low, high = coordinates.min(0), coordinates.max(0)
         reach = self.margin * (high - low)
         x, y = np.linspace(low - reach, high + reach, self.resolution).T
-        surface = error_on_plane(module, points, list(mask), x, y, dataset.train, dataset.test, mask=mask)
+        surface = on_plane(evaluator(world, self), points, list(mask), x, y, mask)
         return {}, {"points": coordinates, "x": x.copy(), "y": y.copy()} | surface
 
 
-def path(*runs: Run, alphas: int = 11, mask: recipes.Mask | None = None) -> Path:
-    """The path through the solutions of runs, under the mask of the first (the denser one between levels)."""
-    return Path(runs[0].training, tuple(run.end for run in runs), mask or runs[0].mask, alphas)
+def path(*runs: Run, alphas: int = 11, mask: recipes.Mask | None = None, **sample) -> Path:
+    """The path through the solutions of runs, under the mask of the first (the denser one between levels).
+
+    `sample` may have `examples`, `test_examples` and `precision`.
+    """
+    return Path(runs[0].training, tuple(run.end for run in runs), mask or runs[0].mask, alphas, **sample)
 
 
-def projection(run: Run, mask: recipes.Mask, alphas: int = 11) -> Path:
+def projection(run: Run, mask: recipes.Mask, alphas: int = 11, **sample) -> Path:
     """From a solution to what is left of it under a mask, with no retraining: the pruning projection."""
-    return Path(run.training, (run.end, Masked(run.end, mask)), run.mask, alphas)
+    return Path(run.training, (run.end, Masked(run.end, mask)), run.mask, alphas, **sample)

@@ -1,6 +1,7 @@
 """The landscape: barriers, spectra and prunable ratios against closed forms; each of its recipes executed, small."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -504,6 +505,72 @@ def test_paths_between_levels_are_recorded_with_both_statistics(chain):
     assert three.values["ends/averaged/test_loss"] == three.arrays["averaged/test_loss"][::2].tolist()
     same = np.array_equal(one.arrays["averaged/test_loss"], one.arrays["re-estimated/test_loss"])
     assert same == runs[0].training.model.startswith("lenet")
+
+
+def test_a_sampled_path_is_that_of_the_first_examples(chain):
+    runs, store = chain
+    [found] = run([landscape.path(*runs[:2], alphas=3, examples=300, test_examples=200)], store)
+    module, dataset = landscape.scene(world(store), runs[0].training)
+    train, test = (r.first(pair, n) for pair, n in ((dataset.train, 300), (dataset.test, 200)))
+    ends = [store.state(run_.key, 12) for run_ in runs[:2]]
+    for place, alpha in enumerate((0, 0.5, 1)):
+        expected = landscape.error_at(module, landscape.interpolate(*ends, alpha), train, test, batch=300)
+        for name, value in expected.items():  # statistics and loss from one pass: the variance by n, not by n − 1
+            close = 2e-3 if name == "re-estimated/train_loss" else 1e-5
+            assert found.arrays[name][place] == pytest.approx(value, rel=close), (name, alpha)
+
+
+def test_statistics_of_a_sample_that_is_no_single_batch_are_averages_over_batches(chain, monkeypatch):
+    runs, store = chain
+    monkeypatch.setattr(landscape, "SINGLE", 100)
+    recipe = landscape.path(*runs[:2], alphas=2, examples=1000)
+    measure = landscape.evaluator(world(store), recipe)
+    module, dataset = landscape.scene(world(store), recipe.training)
+    state = store.state(runs[0].key, 12)
+    assert measure(state) == landscape.error_at(module, state, r.first(dataset.train, 1000), dataset.test)
+
+
+def test_precision_and_layout_change_a_sampled_path_by_rounding_alone(chain):
+    runs, store = chain
+    last = replace(runs[0].training, layout="channels_last")
+    given = {"examples": 300, "test_examples": 200}
+    plain = landscape.path(*runs[:2], alphas=2, **given)
+    others = [replace(plain, training=last), replace(plain, precision="bf16"), replace(plain, training=last)]
+    expected, *found = (
+        landscape.evaluator(world(store), one)(store.state(runs[1].key, 12)) for one in (plain, *others)
+    )
+    for values, close in zip(found, (1e-4, 0.03, 1e-4), strict=True):
+        assert values == pytest.approx(expected, rel=close, abs=0.02)
+    assert (found[1] != expected) and found[0] == found[2]
+
+
+def test_fields_at_their_defaults_change_neither_key_nor_layout(chain):
+    runs, store = chain
+    plain = landscape.path(*runs[:2])
+    assert plain.json().keys() == {"type", "version", "training", "points", "mask"}
+    assert landscape.path(*runs[:2], examples=10).json()["examples"] == 10
+    last = replace(runs[0].training, layout="channels_last")
+    measured = [landscape.evaluator(world(store), replace(plain, training=t)) for t in (last, runs[0].training)]
+    state = store.state(runs[0].key, 12)
+    assert measured[0](state) == measured[1](state)
+
+
+def test_a_solution_is_measured_once_for_several_paths(chain, monkeypatch):
+    runs, store = chain
+    measured = []
+
+    class Counted(landscape.Evaluator):
+        def __call__(self, state):
+            measured.append(state)
+            return super().__call__(state)
+
+    monkeypatch.setattr(landscape, "Evaluator", Counted)
+    sample = {"alphas": 3, "examples": 50, "test_examples": 40}
+    for points in (runs[:2], runs[1:], runs[::2]):
+        landscape.path(*points, mask=Dense(), **sample).compute(world(store))
+    assert len(measured) == 3 + 2 + 1
+    landscape.path(*runs[:2], alphas=2, examples=51, test_examples=40).compute(world(store))
+    assert len(measured) == 8  # on other examples it is another number
 
 
 def test_a_pruning_projection_ends_in_the_pruned_network(chain):
