@@ -5,106 +5,73 @@
                           /weights-<step>-<sha>.safetensors   dense weights: dropped by `gc`, never exported
     STORE/partial/<key>.safetensors                 checkpoint of a run in progress
     STORE/locks/<key>.lock                          held by whoever computes it
-    STORE/damaged/                                  what failed its checksum, set aside
+    STORE/locks/in-use                              shared by all who compute; `gc` takes it alone
+    STORE/damaged/                                  what failed its check, set aside
 
 A record is written beside its place and renamed into it, so a reader sees all of it or nothing; the folder may be
-shared between machines.
+shared between machines. A record's key is the hash of its recipe, and is checked whenever it is read. Names that are
+not the store's own are neither read nor removed.
 """
 
 import contextlib
 import errno
+import functools
 import hashlib
-import json
 import os
-import shutil
-import uuid
+import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 import safetensors.torch
-from filelock import FileLock
 
-from .. import LotteryError
 from ..models import State
+from . import archive, disk, locks
+from .disk import StoreError
+from .records import (
+    ARRAYS,
+    BROKEN,
+    KEY,
+    RECORD,
+    Damaged,
+    Record,
+    agreement,
+    decode,
+    encode,
+    fingerprint,
+    references,
+    sha,
+)
+
+__all__ = ["FORMAT", "Checkpoint", "DamagedRecord", "Record", "Store", "StoreError"]
 
 FORMAT = 1
-PART_BYTES = 15 * 2**20
-
-
-class StoreError(LotteryError):
-    """The store could not do what was asked; what it held before is still valid."""
+WEIGHTS = re.compile(r"weights-(\d{1,18})-([0-9a-f]{16})\.safetensors")
+PARTIAL = re.compile(r"([0-9a-f]{64})(-[0-9a-f]{16})?\.(safetensors|steps)")
+ASIDE = re.compile(r"([0-9a-f]{64})-[0-9a-f]{8}")
 
 
 class DamagedRecord(UserWarning):
-    """A record failed its checksum and was set aside."""
+    """A record, weights or a checkpoint failed its check and was set aside."""
 
 
-@dataclass(frozen=True, eq=False)
-class Record:
-    """What the store knows of one recipe.
+def _explained(method):
+    """A method of the store whose errors of the file system say what to do."""
 
-    Attributes:
-        key: of the recipe.
-        recipe: its canonical JSON.
-        values: numbers and short texts.
-        arrays: name → array.
-        made: versions, device, seconds: how it came about.
-    """
+    @functools.wraps(method)
+    def wrapper(self, *args, **kwargs):
+        with disk.explained(f"the store {self.root}"):
+            return method(self, *args, **kwargs)
 
-    key: str
-    recipe: dict
-    values: dict
-    arrays: dict[str, np.ndarray]
-    made: dict
+    return wrapper
 
 
-def _sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _canonical(value) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True).encode()
-
-
-@contextlib.contextmanager
-def _clear_errors(root: Path) -> Iterator[None]:
-    """Turns a full disk or a read-only folder into an error that says what to do."""
+def _listed(folder: Path) -> list[str]:
     try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StoreError(
-                f"no space left for the store {root}: free some (`python -m lottery store gc`) and run "
-                "again; finished runs are kept"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise StoreError(f"the store {root} cannot be written: {error.strerror}") from error
-        raise
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes and flushes to disk; an incomplete file is removed."""
-    try:
-        with open(path, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Atomically puts a file with this content at `path`."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    _write(temporary, data)
-    os.replace(temporary, path)
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 class Store:
@@ -112,18 +79,31 @@ class Store:
 
     Args:
         root: the folder; made when first written to.
+        existing: whether it must be there already.
 
     Raises:
-        StoreError: if it is a file, or was written by a later version of this package.
+        StoreError: if it is a file, was written by a later version of this package, or is not there and must be.
     """
 
-    def __init__(self, root: str | os.PathLike = "results"):
+    def __init__(self, root: str | os.PathLike = "results", existing: bool = False):
         self.root = Path(root)
-        if self.root.exists() and not self.root.is_dir():
-            raise StoreError(f"{self.root} is a file, not a folder: name another folder for the store")
-        mark = self.root / "format"
-        if mark.exists() and int(mark.read_text()) > FORMAT:
+        with disk.explained(f"the store {self.root}"):
+            if self.root.exists() and not self.root.is_dir():
+                raise StoreError(f"{self.root} is a file, not a folder: name another folder for the store")
+            mark = self.root / "format"
+            text = mark.read_bytes().strip() if mark.exists() else b"1"
+        if not text.isdigit() or len(text) > 9:
+            raise StoreError(
+                f"{mark} is damaged: it should hold the number {FORMAT}; delete it, and it is written anew"
+            )
+        if int(text) > FORMAT:
             raise StoreError(f"the store {self.root} was written by a later version of lottery: update this one")
+        if existing:
+            self._must_exist()
+
+    def _must_exist(self) -> None:
+        if not (self.root / "records").is_dir():
+            raise StoreError(f"there is no store at {self.root}: name its folder (--store), or run a chapter first")
 
     # Where things lie.
 
@@ -132,19 +112,24 @@ class Store:
 
     def _prepare(self) -> None:
         for name in ("records", "partial", "locks"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+            disk.make(self.root / name)
         if not (self.root / "format").exists():
-            _replace(self.root / "format", f"{FORMAT}\n".encode())
+            disk.replace(self.root / "format", f"{FORMAT}\n".encode())
 
     # Records.
 
+    @_explained
     def keys(self) -> list[str]:
         """The keys of all records, sorted."""
-        return sorted(path.name for path in self.root.glob("records/??/*") if not path.name.startswith("."))
+        shards = [name for name in _listed(self.root / "records") if len(name) == 2]
+        names = (name for shard in shards for name in _listed(self.root / "records" / shard) if name[:2] == shard)
+        return [name for name in names if KEY.fullmatch(name)]
 
+    @_explained
     def __contains__(self, key: str) -> bool:
-        return (self._record(key) / "record.json").exists()
+        return (self._record(key) / RECORD).exists()
 
+    @_explained
     def save(
         self,
         key: str,
@@ -154,41 +139,67 @@ class Store:
         made: dict,
         states: dict[int, State] | None = None,
     ) -> None:
-        """Writes a record, or adds states to one that is there.
+        """Writes a record, or adds states to one that is there, if they are its own.
 
         Args:
             key, recipe, values, arrays, made: see `Record`; values must survive JSON.
             states: step → dense weights.
 
         Raises:
-            StoreError: if the disk is full or cannot be written; the store is as it was.
+            StoreError: if the key is not the recipe's, a part cannot be kept, the states are those of another execution
+                than the record that is there, or the disk is full or cannot be written; the store is as it was.
         """
-        with _clear_errors(self.root):
-            self._prepare()
-            place = self._record(key)
-            if key in self:
-                for step, state in (states or {}).items():
-                    self._save_state(place, step, state)
-                return
-            place.parent.mkdir(exist_ok=True)
-            temporary = place.with_name(f".{key}.{uuid.uuid4().hex}")
-            temporary.mkdir()
-            try:
-                for step, state in (states or {}).items():
-                    self._save_state(temporary, step, state)
-                small = safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
-                _write(temporary / "arrays.safetensors", small)
-                body = {"key": key, "recipe": recipe, "values": values, "made": made, "arrays": _sha(small)}
-                body["sha256"] = _sha(_canonical(body))
-                _write(temporary / "record.json", json.dumps(body, indent=1).encode())
-                try:
-                    os.rename(temporary, place)
-                except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                        raise  # otherwise somebody finished the same recipe first
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        states = states or {}
+        marks = {str(step): fingerprint(state) for step, state in states.items()}
+        record = Record(key, recipe, values, arrays, made, marks)
+        text, small = encode(record)
+        self._prepare()
+        there = self.read(key)
+        place = self._record(key)
+        if there is None:
+            new = self._stage(key, text, small, states)
+            self._settle(new, place)
+            disk.sync(place.parent)
+            return
+        if states and (agree := agreement(there, record)) < 1:
+            raise StoreError(
+                f"the weights of {key[:12]}, computed again, are not those of its record ({agree:.2%} of their signs "
+                f"agree): it was made with {_origin(there.made)}, they with {_origin(made)}. Both are right but do not "
+                "belong together, so the record stays as it is: continue in a store of its own (--store FOLDER)"
+            )
+        for step, state in states.items():
+            self._save_state(place, step, state)
 
+    def _stage(self, key: str, text: bytes, small: bytes, states: dict[int, State], flush: bool = True) -> Path:
+        """Writes a record beside its place."""
+        place = self._record(key)
+        disk.make(place.parent)
+        new = disk.temporary(place)
+        os.mkdir(new)
+        try:
+            for step, state in states.items():
+                self._save_state(new, step, state)
+            disk.write(new / ARRAYS, small, flush)
+            disk.write(new / RECORD, text, flush)
+            if flush:
+                disk.sync(new)
+        except BaseException:
+            disk.remove(new)
+            raise
+        return new
+
+    def _settle(self, new: Path, place: Path) -> bool:
+        """Moves a record into its place; false if somebody finished the same recipe first."""
+        try:
+            os.rename(new, place)
+            return True
+        except OSError as error:
+            disk.remove(new)
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+
+    @_explained
     def read(self, key: str) -> Record | None:
         """The record of a recipe, checked; None if there is none.
 
@@ -198,223 +209,283 @@ class Store:
         if not place.exists():  # asked first: a record comes into its place whole, so from here on a gap is damage
             return None
         try:
-            body = json.loads((place / "record.json").read_bytes())
-            small = (place / "arrays.safetensors").read_bytes()
-            if _sha(_canonical({k: v for k, v in body.items() if k != "sha256"})) != body["sha256"]:
-                raise ValueError("record.json does not fit its checksum")
-            if _sha(small) != body["arrays"] or body["key"] != key:
-                raise ValueError("arrays.safetensors does not fit its checksum")
-            return Record(key, body["recipe"], body["values"], safetensors.numpy.load(small), body["made"])
-        except FileNotFoundError as error:
+            return decode(key, (place / RECORD).read_bytes(), (place / ARRAYS).read_bytes())
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             if not place.exists():
                 return None
             why = f"{Path(error.filename).name} is missing"
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # also broken JSON
+        except Damaged as error:
             why = str(error)
-        if aside := self._set_aside(place, key):
-            warnings.warn(
-                f"the record {key} is damaged ({why}): moved to {aside}, will be computed again",
-                DamagedRecord,
-                stacklevel=2,
-            )
+        self._set_aside(place, key, f"the record {key} is damaged ({why})")
         return None
 
-    def _set_aside(self, path: Path, name: str) -> Path | None:
-        """Moves what is damaged to `damaged/`; None if another process did so first."""
-        aside = self.root / "damaged" / f"{name}-{uuid.uuid4().hex[:8]}"
-        with _clear_errors(self.root):
-            aside.parent.mkdir(exist_ok=True)
+    def _set_aside(self, path: Path, name: str, what: str) -> None:
+        """Moves what is damaged to `damaged/` and says so; does nothing if another process did so first."""
+        aside = self.root / "damaged" / f"{name}-{os.urandom(4).hex()}"
+        with disk.explained(f"{what}, and the store {self.root}"):
+            disk.make(aside.parent)
             try:
-                os.rename(path, aside)
+                disk.move(path, aside)
             except FileNotFoundError:
-                return None
-        return aside
+                return
+        warnings.warn(f"{what}: moved to {aside}, will be computed again", DamagedRecord, stacklevel=4)
+
+    @_explained
+    def lost(self) -> set[str]:
+        """The keys of records that were set aside as damaged and have not been computed again."""
+        marks = map(ASIDE.fullmatch, _listed(self.root / "damaged"))
+        return {mark[1] for mark in marks if mark and mark[1] not in self}
 
     # Dense weights; the checksum is part of the file's name.
 
-    def _save_state(self, folder: Path, step: int, state: State) -> None:
-        if any(folder.glob(f"weights-{step}-*.safetensors")):
-            return
-        data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
-        _replace(folder / f"weights-{step}-{_sha(data)[:16]}.safetensors", data)
+    def _weights(self, folder: Path) -> list[tuple[int, str, Path]]:
+        found = ((WEIGHTS.fullmatch(name), folder / name) for name in _listed(folder))
+        return [(int(mark[1]), mark[2], path) for mark, path in found if mark]
 
+    def _save_state(self, folder: Path, step: int, state: State) -> None:
+        if step not in {there for there, *_ in self._weights(folder)}:
+            data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
+            disk.replace(folder / f"weights-{step}-{sha(data)[:16]}.safetensors", data)
+
+    @_explained
     def states(self, key: str) -> set[int]:
         """The steps at which dense weights of a run are kept."""
-        return {int(path.name.split("-")[1]) for path in self._record(key).glob("weights-*.safetensors")}
+        return {step for step, *_ in self._weights(self._record(key))}
 
+    @_explained
     def state(self, key: str, step: int) -> State | None:
         """The dense weights of a run at a step, checked; None if they are not kept (any more)."""
-        for path in self._record(key).glob(f"weights-{step}-*.safetensors"):
-            data = path.read_bytes()
-            if _sha(data)[:16] == path.stem.split("-")[2]:
-                return safetensors.torch.load(data)
-            if aside := self._set_aside(path, f"{key}-{path.name}"):
-                warnings.warn(
-                    f"weights of {key} at step {step} are damaged: moved to {aside}, will be computed again",
-                    DamagedRecord,
-                    stacklevel=2,
-                )
+        record = self.read(key)
+        for at, mark, path in self._weights(self._record(key)) if record else []:
+            if at == step:
+                try:
+                    data = path.read_bytes()
+                    if sha(data)[:16] != mark:
+                        raise Damaged("they do not fit their checksum")
+                    state = safetensors.torch.load(data)
+                    if fingerprint(state) != record.states.get(str(step), fingerprint(state)):
+                        raise Damaged("they belong to another run")
+                    return state
+                except FileNotFoundError:
+                    continue
+                except BROKEN as error:
+                    what = f"weights of {key} at step {step} are damaged ({error})"
+                    self._set_aside(path, f"{key}-{path.name}", what)
         return None
 
     # Work in progress.
 
     @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Whoever computes holds this, with others: `gc` waits for no one and refuses to run beside them."""
+        with disk.explained(f"the store {self.root}"):
+            self._prepare()
+        with locks.hold(self.root / "locks" / "in-use", shared=True):
+            yield
+
+    @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """A lock that whoever computes the recipe holds; the system frees it when its holder dies."""
-        lock = FileLock(self.root / "locks" / f"{key}.lock")
-        with _clear_errors(self.root):
-            self._prepare()
-            lock.acquire()
-        try:
+        with self.in_use(), locks.hold(self.root / "locks" / f"{key}.lock"):
             yield
-        finally:
-            lock.release()
 
     def checkpoint(self, *keys: str) -> "Checkpoint":
         """The checkpoint of a run in progress, or of several that train together in this order."""
-        together = f"-{_sha(' '.join(keys).encode())[:16]}" if len(keys) > 1 else ""
-        return Checkpoint(self.root / "partial" / f"{keys[0]}{together}.safetensors", self.root)
+        together = f"-{sha(' '.join(keys).encode())[:16]}" if len(keys) > 1 else ""
+        return Checkpoint(self, self.root / "partial" / f"{keys[0]}{together}.safetensors")
 
     # Upkeep.
 
     def verify(self) -> list[str]:
-        """Checks every checksum; damaged records and weights are set aside. Returns what was found, one line each."""
+        """Checks every record, all weights and checkpoints, and goes on past what is damaged, which is set aside.
+
+        Returns:
+            What was found, one line each.
+
+        Raises:
+            StoreError: if there is no store.
+        """
+        self._must_exist()
         found = []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DamagedRecord)
             for key in self.keys():
-                self.read(key)
-                for step in sorted(self.states(key)):
-                    self.state(key, step)
-        found += [str(warning.message) for warning in caught]
-        return found
+                try:
+                    if self.read(key):
+                        for step in sorted(self.states(key)):
+                            self.state(key, step)
+                except StoreError as error:
+                    found.append(str(error))
+            for name in _listed(self.root / "partial"):
+                if (mark := PARTIAL.fullmatch(name)) and mark[3] == "safetensors":
+                    try:
+                        Checkpoint(self, self.root / "partial" / name).load()
+                    except StoreError as error:
+                        found.append(str(error))
+        return [str(warning.message) for warning in caught if warning.category is DamagedRecord] + found
 
+    def gaps(self) -> list[str]:
+        """Which chains are broken: what records rest on and is not here, a line each. They can be read all the same."""
+        readers: dict[str, list[str]] = {}
+        for key in self.keys():
+            record = self.read(key)
+            for other in set(references(record.recipe)) if record else ():
+                readers.setdefault(other, []).append(key)
+        return [
+            f"{key[:12]} is not here, and {len(those)} records rest on it, the first {those[0][:12]}"
+            for key, those in sorted(readers.items())
+            if key not in self
+        ]
+
+    @_explained
     def gc(self, keep: Iterable[str] = (), dry_run: bool = False) -> int:
         """Drops dense weights (but those of the runs in `keep`), checkpoints of finished runs and abandoned files.
 
-        Records stay, and what was dropped can be computed again. Do not call it while something computes.
+        Records stay, and what was dropped can be computed again. Only names of the store's own making are removed.
 
         Returns:
             The number of bytes freed.
+
+        Raises:
+            StoreError: if somebody computes in the store; it says who.
         """
-        keep = set(keep)
-        victims = {
-            path for path in self.root.glob("records/??/*/weights-*.safetensors") if path.parent.name not in keep
-        }
-        victims |= {path for path in self.root.glob("partial/*.*") if path.name[:64] in self}
-        for abandoned in ("records/??/.*/*", "records/??/*/.*", "partial/.*"):
-            victims |= set(self.root.glob(abandoned))
-        freed = sum(path.stat().st_size for path in victims)
+        self._must_exist()
+        keep, partial = set(keep), self.root / "partial"
         if not dry_run:
-            for path in victims:
-                path.unlink()
-            for folder in self.root.glob("records/??/.*"):
-                folder.rmdir()
+            self._prepare()
+        alone = contextlib.nullcontext() if dry_run else locks.hold(self.root / "locks" / "in-use", wait=False)
+        with alone:
+            keys = self.keys()
+            victims = [path for key in keys if key not in keep for *_, path in self._weights(self._record(key))]
+            for name in _listed(partial):
+                if (mark := PARTIAL.fullmatch(name)) and (mark[1] in self or mark[3] == "steps"):
+                    victims.append(partial / name)
+            shards = {self._record(key).parent for key in keys} | set(self.root.glob("records/??"))
+            for folder in [self.root, partial, *shards, *map(self._record, keys)]:
+                victims += [
+                    folder / name for name in _listed(folder) if name[0] == "." and disk.abandoned(folder / name)
+                ]
+            freed = sum(path.lstat().st_size for path in map(Path, victims) if not path.is_dir())
+            freed += sum(inside.stat().st_size for path in victims if path.is_dir() for inside in path.iterdir())
+            if not dry_run:
+                for path in victims:
+                    disk.remove(path)
         return freed
 
-    def export(self, keys: Iterable[str], target: str | os.PathLike, files: int | None = None) -> list[Path]:
-        """Packs records (without dense weights) into files of at most 15 MiB.
+    @_explained
+    def export(
+        self,
+        keys: Iterable[str],
+        target: str | os.PathLike,
+        part_bytes: int = archive.PART_BYTES,
+        files: int | None = None,
+        lenient: bool = False,
+    ) -> list[Path]:
+        """Packs records (without dense weights) into files, with a manifest.
+
+        What an older export of the same name left is removed when the new one is on disk, and an export of nothing
+        leaves it alone.
 
         Args:
-            keys: of the records; unknown ones are an error.
+            keys: of the records.
             target: "study.lotx" gives study.lotx, or study-00.lotx, study-01.lotx, … if one file is not enough.
+            part_bytes: what a file holds at most.
             files: at most so many, which take the records in the order given and leave out what does not fit.
+            lenient: whether to pack the others where some are missing or damaged, before the error that names those.
 
         Returns:
             The files written: zip archives with one folder a record.
+
+        Raises:
+            StoreError: if there is no store; if records are missing or damaged: all of them are named.
         """
-        target, parts, size = Path(target), [[]], 0
-        for key in dict.fromkeys(keys) if files else sorted(set(keys)):
-            if self.read(key) is None:
-                raise StoreError(f"there is no record {key} in {self.root} to export")
-            both = [self._record(key) / name for name in ("record.json", "arrays.safetensors")]
-            packed = sum(_deflated(path) for path in both)
-            if size + packed > PART_BYTES and parts[-1]:
-                if len(parts) == files:
-                    break
-                parts.append([])
-                size = 0
-            parts[-1] += both
-            size += packed
-        names = (
-            [target]
-            if len(parts) == 1
-            else [target.with_name(f"{target.stem}-{i:02d}{target.suffix}") for i in range(len(parts))]
+        self._must_exist()
+        asked = list(dict.fromkeys(keys) if files else sorted(set(keys)))
+        lost = {key for key in asked if self.read(key) is None}
+        gone = StoreError(
+            "\n".join(f"there is no record {key} in {self.root} to export" for key in asked if key in lost)
         )
-        with _clear_errors(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            for name, paths in zip(names, parts, strict=True):
-                temporary = name.with_name(f".{name.name}.{uuid.uuid4().hex}")
-                try:
-                    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-                        for path in paths:  # a fixed date, so that the same records give the same file
-                            entry = zipfile.ZipInfo(f"{path.parent.name}/{path.name}", (1980, 1, 1, 0, 0, 0))
-                            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
-                    os.replace(temporary, name)
-                finally:
-                    temporary.unlink(missing_ok=True)
+        if lost and not lenient:
+            raise gone
+
+        def read(key: str) -> tuple[bytes, bytes]:
+            place = self._record(key)
+            return (place / RECORD).read_bytes(), (place / ARRAYS).read_bytes()
+
+        names = archive.pack([key for key in asked if key not in lost], read, Path(target), part_bytes, files)
+        if lost:
+            raise gone
         return names
 
+    @_explained
     def import_(self, sources: Iterable[str | os.PathLike]) -> list[str]:
         """Takes in exported files; records that are there already are left alone. Returns the keys that are new.
 
         Raises:
-            StoreError: if a file is not an export or a record in it is damaged; records before it are kept.
+            StoreError: if a file is not an export, a record in it is damaged, or a part is missing: all of it is named,
+                and what is sound is taken in.
         """
-        new = []
+        self._prepare()
+        new, problems, archives = [], [], []
         for source in map(Path, sources):
             try:
-                archive = zipfile.ZipFile(source)
-            except (OSError, zipfile.BadZipFile) as error:
-                raise StoreError(f"{source} is not an export of a store: {error}") from error
-            with archive, _clear_errors(self.root):
-                self._prepare()
-                for entry in (name for name in archive.namelist() if name.endswith("/record.json")):
-                    key = entry.removesuffix("/record.json")
-                    try:
-                        body, small = json.loads(archive.read(entry)), archive.read(f"{key}/arrays.safetensors")
-                        checked = {k: v for k, v in body.items() if k != "sha256"}
-                        sound = _sha(_canonical(checked)) == body["sha256"] and _sha(small) == body["arrays"]
-                        sound = sound and body["key"] == key and len(key) == 64 and set(key) <= set("0123456789abcdef")
-                    except (KeyError, ValueError, zipfile.BadZipFile, OSError, zlib.error):
-                        sound = False
-                    if not sound:
-                        raise StoreError(f"{source} is damaged at record {key}: export it again")
-                    if key not in self:
-                        self.save(key, body["recipe"], body["values"], safetensors.numpy.load(small), body["made"])
-                        new.append(key)
+                archives.append(archive.Archive(source))
+            except StoreError as error:
+                problems.append(str(error))
+                continue
+            staged = {}
+            try:
+                with archives[-1] as file:
+                    for record, text, small in file.records():
+                        if self.read(record.key) is None:
+                            staged[record.key] = self._stage(record.key, text, small, {}, flush=False)
+                disk.sync_all()  # all at once: flushing each by itself takes ten times as long
+                new += [key for key, path in staged.items() if self._settle(path, self._record(key))]
+            finally:
+                for path in staged.values():
+                    disk.remove(path)
+            problems += file.problems
+        for folder in {self._record(key).parent for key in new}:
+            disk.sync(folder)
+        problems += archive.missing(archives)
+        if problems:
+            raise StoreError("\n".join([*problems, f"{len(new)} new records were taken in"]))
         return new
+
+
+def _origin(made: dict) -> str:
+    return f"torch {made.get('torch', '?')} on {made.get('device', 'an unknown machine')}"
 
 
 class Checkpoint:
     """The last saved state of a run in progress: one file, replaced atomically."""
 
-    def __init__(self, path: Path, root: Path):
-        self.path, self.root = path, root
+    def __init__(self, store: Store, path: Path):
+        self.store, self.root, self.path = store, store.root, path
 
+    @_explained
     def load(self) -> State | None:
         """The saved tensors; None if there are none or they are damaged (then the run starts over)."""
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        if _sha(data[32:]) != data[:32].hex():
-            warnings.warn(
-                f"the checkpoint {self.path.name} is damaged: the run starts over", DamagedRecord, stacklevel=2
-            )
+        try:
+            if hashlib.sha256(data[32:]).digest() != data[:32]:
+                raise Damaged("it does not fit its checksum")
+            return safetensors.torch.load(data[32:])
+        except BROKEN as error:
+            what = f"the checkpoint {self.path.name} is damaged: the run starts over ({error})"
+            self.store._set_aside(self.path, self.path.name, what)
             return None
-        return safetensors.torch.load(data[32:])
 
+    @_explained
     def save(self, tensors: State) -> None:
         """Keeps the tensors; a kill at any moment leaves the old or the new file whole."""
         data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
-        with _clear_errors(self.root):
-            _replace(self.path, hashlib.sha256(data).digest() + data)
+        disk.replace(self.path, hashlib.sha256(data).digest() + data)
 
+    @_explained
     def drop(self) -> None:
         """Removes it."""
         self.path.unlink(missing_ok=True)
-
-
-def _deflated(path: Path) -> int:
-    return len(zlib.compress(path.read_bytes(), 9)) + 300

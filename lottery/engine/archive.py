@@ -1,0 +1,220 @@
+"""Exports: records in zip files (`.lotx`), each with a manifest that says what belongs in it.
+
+A part holds `manifest.json` first, then `<key>/record.json` and `<key>/arrays.safetensors` of each record. Files that
+the first version wrote have no manifest, and are read as well.
+"""
+
+import io
+import json
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from . import disk
+from .disk import StoreError
+from .records import ARRAYS, KEY, RECORD, Damaged, Record, canonical, decode, sha
+
+FORMAT = 2
+PART_BYTES = 50_000_000  # from here on GitHub warns of a file's size
+MANIFEST = "manifest.json"
+FLOOR, RATIO = 2**28, 100  # what a file may unpack to: 256 MiB, or more if it is large itself
+# What zipfile raises for files that are damaged or none of its own.
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+)
+
+
+def parts(target: Path) -> list[Path]:
+    """The files of an export that are there: study.lotx, study-00.lotx, study-01.lotx, …; no other names."""
+    name = re.compile(re.escape(target.stem) + r"(-\d{2,})?" + re.escape(target.suffix))
+    return sorted(path for path in target.parent.glob("*") if name.fullmatch(path.name))
+
+
+def pack(
+    keys: Iterable[str],
+    read: Callable[[str], tuple[bytes, bytes]],
+    target: Path,
+    part_bytes: int = PART_BYTES,
+    files: int | None = None,
+) -> list[Path]:
+    """Writes an export: all new parts beside their places, then into them; parts that an older one had more go last.
+
+    Args:
+        keys: of the records, in order.
+        read: gives the two files of a record.
+        target, part_bytes, files: see `Store.export`.
+
+    Returns:
+        The files written; none, and nothing is changed, if there are no records.
+    """
+    plan: list[dict[str, dict[str, str]]] = []
+    size = part_bytes
+    for key in keys:
+        both = dict(zip((RECORD, ARRAYS), read(key), strict=True))
+        packed = sum(len(zlib.compress(data, 9)) for data in both.values()) + 900  # names twice, checksums
+        if size + packed > part_bytes:
+            if len(plan) == files:
+                break
+            plan.append({})
+            size = 1000  # the manifest's frame
+        plan[-1][key] = {name: sha(data) for name, data in both.items()}
+        size += packed
+    if not plan:
+        return []
+    names = [target.with_name(f"{target.stem}-{i:02d}{target.suffix}") for i in range(len(plan))]
+    names = names if len(plan) > 1 else [target]
+    new = [disk.temporary(name) for name in names]
+    with disk.explained(f"the export {target}"):
+        disk.make(target.parent)
+        old = parts(target)
+        try:
+            for path, data in zip(new, _zipped(plan, read), strict=True):
+                disk.write(path, data)
+            for path, name in zip(new, names, strict=True):
+                disk.move(path, name)
+        finally:
+            for path in new:
+                disk.remove(path)
+        left = [path for path in target.parent.glob(f".{target.stem}*") if disk.abandoned(path)]
+        for path in [*set(old) - set(names), *left]:
+            disk.remove(path)
+    return names
+
+
+def _zipped(plan: Sequence[dict], read: Callable[[str], tuple[bytes, bytes]]) -> Iterator[bytes]:
+    whole = sha(canonical(plan))
+    for number, records in enumerate(plan, 1):
+        manifest = {"format": FORMAT, "export": whole, "part": number, "parts": len(plan), "records": records}
+        manifest["sha256"] = sha(canonical(manifest))
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+
+            def add(name, data, file=file):  # a fixed date, so that the same records give the same file
+                entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                file.writestr(entry, data, zipfile.ZIP_DEFLATED, 9)
+
+            add(MANIFEST, json.dumps(manifest).encode())
+            for key in records:
+                for name, data in zip((RECORD, ARRAYS), read(key), strict=True):
+                    add(f"{key}/{name}", data)
+        yield buffer.getvalue()
+
+
+class Archive:
+    """An exported file, opened for reading; sizes, names and manifest are checked before anything is unpacked.
+
+    Raises:
+        StoreError: if it is no export, is damaged as a whole, or was made by a later version.
+    """
+
+    def __init__(self, source: Path):
+        self.source, self.problems = source, []
+        try:
+            self.file = zipfile.ZipFile(source)
+        except BROKEN as error:
+            raise StoreError(f"{source} is not an export of a store: {error}") from error
+        try:
+            entries = self.file.infolist()
+            self.names = {entry.filename: entry for entry in entries}
+            unpacked, limit = sum(entry.file_size for entry in entries), max(FLOOR, RATIO * source.stat().st_size)
+            if unpacked > limit:
+                raise StoreError(f"{source} would unpack to {unpacked:,} bytes, more than {limit:,}: it is no export")
+            if len(self.names) < len(entries) or any(entry.compress_type not in (0, 8) for entry in entries):
+                raise StoreError(f"{source} is not an export of a store: no export repeats or packs entries so")
+            self.manifest = self._manifest()
+            self._inventory()
+        except BROKEN as error:
+            self.file.close()
+            raise StoreError(f"{source} is damaged at its manifest ({error}): export it again") from error
+        except BaseException:
+            self.file.close()
+            raise
+
+    def _read(self, name: str) -> bytes:
+        with self.file.open(self.names[name]) as file:  # the directory may lie: no more is read than it says
+            return file.read(self.names[name].file_size + 1)
+
+    def _manifest(self) -> dict | None:
+        if MANIFEST not in self.names:
+            return None
+        manifest = json.loads(self._read(MANIFEST))
+        if manifest["format"] > FORMAT:
+            raise StoreError(f"{self.source} was made by a later version of lottery: update this one")
+        claimed = manifest.pop("sha256")
+        if sha(canonical(manifest)) != claimed:
+            raise ValueError("it does not fit its checksum")
+        if not 1 <= manifest["part"] <= manifest["parts"] <= 10_000 or not isinstance(manifest["records"], dict):
+            raise ValueError("it has another form than this version's")
+        return manifest
+
+    def _inventory(self) -> None:
+        """Finds the keys of the records, and what is missing of them or does not belong here."""
+        here: dict[str, set[str]] = {}
+        for name in self.names.keys() - {MANIFEST}:
+            key, _, file = name.rpartition("/")
+            if not KEY.fullmatch(key) or file not in (RECORD, ARRAYS):
+                self.problems.append(f"{self.source} is damaged at record {key}: {name!r} is no name of an export's")
+            else:
+                here.setdefault(key, set()).add(file)
+        self.keys = [key for key in dict.fromkeys(name.rpartition("/")[0] for name in self.names) if key in here]
+        told = set(self.manifest["records"] if self.manifest else here)
+        for key in sorted({key for key, files in here.items() if len(files) < 2} | told ^ here.keys()):
+            self.problems.append(
+                f"{self.source} is damaged at record {key}: "
+                + (
+                    f"the manifest names it among {len(told)}, and it is not whole here"
+                    if key in told
+                    else "unasked for"
+                )
+                + "; export it again"
+            )
+            here.pop(key, None)
+        self.keys = [key for key in self.keys if key in here]
+
+    def records(self) -> Iterator[tuple[Record, bytes, bytes]]:
+        """The sound records and their two files; `problems` names the others."""
+        for key in self.keys:
+            try:
+                text, small = (self._read(f"{key}/{name}") for name in (RECORD, ARRAYS))
+                told = self.manifest and self.manifest["records"][key]
+                if told and told != {RECORD: sha(text), ARRAYS: sha(small)}:
+                    raise Damaged("it is not what the manifest says")
+                record = decode(key, text, small)
+            except BROKEN as error:
+                self.problems.append(f"{self.source} is damaged at record {key} ({error}): export it again")
+            else:
+                yield record, text, small
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.file.close()
+
+
+def missing(archives: Iterable[Archive]) -> list[str]:
+    """The parts that exports in several parts lack, a line each."""
+    there: dict[tuple[str, int], dict[int, Path]] = {}
+    for archive in archives:
+        if archive.manifest:
+            whole = archive.manifest["export"], archive.manifest["parts"]
+            there.setdefault(whole, {})[archive.manifest["part"]] = archive.source
+    return [
+        f"part {part} of {count} is missing, which belongs to {', '.join(map(str, found.values()))}"
+        for (_, count), found in there.items()
+        for part in range(1, count + 1)
+        if part not in found
+    ]
