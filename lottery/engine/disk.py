@@ -54,8 +54,8 @@ def explained(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         why = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        code = errno.errorcode.get(error.errno, "")
-        says = next((text for codes, text in _MEANINGS if code in codes), "{what}: {why}; mend that and run again")
+        known = (text for names, text in _MEANINGS if error.errno in (getattr(errno, name, 0) for name in names))
+        says = next(known, "{what}: {why}; mend that and run again")
         raise StoreError(says.format(what=what, why=why)) from error
 
 

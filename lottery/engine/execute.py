@@ -118,8 +118,10 @@ class Task:
 def plan(recipes: Iterable[Recipe], store: Store) -> dict[str, Task]:
     """What has to be computed so that each recipe has a record: key → task, what comes first before its readers.
 
-    A run that has a record is computed again only if a recipe without one needs dense weights that were dropped.
+    A run that has a record is computed again only if a recipe without one needs dense weights that were dropped. What
+    was set aside as damaged is computed again, asked for or only rested on.
     """
+    recipes = list(recipes)
     tasks: dict[str, Task] = {}
     present: dict[tuple[str, int | None], bool] = {}
 
@@ -139,7 +141,11 @@ def plan(recipes: Iterable[Recipe], store: Store) -> dict[str, Task]:
             tasks[recipe.key].keep.add(step)
         return {recipe.key}
 
-    for recipe in recipes:
+    whole = closure(recipes)
+    for recipe in whole:
+        there(recipe, None)  # reading sets aside what is damaged
+    lost = store.lost()
+    for recipe in [*recipes, *(recipe for recipe in whole if recipe.key in lost)]:
         want(recipe)
     for task in reversed(tasks.values()):
         for key in task.after:
@@ -648,14 +654,18 @@ def execute(
             failed (the others are in the store).
     """
     recipes = list(recipes)
-    tasks = plan(recipes, store)
-    if tasks:
+    if tasks := plan(recipes, store):
         registered = _registered(recipes)
         executor, jobs = _choose(executor, jobs, device, scheduler, stack, registered[1])
         check((task.recipe for task in tasks.values()), device)
         stacks = _Stacks(stack, device)
-        _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks, deadline, show)
-    return [store.read(recipe.key) for recipe in recipes]
+        with store.in_use():  # keeps `store gc` out
+            tasks = plan(recipes, store)  # again, for weights that it dropped until now
+            _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks, deadline, show)
+    records = [store.read(recipe.key) for recipe in recipes]
+    if None in records:
+        raise ExecutionError("records were damaged meanwhile and set aside: run again, and they are computed again")
+    return records
 
 
 def _execute(tasks, store, registered, executor, jobs, device, scheduler, stacks, deadline, show) -> None:

@@ -377,8 +377,8 @@ class Store:
         self,
         keys: Iterable[str],
         target: str | os.PathLike,
-        part_bytes: int = archive.PART_BYTES,
         files: int | None = None,
+        part_bytes: int = archive.PART_BYTES,
         lenient: bool = False,
     ) -> list[Path]:
         """Packs records (without dense weights) into files, with a manifest.
@@ -389,8 +389,8 @@ class Store:
         Args:
             keys: of the records.
             target: "study.lotx" gives study.lotx, or study-00.lotx, study-01.lotx, … if one file is not enough.
-            part_bytes: what a file holds at most.
             files: at most so many, which take the records in the order given and leave out what does not fit.
+            part_bytes: what a file holds at most.
             lenient: whether to pack the others where some are missing or damaged, before the error that names those.
 
         Returns:

@@ -1,0 +1,43 @@
+"""What several test modules of the store share."""
+
+import numpy as np
+
+from lottery.engine.records import canonical, sha
+
+
+def recipe(number):
+    """A recipe of no use; its key is `key_of(number)`."""
+    return {"type": "Test", "number": number}
+
+
+def key_of(number):
+    """The key of `recipe(number)`."""
+    return sha(canonical(recipe(number)))
+
+
+KEY, OTHER = key_of(0), key_of(1)
+
+
+def put(store, number=0, value=1.0, size=10, states=None, made=None):
+    """Saves a record of `recipe(number)`."""
+    arrays = {"a": np.arange(size)}
+    store.save(key_of(number), recipe(number), {"value": value}, arrays, made or {"seconds": 1}, states)
+
+
+def same(one, other):
+    """Whether two lists of records agree in everything but how they were made."""
+    return all(
+        a.key == b.key
+        and a.recipe == b.recipe
+        and a.values == b.values
+        and a.arrays.keys() == b.arrays.keys()
+        and all(np.array_equal(a.arrays[name], b.arrays[name], equal_nan=True) for name in a.arrays)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def garble(path):
+    """Flips a bit in the middle of a file."""
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
