@@ -1,33 +1,28 @@
-"""Spread over replicates, and verdicts by a rule that was written down before the numbers.
+"""Spread over replicates: intervals, tests, and how many replicates a question needs.
 
-Everything here takes plain numpy arrays with one row or entry a replicate. Intervals are two-sided 95 % t-intervals
-of the mean; ``low`` and ``high`` are the smallest and the largest replicate, the error bars of Frankle & Carbin (2019).
+Everything here takes plain numpy arrays with one row or entry a replicate. Intervals are two-sided and cover 95 % unless
+asked otherwise; ``low`` and ``high`` are the smallest and the largest replicate, the error bars of Frankle & Carbin
+(2019).
 """
 
-from __future__ import annotations
-
+import itertools
 import math
-import operator
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats as _scipy_stats
+from numpy.typing import ArrayLike
+from scipy import special
+from scipy import stats as distributions
 
-REPRODUCED, IN_PART, NOT_REPRODUCED = "reproduced", "in part", "not reproduced"
-NOT_TESTED = "not tested at this scale"
-LABELS = (REPRODUCED, IN_PART, NOT_REPRODUCED, NOT_TESTED)
+from . import LotteryError
 
-_BOUNDS = {
-    "at_least": (operator.ge, "≥"),
-    "above": (operator.gt, ">"),
-    "at_most": (operator.le, "≤"),
-    "below": (operator.lt, "<"),
-}
-_CHECK_KEYS = {"quantity", "says", "unit", "scale", "digits", "pending"} | set(_BOUNDS)
-_RULE_KEYS = {"title", "claim", "source", "paper", "needs", "checks"}
+CONFIDENCE = 0.95
+POWER = 0.8
+
+
+class StatsError(LotteryError, ValueError):
+    """Numbers that cannot be summarised; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +31,9 @@ class Summary:
 
     Attributes:
         n: number of replicates.
-        mean: their mean.
-        low, high: the smallest and the largest of them.
-        ci_low, ci_high: two-sided 95 % t-interval of the mean; NaN for n = 1, where no spread is known.
+        mean: the estimate: their mean, or a function of them all.
+        low, high: the smallest and the largest of them; NaN where a quantity has no value for one replicate.
+        ci_low, ci_high: two-sided 95 % interval of the mean; NaN where the replicates bound none.
     """
 
     n: int
@@ -48,65 +43,255 @@ class Summary:
     ci_low: float
     ci_high: float
 
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an interval."""
+        return math.isfinite(self.ci_low) and math.isfinite(self.ci_high)
 
-def summary(values: Any) -> Summary:
-    """Summarises replicates.
+
+def summary(values: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
+    """Summarises replicates: their mean with a t-interval, which one replicate does not have.
 
     Args:
         values: [R] one finite number a replicate.
+        confidence: share of repetitions in which the interval holds the mean.
 
     Raises:
-        ValueError: if there is no value, the array is not one-dimensional, or a value is NaN or infinite.
+        StatsError: if there is no value, the array is not one-dimensional, or a value is NaN or infinite.
     """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"expected one value a replicate, got an array of shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} of {values.size} replicates are NaN or infinite")
-    n, low, high = values.size, float(values.min()), float(values.max())
-    mean = min(max(float(values.mean()), low), high)  # the mean of equal values may leave them by a rounding error
-    half = math.nan
-    if n > 1:
-        half = float(_scipy_stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n))
-    return Summary(n, mean, low, high, mean - half, mean + half)
+    values = _row(values)
+    mean = min(max(float(values.mean()), values.min()), values.max())  # equal values: a rounding error may leave them
+    half = _t(values.size, confidence) * _error(values)
+    return Summary(values.size, mean, float(values.min()), float(values.max()), mean - half, mean + half)
 
 
-def paired_difference(a: Any, b: Any) -> Summary:
+def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
     """Summarises a - b, replicate by replicate: what replicates share (data order, first weights) cancels.
 
     Args:
         a, b: [R] the same quantity under two treatments, in the same order of replicates.
+        confidence: as of :func:`summary`.
 
     Raises:
-        ValueError: if the shapes differ, or as :func:`summary`.
+        StatsError: if the shapes differ, or as :func:`summary`.
     """
-    return summary(np.subtract(*_same_shape(a, b)))
+    return summary(np.subtract(*_pair(a, b)), confidence)
 
 
-def relative_change(a: Any, base: Any) -> Summary:
-    """Summarises (a - base) / mean(base), replicate by replicate.
+def ratio(a: ArrayLike, base: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
+    """How many times base a is: mean(a) / mean(base), with Fieller's interval.
 
-    The mean is the change of the means (mean(a) / mean(base) - 1), as papers state it; the interval is a paired one.
+    The interval holds every R for which a paired t-test does not tell mean(a) from R · mean(base) (Fieller 1954). It is
+    exact for normal numbers, correlated or not. There is none where the base may be zero.
 
     Args:
-        a, base: [R] the same positive quantity under two treatments, in the same order of replicates.
+        a, base: [R] the same quantity under two treatments, in the same order of replicates.
+        confidence: as of :func:`summary`.
 
     Raises:
-        ValueError: if the shapes differ or mean(base) is not positive, or as :func:`summary`.
+        StatsError: if the shapes differ or mean(base) is not positive, or as :func:`summary`.
     """
-    a, base = _same_shape(a, base)
-    if not base.mean() > 0:
-        raise ValueError(f"a relative change needs a positive base, its mean is {base.mean()}")
-    return summary((a - base) / base.mean())
+    a, base = _pair(a, base)
+    over, under = _row(a).mean(), _row(base).mean()
+    if not under > 0:
+        raise StatsError(f"a ratio needs a positive base, its mean is {under}")
+    low = high = math.nan
+    if a.size > 1:
+        spread = np.cov(a, base) * _t(a.size, confidence) ** 2 / a.size
+        square, mixed, rest = under**2 - spread[1, 1], over * under - spread[0, 1], over**2 - spread[0, 0]
+        if square > 0:
+            root = math.sqrt(max(mixed**2 - square * rest, 0.0))
+            low, high = (mixed - root) / square, (mixed + root) / square
+    each = a / base if (base > 0).all() else np.full(1, np.nan)
+    return Summary(a.size, float(over / under), float(each.min()), float(each.max()), low, high)
 
 
-def ratio(a: Any, base: Any) -> Summary:
-    """Summarises how many times base a is: 1 + :func:`relative_change`, so the mean is mean(a) / mean(base)."""
-    change = relative_change(a, base)
-    return Summary(change.n, *(1 + getattr(change, name) for name in ("mean", "low", "high", "ci_low", "ci_high")))
+def relative_change(a: ArrayLike, base: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
+    """By which share of base a differs from it: :func:`ratio` − 1, as papers state a change of means."""
+    times = ratio(a, base, confidence)
+    ends = (times.mean, times.low, times.high, times.ci_low, times.ci_high)
+    return Summary(times.n, *(value - 1 for value in ends))
 
 
-def at_density(density: Any, target: float, tolerance: float = 0.1) -> int:
+def bootstrap(
+    function: Callable[..., float],
+    *arrays: ArrayLike,
+    n: int = 2000,
+    seed: int = 0,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> Summary:
+    """An interval for a function of all replicates that is no mean: replicates are drawn again, with replacement.
+
+    The half-width is that of a t-interval with the standard error which the draws show, enlarged by √(R / (R − 1)): the
+    variance of R drawn replicates is that much too small. For a mean this is the t-interval, so that three replicates
+    are not taken for many; percentiles of the draws would cover 75 % there. Up to seven replicates all possible draws
+    are weighed by their probability, and nothing is random.
+
+    Args:
+        function: takes the arrays, [R, ...] each, and gives a number; NaN where it has no answer.
+        arrays: one row a replicate, drawn together.
+        n: random draws, of more than seven replicates.
+        seed: of these.
+        within: the range of the quantity; the interval does not leave it.
+
+    Returns:
+        A summary without smallest and largest replicate. It has no interval for fewer than three replicates, or where
+        one in twenty draws or more has no answer.
+
+    Raises:
+        StatsError: if arrays have no or different numbers of rows.
+    """
+    rows = [np.asarray(values) for values in arrays]
+    if not rows or len({len(values) for values in rows}) != 1 or not len(rows[0]):
+        raise StatsError("a bootstrap needs arrays with one row a replicate, all of the same length")
+    count, estimate = len(rows[0]), float(function(*rows))
+    none = Summary(count, estimate, math.nan, math.nan, math.nan, math.nan)
+    if count < 3 or not math.isfinite(estimate):
+        return none
+    if count <= 7:
+        draws = np.array(list(itertools.combinations_with_replacement(range(count), count)))
+        times = np.stack([(draws == replicate).sum(axis=1) for replicate in range(count)], axis=1)
+        weight = np.exp(special.gammaln(count + 1) - special.gammaln(times + 1).sum(axis=1) - count * math.log(count))
+    else:
+        draws = np.random.default_rng(seed).integers(count, size=(n, count))
+        weight = np.full(n, 1 / n)
+    found = np.array([function(*(values[draw] for values in rows)) for draw in draws], dtype=np.float64)
+    answers = np.isfinite(found)
+    if weight[answers].sum() <= 0.95:
+        return none
+    found, weight = found[answers], weight[answers] / weight[answers].sum()
+    error = math.sqrt(weight @ (found - weight @ found) ** 2)
+    half = _t(count) * math.sqrt(count / (count - 1)) * error
+    if half < 1e-9 * max(1.0, abs(estimate)):  # equal draws: what rounding leaves is no spread
+        half = 0.0
+    return replace(none, ci_low=max(estimate - half, within[0]), ci_high=min(estimate + half, within[1]))
+
+
+def smallest(summarise: Callable[[int, float], Summary], count: int) -> Summary:
+    """The smallest of several means, with an interval that allows for its having been picked.
+
+    That all means lie above a bound is shown where each interval does, at the usual confidence; that one lies below
+    takes an interval which allows for having looked at all (Bonferroni). So the smallest mean lies in the interval with
+    95 % at least, however the means depend on each other.
+
+    Args:
+        summarise: (which of them, confidence) -> summary.
+        count: how many there are.
+
+    Raises:
+        StatsError: if there are none.
+    """
+    if count < 1:
+        raise StatsError("the smallest of no means is not defined")
+    usual = [summarise(which, CONFIDENCE) for which in range(count)]
+    wary = [summarise(which, 1 - (1 - CONFIDENCE) / count) for which in range(count)]
+    least = min(usual, key=lambda one: one.mean)
+    ends = min(one.ci_low for one in usual), min(one.ci_high for one in wary)
+    if not all(one.bounded for one in (*usual, *wary)):
+        ends = math.nan, math.nan
+    return replace(least, ci_low=ends[0], ci_high=ends[1])
+
+
+def largest(summarise: Callable[[int, float], Summary], count: int) -> Summary:
+    """The largest of several means; as :func:`smallest`."""
+    return negated(smallest(lambda which, confidence: negated(summarise(which, confidence)), count))
+
+
+def negated(value: Summary) -> Summary:
+    """The summary of the same numbers with the other sign."""
+    return Summary(value.n, -value.mean, -value.high, -value.low, -value.ci_high, -value.ci_low)
+
+
+# Tests, read off an interval so that both always say the same.
+
+
+def p_value(value: Summary, least: float = -math.inf, most: float = math.inf) -> float:
+    """How likely evidence as strong as this is if the mean does not lie between the bounds; two-sided.
+
+    One bound: a t-test against it. Two: equivalence, the larger of the tests against each (TOST). It is below 0.05 where
+    the interval lies between the bounds. The standard error is read off the half of the interval that faces the bound:
+    exact for means and differences, and for ratios at p = 0.05. Where all draws of a bootstrap agree, replicates count
+    as signs: 2 · ½ⁿ.
+
+    Returns:
+        NaN where there is no interval.
+    """
+    if not value.bounded:
+        return math.nan
+    sides = [(value.mean - least, value.mean - value.ci_low), (most - value.mean, value.ci_high - value.mean)]
+    return max(_p(distance, half, value.n) for distance, half in sides if math.isfinite(distance))
+
+
+def _p(distance: float, half: float, n: int) -> float:
+    if half == 0:
+        return min(1.0, 2 * 0.5**n) if distance >= 0 else 1.0
+    return min(1.0, 2 * float(distributions.t.sf(distance / half * _t(n), n - 1)))
+
+
+def holm(values: ArrayLike) -> np.ndarray:
+    """p-values of several tests, each as if it had been the only one (Holm 1979); NaN stays and does not count."""
+    values = np.asarray(values, dtype=np.float64)
+    out = np.full(values.shape, np.nan)
+    tests = np.flatnonzero(~np.isnan(values))
+    order = tests[np.argsort(values[tests], kind="stable")]
+    raised = values[order] * np.arange(len(order), 0, -1)
+    out[order] = np.minimum(np.maximum.accumulate(raised), 1) if len(order) else []
+    return out
+
+
+def deviation(value: Summary) -> float:
+    """The standard deviation between replicates that an interval implies; NaN without one."""
+    return (value.ci_high - value.ci_low) / 2 / _t(value.n) * math.sqrt(value.n) if value.bounded else math.nan
+
+
+def power(effect: float, deviation: float, n: int) -> float:
+    """The probability that a two-sided 5 % t-test on n replicates sees an effect in its direction.
+
+    Args:
+        effect: distance of the true mean from the bound.
+        deviation: standard deviation between replicates.
+        n: replicates.
+    """
+    if n < 2:
+        return 0.0
+    if deviation == 0:
+        return 1.0 if effect else 0.0
+    return float(distributions.nct.sf(_t(n), n - 1, abs(effect) / deviation * math.sqrt(n)))
+
+
+def detectable(value: Summary, wanted: float = POWER) -> float:
+    """The smallest distance from a bound that as many replicates with this spread see in four of five studies.
+
+    Returns:
+        NaN where there is no interval.
+    """
+    spread = deviation(value)
+    if not math.isfinite(spread) or spread == 0:
+        return spread
+    low, high = 0.0, spread
+    while power(high, spread, value.n) < wanted:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if power(middle, spread, value.n) < wanted else (low, middle)
+    return high
+
+
+def replicates_needed(effect: float, deviation: float, wanted: float = POWER, most: int = 1000) -> int | None:
+    """Replicates for which :func:`power` is as wanted; None if that takes more than `most`."""
+    if not (math.isfinite(effect) and math.isfinite(deviation)) or power(effect, deviation, most) < wanted:
+        return None
+    low, high = 1, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(effect, deviation, middle) >= wanted else (middle, high)
+    return high
+
+
+# Levels of pruning.
+
+
+def at_density(density: Sequence[float] | np.ndarray, target: float, tolerance: float = 0.1) -> int:
     """The index of the level whose density is nearest to a target, on the logarithmic axis that figures use.
 
     Args:
@@ -115,54 +300,54 @@ def at_density(density: Any, target: float, tolerance: float = 0.1) -> int:
         tolerance: largest relative distance that still counts as "at" the target.
 
     Raises:
-        ValueError: if no level is that near.
+        StatsError: if no level is that near.
     """
     distance = np.abs(np.log(np.asarray(density, dtype=np.float64) / target))
     index = int(distance.argmin())
     if distance[index] > math.log1p(tolerance):
-        raise ValueError(f"no level near {100 * target:.1f} % of weights; the nearest is {100 * density[index]:.1f} %")
+        raise StatsError(f"no level near {100 * target:.1f} % of weights; the nearest is {100 * density[index]:.1f} %")
     return index
 
 
-def trend(values: Any) -> float:
+def trend(values: ArrayLike) -> float:
     """Spearman's rank correlation of [L] values with their place in the row: -1 falls, 1 rises at every step.
 
     NaN where a trend is undefined: fewer than three values, or all of them equal.
 
     Raises:
-        ValueError: if a value is not finite or the array is not one-dimensional.
+        StatsError: if a value is not finite or the array is not one-dimensional.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all():
-        raise ValueError("a trend needs a row of finite values")
+        raise StatsError("a trend needs a row of finite values")
     if values.size < 3 or np.ptp(values) == 0:
         return math.nan
-    return float(_scipy_stats.spearmanr(np.arange(values.size), values).statistic)
+    return float(distributions.spearmanr(np.arange(values.size), values).statistic)
 
 
-def break_even(density: Any, gain: Any) -> float:
+def break_even(density: ArrayLike, gain: ArrayLike) -> float:
     """The density at which a gain over the dense network is lost for good.
 
     Going from dense to sparse, it is where the gain crosses zero for the last time, interpolated linearly in the
     logarithm of density between the two levels around the crossing.
 
     Args:
-        density: [L] share of weights left, falling.
+        density: [L] share of weights left, falling; the first is the dense network's.
         gain: [L] gain over the dense network at each level (mean over replicates).
 
     Returns:
-        The density of break-even. The smallest density if the gain is not negative there (then it is an upper bound);
-        the largest if it is negative everywhere.
+        The density of break-even. The smallest density if the gain is not negative there (then it is an upper bound).
+        NaN if no pruned level has a gain of zero or more: there is no ticket that could be lost.
 
     Raises:
-        ValueError: if shapes differ, density does not fall, or a value is not finite.
+        StatsError: if shapes differ, density does not fall, or a value is not finite.
     """
-    density, gain = _same_shape(density, gain)
+    density, gain = _pair(density, gain)
     if not (np.isfinite(gain).all() and (density > 0).all() and (np.diff(density) < 0).all()):
-        raise ValueError("break-even needs falling densities and finite gains")
-    kept = np.flatnonzero(gain >= 0)
+        raise StatsError("break-even needs falling densities and finite gains")
+    kept = np.flatnonzero(gain[1:] >= 0) + 1
     if kept.size == 0:
-        return float(density[0])
+        return math.nan
     last = int(kept[-1])
     if last == density.size - 1:
         return float(density[last])
@@ -170,197 +355,25 @@ def break_even(density: Any, gain: Any) -> float:
     return float(density[last] * (density[last + 1] / density[last]) ** share)
 
 
-def format_interval(value: Summary | float, scale: float = 1, unit: str = "", digits: int = 2) -> str:
-    """Text such as ``97.81 % [97.70, 97.92], n = 5``; one replicate has no interval and says so by ``n = 1``.
-
-    Args:
-        value: a summary, or a plain number (then no interval and no n).
-        scale: factor to the unit shown, 100 for shares shown in %.
-        unit: written after the mean.
-        digits: decimals.
-    """
-
-    def number(x: float) -> str:
-        text = f"{abs(x) * scale:,.{digits}f}"
-        return ("−" if x < 0 and text.strip("0.,") else "") + text  # no "−0.00"
-
-    mean, tail = (value.mean, f", n = {value.n}") if isinstance(value, Summary) else (float(value), "")
-    interval = ""
-    if isinstance(value, Summary) and not math.isnan(value.ci_low):
-        interval = f" [{number(value.ci_low)}, {number(value.ci_high)}]"
-    return f"{number(mean)}{' ' + unit if unit else ''}{interval}{tail}"
+def _row(values: ArrayLike) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise StatsError(f"expected one value a replicate, got an array of shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise StatsError(f"{np.count_nonzero(~np.isfinite(values))} of {values.size} replicates are NaN or infinite")
+    return values
 
 
-def interval(values: Any, scale: float = 1, unit: str = "", digits: int = 2) -> str:
-    """Mean of [R] replicates and its interval as :func:`format_interval` writes them, without n: for tables."""
-    return format_interval(summary(values), scale, unit, digits).rpartition(", n = ")[0]
-
-
-def extremes(values: Any, scale: float = 1, unit: str = "", digits: int = 2) -> str:
-    """Mean of [R] replicates, the smallest, the largest: ``97.81 % (97.70 to 97.92)``; for tables."""
-    mean, *ends = (format_interval(v, scale, digits=digits) for v in (np.mean(values), np.min(values), np.max(values)))
-    return f"{mean}{' ' + unit if unit else ''}" + (f" ({ends[0]} to {ends[1]})" if np.size(values) > 1 else "")
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun: ``1 replicate``, ``3 replicates``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def listed(noun: str, numbers: Sequence[int]) -> str:
-    """Numbers after their noun: ``level 9``, ``levels 1, 3, 5``; ``no level`` if there is none."""
-    return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else f"no {noun}"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check of a rule, with what was measured.
-
-    Attributes:
-        quantity, says: name of the quantity, and the check in words.
-        measured: the value compared (a mean over replicates); NaN if there is none.
-        interval: its 95 % interval, or None if it has none.
-        thresholds: bounds as (name, value), e.g. ``(("at_least", 0.2),)``; all must hold.
-        holds: whether they do; None if nothing was measured.
-        borderline: whether the interval straddles a threshold; None without an interval. It changes no verdict.
-        paper: the paper's value as text, or "".
-        text: what was measured, for display; the bounds too in ``bound``.
-    """
-
-    quantity: str
-    says: str
-    measured: float
-    interval: tuple[float, float] | None
-    thresholds: tuple[tuple[str, float], ...]
-    holds: bool | None
-    borderline: bool | None
-    paper: str
-    text: str
-    bound: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A label out of ``LABELS``, the checks behind it, and the needs of the claim that the study did not meet."""
-
-    label: str
-    checks: tuple[Check, ...]
-    unmet: tuple[str, ...] = ()
-
-
-def verdict(rule: Mapping[str, Any], measured: Mapping[str, Summary | float], context: Mapping[str, Any]) -> Verdict:
-    """Judges a claim by its rule.
-
-    All checks hold: reproduced; some: in part; none: not reproduced. A context that does not meet what the claim needs
-    gives "not tested at this scale" whatever the checks say; they are still evaluated as far as they were measured. A
-    check marked ``pending`` (a part of the claim that another chapter tests) may lack its quantity: it then does not
-    hold, so that such a claim is reproduced "in part" at best until that chapter has been run.
-
-    Args:
-        rule: an entry of ``book/claims.yml``: ``needs`` (what the study must be: numbers at least, all else equal) and
-            ``checks`` (each with ``quantity`` and bounds ``at_least``, ``above``, ``at_most``, ``below``).
-        measured: quantity -> summary over replicates (its mean is compared), or a number.
-        context: what the study is; states every key of ``needs``.
-
-    Raises:
-        ValueError: if the rule is malformed, the context lacks a key that the claim needs, or a quantity that a check
-            needs is missing or NaN although the study is of the scale that the claim needs.
-    """
-    _validate(rule)
-    unmet = tuple(_unmet(rule.get("needs", {}), context))
-    paper = rule.get("paper", {})
-    checks = tuple(_check(entry, measured, str(paper.get(entry["quantity"], ""))) for entry in rule["checks"])
-    if unmet:
-        return Verdict(NOT_TESTED, checks, unmet)
-    lacking = [
-        check.quantity
-        for check, entry in zip(checks, rule["checks"], strict=True)
-        if check.holds is None and (not entry.get("pending") or check.quantity in measured)
-    ]
-    if lacking:
-        raise ValueError(f"no verdict: missing or NaN: {', '.join(lacking)}")
-    held = [bool(check.holds) for check in checks]
-    return Verdict(REPRODUCED if all(held) else IN_PART if any(held) else NOT_REPRODUCED, checks)
-
-
-def rows(judged: Verdict) -> list[dict[str, str]]:
-    """A verdict's checks as rows of text: what is tested, the bound, the paper's value, ours, and whether it holds."""
-    words = {True: "yes", False: "no", None: "not measured"}
-    return [
-        {
-            "check": check.says,
-            "needs": check.bound,
-            "paper": check.paper or "–",
-            "measured": check.text,
-            "holds": words[check.holds] + (", borderline" if check.borderline else ""),
-        }
-        for check in judged.checks
-    ]
-
-
-def _same_shape(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+def _pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"expected two rows of the same length, got shapes {a.shape} and {b.shape}")
+        raise StatsError(f"expected two rows of the same length, got shapes {a.shape} and {b.shape}")
     return a, b
 
 
-def _validate(rule: Mapping[str, Any]) -> None:
-    problems = [f"unknown key {key!r}" for key in sorted(set(rule) - _RULE_KEYS)]
-    checks = rule.get("checks") or []
-    if not checks:
-        problems.append("no checks")
-    for entry in checks:
-        name = entry.get("quantity", "a check without a quantity")
-        problems += [f"{name}: unknown key {key!r}" for key in sorted(set(entry) - _CHECK_KEYS)]
-        bounds = {key: entry[key] for key in _BOUNDS if key in entry}
-        if "quantity" not in entry or not bounds:
-            problems.append(f"{name}: needs a quantity and one of {', '.join(_BOUNDS)}")
-        problems += [f"{name}: {key} is not a finite number" for key, bound in bounds.items() if not _is_number(bound)]
-    unused = set(rule.get("paper", {})) - {entry.get("quantity") for entry in checks}
-    problems += [f"paper has a value for {name!r}, which no check uses" for name in sorted(unused)]
-    if problems:
-        raise ValueError("malformed rule: " + "; ".join(problems))
+def _t(n: int, confidence: float = CONFIDENCE) -> float:
+    return float(distributions.t.ppf((1 + confidence) / 2, n - 1)) if n > 1 else math.nan
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _unmet(needs: Mapping[str, Any], context: Mapping[str, Any]) -> Sequence[str]:
-    if missing := sorted(set(needs) - set(context)):
-        raise ValueError(f"the context does not say: {', '.join(missing)}")
-    out = []
-    for key, need in needs.items():
-        have = context[key]
-        if _is_number(need):
-            if not (_is_number(have) and have >= need):
-                out.append(f"{key} is {have}, the claim needs at least {need}")
-        elif have != need:
-            out.append(f"{key} is {have}, the claim needs {need}")
-    return out
-
-
-def _check(entry: Mapping[str, Any], measured: Mapping[str, Summary | float], paper: str) -> Check:
-    bounds = tuple((key, float(entry[key])) for key in _BOUNDS if key in entry)
-    digits = entry.get("digits", 2)
-
-    def said(value, digits=digits):
-        return format_interval(value, entry.get("scale", 1), entry.get("unit", ""), digits)
-
-    bound = " and ".join(f"{_BOUNDS[key][1]} {said(value)}" for key, value in bounds)
-    value = measured.get(entry["quantity"], math.nan)
-    mean = value.mean if isinstance(value, Summary) else float(value)
-    interval = None
-    if isinstance(value, Summary) and not math.isnan(value.ci_low):
-        interval = (value.ci_low, value.ci_high)
-    says = entry.get("says", entry["quantity"])
-    if math.isnan(mean):
-        text = f"open: {entry['pending']}" if entry.get("pending") else "not measured"
-        return Check(entry["quantity"], says, mean, None, bounds, None, None, paper, text, bound)
-    holds = all(_BOUNDS[key][0](mean, threshold) for key, threshold in bounds)
-    borderline = None if interval is None else any(interval[0] < t < interval[1] for _, t in bounds)
-    missed = [t for _, t in bounds if not math.isclose(t, mean, rel_tol=1e-9, abs_tol=1e-12)]
-    while any(said(mean, digits) == said(t, digits) for t in missed):
-        digits += 1  # a measurement must not read like a bound that it is not
-    return Check(entry["quantity"], says, mean, interval, bounds, holds, borderline, paper, said(value, digits), bound)
+def _error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan

@@ -1,0 +1,560 @@
+"""The claims, the rules that judge them, and what comes out: scale, outcome, and the ledger of all claims.
+
+The rules stand in ``book/claims.yml``, written before the runs that they judge. A rule has checks, each a quantity with
+bounds. A check *holds* if the quantity's 95 % interval lies on the right side of every bound, *fails* if it lies on the
+wrong side of one, and is *open* otherwise; a quantity without an interval decides nothing. One check of a rule is
+central, and a claim
+
+- *agrees* if all checks hold,
+- *disagrees* if the central one fails,
+- *agrees in part* if the central one holds and another fails,
+- is *open* otherwise.
+
+The scale of a study is the paper's if it meets the rule's needs for that, else reduced if it meets those (the work's own
+data and network, less of something), else a stand-in: a demonstration, whose numbers test no claim.
+"""
+
+import datetime
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .. import LotteryError, stats
+from ..stats import Summary
+from . import text
+
+FILE = Path(os.environ.get("LOTTERY_ROOT") or Path(__file__).resolve().parents[2]) / "book" / "claims.yml"
+
+PAPER, REDUCED, STAND_IN = SCALES = ("paper", "reduced", "stand-in")
+AGREES, IN_PART, OPEN, DISAGREES = OUTCOMES = ("agrees", "agrees in part", "open", "disagrees")
+FULL = 3
+"""Replicates that a full verdict takes at reduced scale."""
+
+_SIGNS = {"at_least": "≥", "above": ">", "at_most": "≤", "below": "<"}
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Need = bool | int | float | str | list[str]
+
+
+class ClaimError(LotteryError, ValueError):
+    """Rules or measurements that cannot be judged; the message says what to mend."""
+
+
+# Rules.
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Quantity(_Entry):
+    """What a chapter measures: its definition, and how it is shown."""
+
+    says: str
+    unit: str = ""
+    scale: Number = 1
+    digits: Annotated[int, Field(ge=0, le=6)] = 2
+
+
+class CheckRule(_Entry):
+    """A quantity with bounds, or equal to `around` within a margin: an equivalence test."""
+
+    quantity: str
+    says: str
+    central: bool = False
+    paper: str = ""
+    at_least: Number | None = None
+    above: Number | None = None
+    at_most: Number | None = None
+    below: Number | None = None
+    within: Annotated[Number, Field(gt=0)] | None = None
+    around: Number = 0
+
+    @property
+    def bounds(self) -> tuple[tuple[str, float], ...]:
+        """(kind, value) pairs; all must hold."""
+        if self.within is not None:
+            return ("at_least", self.around - self.within), ("at_most", self.around + self.within)
+        return tuple((kind, getattr(self, kind)) for kind in _SIGNS if getattr(self, kind) is not None)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The interval that the bounds leave."""
+        lower = [value for kind, value in self.bounds if kind in ("at_least", "above")]
+        upper = [value for kind, value in self.bounds if kind in ("at_most", "below")]
+        return max(lower, default=-math.inf), min(upper, default=math.inf)
+
+    @model_validator(mode="after")
+    def _bounded(self):
+        if not self.bounds:
+            raise ValueError(f"{self.quantity} needs a bound: within, {', '.join(_SIGNS)}")
+        if self.within is not None and any(getattr(self, kind) is not None for kind in _SIGNS):
+            raise ValueError(f"{self.quantity} has a margin and a bound: give one")
+        if self.range[0] >= self.range[1]:
+            raise ValueError(f"no value of {self.quantity} lies between its bounds")
+        return self
+
+
+class Needs(_Entry):
+    """What a study must be for a scale: numbers at least, texts equal, lists one of."""
+
+    paper: dict[str, Need] = {}
+    reduced: dict[str, Need] = {}
+
+
+class Revised(_Entry):
+    """A change of a rule."""
+
+    date: datetime.date
+    old: str
+    reason: str
+    known: bool
+    """Whether a number of ours was known when the rule was changed."""
+
+
+class Work(_Entry):
+    """Whose claims they are."""
+
+    name: str
+    cite: str = ""
+    read: str = ""
+
+
+class Rule(_Entry):
+    """A claim and how it is judged."""
+
+    id: str
+    work: str
+    kind: Literal["claim", "reconstruction", "probe"] = "claim"
+    chapter: str
+    title: str
+    claim: str
+    source: str
+    rests_on: list[str] = []
+    needs: Needs
+    checks: Annotated[list[CheckRule], Field(min_length=1)]
+    revised: list[Revised] = []
+    quantities: dict[str, Quantity] = {}
+    """Those of the checks."""
+
+    @property
+    def central(self) -> CheckRule:
+        """The check that a claim stands or falls with."""
+        return next(check for check in self.checks if check.central)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of what decides: needs, bounds and the definitions of the quantities."""
+        decides = {
+            "kind": self.kind,
+            "needs": self.needs.model_dump(),
+            "checks": [check.model_dump(exclude={"says", "paper"}) for check in self.checks],
+            "quantities": {name: quantity.says for name, quantity in self.quantities.items()},
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    @model_validator(mode="after")
+    def _sound(self):
+        if sum(check.central for check in self.checks) != 1:
+            raise ValueError("exactly one check is central")
+        names = [check.quantity for check in self.checks]
+        if len(set(names)) < len(names):
+            raise ValueError("a quantity is checked twice")
+        return self
+
+
+def load(path: str | os.PathLike | None = None) -> dict[str, Rule]:
+    """The rules by the names of their claims.
+
+    Args:
+        path: a file in the form of `book/claims.yml`, which is the default.
+
+    Raises:
+        ClaimError: naming everything in the file that makes no sense.
+    """
+    path = Path(path or FILE)
+    try:
+        text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ClaimError(f"{path} cannot be read: {error}") from error
+    if not isinstance(text, dict) or set(text) != {"works", "quantities", "claims"}:
+        raise ClaimError(f"{path} must have the keys works, quantities and claims")
+    problems: list[str] = []
+    _entries(Work, text["works"], "works", problems)
+    quantities = _entries(Quantity, text["quantities"], "quantities", problems)
+    rules = {}
+    for name, entry in (text["claims"] or {}).items():
+        asked = [check.get("quantity") for check in entry.get("checks", []) if isinstance(check, dict)]
+        problems += [f"claims.{name}: quantity {one!r} is not defined" for one in asked if one not in quantities]
+        defined = {one: quantities[one] for one in asked if one in quantities}
+        rules |= _entries(Rule, {name: {**entry, "id": name, "quantities": defined}}, "claims", problems)
+    for name, rule in rules.items():
+        if rule.work not in text["works"]:
+            problems.append(f"claims.{name}: work {rule.work!r} is not among works")
+        problems += [f"claims.{name}: rests on unknown {other!r}" for other in rule.rests_on if other not in rules]
+    used = {check.quantity for rule in rules.values() for check in rule.checks}
+    problems += [f"quantities.{name}: no check uses it" for name in sorted(set(quantities) - used)]
+    if problems:
+        raise ClaimError(f"{path}:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return rules
+
+
+def works(path: str | os.PathLike | None = None) -> dict[str, Work]:
+    """The works by their short names; the file must be sound (:func:`load`)."""
+    entries = yaml.safe_load(Path(path or FILE).read_text(encoding="utf-8"))["works"]
+    return {name: Work(**entry) for name, entry in entries.items()}
+
+
+def _entries(kind, entries, where: str, problems: list[str]) -> dict:
+    out = {}
+    for name, entry in (entries or {}).items():
+        try:
+            out[name] = kind.model_validate(entry)
+        except ValidationError as error:
+            for one in error.errors():
+                at = ".".join(map(str, (where, name, *one["loc"])))
+                problems.append(f"{at}: {one['msg'].removeprefix('Value error, ')}")
+    return out
+
+
+# Verdicts.
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of a rule, with what was measured.
+
+    Attributes:
+        quantity, says, central, paper: as in the rule.
+        measured: the estimate compared; NaN if there is none.
+        interval: its 95 % interval, or None if it has none.
+        bounds: (kind, value) pairs, e.g. ``(("at_least", 0.2),)``; all must hold.
+        outcome: "holds", "fails" or "open".
+        text: what was measured, for display; the bounds too in ``bound``.
+        p: of the test that the interval stands for, two-sided: below 0.05 where the check holds; NaN without one.
+        n: replicates; 0 if nothing was measured.
+        holm: p as if this had been the only check of its work; NaN until :func:`ledger` knows them all.
+        detectable: the smallest distance from the bound that n replicates would have seen in four of five studies.
+        needed: replicates that would decide an open check in four of five studies if mean and spread stay; None if
+            it is not open, or no thousand would.
+    """
+
+    quantity: str
+    says: str
+    measured: float
+    interval: tuple[float, float] | None
+    bounds: tuple[tuple[str, float], ...]
+    outcome: Literal["holds", "fails", "open"]
+    central: bool
+    paper: str
+    text: str
+    bound: str
+    p: float
+    n: int = 0
+    holm: float = math.nan
+    detectable: float = math.nan
+    needed: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says about a claim.
+
+    Attributes:
+        scale: "paper", "reduced" or "stand-in".
+        outcome: one of `OUTCOMES`; of a stand-in always "open".
+        checks: with what was measured.
+        unmet: what keeps the study from the next scale above, one line each.
+        protocol: what the study was, for the card: "reduced: 3,000 of 62,400 steps".
+        kind: "claim", "reconstruction" or "probe", as in the rule.
+    """
+
+    scale: Literal["paper", "reduced", "stand-in"]
+    outcome: Literal["agrees", "agrees in part", "open", "disagrees"]
+    checks: tuple[Check, ...]
+    unmet: tuple[str, ...] = ()
+    protocol: str = ""
+    kind: Literal["claim", "reconstruction", "probe"] = "claim"
+
+    @property
+    def label(self) -> str:
+        """The outcome as a badge says it: a reconstruction has no work to agree with, and a stand-in no verdict."""
+        if self.scale == STAND_IN:
+            return "not judged: a stand-in"
+        if self.kind == "claim" or self.outcome == OPEN:
+            return self.outcome
+        words = {"reconstruction": "reconstructed", "probe": "supported"}
+        return {
+            AGREES: words[self.kind],
+            IN_PART: f"{words[self.kind]} in part",
+            DISAGREES: f"not {words[self.kind]}",
+        }[self.outcome]
+
+    @property
+    def needed(self) -> int | None:
+        """Replicates that would decide what is open; None if nothing is, or no number of them would."""
+        open_ones = [check.needed for check in self.checks if check.outcome == "open"]
+        return max(open_ones) if open_ones and all(open_ones) else None
+
+    def json(self) -> dict:
+        """Plain values, NaN as null."""
+        return _plain(asdict(self) | {"label": self.label, "needed": self.needed})
+
+
+def judge(rule: Rule, measured: Mapping[str, Summary | float], context: Mapping[str, Any]) -> Verdict:
+    """Judges a claim by its rule.
+
+    Args:
+        rule: of :func:`load`.
+        measured: quantity -> summary over replicates, or a number (which decides nothing). A quantity that is not there
+            or NaN leaves its check open.
+        context: what the study is, by the names of the rule's `needs`; what it does not say is not met.
+    """
+    scale, unmet, protocol = _scale(rule, context)
+    checks = tuple(_check(check, rule.quantities[check.quantity], measured) for check in rule.checks)
+    outcome = OPEN if scale == STAND_IN else _outcome(checks)
+    if outcome == AGREES and scale == REDUCED and min(check.n for check in checks) < FULL:
+        outcome = IN_PART
+    return Verdict(scale, outcome, checks, unmet, protocol, rule.kind)
+
+
+def _outcome(checks: Sequence[Check]) -> str:
+    central = next(check.outcome for check in checks if check.central)
+    others = {check.outcome for check in checks}
+    if others == {"holds"}:
+        return AGREES
+    if central == "fails":
+        return DISAGREES
+    return IN_PART if central == "holds" and "fails" in others else OPEN
+
+
+def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str]:
+    """The highest scale whose needs are met, what keeps from the one above, and the study in words."""
+    whole = _unmet(rule.needs.paper, context) if rule.needs.paper else {"": "the rule knows no study at this scale"}
+    if not whole:
+        return PAPER, (), ""
+    less = _unmet(rule.needs.reduced, context) if rule.needs.reduced else whole
+    if less:
+        return STAND_IN, tuple(less.values()), "a stand-in: " + "; ".join(less.values())
+    shown = []
+    for key, need in rule.needs.paper.items():
+        if key in whole:
+            have = context.get(key)
+            both = f"{have:,} of {need:,}" if _is_number(have) and _is_number(need) else f"{have} for {need}"
+            shown.append(f"{both} {key.replace('_', ' ')}" if _is_number(need) else f"{key.replace('_', ' ')} {both}")
+    return REDUCED, tuple(whole.values()), "reduced: " + ", ".join(shown)
+
+
+def _unmet(needs: Mapping[str, Need], context: Mapping[str, Any]) -> dict[str, str]:
+    out = {}
+    for key, need in needs.items():
+        have, name = context.get(key), key.replace("_", " ")
+        if have is None:
+            out[key] = f"the study does not say its {name}"
+        elif _is_number(need):
+            if not (_is_number(have) and have >= need):
+                out[key] = f"{name}: {have:,} of {need:,}" if _is_number(have) else f"{name}: {have}"
+        elif have not in need if isinstance(need, list) else have != need:
+            out[key] = f"{name}: {have}, not {' or '.join(need) if isinstance(need, list) else need}"
+    return out
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary | float]) -> Check:
+    found = measured.get(rule.quantity, math.nan)
+    value = found if isinstance(found, Summary) else Summary(0, float(found), *4 * [math.nan])
+    low, high = rule.range
+    check = Check(
+        rule.quantity,
+        rule.says,
+        value.mean,
+        (value.ci_low, value.ci_high) if value.bounded else None,
+        rule.bounds,
+        "open",
+        rule.central,
+        rule.paper,
+        "not measured",
+        _bound(rule, quantity),
+        stats.p_value(value, low, high),
+        value.n,
+    )
+    if math.isnan(value.mean):
+        return check
+    check = replace(check, text=_shown(found, rule, quantity), detectable=stats.detectable(value))
+    if check.interval is None:
+        return check
+    sides = {kind: _side(kind, bound, *check.interval) for kind, bound in rule.bounds}
+    outcome = "fails" if "fails" in sides.values() else "open" if "open" in sides.values() else "holds"
+    if outcome == "open":
+        distance = min(abs(value.mean - bound) for _, bound in rule.bounds)
+        return replace(check, needed=stats.replicates_needed(distance, stats.deviation(value)))
+    return replace(check, outcome=outcome)
+
+
+def _side(kind: str, bound: float, low: float, high: float) -> str:
+    """Whether an interval lies on the right side of a bound, on the wrong one, or on both."""
+    if kind in ("at_most", "below"):
+        low, high, bound = -high, -low, -bound
+    if low > bound or (low == bound and kind in ("at_least", "at_most")):
+        return "holds"
+    return "fails" if high < bound or (high == bound and kind in ("above", "below")) else "open"
+
+
+def _bound(rule: CheckRule, quantity: Quantity) -> str:
+    form = quantity.scale, quantity.unit, quantity.digits
+    if rule.within is not None:
+        margin = text.format_interval(rule.within, *form)
+        return f"{text.number(rule.around, quantity.scale, quantity.digits)} ± {margin}"
+    return " and ".join(f"{_SIGNS[kind]} {text.format_interval(value, *form)}" for kind, value in rule.bounds)
+
+
+def _shown(value: Summary | float, rule: CheckRule, quantity: Quantity) -> str:
+    """What was measured, with decimals enough not to read like a bound that it is not."""
+    digits, mean = quantity.digits, value.mean if isinstance(value, Summary) else float(value)
+    missed = [bound for _, bound in rule.bounds if not math.isclose(bound, mean, rel_tol=1e-9, abs_tol=1e-12)]
+    while any(text.number(mean, quantity.scale, digits) == text.number(b, quantity.scale, digits) for b in missed):
+        digits += 1
+    return text.format_interval(value, quantity.scale, quantity.unit, digits)
+
+
+# How many replicates an open claim needs.
+
+
+@dataclass(frozen=True)
+class Power:
+    """What would decide an open claim.
+
+    Attributes:
+        claim: its name.
+        needed: replicates; None if no thousand would decide it, or something was not measured at all.
+        checks: for each open check: quantity, n so far, replicates needed (None: no thousand), text and bound.
+        parameter: what the chapter calls the number of replicates.
+        command: what computes them.
+    """
+
+    claim: str
+    needed: int | None
+    checks: tuple[Mapping[str, Any], ...]
+    parameter: str
+    command: str
+
+
+def power(rule: Rule, verdict: Verdict) -> Power:
+    """Replicates that an open claim needs, from the spread so far, and the command that computes them.
+
+    Each check is to be decided in four of five studies if the mean and the spread stay as they are. A mean that lies on
+    its bound cannot be told from it by any number.
+
+    Args:
+        rule, verdict: of the claim; the verdict from its chapter or read from the ledger (:func:`read`).
+    """
+    keys = [key for tier in (rule.needs.reduced, rule.needs.paper) for key in tier if key.endswith("replicates")]
+    parameter = keys[0] if keys else "replicates"
+    open_ones = [check for check in verdict.checks if check.outcome == "open"]
+    rows = tuple(
+        {"quantity": c.quantity, "n": c.n, "needed": c.needed, "text": c.text, "bound": c.bound} for c in open_ones
+    )
+    needed = verdict.needed
+    command = f"python -m lottery run {rule.chapter} --profile paper -p {parameter} {needed}" if needed else ""
+    return Power(rule.id, needed, rows, parameter, command)
+
+
+# The ledger of all claims.
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict with the records that it rests on."""
+
+    verdict: Verdict
+    keys: tuple[str, ...] = field(default=())
+
+
+def ledger(judged: Mapping[str, Verdict | Judged], rules: Mapping[str, Rule] | None = None) -> dict:
+    """All claims as plain values for `book/claims.json`; `book/claims.schema.json` says what they mean.
+
+    Holm's correction is over the checks of a work that were tested at the paper's or at reduced scale.
+
+    Args:
+        judged: claim -> its verdict, with the keys of its records where they are known; claims that no chapter has
+            judged may be missing.
+        rules: of :func:`load`.
+
+    Raises:
+        ClaimError: if a verdict is of no claim.
+    """
+    rules = load() if rules is None else rules
+    if unknown := sorted(set(judged) - set(rules)):
+        raise ClaimError(f"no rule for {', '.join(unknown)} in {FILE.name}")
+    entries = {name: one if isinstance(one, Judged) else Judged(one) for name, one in judged.items()}
+    adjusted = _adjusted({name: one.verdict for name, one in entries.items()}, rules)
+    out: dict[str, Any] = {"version": 1, "claims": {}, "counts": {}}
+    for name, rule in rules.items():
+        verdict, one = adjusted.get(name), entries.get(name)
+        out["claims"][name] = {
+            "work": rule.work,
+            "kind": rule.kind,
+            "chapter": rule.chapter,
+            "title": rule.title,
+            "rule": rule.hash,
+            "revised": [{"date": str(r.date), "known": r.known} for r in rule.revised],
+            "rests_on": list(rule.rests_on),
+            "verdict": verdict.json() if verdict else None,
+            "records": list(one.keys) if one else [],
+        }
+        if rule.kind != "probe":  # ours: no claim of a work, and not counted
+            state = "not run" if verdict is None else f"{verdict.scale}: {verdict.outcome}"
+            state = STAND_IN if verdict and verdict.scale == STAND_IN else state
+            count = out["counts"].setdefault(rule.work, {})
+            count[state] = count.get(state, 0) + 1
+    return out
+
+
+def _adjusted(verdicts: Mapping[str, Verdict], rules: Mapping[str, Rule]) -> dict[str, Verdict]:
+    """The verdicts with Holm's p over the checks of each work."""
+    families: dict[str, list[tuple[str, int]]] = {}
+    for name, verdict in verdicts.items():
+        if verdict.scale != STAND_IN:
+            families.setdefault(rules[name].work, []).extend((name, i) for i in range(len(verdict.checks)))
+    out = dict(verdicts)
+    for places in families.values():
+        raised = stats.holm([verdicts[name].checks[i].p for name, i in places])
+        for (name, i), p in zip(places, raised, strict=True):
+            checks = list(out[name].checks)
+            checks[i] = replace(checks[i], holm=float(p))
+            out[name] = replace(out[name], checks=tuple(checks))
+    return out
+
+
+def read(value: Mapping[str, Any]) -> Verdict:
+    """The verdict that :meth:`Verdict.json` wrote, null as NaN again."""
+
+    def check(entry: Mapping[str, Any]) -> Check:
+        entry = {key: math.nan if one is None and key in _NANS else one for key, one in entry.items()}
+        entry["bounds"] = tuple((kind, bound) for kind, bound in entry["bounds"])
+        entry["interval"] = tuple(entry["interval"]) if entry["interval"] else None
+        return Check(**entry)
+
+    known = {key: one for key, one in value.items() if key not in ("label", "needed")}
+    return Verdict(**known | {"checks": tuple(map(check, value["checks"])), "unmet": tuple(value["unmet"])})
+
+
+_NANS = {"measured", "p", "holm", "detectable"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
