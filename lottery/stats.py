@@ -1,10 +1,11 @@
 """Spread over replicates: intervals, tests, and how many replicates a question needs.
 
-Everything here takes plain numpy arrays with one row or entry a replicate. Intervals are two-sided and cover 95 % unless
-asked otherwise; ``low`` and ``high`` are the smallest and the largest replicate, the error bars of Frankle & Carbin
-(2019).
+Everything here takes plain numpy arrays with one row or entry a replicate. Intervals are two-sided and cover 95 %
+unless asked otherwise; ``low`` and ``high`` are the smallest and the largest replicate, the error bars of Frankle &
+Carbin (2019).
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -136,7 +137,7 @@ def bootstrap(
 
     Returns:
         A summary without smallest and largest replicate. It has no interval for fewer than three replicates, or where
-        one in twenty draws or more has no answer.
+        one in five draws or more has no answer.
 
     Raises:
         StatsError: if arrays have no or different numbers of rows.
@@ -157,7 +158,7 @@ def bootstrap(
         weight = np.full(n, 1 / n)
     found = np.array([function(*(values[draw] for values in rows)) for draw in draws], dtype=np.float64)
     answers = np.isfinite(found)
-    if weight[answers].sum() <= 0.95:
+    if weight[answers].sum() <= 0.8:
         return none
     found, weight = found[answers], weight[answers] / weight[answers].sum()
     error = math.sqrt(weight @ (found - weight @ found) ** 2)
@@ -208,10 +209,10 @@ def negated(value: Summary) -> Summary:
 def p_value(value: Summary, least: float = -math.inf, most: float = math.inf) -> float:
     """How likely evidence as strong as this is if the mean does not lie between the bounds; two-sided.
 
-    One bound: a t-test against it. Two: equivalence, the larger of the tests against each (TOST). It is below 0.05 where
-    the interval lies between the bounds. The standard error is read off the half of the interval that faces the bound:
-    exact for means and differences, and for ratios at p = 0.05. Where all draws of a bootstrap agree, replicates count
-    as signs: 2 · ½ⁿ.
+    One bound: a t-test against it. Two: equivalence, the larger of the tests against each (TOST). It is below 0.05
+    where the interval lies between the bounds. The standard error is read off the half of the interval that faces the
+    bound: exact for means and differences, and for ratios at p = 0.05. Where all draws of a bootstrap agree, replicates
+    count as signs: 2 · ½ⁿ.
 
     Returns:
         NaN where there is no interval.
@@ -371,9 +372,56 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
+@functools.cache
 def _t(n: int, confidence: float = CONFIDENCE) -> float:
     return float(distributions.t.ppf((1 + confidence) / 2, n - 1)) if n > 1 else math.nan
 
 
 def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
+
+
+# Text.
+
+
+def number(value: float, scale: float = 1, digits: int = 2) -> str:
+    """A number with a true minus sign and separated thousands, never "−0.00"."""
+    text = f"{abs(value) * scale:,.{digits}f}"
+    return ("−" if value < 0 and text.strip("0.,") else "") + text
+
+
+def format_interval(value: Summary | float, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+    """Text such as ``97.81 % [97.70, 97.92], n = 5``; without an interval there are no brackets.
+
+    Args:
+        value: a summary, or a plain number (then no interval and no n).
+        scale: factor to the unit shown, 100 for shares shown in %.
+        unit: written after the mean.
+        digits: decimals.
+    """
+    mean, tail = (value.mean, f", n = {value.n}") if isinstance(value, Summary) else (float(value), "")
+    ends = ""
+    if isinstance(value, Summary) and value.bounded:
+        ends = f" [{number(value.ci_low, scale, digits)}, {number(value.ci_high, scale, digits)}]"
+    return f"{number(mean, scale, digits)}{' ' + unit if unit else ''}{ends}{tail}"
+
+
+def interval(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+    """Mean of [R] replicates and its interval as :func:`format_interval` writes them, without n: for tables."""
+    return format_interval(summary(values), scale, unit, digits).rpartition(", n = ")[0]
+
+
+def extremes(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+    """Mean of [R] replicates, the smallest, the largest: ``97.81 % (97.70 to 97.92)``; for tables."""
+    mean, *ends = (number(float(pick(values)), scale, digits) for pick in (np.mean, np.min, np.max))
+    return f"{mean}{' ' + unit if unit else ''}" + (f" ({ends[0]} to {ends[1]})" if np.size(values) > 1 else "")
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: ``1 replicate``, ``3 replicates``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(noun: str, numbers: Sequence[int]) -> str:
+    """Numbers after their noun: ``level 9``, ``levels 1, 3, 5``; ``no level`` if there is none."""
+    return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else f"no {noun}"

@@ -1,18 +1,30 @@
 """The quantities of the claims, on studies whose answers are known."""
 
-from pathlib import Path
+import math
 
 import numpy as np
 import pytest
-import yaml
 
-from lottery import stats
-from lottery.book import quantities
+from lottery.book import claims, quantities
 
 LEVELS = np.arange(20)
 DENSITY = (265200 * 0.8**LEVELS + 1000 * 0.9**LEVELS) / 266200
-CLAIMS = yaml.safe_load((Path(__file__).parents[1] / "book" / "claims.yml").read_text(encoding="utf-8"))
+RULES = claims.load()
 REPLICATES = np.array([-0.001, 0.0, 0.001])[:, None]  # added to accuracies: cancels in differences
+
+
+def outcomes(names, got):
+    """The outcomes of claims, of a study at the floor of the paper's scale."""
+    out = {}
+    for name in names.split():
+        needs = RULES[name].needs.paper.items()
+        context = {key: need[0] if isinstance(need, list) else need for key, need in needs}
+        out[name] = claims.judge(RULES[name], got, context).outcome
+    return out
+
+
+def asked(names):
+    return {check.quantity for name in names.split() for check in RULES[name].checks}
 
 
 def per_level(function):
@@ -28,11 +40,22 @@ def paper():
 
 def test_tickets_of_the_paper():
     stop, accuracy = paper()
-    got = quantities.ticket_quantities(DENSITY, stop, accuracy, accuracy + 0.001)
-    assert got["early_stop_change_21"].mean == pytest.approx(-0.38) and got["early_stop_trend_to_21"] == -1
+    got = quantities.ticket_quantities(DENSITY, stop, accuracy, accuracy + 0.001, accuracy, accuracy)
+    assert got["early_stop_change_21"].mean == pytest.approx(-0.38)
     assert got["early_stop_change_4"].mean == pytest.approx(0)
-    assert got["gain_max_pp"] == pytest.approx(0.35) == got["gain_max_pp_end"]
-    assert got["gain_min_pp"] == pytest.approx(0.35 / 9) == got["gain_min_pp_end"]
+    trend = got["early_stop_trend_to_21"]
+    assert trend.mean == trend.ci_low == trend.ci_high == -1
+    assert got["gain_max_pp"].mean == pytest.approx(0.35) == got["gain_max_pp_end"].mean
+    assert got["gain_min_pp"].mean == pytest.approx(0.35 / 9) == got["gain_min_pp_end"].mean
+
+
+def test_the_test_set_picks_no_level():
+    stop, accuracy = paper()
+    lucky = accuracy.copy()
+    lucky[:, 8] += 0.02  # on the test set alone
+    got = quantities.ticket_quantities(DENSITY, stop, lucky, lucky, accuracy, accuracy)
+    assert got["gain_max_pp"].mean == pytest.approx(0.35)
+    assert "gain_max_pp" not in quantities.ticket_quantities(DENSITY, stop, lucky, lucky)  # nothing to pick by
 
 
 def test_reinitialised_networks_of_the_paper():
@@ -44,15 +67,15 @@ def test_reinitialised_networks_of_the_paper():
     got = quantities.reinit_quantities(DENSITY, stop, accuracy, reinit_stop, accuracy[:, None] - 0.005)
     assert got["reinit_slowdown_21"].mean == pytest.approx(2.51) and got["reinit_slowdown_21"].n == 3
     assert got["reinit_loss_pp_21"].mean == pytest.approx(0.5)
-    assert got["reinit_slowdown_min"] == pytest.approx(2.51)
+    assert got["reinit_slowdown_min"].mean == pytest.approx(2.51)
 
 
 def test_the_order_of_structures():
     _, accuracy = paper()
     got = quantities.structure_quantities(DENSITY, accuracy, accuracy - 0.002, accuracy[:, None] - [[[0.003]]])
     assert got["ticket_minus_reinit_pp"].mean == pytest.approx(0.2)
-    assert got["reinit_minus_random_pp"].mean == pytest.approx(0.1) and got["ordering_share"] == 1
-    assert quantities.structure_quantities(DENSITY, accuracy, accuracy, accuracy - 1)["ordering_share"] == 0
+    assert got["reinit_minus_random_pp"].mean == pytest.approx(0.1) and got["ordering_share"].mean == 1
+    assert quantities.structure_quantities(DENSITY, accuracy, accuracy, accuracy - 1)["ordering_share"].mean == 0
 
 
 def test_one_shot_loses_earlier():
@@ -60,33 +83,21 @@ def test_one_shot_loses_earlier():
     oneshot = 0.98 + per_level(lambda d: 0.01 * np.log(d / 0.050) * (d < 0.9)) + REPLICATES
     oneshot[:, [0, 2, 4]] = np.nan
     got = quantities.oneshot_quantities(DENSITY, iterative, oneshot)
-    assert got["break_even_ratio"] == pytest.approx(0.050 / 0.035)  # exact: gains are linear in log density
+    assert got["break_even_ratio"].mean == pytest.approx(0.050 / 0.035)  # exact: gains are linear in log density
     assert got["iterative_minus_oneshot_pp"].mean == pytest.approx(np.log(0.050 / 0.035))
 
 
 def test_all_quantities_of_the_rules_are_computed_and_judged():
     stop, accuracy = paper()
     got = (
-        quantities.ticket_quantities(DENSITY, stop, accuracy, accuracy)
+        quantities.ticket_quantities(DENSITY, stop, accuracy, accuracy, accuracy, accuracy)
         | quantities.reinit_quantities(DENSITY, stop, accuracy, 2.51 * stop, accuracy - 0.005)
         | quantities.structure_quantities(DENSITY, accuracy, accuracy - 0.005, accuracy - 0.006)
         | quantities.oneshot_quantities(DENSITY, accuracy, accuracy - per_level(lambda d: 0.001 * (d < 1)))
     )
-    rules = {claim: CLAIMS[claim] for claim in ("C-C1", "C-C2", "C-C3", "C-C4", "C-C5")}
-    asked = {check["quantity"] for rule in rules.values() for check in rule["checks"]}
-    assert asked - set(got) == {"conv_reinit_minus_random_pp"} and set(got) <= asked
-    context = {
-        "data": "mnist",
-        "model": "lenet-300-100",
-        "protocol": "the paper's",
-        "steps": 50000,
-        "replicates": 5,
-        "levels": 19,
-        "reinit_draws": 1,
-        "random_draws": 1,
-    }
-    labels = {claim: stats.verdict(rule, got, context).label for claim, rule in rules.items()}
-    assert labels == dict.fromkeys(rules, "reproduced") | {"C-C4": "in part"}
+    names = "C-C1 C-C2 C-C2b C-C3 C-C4 C-C5"
+    assert asked(names) == set(got)
+    assert outcomes(names, got) == dict.fromkeys(names.split(), "agrees")
 
 
 def anatomy(dip=0.6, away=0.7):
@@ -100,12 +111,16 @@ def anatomy(dip=0.6, away=0.7):
     return moves
 
 
+CHANCE = np.ones((3, 2, 3, 2, 4)) * np.array([2.0, 1])[:, None]  # selection alone: twice as far
+
+
 def test_anatomy_is_read_off_the_layer_that_shows_it_least():
-    got = quantities.anatomy_quantities([0.5, 0.21], anatomy())
+    got = quantities.anatomy_quantities([0.5, 0.21], anatomy(), CHANCE)
     assert {name: value.mean for name, value in got.items()} == pytest.approx(
         {
             "moved_ratio": 1.5,
             "away_share": 0.7,
+            "moved_beyond_selection": 0.75,
             "positive_second_pp": 4,
             "positive_output_pp": -10,
             "dip_first": 1.6,
@@ -113,6 +128,7 @@ def test_anatomy_is_read_off_the_layer_that_shows_it_least():
         }
     )
     assert quantities.anatomy_quantities([0.5], anatomy()[:, :1]) == {}
+    assert set(got) - set(quantities.anatomy_quantities([0.5, 0.21], anatomy())) == {"moved_beyond_selection"}
 
 
 def capacity(even=(9000, 12000, 15000), better=0.001):
@@ -123,18 +139,30 @@ def capacity(even=(9000, 12000, 15000), better=0.001):
         0.97 + np.where(counts < total, change, 0)
         for counts, change, total in zip(weights, gain, (20_000, 266_000, 1_100_000), strict=True)
     ]
-    return weights, [np.stack([line, line + 0.001]) + better * i for i, line in enumerate(lines)]
+    return weights, [np.stack([line, line + 0.001, line]) + better * i for i, line in enumerate(lines)]
 
 
 def test_break_even_counts_weights_whatever_the_width():
     got = quantities.capacity_quantities(*capacity())
-    assert [got[f"break_even_{name}"] for name in ("least", "most", "spread")] == pytest.approx([9000, 15000, 15 / 9])
+    even = [got[f"break_even_{name}"].mean for name in ("least", "most", "spread")]
+    assert even == pytest.approx([9000, 15000, 15 / 9]) and got["widths_matched"].mean == 1
     gap = 100 * (0.002 - 0.01 * np.log(15 / 9) / np.log(4))  # at equal weights both fall alike
     weights, accuracy = capacity()
     inside = [row[:, :-1] for row in accuracy]
     assert quantities.capacity_quantities([w[:-1] for w in weights], inside, 5000)["wide_minus_narrow_pp"].mean < 0
     assert got["wide_minus_narrow_pp"].mean == pytest.approx(gap, abs=0.1)
     assert "wide_minus_narrow_pp" not in quantities.capacity_quantities(weights, accuracy, 50_000)
+
+
+def test_a_width_without_a_ticket_has_no_break_even():
+    weights, accuracy = capacity()
+    accuracy[0] = accuracy[0] - 0.1 * (weights[0] < 20_000)
+    got = quantities.capacity_quantities(weights, accuracy)
+    assert got["break_even_spread"].mean == pytest.approx(15 / 12) and got["widths_matched"].mean == pytest.approx(
+        2 / 3
+    )
+    none = quantities.capacity_quantities(weights[:1] * 2, accuracy[:1] * 2)
+    assert math.isnan(none["break_even_least"].mean) and none["widths_matched"].mean == 0
 
 
 def test_noise_is_held_against_the_ticket_and_its_reinitialisation():
@@ -156,29 +184,37 @@ def test_masks_found_by_training_on_are_worse_by_what_was_planted():
     other[:, 0] = np.nan  # the dense network need not be run twice
     got = quantities.continued_quantities(density, stop, resetting, 2 * stop, other)
     assert got["resetting_minus_continued_pp"].mean == pytest.approx(1.5) and got["continued_slowdown"].mean == 2
-    assert got["resetting_break_even_ratio"] == pytest.approx(2)  # gains cross zero midway: 0.2 to 0.1, 0.1 to 0.05
+    assert got["resetting_break_even_ratio"].mean == pytest.approx(
+        2
+    )  # gains cross zero midway: 0.2 to 0.1, 0.1 to 0.05
     nothing = np.full_like(other, np.nan)
     assert quantities.continued_quantities(density, stop, resetting, nothing, nothing) == {}
 
 
-def test_the_claims_on_anatomy_are_reproduced_by_numbers_that_fit_them():
-    stop = {"ticket": [100], "reinitialised": [300], 0.5: [105], 3.0: [200]}
-    accuracy = {"ticket": [0.98], "reinitialised": [0.96], 0.5: [0.98], 3.0: [0.97]}
-    density, line = np.array([1, 0.5, 0.1]), np.array([[0.97, 0.98, 0.96]])
-    got = quantities.anatomy_quantities([0.5, 0.21], anatomy()) | quantities.noise_quantities(stop, accuracy)
-    got |= quantities.continued_quantities(density, [[9, 8, 7]], line, [[9, 8, 9]], line - [[0, 0.001, 0.002]])
+def test_the_claims_on_anatomy_agree_with_numbers_that_fit_them():
+    stop = {
+        "ticket": [100.0, 101, 102],
+        "reinitialised": [300.0, 301, 302],
+        0.5: [105.0, 106, 107],
+        3.0: [200.0, 199, 202],
+    }
+    near = np.array([0, 1e-5, 2e-5])
+    accuracy = {"ticket": 0.98 + near, "reinitialised": 0.96 + near, 0.5: 0.98 - near, 3.0: 0.97 + near}
+    density, line = np.array([1, 0.5, 0.1]), np.array([[0.97, 0.98, 0.96]]) + SPREAD
+    got = quantities.anatomy_quantities([0.5, 0.21], anatomy(), CHANCE / [[2], [1]])
+    got |= quantities.noise_quantities(stop, accuracy)
+    speed = np.array([[9, 8, 7]] * 3)
+    got |= quantities.continued_quantities(density, speed, line, speed + 2, line - [[0, 0.001, 0.002]])
     got |= quantities.capacity_quantities(*capacity(better=0.01))
-    rules = {claim: {**CLAIMS[claim], "needs": {}} for claim in ("C-C9", "C-C10", "C-C11", "C-C12")}
-    assert {check["quantity"] for rule in rules.values() for check in rule["checks"]} == set(got)
-    assert {claim: stats.verdict(rule, got, {}).label for claim, rule in rules.items()} == dict.fromkeys(
-        rules, "reproduced"
-    )
+    names = "C-C9 C-C9b C-C9p C-C10 C-C11 C-C11b C-C12"
+    assert asked(names) == set(got)
+    assert outcomes(names, got) == dict.fromkeys(names.split(), "agrees")
 
 
 def test_a_study_with_few_levels_leaves_out_what_it_cannot_say():
     stop, accuracy = (values[:, :4] for values in paper())
     density = DENSITY[:4]
-    assert quantities.ticket_quantities(density, stop, accuracy, accuracy) == {}
+    assert quantities.ticket_quantities(density, stop, accuracy, accuracy, accuracy, accuracy) == {}
     assert set(quantities.reinit_quantities(density, stop, accuracy, stop, accuracy)) == {"reinit_slowdown_min"}
     assert quantities.structure_quantities(density, accuracy, accuracy, accuracy) == {}
     assert set(quantities.oneshot_quantities(density, accuracy, accuracy)) == {"break_even_ratio"}
@@ -206,22 +242,40 @@ def flatness(error):
 
 def test_flatness_predicts_within_a_tenth():
     got = flatness(0.09)
-    assert got["width_within_10"] == got["exact_within_10"] == 1
-    assert [got["measured_trend"], got["predicted_trend"]] == pytest.approx([-1, -1])
+    assert got["width_error"].mean == pytest.approx(0.09) and got["exact_error"].mean == pytest.approx(0)
+    assert [got["measured_trend"].mean, got["predicted_trend"].mean] == pytest.approx([-1, -1])
     assert got["magnitude_minus_random"].mean == pytest.approx(0.05)
     assert got["curvature_ratio"].mean == pytest.approx(0.25)
-    assert flatness(0.11)["width_within_10"] == 0
+    assert outcomes("B-C4 B-C4p", got) == {"B-C4": "agrees", "B-C4p": "agrees"}
+    assert outcomes("B-C4", flatness(0.11))["B-C4"] == "disagrees"
 
 
 def test_one_shot_is_judged_where_iterative_pruning_matches():
-    error = np.where(CHAIN > 0.09, 0.08, 0.10) + SPREAD
+    error = np.where(CHAIN > 0.09, 0.08, 0.10) + SPREAD / 10
     once = np.full((3, 13), np.nan)
-    once[:, 9:12:2] = 0.095 + SPREAD
-    got = quantities.at_once_quantities(CHAIN, error, once)
-    assert got == {"iterative_matching_levels": 1, "oneshot_excess_pp": pytest.approx(1.5)}
+    once[:, 9:12:2] = 0.095 + SPREAD / 10
+    got = quantities.at_once_quantities(CHAIN, error, once, error)
+    assert {name: value.mean for name, value in got.items()} == pytest.approx(
+        {"oneshot_excess": 3, "iterative_excess": 0}, abs=1e-9
+    )
+    assert outcomes("B-C6", got)["B-C6"] == "agrees"
+    never = quantities.at_once_quantities(CHAIN, error, once, error + 0.02 * (CHAIN < 1))
+    assert never == got  # the densest level then, which here is the same one
     error[:, 9] += 0.02
-    assert quantities.at_once_quantities(CHAIN, error, once) == {"iterative_matching_levels": 0, "oneshot_excess_pp": 0}
-    assert quantities.at_once_quantities(CHAIN[:5], error[:, :5], once[:, :5]) == {}
+    assert outcomes("B-C6", quantities.at_once_quantities(CHAIN, error, once, error))["B-C6"] == "agrees in part"
+    assert quantities.at_once_quantities(CHAIN, error, once) == {}
+    assert quantities.at_once_quantities(CHAIN[:5], error[:, :5], once[:, :5], error[:, :5]) == {}
+
+
+def test_matching_is_relative_to_the_dense_error():
+    assert quantities.tolerance([0.0835, 0.0835]) == pytest.approx(0.00501) and quantities.tolerance([0.01]) == 0.005
+    assert quantities.tolerance([0.2, 0.3]) == pytest.approx(0.015) and quantities.tolerance() == 0.005
+
+
+def test_what_is_recovered_is_the_share_of_a_lead():
+    base = np.array([0.80, 0.81, 0.79])
+    assert quantities.recovered(base + 0.03, base + 0.04, base).mean == pytest.approx(0.75)
+    assert math.isnan(quantities.recovered(base, base - 0.01, base))
 
 
 def test_an_adaptive_schedule_is_compared_at_the_density_that_it_reaches():
@@ -229,7 +283,7 @@ def test_an_adaptive_schedule_is_compared_at_the_density_that_it_reaches():
     reached = 0.8 ** np.array([0, 5, 9.5, 20]) + np.zeros((3, 1))
     got = quantities.adaptive_quantities(CHAIN, accuracy, reached, np.array([0.9, 0.86, 0.82, 0.5]) + SPREAD)
     assert got["adaptive_levels_saved"].mean == pytest.approx(7.5)
-    assert got["adaptive_minus_fixed_pp"].mean == pytest.approx(100 * (0.82 - 0.805))
+    assert got["adaptive_minus_fixed"].mean == pytest.approx((0.82 - 0.805) / 0.006)
 
 
 def test_retraining_is_compared_with_fine_tuning():
@@ -243,38 +297,52 @@ def test_retraining_is_compared_with_fine_tuning():
     assert got["small_weights_ratio"].mean == pytest.approx(8) and got["small_rate_ratio"].mean == pytest.approx(6)
     assert got["weights_minus_tuning_pp"].mean == pytest.approx(1) == got["rate_minus_weights_pp"].mean
     assert got["rate_minus_tuning_pp"].mean == pytest.approx(2)
-    labels = {
-        claim: stats.verdict({**CLAIMS[claim], "needs": {}}, got | flatness(0), {}).label
-        for claim in ("B-C4", "B-C5", "B-C7", "D6-C1")
-    }
-    assert set(labels.values()) == {"reproduced"}
+    names = "B-C4 B-C4p B-C5 B-C7 D6-C1"
+    assert outcomes(names, got | flatness(0)) == dict.fromkeys(names.split(), "agrees")
     few = quantities.retraining_quantities(
         CHAIN[1:3], {kind: np.zeros((3, 2)) for kind in below}, {kind: np.ones((3, 2)) for kind in ends}
     )
     assert few == {}
 
 
-def test_likeness_compares_signed_network_distances_of_sparse_levels_with_their_nulls():
-    def table(signed, unsigned, agreement):  # [pairs, signed or not, matching, measure, layer], two layers
-        found = np.full((len(signed), 2, 2, 3, 2), np.nan)
-        for which, values in enumerate((signed, unsigned)):
-            found[:, which, 1, 0] = np.array(values)[:, None] + [-0.05, 0.05]
-        found[:, 0, 1, 2] = np.array(agreement)[:, None]
-        return found
+def comparisons(signed, agreement):
+    """[pairs, signed or not, matching, measure, layer] of two layers, distances given as means over them."""
+    found = np.full((len(signed), 2, 2, 3, 2), np.nan)
+    found[:, 0, 1, 0] = np.array(signed)[:, None] + [-0.05, 0.05]
+    found[:, 0, 1, 2] = np.array(agreement)[:, None]
+    return found
 
-    near = [
-        table([0.1, 0.1], [0.1, 0.1], [1, 1]),
-        table([0.5, 0.7], [0.5, 0.9], [0.9, 0.8]),
-        table([0.5, 0.5], [0.7, 0.9], [0.5, 0.5]),
-    ]
-    far = [
-        table([0.9, 0.9], [0.9, 0.9], [0, 0]),
-        table([0.6, 0.8], [0.6, 0.8], [0.6, 0.6]),
-        table([0.6, 0.6], [0.8, 0.8], [0.5, 0.5]),
-    ]
-    found = quantities.likeness_quantities([0.5, 0.2, 0.1], near, far)
-    assert found == pytest.approx({"sign_auc": 1.0, "sign_auc_loss": 0.5, "sign_agreement_excess_pp": 20.0})
+
+def test_likeness_is_held_against_the_null_at_one_level():
+    near = [comparisons([0.1] * 3, [1] * 3), comparisons([0.5, 0.6, 0.7], [0.9, 0.8, 0.85])]
+    far = [comparisons([0.9] * 6, [0] * 6), comparisons([0.9, 0.65] * 3, [0.6, 0.6] * 3)]
+    got = quantities.likeness_quantities([0.5, 0.21], near, far)
+    assert got["null_auc"].mean == pytest.approx(15 / 18) and got["null_auc"].n == 3  # replicates, not pairs
+    assert got["agreement_excess_pp"].mean == pytest.approx(20)
     assert quantities.likeness_quantities([0.5], near[:1], far[:1]) == {}
+    apart = quantities.likeness_quantities([0.21], [near[1][:2]], [far[1][:4]])
+    assert apart["null_auc"].n == 2 and not apart["null_auc"].bounded  # two pairs that share no network
+
+
+def test_kinds_are_told_apart_by_the_hardest_of_them():
+    ticket = np.array([[0.5, 0.5], [0.51, 0.51], [0.52, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]])
+    kinds = {"ticket": ticket, "one-shot": ticket + [0.1, -0.1], "reinitialised": ticket + 0.3, "random": ticket + 0.4}
+    got = quantities.kinds_quantities(kinds)
+    assert got["kinds_auc"].mean == 1 and got["kinds_auc"].n == 4 and got["kinds_auc_sign_gain"].mean == 1
+    null = quantities.likeness_quantities(
+        [0.21], [comparisons([0.5] * 6, [0.9] * 6)], [comparisons([0.9] * 6, [0.6] * 6)]
+    )
+    assert outcomes("A-C1 A-C2", got | null) == {"A-C1": "agrees", "A-C2": "agrees"}
+    kinds["one-shot"] = ticket - [0.1, 0.2]
+    assert outcomes("A-C1 A-C2", quantities.kinds_quantities(kinds) | null)["A-C1"] == "disagrees"
+    assert quantities.kinds_quantities({"ticket": ticket}) == {}
+
+
+def test_halves_keep_what_brings_pairs_below_their_null():
+    halves = 0.7 + np.array([0, 0.01, 0.02, 0, 0.01])
+    got = quantities.halves_quantities(halves, halves[:, None] + [0.19, 0.21], np.full(10, 0.7), np.full((10, 2), 0.92))
+    assert got["halves_kept"].mean == pytest.approx(0.2 / 0.22) and got["halves_null_auc"].mean == 1
+    assert outcomes("A-C5", got)["A-C5"] == "agrees"
 
 
 def test_signs_are_what_is_lost():
@@ -300,88 +368,128 @@ def test_signs_are_what_is_lost():
             "transfer_gain_pp": 0.5,
         }
     )
-    for claim in ("A-C4", "D2-C1"):
-        assert stats.verdict({**CLAIMS[claim], "needs": {}}, got, {}).label == "reproduced"
-    assert stats.verdict({**CLAIMS["D5-C1"], "needs": {}}, got, {}).label == "in part"  # its half on Conv-4 is open
+    assert set(outcomes("A-C4 D2-C1 D5-C1", got).values()) == {"agrees"}
+    assert asked("A-C4 D2-C1 D5-C1") == set(got)
     coarse = {how: values[:, :2] for how, values in altered.items()}
     assert quantities.sign_quantities(density[:2], ticket[:, :2], coarse, ticket[:, :2]) == {}
 
 
-def test_the_better_of_the_losing_masks_is_held_against_a_random_one():
+def test_each_losing_mask_is_held_against_a_random_one():
     row = np.array([0.97, 0.971, 0.969])
     shift = {"magnitude": 0.01, "magnitude_increase": 0.012, "random": 0, "small_init": -0.01, "small_final": -0.3}
     got = quantities.criteria_quantities({name: row + by for name, by in shift.items()})
     assert {name: value.mean for name, value in got.items()} == pytest.approx(
-        {"increase_gain_pp": 0.2, "final_gain_pp": 1.0, "losing_loss_pp": 1.0}
+        {"increase_gain_pp": 0.2, "final_gain_pp": 1.0, "small_init_loss_pp": 1.0, "small_final_loss_pp": 30.0}
     )
-    assert stats.verdict({**CLAIMS["D2-C2"], "needs": {}}, got, {}).label == "reproduced"
+    assert outcomes("D2-C2 D2-C4", got) == {"D2-C2": "agrees", "D2-C4": "agrees"}
     assert quantities.criteria_quantities({}) == {}
 
 
-def test_a_supermask_is_judged_at_its_best_level():
-    same = np.array([np.nan, 0.3, 0.8, 0.5]) + SPREAD
-    got = quantities.supermask_quantities(same, np.array([np.nan, 0.1, 0.2, 0.1]) + SPREAD)
+def test_a_supermask_is_judged_at_the_level_that_validation_picks():
+    same = np.array([np.nan, 0.9, 0.8, 0.5]) + SPREAD
+    random = np.array([np.nan, 0.1, 0.2, 0.1]) + SPREAD
+    got = quantities.supermask_quantities(same, random, np.array([np.nan, 0.7, 0.8, 0.5]) + SPREAD)
     assert got["supermask_accuracy"].mean == pytest.approx(0.8) and got["supermask_gain_pp"].mean == pytest.approx(60)
-    assert stats.verdict({**CLAIMS["D2-C3"], "needs": {}}, got, {}).label == "reproduced"
-    assert quantities.supermask_quantities(same * np.nan, same) == {}
+    assert outcomes("D2-C3", got)["D2-C3"] == "agrees"
+    assert quantities.supermask_quantities(same, random) == {}
+    assert quantities.supermask_quantities(same * np.nan, same, same) == {}
 
 
-def test_flips_are_compared_at_the_last_level():
-    rewound, kept = np.array([0.2, 0.1]) + SPREAD, np.array([0.2, 0.25]) + SPREAD
-    got = quantities.flip_quantities(rewound, kept, 0.9 + 0 * rewound, np.array([0.8, 0.91]) + 0 * rewound)
+def test_flips_are_compared_at_one_level_whatever_the_last():
+    density = [0.5, 0.134, 0.05]
+    rewound, kept = np.array([0.2, 0.1, 0.3]) + SPREAD, np.array([0.2, 0.25, 0.1]) + SPREAD
+    got = quantities.flip_quantities(rewound, kept, 0.9 + 0 * rewound, np.array([0.8, 0.91, 0]) + 0 * rewound, density)
     assert got["flip_excess_pp"].mean == pytest.approx(15) and got["kept_gain_pp"].mean == pytest.approx(1)
-    assert stats.verdict({**CLAIMS["D5-C2"], "needs": {}}, got, {}).label == "reproduced"
-    assert quantities.flip_quantities(rewound[:, :0], kept[:, :0], rewound[:, :0], kept[:, :0]) == {}
+    assert outcomes("D5-C2", got)["D5-C2"] == "agrees"
+    assert quantities.flip_quantities(rewound, kept, rewound, kept) == {}
+    nothing = rewound[:, :0]
+    assert quantities.flip_quantities(nothing, nothing, nothing, nothing, []) == {}
 
 
-def test_patterns_are_judged_where_most_are_enriched_among_sparse_levels():
-    enriched, arranged = [[90, 90], [0, 4], [3, 0]], [[9, 9], [0, 2], [7, 0]]
+def test_patterns_are_judged_at_one_level_over_all_layers():
+    arranged = [[[9] * 3] * 2, [[2, 3, 2], [0, 0, 0]]]
     rho, p = (
-        np.array([[[value] * 3] * 2, [[0] * 3, values], [[0] * 3] * 2])
+        np.array([[[value] * 3] * 2, [[value] * 3, values]])
         for value, values in ((0.9, [0.3, 0.4, 0.5]), (0.001, [0.001, 0.02, 0.001]))
     )
-    found = quantities.pattern_quantities([0.5, 0.21, 0.1], enriched, arranged, rho, p)
-    assert (found["enriched_orbits"], found["arranged_orbits"], found["pattern_p"]) == (4, 2, 0.02)
-    assert found["pattern_rho"].mean == pytest.approx(0.4) and found["pattern_rho"].n == 3
-    assert stats.verdict({**CLAIMS["A-C3"], "needs": {}}, found, {}).label == "in part"
-    found["pattern_p"] = 0.005
-    assert stats.verdict({**CLAIMS["A-C3"], "needs": {}}, found, {}).label == "reproduced"
-    assert quantities.pattern_quantities([0.5], enriched[:1], arranged[:1], rho[:1], p[:1]) == {}
+    found = quantities.pattern_quantities([0.5, 0.21], arranged, rho, p)
+    assert found["arranged_orbits"].mean == pytest.approx(7 / 3) and found["pattern_share"].mean == pytest.approx(2 / 3)
+    assert found["pattern_rho_within"].mean == pytest.approx(0.65) and found["pattern_rho_within"].n == 3
+    sure = quantities.pattern_quantities([0.5, 0.21], arranged, rho, np.full(p.shape, 0.005))
+    assert sure["pattern_share"].mean == 1
+    wide = {name: claims.Summary(3, 2.0, 2, 2, 1.5, 2.5) for name in ("arranged_orbits", "pattern_rho_within")}
+    assert outcomes("A-C3", sure | wide)["A-C3"] == "agrees"
+    assert quantities.pattern_quantities([0.5], arranged[:1], rho[:1], p[:1]) == {}
 
 
 # Barriers of Paul et al. (2023) and stability of Frankle et al. (2020): rewound to 0, to a matching point, and beyond.
 
 LEVEL = np.arange(1, 13)
+DENSE = np.full(3, 0.08)
 EXCESS = np.stack([0.03 + 0 * LEVEL, np.where(LEVEL < 10, 0.0, 0.03)])[:, None] + np.zeros((2, 3, 12))
 
 
 def test_barriers_tell_which_levels_match():
     barrier = np.where(EXCESS > 0.01, 0.4, 0.0)
     both = {"averaged": barrier, "re-estimated": barrier / 100}
-    got = quantities.barrier_quantities(EXCESS, both, [0, 1000])
-    assert got == {
-        "connected_share": 1,
-        "barred_share": 1,
-        "barrier_auc": 1,
-        "barrier_auc_reestimated": 1,
-        "zero_barrier_min_pp": pytest.approx(40),
-    }
+    got = quantities.barrier_quantities(EXCESS, both, [0, 1000], DENSE)
+    assert {name: value.mean for name, value in got.items()} == pytest.approx(
+        {
+            "connected_share": 1,
+            "barred_share": 1,
+            "barrier_auc": 1,
+            "barrier_auc_reestimated": 1,
+            "zero_barrier": 0.4 / (0.9 - 0.08 - 0.03),
+        }
+    )
     barrier[:, :, :3] = 1 - barrier[:, :, :3]  # before the first level that is looked at nothing counts
-    assert quantities.barrier_quantities(EXCESS, both, [0, 1000]) == got
-    assert quantities.barrier_quantities(EXCESS[..., :3], both, [0, 1000]) == {}
+    assert quantities.barrier_quantities(EXCESS, both, [0, 1000], DENSE) == got
+    assert quantities.barrier_quantities(EXCESS[..., :3], both, [0, 1000], DENSE) == {}
     few = quantities.barrier_quantities(EXCESS[1:, :, :8], {kind: v[1:, :, :8] for kind, v in both.items()}, [1000])
-    assert few == {"connected_share": 1}  # nothing but matching levels: nothing to tell apart
+    assert set(few) == {"connected_share"}  # nothing but matching levels: nothing to tell apart
+
+
+def test_barriers_are_judged_by_the_error_of_the_dense_network():
+    """A barrier of 2 points is one beside an error of 8 %, and none beside one of 30 %."""
+    barrier = {kind: np.full((1, 3, 12), 0.02) for kind in ("averaged", "re-estimated")}
+    shares = [
+        quantities.barrier_quantities(np.zeros((1, 3, 12)), barrier, [9], [error])["connected_share"].mean
+        for error in (0.08, 0.3)
+    ]
+    assert shares == [0, 1]
+
+
+def chained(whole, mended):
+    successive = np.where(LEVEL < 10, 0.001, 0.1) + np.zeros((3, 1))
+    error = np.concatenate([np.full((3, 1), 0.08), 0.08 + EXCESS[1]], axis=1)
+    return quantities.chaining_quantities(
+        EXCESS[1],
+        {"averaged": successive, "re-estimated": successive},
+        {"averaged": whole, "re-estimated": mended},
+        DENSE,
+        error,
+    )
 
 
 def test_levels_are_chained_while_the_way_to_dense_rises():
-    successive = np.where(LEVEL < 10, 0.001, 0.1) + np.zeros((3, 1))
     whole = 0.002 * LEVEL + np.zeros((3, 1))
-    got = quantities.chaining_quantities(
-        EXCESS[1], {"averaged": successive, "re-estimated": successive}, {"averaged": whole, "re-estimated": -whole}
-    )
-    assert got["successive_max_pp"] == pytest.approx(0.1)
-    assert got["dense_minus_successive_pp"] == pytest.approx(1.7)  # at level 9, the last that matches
-    assert [got["dense_barrier_trend"], got["dense_barrier_trend_reestimated"]] == pytest.approx([1, -1])
+    got = chained(whole, whole / 4)
+    assert got["successive_max"].mean == pytest.approx(0.2)
+    assert got["dense_minus_successive_pp"].mean == pytest.approx(1.7)  # at level 9, the last that matches
+    assert got["dense_barrier_trend"].mean == pytest.approx(1)
+    assert got["dense_barrier_reestimated"].mean == pytest.approx(0.9)
+    assert outcomes("B-C2 B-C2b", got) == {"B-C2": "agrees", "B-C2b": "agrees"}
+    assert outcomes("B-C2b", chained(whole, whole))["B-C2b"] == "disagrees"
+
+
+def test_ranges_of_sparsity():
+    error = np.where(CHAIN > 0.1, 0.08, 0.1) + SPREAD / 10
+    random = 0.08 + 0.05 * (1 - CHAIN) ** 4 + SPREAD / 10
+    got = quantities.range_quantities(CHAIN, error, random)
+    assert got["ticket_least_density"].mean == pytest.approx(CHAIN[10])
+    assert got["random_dense_excess"].mean == pytest.approx(0.016, abs=1e-3)
+    assert got["random_sparse_excess"].mean == pytest.approx(10 * (1 - CHAIN[7]) ** 4)
+    assert outcomes("D1-C3", got)["D1-C3"] == "agrees" and asked("D1-C3") == set(got)
 
 
 def test_rewinding_late_is_compared_at_a_ninth_of_the_weights():
@@ -390,7 +498,7 @@ def test_rewinding_late_is_compared_at_a_ninth_of_the_weights():
     assert quantities.late_quantities(CHAIN[:5], late[:, :5], late[:, :5]) == {}
 
 
-def stability(tickets, excess=(0.01, 0.001, 0.0)):
+def stability(tickets, excess=(0.01, 0.001, 0.0), length=10_000):
     excess = np.array(excess)[:, None, None] + np.zeros((3, 3, 2))
     return quantities.stability_quantities(
         [0, 500, 1000, 2000],
@@ -398,45 +506,48 @@ def stability(tickets, excess=(0.01, 0.001, 0.0)):
         [0, 250, 2000],
         np.array(tickets)[:, None, None] + np.zeros((3, 3, 2)),
         excess,
+        DENSE,
+        length,
     )
 
 
 def test_a_network_is_stable_from_the_step_after_the_last_barrier():
-    got = stability([0.4, 0.0, 0.0])
-    assert got == {
-        "dense_stable_step": 2000,
-        "ticket_stable_step": 250,
-        "stable_agreement": 1,
-        "dense_zero_barrier_pp": pytest.approx(50),
-    }
+    got = {name: value.mean for name, value in stability([0.4, 0.0, 0.0]).items()}
+    assert got == pytest.approx(
+        {
+            "dense_stable_share": 0.2,
+            "ticket_minus_dense_stable_share": 0.025 - 0.2,
+            "stable_agreement": 1,
+            "dense_zero_barrier": 25,
+        }
+    )
     never = stability([0.4, 0.0, 0.4])
-    assert never["ticket_stable_step"] == np.inf and never["stable_agreement"] == pytest.approx(2 / 3)
-    assert stability([0, 0, 0], (0, 0, 0))["ticket_stable_step"] == 0
+    assert never["ticket_minus_dense_stable_share"].mean == pytest.approx(0.8)  # 1: never
+    assert never["stable_agreement"].mean == pytest.approx(2 / 3)
+    assert stability([0, 0, 0], (0, 0, 0))["ticket_minus_dense_stable_share"].mean == pytest.approx(-0.2)
+    assert "dense_stable_share" not in stability([0, 0, 0], length=None)
 
 
 def test_masks_without_rewinding_are_judged_by_their_worst_level():
     found, rewound = np.array([0.92, 0.91]) + SPREAD, np.array([0.93, 0.907]) + SPREAD
-    got = quantities.transplant_quantities(found, rewound, np.array([0.925, 0.906]) + SPREAD)
-    assert got == {"transplant_loss_pp": pytest.approx(0.3), "transplant_midpoint_pp": pytest.approx(-0.1)}
+    got = quantities.transplant_quantities(found, rewound, np.array([0.925, 0.906]) + SPREAD, DENSE)
+    assert {name: value.mean for name, value in got.items()} == pytest.approx(
+        {"transplant_loss": 0.6, "transplant_midpoint": -0.2}
+    )
 
 
-def test_the_claims_on_barriers_are_reproduced_by_numbers_that_fit_them():
+def test_the_claims_on_barriers_agree_with_numbers_that_fit_them():
     barrier = np.where(EXCESS > 0.01, 0.4, 0.0)
     both, rising = {"averaged": barrier, "re-estimated": barrier}, 0.002 * LEVEL + np.zeros((3, 1))
-    got = quantities.barrier_quantities(EXCESS, both, [0, 1000])
-    got |= quantities.chaining_quantities(
-        EXCESS[1], {kind: v[1] for kind, v in both.items()}, {"averaged": rising, "re-estimated": rising}
-    )
+    got = quantities.barrier_quantities(EXCESS, both, [0, 1000], DENSE) | chained(rising, rising / 4)
     got |= quantities.late_quantities(CHAIN, np.full((3, 13), 0.91) + SPREAD, np.full((3, 13), 0.88) + SPREAD)
-    none, high = {"random": [0, 0], "mask": [0, 0]}, {"random": [0.3, 0.4], "mask": [0.2, 0.3]}
-    got |= quantities.robustness_quantities(high, none)
-    got |= stability([0.4, 0.0, 0.0]) | quantities.transplant_quantities([[0.9]], [[0.9]], [[0.9]])
-    claims = ("B-C1", "B-C2", "B-C3", "B-C8", "B-C10", "D1-C1", "D1-C2")
-    rules = {claim: {**CLAIMS[claim], "needs": {}} for claim in claims}
-    assert {check["quantity"] for rule in rules.values() for check in rule["checks"]} == set(got)
-    assert {claim: stats.verdict(rule, got, {}).label for claim, rule in rules.items()} == dict.fromkeys(
-        claims, "reproduced"
-    )
+    none, high = {"random": [0, 0, 0], "mask": [0, 0, 0]}, {"random": [0.3, 0.31, 0.32], "mask": [0.2, 0.21, 0.22]}
+    got |= quantities.robustness_quantities(high, none, DENSE)
+    got |= stability([0.4, 0.0, 0.0], length=20_000)
+    got |= quantities.transplant_quantities(*[np.full((3, 1), 0.9)] * 3, DENSE)
+    names = "B-C1 B-C1p B-C2 B-C2b B-C3 B-C8 B-C10 D1-C1 D1-C1b D1-C2"
+    assert asked(names) == set(got)
+    assert outcomes(names, got) == dict.fromkeys(names.split(), "agrees")
 
 
 # Convolutional and deeper networks.
@@ -448,24 +559,32 @@ def convolution(speed, gain, lost=0.0):
     stop[:, 12] /= speed
     accuracy[:, 12] += gain
     accuracy[:, -1] -= lost
-    return DENSITY, stop, accuracy
+    return DENSITY, stop, accuracy, accuracy
 
 
 def test_convolutional_tickets_of_the_paper():
     paper = {"Conv-2": convolution(3.5, 0.034), "Conv-4": convolution(3.5, 0.035), "Conv-6": convolution(2.5, 0.033)}
     got = quantities.convolution_quantities(paper)
-    assert got["speedup_conv_4"] == pytest.approx(3.5) and got["gain_conv_6_pp"] == pytest.approx(3.3)
-    assert got["gain_conv_min_pp"] == pytest.approx(0)
-    rule = CLAIMS["C-C6"]
-    assert {check["quantity"] for check in rule["checks"]} == set(got)
-    assert stats.verdict(rule, got, rule["needs"]).label == "reproduced"
-    losing = quantities.convolution_quantities(paper | {"Conv-6": convolution(1.0, 0.0, lost=0.02)}, least=0.015)
-    assert losing["speedup_conv_6"] == pytest.approx(1) and losing["gain_conv_min_pp"] == pytest.approx(0)
-    deep = quantities.convolution_quantities({"Conv-6": convolution(1.0, 0.0, lost=0.02)}, least=0.014)
-    assert deep["gain_conv_min_pp"] == pytest.approx(-2)
+    assert got["speedup_conv_4"].mean == pytest.approx(3.5) and got["gain_conv_6_pp"].mean == pytest.approx(3.3)
+    assert got["gain_conv_2_min_pp"].mean == pytest.approx(0)
+    names = "C-C6 C-C6b C-C6c"
+    assert asked(names) == set(got) and outcomes(names, got) == dict.fromkeys(names.split(), "agrees")
+    losing = {"Conv-6": convolution(1.0, 0.0, lost=0.02)}
+    assert quantities.convolution_quantities(losing, least=0.015)["gain_conv_6_min_pp"].mean == pytest.approx(0)
+    assert quantities.convolution_quantities(losing, least=0.014)["gain_conv_6_min_pp"].mean == pytest.approx(-2)
     shallow = {name: tuple(part[..., :8] for part in parts) for name, parts in paper.items()}
-    assert "gain_conv_min_pp" not in quantities.convolution_quantities(shallow)
+    assert "gain_conv_2_min_pp" not in quantities.convolution_quantities(shallow)
     assert quantities.convolution_quantities({}) == {}
+
+
+def test_a_network_at_chance_is_not_fast():
+    density, stop, accuracy, _ = convolution(3.5, 0.034)
+    stop[:, -1], accuracy[:, -1] = 1, 0.1
+    got = quantities.convolution_quantities({"Conv-2": (density, stop, accuracy, accuracy)})
+    assert got["speedup_conv_2"].mean == pytest.approx(3.5)
+    worse = accuracy - 0.5 * (density < 1)
+    none = quantities.convolution_quantities({"Conv-2": (density, stop, worse, worse)})
+    assert none["speedup_conv_2"].mean == 1
 
 
 def test_masks_of_convolutions_are_compared_with_random_ones_below_a_fifth():
@@ -477,9 +596,7 @@ def test_masks_of_convolutions_are_compared_with_random_ones_below_a_fifth():
     )
     assert got["conv_ticket_minus_reinit_pp"].mean == pytest.approx(6)
     assert got["conv_reinit_minus_random_pp"].mean == pytest.approx(0.2)
-    rule = CLAIMS["C-C4b"]
-    assert {check["quantity"] for check in rule["checks"]} == set(got)
-    assert stats.verdict(rule, got, rule["needs"]).label == "reproduced"
+    assert asked("C-C4b") == set(got) and outcomes("C-C4b", got)["C-C4b"] == "agrees"
     nothing = np.full((3, 1, 20), np.nan)
     assert quantities.convolution_structure_quantities({"Conv-2": (DENSITY, accuracy, nothing, random)}) == {}
 
@@ -489,13 +606,14 @@ def test_deeper_networks_need_a_low_rate_or_warm_up():
     gap, gain = {"high": 0.0, "low": 0.01, "warm": 0.012}, {"high": 0.0, "low": 0.005, "warm": 0.005}
     tickets = {name: value + gain[name] * (DENSITY < 0.3) + SPREAD for name, value in base.items()}
     reinit = {name: tickets[name][:, None] - gap[name] - (DENSITY < 0.1) for name in base}
-    got = quantities.warmup_quantities(DENSITY, tickets, reinit, 0.11)
-    assert got["gap_low_pp"].mean == pytest.approx(1) and got["low_shortfall_pp"] == pytest.approx(1)
-    assert got["warm_shortfall_pp"] == pytest.approx(0, abs=1e-9) and got["gap_high_pp"].mean == pytest.approx(0)
+    got = quantities.warmup_quantities(DENSITY, tickets, reinit, 0.11, tickets)
+    assert got["gap_low_pp"].mean == pytest.approx(1) and got["low_shortfall_pp"].mean == pytest.approx(1)
+    assert got["warm_shortfall_pp"].mean == pytest.approx(0, abs=1e-9)
+    assert got["gap_high_pp"].mean == pytest.approx(0) and got["gap_low_minus_high_pp"].mean == pytest.approx(1)
     vgg = {f"vgg_{name}": value for name, value in got.items() if name.startswith("gap")}
-    rule = CLAIMS["C-C7"]
-    assert {check["quantity"] for check in rule["checks"]} == set(got | vgg)
-    assert stats.verdict(rule, got | vgg, rule["needs"]).label == "reproduced"
+    assert asked("C-C7 C-C7b") == set(got | vgg)
+    assert outcomes("C-C7 C-C7b", got | vgg) == {"C-C7": "agrees", "C-C7b": "agrees"}
+    assert "low_shortfall_pp" not in quantities.warmup_quantities(DENSITY, tickets, reinit, 0.11)
     dense = {name: values[:, :1] for name, values in tickets.items()}
     assert quantities.warmup_quantities(DENSITY[:1], dense, dense, 0.11) == {}
 
@@ -505,8 +623,6 @@ def test_global_pruning_reaches_smaller_tickets():
         0.9 + per_level(lambda d, end=end: 0.01 * np.log(d / end) * (d < 0.9)) + SPREAD for end in (0.015, 0.069)
     )
     got = quantities.scope_quantities(DENSITY, together, DENSITY, apart)
-    assert got["global_break_even"] == pytest.approx(0.015) and got["scope_ratio"] == pytest.approx(4.6)
+    assert got["global_break_even"].mean == pytest.approx(0.015) and got["scope_ratio"].mean == pytest.approx(4.6)
     assert got["global_minus_layer_pp"].mean == pytest.approx(np.log(4.6))
-    rule = CLAIMS["C-C8"]
-    assert {check["quantity"] for check in rule["checks"]} == set(got)
-    assert stats.verdict(rule, got, rule["needs"]).label == "reproduced"
+    assert asked("C-C8") == set(got) and outcomes("C-C8", got)["C-C8"] == "agrees"

@@ -20,12 +20,11 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from .. import LotteryError, __version__, recipes, stats
+from .. import LotteryError, __version__, recipes
 from ..engine import execute
 from ..engine.store import Record, Store
-from . import figures
+from . import claims, figures
 
 ROOT = Path(os.environ.get("LOTTERY_ROOT") or Path(__file__).resolve().parents[2])
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "ipywidgets", "papermill", "jupyter-book")
@@ -143,11 +142,6 @@ def parameters_of(notebook) -> dict[str, Parameter]:
 # What a notebook uses.
 
 
-def claims() -> dict[str, dict]:
-    """The claims and their rules, from `book/claims.yml`."""
-    return yaml.safe_load((ROOT / "book" / "claims.yml").read_text(encoding="utf-8"))
-
-
 def _show(data: str, plain: str = "", display_id: str | None = None, update: bool = False, **meta) -> None:
     from IPython.display import publish_display_data
 
@@ -160,17 +154,16 @@ class Chapter:
     """An open chapter: draws its claim cards now and fills them in when it has judged.
 
     Args:
-        name: of the notebook, without suffix.
-        claim_ids: the claims that the chapter judges, keys of `book/claims.yml`.
+        name: of the notebook, without suffix; it judges the claims whose rules name it.
+        claim_ids: some of these; any other is an error.
     """
 
-    def __init__(self, name: str, claim_ids: Sequence[str]):
+    def __init__(self, name: str, claim_ids: Sequence[str] = ()):
         self.name, self.began = name, time.perf_counter()
-        known = claims()
-        if unknown := [c for c in claim_ids if c not in known]:
-            raise ChapterError(f"no claim {', '.join(unknown)} in book/claims.yml")
-        self.rules = {claim: known[claim] for claim in claim_ids}
-        self.verdicts: dict[str, stats.Verdict] = {}
+        self.rules = {claim: rule for claim, rule in claims.load().items() if rule.chapter == name}
+        if unknown := [claim for claim in claim_ids if claim not in self.rules]:
+            raise ChapterError(f"no claim {', '.join(unknown)} of {name} in book/claims.yml")
+        self.verdicts: dict[str, claims.Verdict] = {}
         self.used: dict[str, Record] = {}
         self.values: dict[str, object] = {}
         self.parameters: dict[str, object] = {}
@@ -275,10 +268,11 @@ class Chapter:
     def judge(self, measured: Mapping[str, object], context: Mapping[str, object]) -> None:
         """Applies the rules of `book/claims.yml`, fills in the claim cards, and shows every check."""
         for claim, rule in self.rules.items():
-            verdict = stats.verdict(rule, measured, context)
+            verdict = claims.judge(rule, measured, context)
             self.verdicts[claim] = verdict
-            first = verdict.checks[0]
-            self.glue(**{f"{claim}-verdict": verdict.label, f"{claim}-ours": first.text, f"{claim}-paper": first.paper})
+            central = next(check for check in verdict.checks if check.central)
+            ours = "–" if verdict.scale == claims.STAND_IN else central.text  # a stand-in has no number to show
+            self.glue(**{f"{claim}-verdict": verdict.label, f"{claim}-ours": ours, f"{claim}-paper": central.paper})
         _show(self._cards(), display_id=f"{self.name}-cards", update=True)
         _show("".join(self._checks(claim) for claim in self.rules))
 
@@ -304,7 +298,9 @@ class Chapter:
         end = {
             "keys": list(self.used),
             "values": self.values,
-            "verdicts": {claim: verdict.label for claim, verdict in self.verdicts.items()},
+            "verdicts": {
+                claim: verdict.json() | {"rule": self.rules[claim].hash} for claim, verdict in self.verdicts.items()
+            },
             "parameters": self.parameters,
         }
         _show(f'<table class="provenance">{body}</table>', "end of the chapter", lottery=end)
@@ -322,42 +318,44 @@ class Chapter:
     def _cards(self) -> str:
         return "".join(self._card(claim, rule) for claim, rule in self.rules.items())
 
-    def _card(self, claim: str, rule: Mapping) -> str:
+    def _card(self, claim: str, rule: claims.Rule) -> str:
         verdict = self.verdicts.get(claim)
         label = verdict.label if verdict else "not judged yet: run the notebook to its end"
-        kind = {stats.NOT_TESTED: "not-tested"}.get(label, label.replace(" ", "-")) if verdict else "not-tested"
+        kind = label.replace(" ", "-") if verdict else claims.STAND_IN
         text = (
             f'<div class="claim-card"><div class="claim-head"><span class="claim-id">{claim}</span> '
             f'<span class="badge verdict-{kind}">{label}</span></div>'
-            f'<p class="claim-text"><strong>{html.escape(rule["title"])}.</strong> {html.escape(rule["claim"])} '
-            f"<cite>{html.escape(rule['source'])}</cite></p>"
+            f'<p class="claim-text"><strong>{html.escape(rule.title)}.</strong> {html.escape(rule.claim)} '
+            f"<cite>{html.escape(rule.source)}</cite></p>"
         )
         if verdict:
             rows = "".join(
-                f"<tr><td>{html.escape(check.says)}</td><td>{html.escape(check.text)}"
-                f"{' (borderline)' if check.borderline else ''}</td>"
-                f"<td>{html.escape(check.paper) or '–'}</td></tr>"
+                f"<tr><td>{html.escape(check.says)}</td><td>{html.escape(check.text)}</td>"
+                f"<td>{check.outcome}</td><td>{html.escape(check.paper) or '–'}</td></tr>"
                 for check in verdict.checks
             )
             text += (
-                '<table class="claim-numbers"><thead><tr><th></th><th>ours</th><th>the paper</th></tr></thead>'
+                '<table class="claim-numbers"><thead><tr><th></th><th>ours</th><th></th><th>the paper</th></tr></thead>'
                 f"<tbody>{rows}</tbody></table>"
             )
-            scale = f" Not at the claim's scale: {html.escape('; '.join(verdict.unmet))}." if verdict.unmet else ""
-            text += f'<p class="claim-cost">{html.escape(self._cost())}.{scale}</p>'
+            notes = [self._cost(), verdict.protocol]
+            if any(change.known for change in rule.revised):
+                notes.append("rule revised after a first look")
+            if verdict.scale != claims.STAND_IN and verdict.needed:
+                notes.append(f"{verdict.needed} replicates would decide what is open")
+            text += "".join(f'<p class="claim-cost">{html.escape(note)}.</p>' for note in notes if note)
         return text + "</div>"
 
     def _checks(self, claim: str) -> str:
         verdict = self.verdicts[claim]
-        words = {True: "holds", False: "does not hold", None: "not measured"}
         rows = "".join(
             f"<tr><td>{html.escape(c.says)}</td><td>{html.escape(c.bound)}</td><td>{html.escape(c.text)}</td>"
-            f"<td>{words[c.holds]}{' (borderline)' if c.borderline else ''}</td></tr>"
+            f"<td>{c.outcome}</td></tr>"
             for c in verdict.checks
         )
-        unmet = f"<p>Not at the claim's scale: {html.escape('; '.join(verdict.unmet))}.</p>" if verdict.unmet else ""
+        note = f"<p>{html.escape(verdict.protocol)}.</p>" if verdict.protocol else ""
         return (
-            f'<p><strong>{claim}: {verdict.label}</strong></p>{unmet}<table class="claim-checks"><thead><tr>'
+            f'<p><strong>{claim}: {verdict.label}</strong></p>{note}<table class="claim-checks"><thead><tr>'
             "<th>Check, fixed beforehand</th><th>threshold</th><th>measured</th><th></th></tr></thead>"
             f"<tbody>{rows}</tbody></table>"
         )
@@ -386,6 +384,19 @@ def _filled(records, name: str):
     if isinstance(records, list):
         return [_filled(part, name) for part in records]
     return np.nan if records is None else records.values[name]
+
+
+def early_validation(records) -> np.ndarray:
+    """Validation accuracy of nested records at early stop, as an array of the same shape; NaN where there is none."""
+
+    def one(record):
+        if isinstance(record, list):
+            return [one(part) for part in record]
+        if record is None:
+            return np.nan
+        return record.arrays["history/validation_accuracy"][record.arrays["history/validation_loss"].argmin()]
+
+    return np.array(one(list(records)), dtype=np.float64)
 
 
 def curves(records: Sequence[Record], name: str) -> tuple[np.ndarray, np.ndarray]:

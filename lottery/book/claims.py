@@ -10,8 +10,8 @@ central, and a claim
 - *agrees in part* if the central one holds and another fails,
 - is *open* otherwise.
 
-The scale of a study is the paper's if it meets the rule's needs for that, else reduced if it meets those (the work's own
-data and network, less of something), else a stand-in: a demonstration, whose numbers test no claim.
+The scale of a study is the paper's if it meets the rule's needs for that, else reduced if it meets those (the work's
+own data and network, less of something), else a stand-in: a demonstration, whose numbers test no claim.
 """
 
 import datetime
@@ -287,7 +287,7 @@ class Verdict:
     def label(self) -> str:
         """The outcome as a badge says it: a reconstruction has no work to agree with, and a stand-in no verdict."""
         if self.scale == STAND_IN:
-            return "not judged: a stand-in"
+            return STAND_IN
         if self.kind == "claim" or self.outcome == OPEN:
             return self.outcome
         words = {"reconstruction": "reconstructed", "probe": "supported"}
@@ -545,7 +545,7 @@ def read(value: Mapping[str, Any]) -> Verdict:
         entry["interval"] = tuple(entry["interval"]) if entry["interval"] else None
         return Check(**entry)
 
-    known = {key: one for key, one in value.items() if key not in ("label", "needed")}
+    known = {key: one for key, one in value.items() if key in Verdict.__dataclass_fields__}
     return Verdict(**known | {"checks": tuple(map(check, value["checks"])), "unmet": tuple(value["unmet"])})
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import nbformat
 
-from .. import LotteryError, stats
-from . import chapters, runner
+from .. import LotteryError
+from . import chapters, claims, runner
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
 RECORDS_BYTES = 40 * 2**20
@@ -134,10 +134,12 @@ def check_published(name: str, path: Path) -> list[str]:
     found = []
     if made.get("profile") == "quick":
         found.append("executed at the quick profile")
-    known = chapters.claims()
-    for claim, label in made.get("verdicts", {}).items():
+    known = claims.load()
+    for claim, verdict in made.get("verdicts", {}).items():
         if claim not in known:
             found.append(f"its claim {claim} is not in book/claims.yml")
-        if label not in stats.LABELS:
-            found.append(f"{claim}: no such verdict: {label!r}")
+        elif not isinstance(verdict, dict) or verdict["outcome"] not in claims.OUTCOMES:
+            found.append(f"{claim}: no such verdict: {verdict!r}")
+        elif verdict.get("rule") != known[claim].hash:
+            found.append(f"{claim}: judged by another rule than that of book/claims.yml: publish the chapter again")
     return found

@@ -2,48 +2,87 @@
 
 Arrays are [R, L]: one row a replicate, one column a level, NaN where nothing was run. Levels go from dense to sparse,
 the dense network first. Accuracies are shares, differences of them percentage points. A quantity whose levels were not
-run is left out of the result: :func:`lottery.stats.verdict` says so if the claim needs it.
+run is left out of the result, and leaves the check that asks for it open. Levels are picked on the validation set.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from lottery.signs import auc
-from lottery.stats import Summary, at_density, break_even, paired_difference, ratio, relative_change, summary, trend
+from .. import stats
+from ..stats import Summary, at_density, break_even, paired_difference, ratio, relative_change, summary, trend
 
 Quantities = dict[str, Summary | float]
 
+GUESSING = 0.9
+"""Test error of guessing one of ten classes."""
 
-def ticket_quantities(density: Any, stop: Any, accuracy: Any, accuracy_end: Any) -> Quantities:
-    """Tickets against the dense network: the quantities of C-C1 and C-C2.
+
+def tolerance(dense_error: ArrayLike | None = None) -> float:
+    """ε: the excess test error up to which a network is matching, as a share.
+
+    The larger of 0.5 percentage points and 6 % of the dense network's error: the precursor's 0.5 points at its error of
+    8.35 %, and as much in proportion where training was shorter.
+
+    Args:
+        dense_error: [R] test errors of the dense network, shares; without them, the precursor's 0.5 points.
+    """
+    return 0.005 if dense_error is None else max(0.005, 0.06 * float(np.mean(dense_error)))
+
+
+def recovered(a: ArrayLike, native: ArrayLike, random: ArrayLike) -> Summary | float:
+    """How much of the lead of native networks over random ones others have: (a − random) / (native − random), of means.
+
+    Args:
+        a, native, random: [R] accuracies.
+
+    Returns:
+        The ratio; NaN where native networks have no lead.
+    """
+    a, native, random = (np.asarray(values, dtype=np.float64) for values in (a, native, random))
+    return ratio(a - random, native - random) if (native - random).mean() > 0 else math.nan
+
+
+def ticket_quantities(
+    density: ArrayLike,
+    stop: ArrayLike,
+    accuracy: ArrayLike,
+    accuracy_end: ArrayLike,
+    validation: ArrayLike | None = None,
+    validation_end: ArrayLike | None = None,
+) -> Quantities:
+    """Tickets against the dense network: the quantities of C-C1, C-C2 and C-C2b.
 
     Args:
         density: [L] share of weights left; density[0] is 1.
         stop: [R, L] early-stopping iteration.
         accuracy, accuracy_end: [R, L] test accuracy at early stopping and at the end of training.
+        validation, validation_end: [R, L] validation accuracy there: picks the level that is compared.
     """
     density, stop = np.asarray(density), np.asarray(stop, dtype=np.float64)
     out: Quantities = {}
     if (level := _level(density, 0.211, stop)) is not None:
         out["early_stop_change_21"] = relative_change(stop[:, level], stop[:, 0])
-        out["early_stop_trend_to_21"] = trend(stop[:, : level + 1].mean(axis=0))
+        out["early_stop_trend_to_21"] = stats.bootstrap(
+            lambda rows: trend(rows.mean(axis=0)), stop[:, : level + 1], within=(-1, 1)
+        )
     if (level := _level(density, 0.036, stop)) is not None:
         out["early_stop_change_4"] = relative_change(stop[:, level], stop[:, 0])
-    for ending, values in (("", np.asarray(accuracy)), ("_end", np.asarray(accuracy_end))):
-        gain = 100 * (values - values[:, :1]).mean(axis=0)
-        middle = _run(values) & (density >= 0.08) & (density <= 0.30)
-        if middle.any():
-            out["gain_max_pp" + ending] = float(gain[middle].max())
-        if _level(density, 0.045, values) is not None:  # the study goes down to about 4 %
-            out["gain_min_pp" + ending] = float(gain[_run(values) & (density >= 0.04) & (density < 1)].min())
+    endings = (("", accuracy, validation), ("_end", accuracy_end, validation_end))
+    for ending, values, chooses in endings:
+        gain = 100 * (np.asarray(values) - np.asarray(values)[:, :1])
+        if (level := _picked(chooses, _run(gain) & (density >= 0.08) & (density <= 0.30))) is not None:
+            out["gain_max_pp" + ending] = summary(gain[:, level])
+        if _level(density, 0.045, gain) is not None:  # the study goes down to about 4 %
+            out["gain_min_pp" + ending] = _least(gain[:, _run(gain) & (density >= 0.04) & (density < 1)])
     return out
 
 
-def reinit_quantities(density: Any, stop: Any, accuracy: Any, reinit_stop: Any, reinit_accuracy: Any) -> Quantities:
+def reinit_quantities(
+    density: ArrayLike, stop: ArrayLike, accuracy: ArrayLike, reinit_stop: ArrayLike, reinit_accuracy: ArrayLike
+) -> Quantities:
     """Tickets against their masks with fresh weights: the quantities of C-C3.
 
     Args:
@@ -58,11 +97,16 @@ def reinit_quantities(density: Any, stop: Any, accuracy: Any, reinit_stop: Any, 
         out["reinit_loss_pp_21"] = paired_difference(100 * accuracy[:, level], 100 * reinit_accuracy[:, level])
     below = _run(stop, reinit_stop) & (density < 0.6)
     if below.any():
-        out["reinit_slowdown_min"] = float((reinit_stop[:, below].mean(axis=0) / stop[:, below].mean(axis=0)).min())
+        slow, fast = reinit_stop[:, below], stop[:, below]
+        out["reinit_slowdown_min"] = stats.smallest(
+            lambda which, confidence: ratio(slow[:, which], fast[:, which], confidence), slow.shape[1]
+        )
     return out
 
 
-def structure_quantities(density: Any, accuracy: Any, reinit_accuracy: Any, random_accuracy: Any) -> Quantities:
+def structure_quantities(
+    density: ArrayLike, accuracy: ArrayLike, reinit_accuracy: ArrayLike, random_accuracy: ArrayLike
+) -> Quantities:
     """Ticket, fresh weights in its mask, random mask: the quantities of C-C4 for LeNet.
 
     Args:
@@ -74,15 +118,19 @@ def structure_quantities(density: Any, accuracy: Any, reinit_accuracy: Any, rand
     if not below.any():
         return {}
     ticket, reinit, random = (100 * values[:, below] for values in (ticket, reinit, random))
-    a, b, c = (values.mean(axis=0) for values in (ticket, reinit, random))
+
+    def ordered(*kinds):
+        a, b, c = (values.mean(axis=0) for values in kinds)
+        return float(((a > b) & (b > c)).mean())
+
     return {
         "ticket_minus_reinit_pp": summary((ticket - reinit).mean(axis=1)),
         "reinit_minus_random_pp": summary((reinit - random).mean(axis=1)),
-        "ordering_share": float(((a > b) & (b > c)).mean()),
+        "ordering_share": stats.bootstrap(ordered, ticket, reinit, random, within=(0, 1)),
     }
 
 
-def oneshot_quantities(density: Any, accuracy: Any, oneshot_accuracy: Any) -> Quantities:
+def oneshot_quantities(density: ArrayLike, accuracy: ArrayLike, oneshot_accuracy: ArrayLike) -> Quantities:
     """Iterative against one-shot pruning at the same densities: the quantities of C-C5.
 
     Args:
@@ -93,40 +141,44 @@ def oneshot_quantities(density: Any, accuracy: Any, oneshot_accuracy: Any) -> Qu
     oneshot[:, 0] = accuracy[:, 0]
     out: Quantities = {}
     if _run(oneshot)[1:].any() and _run(accuracy)[1:].any():
-        lost = [
-            break_even(density[_run(values)], (values - accuracy[:, :1])[:, _run(values)].mean(axis=0))
-            for values in (oneshot, accuracy)
-        ]
-        out["break_even_ratio"] = lost[0] / lost[1]
+        out["break_even_ratio"] = _break_even_ratio(density, oneshot, accuracy)
     below = _run(accuracy, oneshot) & (density < 0.052)
     if below.any():
         out["iterative_minus_oneshot_pp"] = summary(100 * (accuracy - oneshot)[:, below].mean(axis=1))
     return out
 
 
-def convolution_quantities(networks: Mapping[str, tuple[Any, Any, Any]], least: float = 0.02) -> Quantities:
-    """Tickets of several networks, each against its own dense network: the quantities of C-C6.
+def convolution_quantities(
+    networks: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]], least: float = 0.02
+) -> Quantities:
+    """Tickets of several networks, each against its own dense network: the quantities of C-C6, C-C6b and C-C6c.
 
     Args:
-        networks: name ("Conv-2") -> (density [L], early stop [R, L], test accuracy there [R, L]).
+        networks: name ("Conv-2") -> (density [L], early stop [R, L], test accuracy there [R, L], validation accuracy
+            there [R, L]); the last picks levels.
         least: the smallest density that is asked not to lose; left out if a network was not pruned that far.
     """
     out: Quantities = {}
-    worst, deep = [], True
-    for name, (density, stop, accuracy) in networks.items():
-        density, stop = np.asarray(density), np.asarray(stop, dtype=np.float64).mean(axis=0)
-        gain = 100 * (np.asarray(accuracy) - np.asarray(accuracy)[:, :1]).mean(axis=0)
+    for name, (density, stop, accuracy, validation) in networks.items():
+        density, stop = np.asarray(density), np.maximum(np.asarray(stop, dtype=np.float64), 1)
+        gain = 100 * (np.asarray(accuracy) - np.asarray(accuracy)[:, :1])
+        good = np.nanmean(validation, axis=0)
         key = name.lower().replace("-", "_")
-        out[f"speedup_{key}"] = float((stop[0] / np.maximum(stop[1:], 1)).max())
-        out[f"gain_{key}_pp"] = float(gain[1:].max())
-        worst.append(gain[1:][density[1:] >= least])
-        deep &= density[-1] <= 1.25 * least
-    if networks and deep:
-        out["gain_conv_min_pp"] = float(np.concatenate(worst).min())
+        # A network at chance stops early, too: only tickets no less accurate than the dense network count as fast.
+        able = _run(gain) & (density < 1) & (good >= good[0])
+        fastest = int(np.where(able, stop.mean(axis=0), np.inf).argmin()) if able.any() else 0
+        out[f"speedup_{key}"] = ratio(stop[:, 0], stop[:, fastest])
+        if (level := _picked(validation, _run(gain) & (density < 1))) is not None:
+            out[f"gain_{key}_pp"] = summary(gain[:, level])
+        down = _run(gain) & (density < 1) & (density >= least)
+        if density[-1] <= 1.25 * least and down.any():
+            out[f"gain_{key}_min_pp"] = _least(gain[:, down])
     return out
 
 
-def convolution_structure_quantities(networks: Mapping[str, tuple[Any, Any, Any, Any]]) -> Quantities:
+def convolution_structure_quantities(
+    networks: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]],
+) -> Quantities:
     """Ticket, fresh weights in its mask, random mask of several networks, averaged: the quantities of C-C4b.
 
     Args:
@@ -143,73 +195,94 @@ def convolution_structure_quantities(networks: Mapping[str, tuple[Any, Any, Any,
     return {name: summary(np.mean(rows, axis=0)) for name, rows in found.items() if rows}
 
 
-def warmup_quantities(density: Any, accuracy: Mapping[str, Any], reinit: Mapping[str, Any], least: float) -> Quantities:
-    """Ticket minus reinitialised ticket at several settings of the learning rate: the gaps of C-C7.
+def warmup_quantities(
+    density: ArrayLike,
+    accuracy: Mapping[str, ArrayLike],
+    reinit: Mapping[str, ArrayLike],
+    least: float,
+    validation: Mapping[str, ArrayLike] | None = None,
+) -> Quantities:
+    """Ticket minus reinitialised ticket at several settings of the learning rate: the gaps of C-C7 and C-C7b.
 
     Args:
         density: [L] share of weights left; density[0] is 1.
         accuracy: setting ("high", "low", "warm") -> [R, L] test accuracy at the end of training, of tickets.
         reinit: the same of reinitialised tickets, [R, D, L] with D draws, averaged first; or [R, L].
         least: the smallest density that is looked at; the largest is 43 %.
+        validation: setting -> [R, L] validation accuracy at the end, of tickets: picks the level of a shortfall.
 
     Returns:
-        ``gap_…_pp`` of each setting, and, with "high" among them, how far the best ticket of each other setting falls
-        short of the dense network there: ``…_shortfall_pp``.
+        ``gap_…_pp`` of each setting, and, with "high" among them, how far the picked ticket of each other setting falls
+        short of the dense network there: ``…_shortfall_pp``; with "low", too, ``gap_low_minus_high_pp``.
     """
-    density, out = np.asarray(density), {}
+    density, out, gaps = np.asarray(density), {}, {}
     within = (density >= least) & (density <= 0.43)
     for name, values in accuracy.items():
         ticket, fresh = 100 * np.asarray(values, dtype=np.float64), 100 * _over_draws(reinit[name])
         if (both := within & _run(ticket, fresh)).any():
-            out[f"gap_{name}_pp"] = summary((ticket - fresh)[:, both].mean(axis=1))
-        if name != "high" and "high" in accuracy and within.any():
-            usual = 100 * np.asarray(accuracy["high"])[:, 0].mean()
-            out[f"{name}_shortfall_pp"] = float(usual - ticket[:, within].mean(axis=0).max())
+            gaps[name] = (ticket - fresh)[:, both].mean(axis=1)
+            out[f"gap_{name}_pp"] = summary(gaps[name])
+        if name != "high" and "high" in accuracy:
+            if (level := _picked((validation or {}).get(name), within & _run(ticket))) is not None:
+                usual = 100 * np.asarray(accuracy["high"])[:, 0]
+                out[f"{name}_shortfall_pp"] = paired_difference(usual, ticket[:, level])
+    if {"low", "high"} <= set(gaps):
+        out["gap_low_minus_high_pp"] = paired_difference(gaps["low"], gaps["high"])
     return out
 
 
-def scope_quantities(density: Any, accuracy: Any, layer_density: Any, layer_accuracy: Any) -> Quantities:
+def scope_quantities(
+    density: ArrayLike, accuracy: ArrayLike, layer_density: ArrayLike, layer_accuracy: ArrayLike
+) -> Quantities:
     """Pruning the smallest weights of all layers together against layer by layer: the quantities of C-C8.
 
     Args:
         density, accuracy: [L], [R, L] of global pruning, test accuracy at the end of training; the first is dense.
         layer_density, layer_accuracy: the same of layer-wise pruning, level by level at the same density.
     """
-    both = [
-        (np.asarray(d), np.asarray(a, dtype=np.float64))
-        for d, a in ((density, accuracy), (layer_density, layer_accuracy))
-    ]
-    ends = [break_even(share, (values - values[:, :1]).mean(axis=0)) for share, values in both]
-    out: Quantities = {"global_break_even": ends[0], "scope_ratio": ends[1] / ends[0]}
-    sparse = both[0][0] < 0.07
+    density, layer_density = np.asarray(density), np.asarray(layer_density)
+    together, apart = (np.asarray(values, dtype=np.float64) for values in (accuracy, layer_accuracy))
+    out: Quantities = {
+        "global_break_even": stats.bootstrap(lambda rows: _lost(density, rows), together),
+        "scope_ratio": stats.bootstrap(
+            lambda rows, single: _lost(layer_density, single) / _lost(density, rows), together, apart
+        ),
+    }
+    sparse = density < 0.07
     if sparse.any():
-        out["global_minus_layer_pp"] = summary(100 * (both[0][1] - both[1][1])[:, sparse].mean(axis=1))
+        out["global_minus_layer_pp"] = summary(100 * (together - apart)[:, sparse].mean(axis=1))
     return out
 
 
-def anatomy_quantities(density: Any, moves: Any) -> Quantities:
-    """How a ticket's weights start and move, beside the rest of the dense network: the quantities of C-C9.
+def anatomy_quantities(density: ArrayLike, moves: ArrayLike, chance: ArrayLike | None = None) -> Quantities:
+    """How a ticket's weights start and move, beside the rest of the dense network: C-C9, C-C9b and C-C9p.
 
     Args:
         density: [L] share of weights left.
         moves: [R, L, layer, group, measure], the summaries of :class:`lottery.movement.Moved`; the last layer is the
             output layer, the one before it the second hidden one.
+        chance: [R, L, layer, group, measure] of the same records, groups ticket and rest: by selection alone.
     """
     moves = np.asarray(moves, dtype=np.float64)
     if (level := _level(np.asarray(density), 0.211, moves[:, :, 0, 0, 0])) is None:
         return {}
     distance, grown, positive, dip = np.moveaxis(moves[:, level], -1, 0)  # each [R, layer, group]
-    return {
-        "moved_ratio": summary((distance[..., 1] / distance[..., 2]).min(axis=1)),
-        "away_share": summary(grown[..., 1].min(axis=1)),
+    further = distance[..., 1] / distance[..., 2]
+    out: Quantities = {
+        "moved_ratio": _least(further),
+        "away_share": _least(grown[..., 1]),
         "positive_second_pp": summary(100 * (positive[:, -2, 1] - 0.5)),
         "positive_output_pp": summary(100 * (positive[:, -1, 1] - 0.5)),
         "dip_first": summary(dip[:, 0, 1]),
-        "dip_upper": summary(dip[:, 1:, 1].max(axis=1)),
+        "dip_upper": _most(dip[:, 1:, 1]),
     }
+    if chance is not None:
+        dealt = np.asarray(chance, dtype=np.float64)[:, level, :, :, 0]
+        out["moved_beyond_selection"] = _least(further / (dealt[..., 0] / dealt[..., 1]))
+    return out
 
 
-def capacity_quantities(weights: Any, accuracy: Any, least: int = 2000) -> Quantities:
+def capacity_quantities(weights: Sequence[ArrayLike], accuracy: Sequence[ArrayLike], least: int = 2000) -> Quantities:
     """Tickets of networks of several widths, each against its own dense network: the quantities of C-C10.
 
     Args:
@@ -218,18 +291,27 @@ def capacity_quantities(weights: Any, accuracy: Any, least: int = 2000) -> Quant
         accuracy: for each [R, L] test accuracy at early stopping.
         least: number of weights from which on the widest and the narrowest are compared.
     """
-    weights = [np.asarray(counts, dtype=np.float64) for counts in weights]
-    accuracy = [100 * np.asarray(values, dtype=np.float64) for values in accuracy]
-    even = [
-        break_even(counts / counts[0], (values - values[:, :1]).mean(axis=0)) * counts[0]
-        for counts, values in zip(weights, accuracy, strict=True)
-    ]
+    counts = [np.asarray(one, dtype=np.float64) for one in weights]
+    rows = [100 * np.asarray(values, dtype=np.float64) for values in accuracy]
+
+    def even(*values):
+        """Weights at break-even of the widths that have one."""
+        found = np.array([_lost(left / left[0], one) * left[0] for left, one in zip(counts, values, strict=True)])
+        return found[~np.isnan(found)]
+
+    def of_two(pick):
+        return lambda *values: float(pick(even(*values))) if even(*values).size else math.nan
+
     out: Quantities = {
-        "break_even_spread": max(even) / min(even),
-        "break_even_least": min(even),
-        "break_even_most": max(even),
+        "break_even_spread": stats.bootstrap(
+            lambda *values: float(even(*values).max() / even(*values).min()) if even(*values).size > 1 else math.nan,
+            *rows,
+        ),
+        "break_even_least": stats.bootstrap(of_two(np.min), *rows),
+        "break_even_most": stats.bootstrap(of_two(np.max), *rows),
+        "widths_matched": stats.bootstrap(lambda *values: even(*values).size / len(values), *rows, within=(0, 1)),
     }
-    (narrow, a), (wide, b) = ((np.log(weights[i][::-1]), accuracy[i][:, ::-1]) for i in (0, -1))
+    (narrow, a), (wide, b) = ((np.log(counts[i][::-1]), rows[i][:, ::-1]) for i in (0, -1))
     low, high = max(narrow[0], wide[0], np.log(least)), min(narrow[-1], wide[-1])
     if low < high:
         at = np.linspace(low, high, 100)
@@ -239,7 +321,7 @@ def capacity_quantities(weights: Any, accuracy: Any, least: int = 2000) -> Quant
     return out
 
 
-def noise_quantities(stop: Any, accuracy: Any) -> Quantities:
+def noise_quantities(stop: Mapping[str | float, ArrayLike], accuracy: Mapping[str | float, ArrayLike]) -> Quantities:
     """Tickets with noise on their starting weights, beside the ticket and its reinitialisation: C-C11.
 
     Args:
@@ -258,7 +340,7 @@ def noise_quantities(stop: Any, accuracy: Any) -> Quantities:
 
 
 def continued_quantities(
-    density: Any, stop: Any, accuracy: Any, continued_stop: Any, continued_accuracy: Any
+    density: ArrayLike, stop: ArrayLike, accuracy: ArrayLike, continued_stop: ArrayLike, continued_accuracy: ArrayLike
 ) -> Quantities:
     """Masks found by resetting against masks found by training on, both from the start: C-C12.
 
@@ -273,11 +355,7 @@ def continued_quantities(
     continued[:, 0] = accuracy[:, 0]
     out: Quantities = {}
     if (run := _run(accuracy, continued))[1:].any():
-        lost = [
-            break_even(density[run], (values - accuracy[:, :1])[:, run].mean(axis=0))
-            for values in (continued, accuracy)
-        ]
-        out["resetting_break_even_ratio"] = lost[0] / lost[1]
+        out["resetting_break_even_ratio"] = _break_even_ratio(density[run], continued[:, run], accuracy[:, run])
     below = run & (density < 0.2)
     if below.any():
         out["resetting_minus_continued_pp"] = summary(100 * (accuracy - continued)[:, below].mean(axis=1))
@@ -286,48 +364,65 @@ def continued_quantities(
     return out
 
 
-def flatness_quantities(predicted: Any, measured: Any, curvature: Any) -> Quantities:
-    """Ratios that can go at once, predicted and measured: the quantities of B-C4 and B-C5.
+def flatness_quantities(
+    predicted: Mapping[str, Mapping[str, ArrayLike]],
+    measured: Mapping[str, ArrayLike],
+    curvature: Mapping[str, ArrayLike],
+) -> Quantities:
+    """Ratios that can go at once, predicted and measured: the quantities of B-C4, B-C4p and B-C5.
 
     Args:
         predicted: law -> order -> [R, L] predicted ratio, laws "width" and "exact", orders "random" and "magnitude".
         measured: order -> [R, L] measured ratio.
         curvature: order -> [R, L] of the loss along the pruning projection.
     """
-    measured = {order: np.asarray(values, dtype=np.float64) for order, values in measured.items()}
-    found = measured["random"].mean(axis=0)
-    out: Quantities = {"measured_trend": trend(found)}
-    for law, orders in predicted.items():
-        said = np.asarray(orders["random"]).mean(axis=0)
-        out[f"{law}_within_10"] = float((abs(said - found) <= 0.1).mean())
-    out["predicted_trend"] = trend(np.asarray(predicted["width"]["random"]).mean(axis=0))
-    out["magnitude_minus_random"] = summary((measured["magnitude"] - measured["random"]).mean(axis=1))
-    relative = np.asarray(curvature["magnitude"]) / np.asarray(curvature["random"])
-    out["curvature_ratio"] = summary(relative.mean(axis=1))
+    found = {order: np.asarray(values, dtype=np.float64) for order, values in measured.items()}
+    bent = {order: np.asarray(values, dtype=np.float64).mean(axis=1) for order, values in curvature.items()}
+    said = {law: np.asarray(orders["random"], dtype=np.float64) for law, orders in predicted.items()}
+
+    def missed(law, measured):
+        return float(abs(law.mean(axis=0) - measured.mean(axis=0)).mean())
+
+    def falls(rows):
+        return trend(rows.mean(axis=0))
+
+    out: Quantities = {
+        f"{law}_error": stats.bootstrap(missed, ratios, found["random"], within=(0, 1)) for law, ratios in said.items()
+    }
+    out["measured_trend"] = stats.bootstrap(falls, found["random"], within=(-1, 1))
+    out["predicted_trend"] = stats.bootstrap(falls, said["width"], within=(-1, 1))
+    out["magnitude_minus_random"] = summary((found["magnitude"] - found["random"]).mean(axis=1))
+    if bent["random"].mean() > 0:
+        out["curvature_ratio"] = ratio(bent["magnitude"], bent["random"])
     return out
 
 
-def at_once_quantities(density: Any, error: Any, oneshot_error: Any, epsilon: float = 0.005) -> Quantities:
+def at_once_quantities(
+    density: ArrayLike, error: ArrayLike, oneshot_error: ArrayLike, validation_error: ArrayLike | None = None
+) -> Quantities:
     """One-shot pruning where iterative pruning matches the dense network: the quantities of B-C6.
 
     Args:
         density: [L] share of weights left; density[0] is 1.
         error, oneshot_error: [R, L] test errors at the end of training; the dense network is the first of the first.
-        epsilon: excess error up to which a network is matching.
+        validation_error: [R, L] of iterative pruning: picks the level.
     """
-    density, error = np.asarray(density), np.asarray(error, dtype=np.float64)
-    excess, oneshot = ((np.asarray(values) - error[:, :1]).mean(axis=0) for values in (error, oneshot_error))
-    both = _run(error, np.asarray(oneshot_error)) & (density <= 0.2)
-    if not both.any():
+    error, oneshot = np.asarray(error, dtype=np.float64), np.asarray(oneshot_error, dtype=np.float64)
+    both = np.flatnonzero(_run(error, oneshot) & (np.asarray(density) <= 0.2))
+    if validation_error is None or not both.size:
         return {}
-    matches = both & (excess <= epsilon)
+    epsilon = tolerance(error[:, 0])
+    matches = _matching(validation_error)[both]
+    level = both[matches][-1] if matches.any() else both[0]
     return {
-        "iterative_matching_levels": float(matches.sum()),
-        "oneshot_excess_pp": 100 * float(oneshot[matches].max()) if matches.any() else 0.0,
+        "oneshot_excess": paired_difference(oneshot[:, level] / epsilon, error[:, 0] / epsilon),
+        "iterative_excess": paired_difference(error[:, level] / epsilon, error[:, 0] / epsilon),
     }
 
 
-def adaptive_quantities(density: Any, accuracy: Any, adaptive_density: Any, adaptive_accuracy: Any) -> Quantities:
+def adaptive_quantities(
+    density: ArrayLike, accuracy: ArrayLike, adaptive_density: ArrayLike, adaptive_accuracy: ArrayLike
+) -> Quantities:
     """An adaptive schedule against a fixed ratio, at the sparsest level that lies within the fixed chain: B-C9.
 
     Args:
@@ -336,15 +431,18 @@ def adaptive_quantities(density: Any, accuracy: Any, adaptive_density: Any, adap
     """
     place = -np.log(np.asarray(density, dtype=np.float64))
     accuracy, adaptive = np.asarray(accuracy, dtype=np.float64), -np.log(np.asarray(adaptive_density, dtype=np.float64))
+    epsilon = tolerance(1 - accuracy[:, 0])
     saved, gain = [], []
     for row, there, reached in zip(accuracy, adaptive, np.asarray(adaptive_accuracy), strict=True):
         level = int(np.flatnonzero(there <= place[-1] + 1e-9)[-1])
         saved.append(float(np.interp(there[level], place, np.arange(len(place)))) - level)
-        gain.append(100 * (reached[level] - np.interp(there[level], place, row)))
-    return {"adaptive_levels_saved": summary(saved), "adaptive_minus_fixed_pp": summary(gain)}
+        gain.append((reached[level] - np.interp(there[level], place, row)) / epsilon)
+    return {"adaptive_levels_saved": summary(saved), "adaptive_minus_fixed": summary(gain)}
 
 
-def retraining_quantities(density: Any, below: Any, accuracy: Any) -> Quantities:
+def retraining_quantities(
+    density: ArrayLike, below: Mapping[str, ArrayLike], accuracy: Mapping[str, ArrayLike]
+) -> Quantities:
     """What each kind of retraining does to small weights and to accuracy: the quantities of B-C7 and D6-C1.
 
     Args:
@@ -369,32 +467,92 @@ def retraining_quantities(density: Any, below: Any, accuracy: Any) -> Quantities
     return out
 
 
-def likeness_quantities(density: Any, pairs: Any, nulls: Any) -> Quantities:
-    """Pairs of tickets against pairs that chance makes: the quantities of A-C1, A-C2 and A-C5.
+def likeness_quantities(density: ArrayLike, pairs: Sequence[ArrayLike], nulls: Sequence[ArrayLike]) -> Quantities:
+    """Pairs of tickets against pairs that chance makes: the quantities of A-C1 and A-C2 that ask for the null.
+
+    Pairs share networks, so replicates are drawn anew, not pairs.
 
     Args:
         density: [L] share of weights left.
         pairs: for each level the "pair" arrays of :class:`lottery.signs.Compared`, [P, signed or not, matching,
-            measure, layer].
-        nulls: for each level the "degrees" arrays of the same comparisons, all draws in one axis.
+            measure, layer], of all pairs of replicates in the order of `itertools.combinations`; or of P pairs that
+            share none.
+        nulls: for each level the "degrees" arrays of the same comparisons, the draws of each pair side by side.
     """
-    sparse = [level for level, share in enumerate(density) if share <= 0.215]
-    if not sparse:
+    if (level := _level(np.asarray(density), 0.211)) is None:
         return {}
-    signed, unsigned = (
-        [[np.asarray(kind[level])[:, which, 1, 0].mean(axis=1) for kind in (pairs, nulls)] for level in sparse]
-        for which in (0, 1)
-    )
-    best = int(np.argmax([auc(*at) for at in signed]))
-    agreement, chance = (np.nanmean(np.asarray(kind[sparse[0]])[:, 0, 1, 2], axis=1) for kind in (pairs, nulls))
+    found, null = np.asarray(pairs[level], dtype=np.float64), np.asarray(nulls[level], dtype=np.float64)
+    null = null.reshape(len(found), -1, *null.shape[1:])
+    near, far = (values[..., 0, 1, 0, :].mean(axis=-1) for values in (found, null))
+    agreement, chance = (np.nanmean(values[..., 0, 1, 2, :], axis=-1) for values in (found, null))
+    members, drawn_pairs = _members(len(found))
+
+    def told(drawn):
+        at = drawn_pairs(drawn)
+        return _auc(near[at], far[at])
+
+    def excess(drawn):
+        at = drawn_pairs(drawn)
+        return 100 * float(agreement[at].min() - np.quantile(chance[at], 0.99)) if len(at) else math.nan
+
     return {
-        "sign_auc": auc(*signed[best]),
-        "sign_auc_loss": auc(*signed[best]) - auc(*unsigned[best]),
-        "sign_agreement_excess_pp": 100 * float(agreement.min() - np.quantile(chance, 0.99)),
+        "null_auc": stats.bootstrap(told, members, within=(0, 1)),
+        "agreement_excess_pp": stats.bootstrap(excess, members),
     }
 
 
-def sign_quantities(density: Any, ticket: Any, altered: Any, transferred: Any) -> Quantities:
+def kinds_quantities(distances: Mapping[str, ArrayLike]) -> Quantities:
+    """Pairs of tickets against pairs of other trained sparse networks at one level: A-C1, A-C1b and A-C2.
+
+    Args:
+        distances: kind -> [P, signed or not] matched distances between networks of one kind, of all pairs of replicates
+            in the order of `itertools.combinations`; "ticket" and the kinds that it is told from.
+    """
+    grids = {kind: np.asarray(values, dtype=np.float64) for kind, values in distances.items()}
+    ticket = grids.pop("ticket")
+    if not grids:
+        return {}
+    members, drawn_pairs = _members(len(ticket))
+
+    def least(drawn, which):
+        at = drawn_pairs(drawn)
+        return min(_auc(ticket[at, which], values[at, which]) for values in grids.values())
+
+    return {
+        "kinds_auc": stats.bootstrap(lambda drawn: least(drawn, 0), members, within=(0, 1)),
+        "kinds_auc_sign_gain": stats.bootstrap(
+            lambda drawn: least(drawn, 0) - least(drawn, 1), members, within=(-1, 1)
+        ),
+    }
+
+
+def halves_quantities(halves: ArrayLike, halves_null: ArrayLike, pairs: ArrayLike, pairs_null: ArrayLike) -> Quantities:
+    """Pairs of tickets from disjoint halves of the training set, beside pairs that share it: A-C5.
+
+    Args:
+        halves, halves_null: [P] and [P, D] signed distances of pairs from halves and of their null pairs.
+        pairs, pairs_null: [Q] and [Q, D] of pairs of ordinary tickets; their mean lead over the null is taken as known.
+    """
+    halves, halves_null, pairs, pairs_null = (
+        np.asarray(a, dtype=np.float64) for a in (halves, halves_null, pairs, pairs_null)
+    )
+    lead = float((pairs_null.mean(axis=1) - pairs).mean())
+    out: Quantities = {
+        "halves_null_auc": stats.bootstrap(
+            lambda near, far: float((near[:, None, None] < far).mean() + (near[:, None, None] == far).mean() / 2),
+            halves,
+            halves_null,
+            within=(0, 1),
+        )
+    }
+    if lead > 0:
+        out["halves_kept"] = summary((halves_null.mean(axis=1) - halves) / lead)
+    return out
+
+
+def sign_quantities(
+    density: ArrayLike, ticket: ArrayLike, altered: Mapping[tuple[str, str], ArrayLike], transferred: ArrayLike
+) -> Quantities:
     """Tickets whose starts keep their signs or do not: the quantities of A-C4, D2-C1 and D5-C1.
 
     Args:
@@ -414,8 +572,8 @@ def sign_quantities(density: Any, ticket: Any, altered: Any, transferred: Any) -
         out["kept_loss_pp"] = paired_difference(100 * ticket[:, level], kept)
         out["redrawn_loss_pp"] = paired_difference(100 * ticket[:, level], drawn)
         run = _run(*kinds["original"]) & (density >= 0.1) & (density < 1)
-        out["signed_loss_max_pp"] = float(max(loss[:, run].mean(axis=0).max() for loss in kinds["original"]))
-        out["unsigned_loss_min_pp"] = float(min(loss[:, level].mean() for loss in kinds["random"]))
+        out["signed_loss_max_pp"] = _most(np.concatenate([loss[:, run] for loss in kinds["original"]], axis=1))
+        out["unsigned_loss_min_pp"] = _least(np.stack([loss[:, level] for loss in kinds["random"]], axis=1))
     if (level := _level(density, 0.134, ticket, transferred, *kinds["random"])) is not None:
         moved, drawn = (100 * np.asarray(values)[:, level] for values in (transferred, altered["new", "random"]))
         out["transfer_loss_pp"] = paired_difference(100 * ticket[:, level], moved)
@@ -423,8 +581,8 @@ def sign_quantities(density: Any, ticket: Any, altered: Any, transferred: Any) -
     return out
 
 
-def criteria_quantities(accuracy: Any) -> Quantities:
-    """Masks by other criteria than the final magnitude: the quantities of D2-C2.
+def criteria_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
+    """Masks by other criteria than the final magnitude: the quantities of D2-C2 and D2-C4.
 
     Args:
         accuracy: criterion -> [R] test accuracy at one density; a criterion that was not run is left out.
@@ -435,124 +593,178 @@ def criteria_quantities(accuracy: Any) -> Quantities:
         out["increase_gain_pp"] = paired_difference(percent["magnitude_increase"], percent["magnitude"])
     if {"magnitude", "random"} <= set(percent):
         out["final_gain_pp"] = paired_difference(percent["magnitude"], percent["random"])
-    if {"small_final", "small_init", "random"} <= set(percent):
-        losses = [paired_difference(percent["random"], percent[name]) for name in ("small_final", "small_init")]
-        out["losing_loss_pp"] = min(losses, key=lambda loss: loss.mean)
+    for name in ("small_final", "small_init"):
+        if {name, "random"} <= set(percent):
+            out[f"{name}_loss_pp"] = paired_difference(percent["random"], percent[name])
     return out
 
 
-def supermask_quantities(same_sign: Any, random: Any) -> Quantities:
+def supermask_quantities(same_sign: ArrayLike, random: ArrayLike, validation: ArrayLike | None = None) -> Quantities:
     """Networks of signed constants that are masked and not trained: the quantities of D2-C3.
 
     Args:
         same_sign, random: [R, L] test accuracy by level, for masks of weights that end large with the sign that they
             started with, and for random masks of the same counts.
+        validation: [R, L] validation accuracy of the first: picks the level.
     """
     same_sign, random = np.asarray(same_sign), np.asarray(random)
-    run = np.flatnonzero(_run(same_sign, random))
-    if not run.size:
+    if (level := _picked(validation, _run(same_sign, random))) is None:
         return {}
-    best = run[same_sign[:, run].mean(axis=0).argmax()]
     return {
-        "supermask_accuracy": summary(same_sign[:, best]),
-        "supermask_gain_pp": paired_difference(100 * same_sign[:, best], 100 * random[:, best]),
+        "supermask_accuracy": summary(same_sign[:, level]),
+        "supermask_gain_pp": paired_difference(100 * same_sign[:, level], 100 * random[:, level]),
     }
 
 
-def flip_quantities(rewound: Any, kept: Any, rewound_accuracy: Any, kept_accuracy: Any) -> Quantities:
-    """Learning-rate rewinding against weight rewinding: the quantities of D5-C2, at the last level.
+def flip_quantities(
+    rewound: ArrayLike,
+    kept: ArrayLike,
+    rewound_accuracy: ArrayLike,
+    kept_accuracy: ArrayLike,
+    density: ArrayLike | None = None,
+) -> Quantities:
+    """Learning-rate rewinding against weight rewinding: the quantities of D5-C2, at 13.4 % of the weights.
 
     Args:
         rewound, kept: [R, L] share of the survivors that end with another sign than the network started with, weights
             rewound or kept.
         rewound_accuracy, kept_accuracy: [R, L] test accuracy.
+        density: [L] share of weights left.
     """
-    rewound, kept = np.asarray(rewound), np.asarray(kept)
-    if not kept.size or not kept.shape[1]:
+    shares = [np.asarray(values, dtype=np.float64) for values in (kept, rewound)]
+    reached = [np.asarray(values, dtype=np.float64) for values in (kept_accuracy, rewound_accuracy)]
+    if density is None or not np.size(density):
+        return {}
+    if (level := _level(np.asarray(density, dtype=np.float64), 0.134, *shares, *reached)) is None:
         return {}
     return {
-        "flip_excess_pp": paired_difference(100 * kept[:, -1], 100 * rewound[:, -1]),
-        "kept_gain_pp": paired_difference(
-            100 * np.asarray(kept_accuracy)[:, -1], 100 * np.asarray(rewound_accuracy)[:, -1]
-        ),
+        "flip_excess_pp": paired_difference(*(100 * values[:, level] for values in shares)),
+        "kept_gain_pp": paired_difference(*(100 * values[:, level] for values in reached)),
     }
 
 
-def pattern_quantities(density: Any, enriched: Any, arranged: Any, rho: Any, p: Any) -> Quantities:
-    """Patterns of signs in tickets, at the sparse level and the layer in which most are enriched: A-C3.
+def pattern_quantities(density: ArrayLike, arranged: ArrayLike, rho: ArrayLike, p: ArrayLike) -> Quantities:
+    """Patterns of signs in tickets at 21 % of the weights: the quantities of A-C3.
 
     Args:
         density: [L] share of weights left.
-        enriched, arranged: [L, K] number of orbits that are enriched in each of K layers, whichever of the nulls
-            "count" and "support" is asked, and against the null "balance".
-        rho, p: [L, K, R] of :func:`lottery.kernels.rank_correlation`: ρ and the last number that it gives, of a
-            ticket's counts with those of dense networks from other starts.
+        arranged: [L, K, R] number of orbits that are enriched in a ticket's layer against the null "balance".
+        rho, p: [L, K, R] of K layers: the last two numbers of :func:`lottery.kernels.rank_correlation`, of a ticket's
+            counts with those of dense networks from other starts.
     """
-    enriched = np.where(np.asarray(density)[:, None] <= 0.215, enriched, -1)
-    if enriched.max() < 0:
+    if (level := _level(np.asarray(density), 0.211)) is None:
         return {}
-    at = np.unravel_index(enriched.argmax(), enriched.shape)
+    arranged, rho, p = (np.asarray(values, dtype=np.float64)[level].T for values in (arranged, rho, p))
     return {
-        "enriched_orbits": float(enriched[at]),
-        "arranged_orbits": float(np.asarray(arranged)[at]),
-        "pattern_rho": summary(np.asarray(rho)[at]),
-        "pattern_p": float(np.max(np.asarray(p)[at])),
+        "arranged_orbits": summary(arranged.sum(axis=1)),
+        "pattern_rho_within": summary(rho.mean(axis=1)),
+        "pattern_share": stats.bootstrap(lambda rows: float((rows.max(axis=1) < 0.01).mean()), p, within=(0, 1)),
     }
 
 
-def barrier_quantities(excess: Any, barrier: Any, steps: Any, first: int = 3) -> Quantities:
-    """Barriers between successive levels against the excess error of the sparser one: the quantities of B-C1.
+def barrier_quantities(
+    excess: ArrayLike,
+    barrier: Mapping[str, ArrayLike],
+    steps: ArrayLike,
+    dense_error: ArrayLike | None = None,
+    first: int = 3,
+) -> Quantities:
+    """Barriers between successive levels against the excess error of the sparser one: B-C1 and B-C1p.
 
     Args:
         excess: [T, R, L] test error of levels 1 to L minus that of the dense network, T rewind points.
         barrier: statistics -> [T, R, L] barrier between level l − 1 and level l, for "averaged" and "re-estimated".
         steps: [T] the rewind points.
+        dense_error: [R] test error of the dense network.
         first: the denser level of a pair is at least this one.
     """
-    excess = 100 * np.asarray(excess, dtype=np.float64)[..., first:]
-    barriers = {kind: 100 * np.asarray(values, dtype=np.float64)[..., first:] for kind, values in barrier.items()}
-    out: Quantities = {}
-    if excess.size == 0:
-        return out
-    if (low := excess < 0.25).any():
-        out["connected_share"] = float((barriers["averaged"][low] < 1).mean())
-    if (high := excess > 2.5).any():
-        out["barred_share"] = float((barriers["averaged"][high] > 5).mean())
-    for kind, name in (("averaged", "barrier_auc"), ("re-estimated", "barrier_auc_reestimated")):
-        good, bad = (barriers[kind][part] for part in (excess < 0.5, excess >= 0.5))
-        if good.size and bad.size:
-            out[name] = auc(good, bad)
+    excess = np.asarray(excess, dtype=np.float64)
+    over = np.moveaxis(excess, 1, 0)[..., first:]  # replicates first: they are drawn anew
+    height = {kind: np.moveaxis(np.asarray(v, dtype=np.float64), 1, 0)[..., first:] for kind, v in barrier.items()}
+    if over.size == 0:
+        return {}
+    epsilon = tolerance(dense_error)
+
+    def told(over, height):
+        return _auc(height[over < epsilon], height[over >= epsilon])
+
+    def share(which, passes):
+        return lambda over, height: float(passes(height[which(over)]).mean()) if which(over).any() else math.nan
+
+    averaged = height["averaged"]
+    out: Quantities = {
+        "barrier_auc": stats.bootstrap(told, over, averaged, within=(0, 1)),
+        "barrier_auc_reestimated": stats.bootstrap(told, over, height["re-estimated"], within=(0, 1)),
+        "connected_share": stats.bootstrap(
+            share(lambda over: over < epsilon / 2, lambda height: height < 2 * epsilon), over, averaged, within=(0, 1)
+        ),
+        "barred_share": stats.bootstrap(
+            share(lambda over: over > 5 * epsilon, lambda height: height > 2 * epsilon), over, averaged, within=(0, 1)
+        ),
+    }
     zero = np.asarray(steps) == 0
-    if zero.any():
-        out["zero_barrier_min_pp"] = float(barriers["averaged"][zero].min())
-    return out
+    if zero.any() and dense_error is not None:
+        dense = np.asarray(dense_error, dtype=np.float64)
+        start = int(np.flatnonzero(zero)[0])
+        ends = dense[:, None] + (excess[start][:, first:] + excess[start][:, first - 1 : -1]) / 2
+        out["zero_barrier"] = _least(averaged[:, start] / (GUESSING - ends))
+    return {name: value for name, value in out.items() if not math.isnan(_mean(value))}
 
 
-def chaining_quantities(excess: Any, barrier: Any, dense_barrier: Any, epsilon: float = 0.005) -> Quantities:
-    """Barriers between successive levels and from the dense network to each, at one rewind point: B-C2.
+def chaining_quantities(
+    excess: ArrayLike,
+    barrier: Mapping[str, ArrayLike],
+    dense_barrier: Mapping[str, ArrayLike],
+    dense_error: ArrayLike | None = None,
+    validation_error: ArrayLike | None = None,
+) -> Quantities:
+    """Barriers between successive levels and from the dense network to each, at one rewind point: B-C2 and B-C2b.
 
     Args:
         excess: [R, L] as in :func:`barrier_quantities`.
         barrier, dense_barrier: statistics -> [R, L] barriers from level l − 1 and from the dense network to level l.
-        epsilon: excess error up to which a network is matching; the levels up to the last that is are looked at.
+        dense_error: [R] test error of the dense network.
+        validation_error: [R, L + 1] of the dense network and all levels: says which levels match.
     """
-    match = np.flatnonzero(np.asarray(excess, dtype=np.float64).mean(axis=0) <= epsilon)
-    mean = {
-        kind: (100 * np.mean(barrier[kind], axis=0), 100 * np.mean(values, axis=0))
-        for kind, values in dense_barrier.items()
-    }
+    epsilon = tolerance(dense_error)
+    whole, mended = (np.asarray(dense_barrier[kind], dtype=np.float64) for kind in ("averaged", "re-estimated"))
+    successive = np.asarray(barrier["averaged"], dtype=np.float64)
     out: Quantities = {
-        "dense_barrier_trend": trend(mean["averaged"][1]),
-        "dense_barrier_trend_reestimated": trend(mean["re-estimated"][1]),
+        "dense_barrier_trend": stats.bootstrap(lambda rows: trend(rows.mean(axis=0)), whole[:, 1:], within=(-1, 1))
     }
+    if validation_error is None:
+        return out
+    match = np.flatnonzero(_matching(validation_error)[1 : np.asarray(excess).shape[1] + 1])
     if match.size:
-        successive, whole = mean["averaged"]
-        out["successive_max_pp"] = float(successive[match].max())
-        out["dense_minus_successive_pp"] = float(whole[match[-1]] - successive[match[-1]])
+        out["successive_max"] = _most(successive[:, match] / epsilon)
+        out["dense_barrier_reestimated"] = _most(mended[:, match] / epsilon)
+        out["dense_minus_successive_pp"] = paired_difference(100 * whole[:, match[-1]], 100 * successive[:, match[-1]])
     return out
 
 
-def late_quantities(density: Any, accuracy: Any, late_accuracy: Any) -> Quantities:
+def range_quantities(density: ArrayLike, error: ArrayLike, random_error: ArrayLike) -> Quantities:
+    """Which sparse networks match at which density: the quantities of D1-C3.
+
+    Args:
+        density: [L] share of weights left; density[0] is 1.
+        error, random_error: [R, L] test errors at the end, of tickets of a stable rewind point and of random masks
+            on the same weights.
+    """
+    density, error, random = np.asarray(density), np.asarray(error, dtype=np.float64), np.asarray(random_error)
+    epsilon = tolerance(error[:, 0])
+
+    def least(rows):
+        lost = np.flatnonzero(~_matching(rows))
+        return float(density[lost[0] - 1] if lost.size else density[-1])
+
+    out: Quantities = {"ticket_least_density": stats.bootstrap(least, error, within=(0, 1))}
+    for name, target in (("random_dense_excess", 0.8), ("random_sparse_excess", 0.2)):
+        if (level := _level(density, target, error, random)) is not None:
+            out[name] = paired_difference(random[:, level] / epsilon, error[:, 0] / epsilon)
+    return out
+
+
+def late_quantities(density: ArrayLike, accuracy: ArrayLike, late_accuracy: ArrayLike) -> Quantities:
     """Rewinding late against rewinding to a matching point, at 11 % of the weights: the quantity of B-C10.
 
     Args:
@@ -565,64 +777,92 @@ def late_quantities(density: Any, accuracy: Any, late_accuracy: Any) -> Quantiti
     return {"late_loss_pp": paired_difference(100 * accuracy[:, level], 100 * late[:, level])}
 
 
-def robustness_quantities(zero: Any, matching: Any) -> Quantities:
+def robustness_quantities(
+    zero: Mapping[str, ArrayLike], matching: Mapping[str, ArrayLike], dense_error: ArrayLike | None = None
+) -> Quantities:
     """Barriers between a ticket and its twin from a start as far off as the next level's: the quantities of B-C3.
 
     Args:
         zero, matching: "random" (direction) and "mask" (through another mask) -> [R] barriers with averaged
             statistics, rewound to 0 and to a matching rewind point.
+        dense_error: [R] test error of the dense network.
     """
     return {
-        f"{kind}_{name}_pp": summary(100 * np.asarray(barriers[kind]))
+        f"{kind}_{name}": summary(np.asarray(barriers[kind]) / tolerance(dense_error))
         for name, barriers in (("zero", zero), ("matching", matching))
         for kind in ("random", "mask")
     }
 
 
-def stability_quantities(dense_steps: Any, dense: Any, steps: Any, tickets: Any, excess: Any) -> Quantities:
-    """Instability of the dense network and of tickets by the step that twins part at: D1-C1 and D1-C2.
+def stability_quantities(
+    dense_steps: ArrayLike,
+    dense: ArrayLike,
+    steps: ArrayLike,
+    tickets: ArrayLike,
+    excess: ArrayLike,
+    dense_error: ArrayLike | None = None,
+    length: int | None = None,
+) -> Quantities:
+    """Instability of the dense network and of tickets by the step that twins part at: D1-C1, D1-C1b and D1-C2.
 
     Args:
         dense_steps, dense: [K] steps and [K, R] barriers between dense twins that part there.
         steps: [T] rewind points of the tickets.
         tickets, excess: [T, R, L] barriers between twins of a ticket, and the ticket's excess test error over dense.
+        dense_error: [R] test error of the dense network.
+        length: steps of training; without it nothing is said of shares of it.
     """
-    whole, sparse = 100 * np.mean(dense, axis=1), 100 * np.mean(tickets, axis=1)
-    matches = 100 * np.mean(excess, axis=1) <= 0.2
+    dense, tickets, excess = (np.asarray(a, dtype=np.float64) for a in (dense, tickets, excess))
+    epsilon = tolerance(dense_error)
+    limit = max(0.02, 2 * epsilon)  # Frankle et al. (2020) take 2 points
+
+    def agree(barriers, over):
+        return float(((barriers < limit) == (over <= epsilon)).mean())
+
     out: Quantities = {
-        "dense_stable_step": _stable_from(dense_steps, whole),
-        "ticket_stable_step": _stable_from(steps, sparse.max(axis=1)),
-        "stable_agreement": float((matches == (sparse < 2)).mean()),
+        "stable_agreement": stats.bootstrap(agree, np.moveaxis(tickets, 1, 0), np.moveaxis(excess, 1, 0), within=(0, 1))
     }
+    if length is not None:
+        whole, sparse = (
+            np.array([_stable_from(at, row < limit, length) for row in rows.T])
+            for at, rows in ((dense_steps, dense), (steps, tickets.max(axis=2)))
+        )
+        both = min(whole.size, sparse.size)
+        out["dense_stable_share"] = summary(whole)
+        out["ticket_minus_dense_stable_share"] = paired_difference(sparse[:both], whole[:both])
     zero = np.asarray(dense_steps) == 0
     if zero.any():
-        out["dense_zero_barrier_pp"] = float(whole[zero].max())
+        out["dense_zero_barrier"] = summary(dense[zero][0] / limit)
     return out
 
 
-def _stable_from(steps: Any, barriers: np.ndarray) -> float:
-    """The first step from which on every barrier is below 2 points (Frankle et al. 2020); infinite if there is none."""
+def _stable_from(steps: ArrayLike, stable: np.ndarray, length: int) -> float:
+    """The share of training from which on all are stable; 1 if they never are."""
     order = np.argsort(steps)
-    unstable = np.flatnonzero(barriers[order] >= 2)
+    unstable = np.flatnonzero(~stable[order])
     first = unstable[-1] + 1 if unstable.size else 0
-    return float(np.asarray(steps)[order][first]) if first < len(order) else float("inf")
+    return float(np.asarray(steps)[order][first]) / length if first < len(order) else 1.0
 
 
-def transplant_quantities(found: Any, rewound: Any, midpoint: Any) -> Quantities:
+def transplant_quantities(
+    found: ArrayLike, rewound: ArrayLike, midpoint: ArrayLike, dense_error: ArrayLike | None = None
+) -> Quantities:
     """Masks found without rewinding, on the rewind point and trained: the quantities of B-C8.
 
     Args:
         found, rewound: [R, L] accuracy of the networks that the masks were found with, and of the rewound ones.
         midpoint: [R, L] accuracy halfway between the two.
+        dense_error: [R] test error of the dense network.
     """
-    found, rewound, midpoint = (100 * np.asarray(values, dtype=np.float64) for values in (found, rewound, midpoint))
+    epsilon = tolerance(dense_error)
+    found, rewound, middle = (np.asarray(values, dtype=np.float64) / epsilon for values in (found, rewound, midpoint))
     return {
-        "transplant_loss_pp": float((found - rewound).mean(axis=0).max()),
-        "transplant_midpoint_pp": float((midpoint - np.minimum(found, rewound)).mean(axis=0).min()),
+        "transplant_loss": _most(found - rewound),
+        "transplant_midpoint": _least(middle - np.minimum(found, rewound)),
     }
 
 
-def _over_draws(values: Any) -> np.ndarray:
+def _over_draws(values: ArrayLike) -> np.ndarray:
     """[R, D, L] -> [R, L]: the mean of the draws that were run, NaN where none was; [R, L] stays."""
     values = np.asarray(values, dtype=np.float64)
     if values.ndim == 2:
@@ -642,4 +882,77 @@ def _level(density: np.ndarray, target: float, *values: np.ndarray) -> int | Non
         level = at_density(density, target)
     except ValueError:
         return None
-    return level if _run(*values)[level] else None
+    return level if not values or _run(*values)[level] else None
+
+
+def _least(values: np.ndarray) -> Summary:
+    """The smallest mean of [R, K] rows of replicates."""
+    return stats.smallest(lambda which, confidence: summary(values[:, which], confidence), values.shape[1])
+
+
+def _most(values: np.ndarray) -> Summary:
+    """The largest mean of [R, K] rows of replicates."""
+    return stats.largest(lambda which, confidence: summary(values[:, which], confidence), values.shape[1])
+
+
+def _picked(validation: ArrayLike | None, among: np.ndarray) -> int | None:
+    """The level with the best mean validation accuracy among some; None if there is none, or nothing to pick by."""
+    if validation is None or not among.any():
+        return None
+    return int(np.where(among, np.asarray(validation, dtype=np.float64).mean(axis=0), -np.inf).argmax())
+
+
+def _matching(error: ArrayLike) -> np.ndarray:
+    """[L] which levels match the first in mean error, [R, L]."""
+    error = np.asarray(error, dtype=np.float64)
+    return (error - error[:, :1]).mean(axis=0) <= tolerance(error[:, 0])
+
+
+def _lost(density: np.ndarray, accuracy: np.ndarray) -> float:
+    """The density at which [R, L] accuracies fall below the first for good, in the mean."""
+    return break_even(density, (accuracy - accuracy[:, :1]).mean(axis=0))
+
+
+def _break_even_ratio(density: np.ndarray, early: np.ndarray, late: np.ndarray) -> Summary:
+    """How much earlier [R, L] accuracies are lost than others: the first of the second is the dense network."""
+    runs = [_run(values) for values in (early, late)]
+
+    def times(early, late):
+        even = [_lost(density[run], values[:, run]) for run, values in zip(runs, (early, late), strict=True)]
+        return even[0] / even[1]
+
+    return stats.bootstrap(times, early, late)
+
+
+def _auc(near: np.ndarray, far: np.ndarray) -> float:
+    """The probability that a number of the first kind is below one of the second; NaN if one kind has none."""
+    if not near.size or not far.size:
+        return math.nan
+    near, far = near.reshape(-1, 1), far.reshape(1, -1)
+    return float((near < far).mean() + (near == far).mean() / 2)
+
+
+def _members(pairs: int) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Replicates to draw from, and the pairs that a draw of them has.
+
+    Args:
+        pairs: their number: R (R − 1) / 2 of all pairs of R replicates, in the order of `itertools.combinations`; any
+            other number is of pairs that share no replicate.
+    """
+    count = round((1 + math.sqrt(1 + 8 * pairs)) / 2)
+    if count * (count - 1) // 2 != pairs or count < 3:
+        return np.arange(pairs), lambda drawn: drawn
+    place = np.full((count, count), -1)
+    place[np.triu_indices(count, 1)] = np.arange(pairs)
+    place = np.maximum(place, place.T)
+    first, second = np.triu_indices(count, 1)
+
+    def drawn_pairs(drawn):
+        at = place[drawn[first], drawn[second]]
+        return at[at >= 0]  # a replicate that was drawn twice is no pair with itself
+
+    return np.arange(count), drawn_pairs
+
+
+def _mean(value: Summary | float) -> float:
+    return value.mean if isinstance(value, Summary) else value

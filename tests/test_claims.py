@@ -1,0 +1,320 @@
+"""Rules and verdicts: what makes a rule, a scale, an outcome; the ledger; and the rules of `book/claims.yml`."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as some
+
+from lottery import stats
+from lottery.book import claims
+
+ROOT = Path(__file__).parents[1]
+RULES = claims.load()
+WIDE = stats.summary([0.5, 1.0, 1.6])
+SURE = stats.summary([1.50, 1.51, 1.52])
+LESS = stats.summary([-1.0, -1.01, -1.02])
+
+TEXT = """
+works: {w2020: {name: A Work}}
+quantities:
+  a: {says: how much, unit: pp}
+  b: {says: how many, scale: 100, unit: "%", digits: 0}
+claims:
+  W-C1:
+    work: w2020
+    chapter: 01_chapter
+    title: More
+    claim: It is more.
+    source: page 1
+    needs:
+      paper: {data: mnist, steps: 1000, replicates: 5}
+      reduced: {data: [mnist, digits], steps: 100, replicates: 2}
+    checks:
+      - {quantity: a, at_least: 1, central: true, paper: "1.5 pp", says: "At least one point"}
+      - {quantity: b, below: 0, says: "Fewer"}
+"""
+FULL = {"data": "mnist", "steps": 1000, "replicates": 5}
+SHORT = {"data": "mnist", "steps": 500, "replicates": 3}
+
+
+def loaded(tmp_path, text=TEXT):
+    path = tmp_path / "claims.yml"
+    path.write_text(text, encoding="utf-8")
+    return claims.load(path)
+
+
+@pytest.fixture
+def rule(tmp_path):
+    return loaded(tmp_path)["W-C1"]
+
+
+# Outcomes.
+
+
+@pytest.mark.parametrize(
+    "a, b, outcome",
+    [
+        (SURE, LESS, "agrees"),
+        (SURE, SURE, "agrees in part"),
+        (SURE, WIDE, "agrees in part"),
+        (SURE, stats.summary([-2.0, 0.1, 1.0]), "open"),
+        (WIDE, LESS, "open"),
+        (WIDE, SURE, "open"),
+        (LESS, LESS, "disagrees"),
+        (LESS, WIDE, "disagrees"),
+    ],
+)
+def test_outcomes(rule, a, b, outcome):
+    if b is WIDE:
+        b = stats.summary([0.5, 0.6, 0.7])
+    assert claims.judge(rule, {"a": a, "b": b}, FULL).outcome == outcome
+
+
+def test_an_interval_decides_and_a_bare_number_does_not(rule):
+    got = claims.judge(rule, {"a": 2.0, "b": stats.summary([-1.0])}, FULL)
+    assert [check.outcome for check in got.checks] == ["open", "open"] and got.outcome == "open"
+    assert got.checks[0].text == "2.00 pp" and got.checks[1].text == "−100 %, n = 1"
+    missing = claims.judge(rule, {"a": math.nan}, FULL)
+    assert [check.text for check in missing.checks] == ["not measured"] * 2 and missing.outcome == "open"
+
+
+@given(some.floats(-5, 5), some.floats(0.001, 3), some.floats(-5, 5))
+def test_a_check_holds_or_fails_only_if_all_of_its_interval_does(mean, half, bound):
+    value = stats.Summary(5, mean, math.nan, math.nan, mean - half, mean + half)
+    for kind, right in (("at_least", lambda x: x >= bound), ("below", lambda x: x < bound)):
+        check = claims.CheckRule(quantity="a", says="", central=True, **{kind: bound})
+        got = claims._check(check, claims.Quantity(says=""), {"a": value}).outcome
+        ends = [right(mean - half), right(mean + half)]
+        assert got == ("holds" if all(ends) else "open" if any(ends) else "fails")
+
+
+def test_p_is_small_exactly_where_a_check_holds(rule):
+    for value in (WIDE, SURE, LESS):
+        check = claims.judge(rule, {"a": value}, FULL).checks[0]
+        assert (check.p < 0.05) == (check.outcome == "holds")
+
+
+def test_equivalence_has_two_sides(tmp_path):
+    rule = loaded(tmp_path, TEXT.replace("at_least: 1,", "within: 0.5, around: 1,"))["W-C1"]
+    for values, outcome in (
+        ([0.9, 1.0, 1.1], "holds"),
+        ([1.9, 2.0, 2.1], "fails"),
+        ([-0.1, 0.0, 0.1], "fails"),
+        ([0.5, 1.0, 1.5], "open"),
+    ):
+        assert claims.judge(rule, {"a": stats.summary(values)}, FULL).checks[0].outcome == outcome
+    assert claims.judge(rule, {}, FULL).checks[0].bound == "1.00 ± 0.50 pp"
+
+
+# Scales.
+
+
+def test_scales(rule):
+    measured = {"a": SURE, "b": LESS}
+    assert claims.judge(rule, measured, FULL).scale == "paper"
+    less = claims.judge(rule, measured, SHORT)
+    assert (less.scale, less.outcome) == ("reduced", "agrees")
+    assert less.protocol == "reduced: 500 of 1,000 steps, 3 of 5 replicates" and len(less.unmet) == 2
+    for other in ({"data": "cifar10"}, {"steps": 50}, {"replicates": 1}):
+        stand_in = claims.judge(rule, measured, SHORT | other)
+        assert (stand_in.scale, stand_in.outcome) == ("stand-in", "open") and len(stand_in.unmet) == 1
+        assert stand_in.label == "stand-in"
+
+
+def test_two_replicates_agree_in_part_at_best_at_reduced_scale(rule):
+    two = {"a": stats.summary([1.50, 1.5001]), "b": stats.summary([-1.0, -1.0001])}
+    assert claims.judge(rule, two, SHORT | {"replicates": 2}).outcome == "agrees in part"
+    assert claims.judge(rule, two | {"a": LESS}, SHORT | {"replicates": 2}).outcome == "disagrees"
+
+
+def test_what_a_study_does_not_say_it_does_not_meet(rule):
+    got = claims.judge(rule, {"a": SURE, "b": LESS}, {"data": "mnist", "replicates": 5})
+    assert got.scale == "stand-in" and got.unmet == ("the study does not say its steps",)
+
+
+def test_a_reconstruction_is_never_said_to_agree(tmp_path):
+    text = TEXT.replace("chapter: 01_chapter", "chapter: 01_chapter\n    kind: reconstruction")
+    rule = loaded(tmp_path, text)["W-C1"]
+    labels = {claims.judge(rule, {"a": a, "b": b}, FULL).label for a in (SURE, LESS, WIDE) for b in (SURE, LESS)}
+    assert labels == {"reconstructed", "reconstructed in part", "not reconstructed", "open"}
+
+
+# Words.
+
+
+@pytest.mark.parametrize("mean, text", [(1.004, "1.004 pp"), (1.0, "1.00 pp"), (0.996, "0.996 pp"), (1.5, "1.50 pp")])
+def test_a_measurement_does_not_read_like_a_bound_that_it_is_not(rule, mean, text):
+    assert claims.judge(rule, {"a": mean}, FULL).checks[0].text == text
+
+
+# Power.
+
+
+def test_an_open_check_names_the_replicates_that_would_decide_it(rule):
+    verdict = claims.judge(rule, {"a": stats.summary([0.9, 1.4, 1.6]), "b": LESS}, FULL)
+    check = verdict.checks[0]
+    spread = np.std([0.9, 1.4, 1.6], ddof=1)
+    assert stats.power(0.3, spread, check.needed) >= 0.8 > stats.power(0.3, spread, check.needed - 1)
+    got = claims.power(rule, verdict)
+    assert got.needed == check.needed == verdict.needed and got.checks[0]["quantity"] == "a"
+    assert got.command == f"python -m lottery run 01_chapter --profile paper -p replicates {check.needed}"
+
+
+def test_what_no_number_of_replicates_decides(rule):
+    on_it = stats.Summary(3, 1.0, 0.5, 1.5, 0.2, 1.8)
+    verdict = claims.judge(rule, {"a": on_it, "b": LESS}, FULL)
+    assert claims.power(rule, verdict).needed is None and claims.power(rule, verdict).command == ""
+    assert claims.power(rule, claims.judge(rule, {"a": WIDE}, FULL)).needed is None  # b was not measured
+    decided = claims.judge(rule, {"a": SURE, "b": LESS}, FULL)
+    assert claims.power(rule, decided).checks == ()
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("at_least: 1,", "at_least: .nan,", "claims.W-C1.checks.0.at_least"),
+        ("at_least: 1,", "at_lest: 1,", "claims.W-C1.checks.0.at_lest"),
+        ("at_least: 1,", "", "a needs a bound"),
+        ("at_least: 1,", "at_least: 1, below: 1,", "no value of a"),
+        ("at_least: 1,", "at_least: 1, within: 1,", "a margin and a bound"),
+        ("central: true,", "", "exactly one check is central"),
+        ("quantity: b", "quantity: a", "checked twice"),
+        ("quantity: b", "quantity: c", "quantity 'c' is not defined"),
+        ("work: w2020", "work: w2021", "work 'w2021' is not among works"),
+        ("title: More", "rests_on: [W-C9]\n    title: More", "rests on unknown 'W-C9'"),
+        ("title: More", "kind: guess\n    title: More", "claims.W-C1.kind"),
+        ("title: More", "", "claims.W-C1.title"),
+        ("works: {w2020: {name: A Work}}", "", "must have the keys"),
+        ("works: {", "works: {{", "cannot be read"),
+    ],
+)
+def test_rules_that_make_no_sense(tmp_path, old, new, said):
+    assert old in TEXT
+    with pytest.raises(claims.ClaimError, match=re.escape(said)):
+        loaded(tmp_path, TEXT.replace(old, new, 1))
+
+
+def test_a_definition_that_no_check_uses(tmp_path):
+    with pytest.raises(claims.ClaimError, match=r"quantities\.z: no check uses it"):
+        loaded(tmp_path, TEXT.replace("quantities:\n", "quantities:\n  z: {says: nothing}\n"))
+
+
+# The ledger.
+
+
+def test_the_ledger_is_what_its_schema_says(rule):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((ROOT / "book" / "claims.schema.json").read_text(encoding="utf-8"))
+    verdict = claims.judge(rule, {"a": SURE, "b": WIDE}, SHORT)
+    other = claims.judge(rule, {"a": math.inf}, {})
+    rules = {"W-C1": rule, "W-C2": replace_id(rule, "W-C2", rests_on=["W-C1"]), "W-C3": replace_id(rule, "W-C3")}
+    got = claims.ledger({"W-C1": claims.Judged(verdict, ("a" * 64,)), "W-C2": other}, rules)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(got, schema)
+    json.dumps(got, allow_nan=False)
+    assert got["claims"]["W-C1"]["records"] == ["a" * 64] and got["claims"]["W-C3"]["verdict"] is None
+    assert got["claims"]["W-C2"]["rests_on"] == ["W-C1"]
+    assert got["counts"] == {"w2020": {f"reduced: {verdict.outcome}": 1, "stand-in": 1, "not run": 1}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(got | {"claims": {"W-C1": {}}}, schema)
+    jsonschema.validate(claims.ledger({}), schema)  # all claims of the book
+
+
+def replace_id(rule, name, **more):
+    return rule.model_copy(update={"id": name, **more})
+
+
+def test_a_verdict_comes_back_from_the_ledger(rule):
+    verdict = claims.judge(rule, {"a": stats.summary([0.9, 1.4, 1.6]), "b": stats.summary([1.0])}, SHORT)
+    entry = json.loads(json.dumps(claims.ledger({"W-C1": verdict}, {"W-C1": rule})))["claims"]["W-C1"]
+    back = claims.read(entry["verdict"])
+    assert back.outcome == verdict.outcome and claims.power(rule, back) == claims.power(rule, verdict)
+    assert back.checks[0].interval == verdict.checks[0].interval and math.isnan(back.checks[1].p)
+
+
+def test_holm_is_over_the_checks_of_a_work(rule):
+    rules = {name: replace_id(rule, name) for name in ("W-C1", "W-C2", "W-C3")}
+    verdict = claims.judge(rule, {"a": SURE, "b": LESS}, FULL)
+    stand_in = claims.judge(rule, {"a": SURE, "b": LESS}, {})
+    got = claims.ledger(dict(zip(rules, (verdict, verdict, stand_in), strict=True)), rules)["claims"]
+    ps = [check.p for check in verdict.checks] * 2
+    raised = [check["holm"] for name in ("W-C1", "W-C2") for check in got[name]["verdict"]["checks"]]
+    assert raised == pytest.approx(list(stats.holm(ps)))
+    assert got["W-C3"]["verdict"]["checks"][0]["holm"] is None
+
+
+def test_a_verdict_of_no_claim(rule):
+    with pytest.raises(claims.ClaimError, match="no rule for W-C7"):
+        claims.ledger({"W-C7": claims.judge(rule, {}, {})}, {"W-C1": rule})
+
+
+def test_the_hash_changes_with_what_decides(rule, tmp_path):
+    def of(old, new):
+        return loaded(tmp_path, TEXT.replace(old, new))["W-C1"].hash
+
+    assert of("at_least: 1,", "at_least: 2,") != rule.hash != of("says: how much", "says: how little")
+    assert of("steps: 1000", "steps: 999") != rule.hash
+    assert of("title: More", "title: Much more") == rule.hash == of("At least one point", "One point at least")
+
+
+# The rules of the book.
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_study_at_the_floor_of_a_scale_has_it(name):
+    rule = RULES[name]
+    for scale, needs in (("paper", rule.needs.paper), ("reduced", rule.needs.reduced)):
+        context = {key: need[0] if isinstance(need, list) else need for key, need in needs.items()}
+        assert needs and claims.judge(rule, {}, context).scale in (scale, "paper")
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_reduced_asks_for_nothing_that_the_paper_does_not(name):
+    """A study of the paper's scale would also pass as reduced."""
+    paper, reduced = RULES[name].needs.paper, RULES[name].needs.reduced
+    context = {key: need[0] if isinstance(need, list) else need for key, need in paper.items()}
+    assert set(reduced) <= set(paper) and not claims._unmet(reduced, context)
+
+
+def test_what_is_ours_is_a_probe_and_signs_are_reconstructed():
+    assert {rule.work == "ours" for rule in RULES.values() if rule.kind == "probe"} == {True}
+    assert {rule.kind for rule in RULES.values() if rule.work == "signs2022"} == {"reconstruction"}
+    assert all(rule.kind != "claim" for rule in RULES.values() if rule.work == "ours")
+
+
+def test_edges_make_no_circle():
+    def below(name, above=()):
+        assert name not in above, f"{name} rests on itself"
+        for other in RULES[name].rests_on:
+            below(other, (*above, name))
+
+    for name in RULES:
+        below(name)
+
+
+def test_works_are_cited():
+    known = set(re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8")))
+    cited = {work.cite for work in claims.works().values() if work.cite}
+    assert cited and cited <= known
+
+
+def test_a_changed_rule_says_what_it_was_and_why():
+    changes = [change for rule in RULES.values() for change in rule.revised]
+    assert changes and all(len(change.old) > 10 and len(change.reason) > 10 for change in changes)
+
+
+def test_the_file_reads_as_yaml_alone():
+    """Anything that reads YAML can read the rules: no tags, no code."""
+    text = claims.FILE.read_text(encoding="utf-8")
+    assert set(yaml.safe_load(text)["claims"]) == set(RULES) and "!!" not in text
+    assert replace(claims.judge(RULES["C-C1"], {}, {}), unmet=()).scale == "stand-in"
