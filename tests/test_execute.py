@@ -18,10 +18,12 @@ from torch import nn
 
 from lottery import LotteryError, data, landscape, masks, models, tickets
 from lottery import recipes as r
+from lottery.engine import compute as computing
 from lottery.engine import execute as module
-from lottery.engine import progress
+from lottery.engine import progress, stopping
 from lottery.engine import train as engine
-from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, fitting, plan, world
+from lottery.engine.compute import fitting
+from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, plan, world
 from lottery.engine.store import Store
 from lottery.recipes import Initial, Pruned, Rewound, Signed
 
@@ -58,7 +60,7 @@ def store(tmp_path):
 def killed_study(monkeypatch, tmp_path, inline):
     """Two chains, with their records as computed inline and nothing killed; the next process that trains is killed."""
     models.register("killed", worker_networks.Killed)
-    monkeypatch.setenv("LOTTERY_CHECKPOINT_SECONDS", "0")
+    monkeypatch.setenv("LOTTERY_SETTINGS", '{"checkpoint_seconds": 0}')
     monkeypatch.setenv("LOTTERY_TEST_KILLED", str(tmp_path / "killed"))
     slow = training(model="killed", steps=400)
     chains = [run_ for replicate in range(2) for run_ in tickets.imp(slow, replicate, 1, 0.2, rewind_step=20)]
@@ -155,7 +157,7 @@ def test_a_study_killed_by_signal_9_goes_on_from_its_checkpoint_bit_for_bit(stor
         [sys.executable, "-c", KILLED, store.root],
         cwd=ROOT,
         check=False,
-        env={**os.environ, "LOTTERY_CHECKPOINT_SECONDS": "0"},
+        env={**os.environ, "LOTTERY_SETTINGS": '{"checkpoint_seconds": 0}'},
     )
     assert killed.returncode == -signal.SIGKILL and store.keys() == []
     steps, ask = [], engine.Batches.__getitem__
@@ -216,9 +218,9 @@ def test_the_number_of_threads_that_the_user_set_does_not_matter_and_stays(store
 )
 def test_a_study_stops_at_its_deadline(store, more):
     long = training(steps=200_000, evaluate=((200_000, 100_000),))
-    study, began = [run_ for k in range(2) for run_ in tickets.imp(long, k, 1, 0.2)], time.time()
+    study, began = [run_ for k in range(2) for run_ in tickets.imp(long, k, 1, 0.2)], time.monotonic()
     for seconds in (2, -1):
-        with pytest.raises(engine.OutOfTime, match=r"time is up: 6 of 6 recipes are left"):
+        with pytest.raises(stopping.OutOfTime, match=r"time is up: 6 of 6 recipes are left"):
             execute(study, store, show=False, deadline=began + seconds, **more)
     saved = list((store.root / "partial").glob("*.safetensors"))
     assert len(saved) == 1 or more["executor"] == "processes"
@@ -271,7 +273,7 @@ def test_the_tensors_of_a_batch_that_did_not_fit_are_given_up_before_the_next_be
 
     monkeypatch.setattr(engine, "train", small)
     with pytest.warns(FewerAtOnce):
-        run([tickets.dense(training(), replicate) for replicate in range(2)], store, stack=2)
+        run([tickets.dense(training(lr=2e-3), replicate) for replicate in range(2)], store, stack=2)
 
 
 def test_more_runs_fit_into_more_memory_and_fewer_of_larger_networks():
@@ -281,39 +283,55 @@ def test_more_runs_fit_into_more_memory_and_fewer_of_larger_networks():
     assert fitting(training(model="conv-2"), 2**35) < counts[3]
 
 
+def test_batches_are_of_runs_of_one_kind_at_one_depth(store):
+    study = [run_ for replicate in range(5) for run_ in tickets.imp(training(), replicate, 1, 0.2)]
+    tasks = plan([*study, tickets.dense(training(steps=60), 0)], store)
+
+    def sizes(*given):
+        return sorted(
+            len(batch) for batch in module.batches(tasks.values(), *given) if isinstance(batch[0].recipe, r.Run)
+        )
+
+    assert sizes(1) == [1] * 11
+    assert sizes(3) == [1, 2, 2, 3, 3]
+    assert sizes(None) == [1, 5, 5]
+    assert sizes(None, 2) == [1, 2, 2, 3, 3]
+    for batch in module.batches(tasks.values(), None):
+        assert len({(type(task.recipe), task.depth) for task in batch}) == 1
+
+
 @pytest.mark.parametrize("faster, sizes", [(True, [4, 1]), (False, [1] * 5)])
-def test_on_a_gpu_as_many_train_together_as_fit_if_that_is_faster(monkeypatch, faster, sizes):
-    monkeypatch.setattr(module, "pays", lambda training, device: faster)
-    monkeypatch.setattr(module, "fitting", lambda training, free: 4)
-    monkeypatch.setattr(module, "_free", lambda device: 0)
-    ready = [module.Task(tickets.dense(training(), replicate)) for replicate in range(5)]
-    assert [len(group) for group in module._Stacks(None, "cuda").batches(ready)] == sizes
-    assert [len(group) for group in module._Stacks(3, "cuda").batches(ready)] == [3, 2]
-    assert [len(group) for group in module._Stacks(None, "cpu").batches(ready)] == [1] * 5
+def test_a_worker_with_a_gpu_trains_as_many_together_as_fit_if_that_is_faster(store, monkeypatch, faster, sizes):
+    monkeypatch.setattr(computing, "pays", lambda training, device, count: faster)
+    monkeypatch.setattr(computing, "fitting", lambda training, free: 4)
+    monkeypatch.setattr(computing, "_free", lambda device: 0)
+    together = computing._Together({tickets.dense(training(), k): set() for k in range(5)}, store, "cuda", None, None)
+    seen = []
+    monkeypatch.setattr(together, "_train", lambda runs: seen.append(len(runs)))
+    together.compute(None)
+    assert seen == sizes
 
 
-def test_whether_a_batch_is_faster_is_measured_step_for_step(monkeypatch):
-    clock, cost = [0.0], {4: 3.0, 1: 1.0}
+def test_whether_a_batch_is_faster_is_measured_with_as_many_as_it_has(monkeypatch):
+    clock, cost = [0.0], {64: 63.0, 4: 3.0, 1: 1.0}
 
-    def slow(training, dataset, starts, progress):
-        for _ in range(3):
-            clock[0] += 100 * cost[len(starts)]
-            progress(100)
+    def slow(training, dataset, starts):
+        clock[0] += 5.0 + training.steps * cost[len(starts)]  # what comes before the first step does not count
 
     monkeypatch.setattr(engine, "train", slow)
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
-    module._measured.cache_clear()
-    assert module.pays(training(), "cpu")
-    cost[4] = 5.0
-    assert module.pays(training(lr=0.1), "cpu")  # found out before
-    assert not module.pays(training(batch=51), "cpu")
-    module._measured.cache_clear()
+    monkeypatch.setattr(computing.time, "perf_counter", lambda: clock[0])
+    computing._faster.cache_clear()
+    assert computing.pays(training(), "cpu", 4) and computing.pays(training(), "cpu", 64)
+    cost[64] = 65.0
+    assert computing.pays(training(lr=0.1), "cpu", 64)  # found out before
+    assert not computing.pays(training(batch=51), "cpu", 64)
+    computing._faster.cache_clear()
 
 
 def test_a_real_measurement_can_be_made():
-    module._measured.cache_clear()
-    assert module.pays(training(), "cpu") in (True, False)
-    module._measured.cache_clear()
+    computing._faster.cache_clear()
+    assert computing.pays(training(), "cpu", 2) in (True, False)
+    computing._faster.cache_clear()
 
 
 @pytest.mark.parametrize("optimiser, copies", [("adam", 7), ("sgd", 6)])
@@ -385,7 +403,7 @@ def test_a_study_that_asks_for_an_earlier_state_of_an_interrupted_run_gets_it(st
         [sys.executable, "-c", killed, store.root],
         cwd=ROOT,
         check=False,
-        env={**os.environ, "LOTTERY_CHECKPOINT_SECONDS": "0"},
+        env={**os.environ, "LOTTERY_SETTINGS": '{"checkpoint_seconds": 0}'},
     )
     assert store.checkpoint(dense.key).load() is not None
     assert_same(run([dense, ticket], store), run([dense, ticket], Store(tmp_path / "fresh")))
@@ -538,7 +556,7 @@ def test_an_error_in_one_run_leaves_the_others_computed(store):
         for replicate in range(6)
     ]
     assert 0 < sum(hopeless) < 6
-    with pytest.raises(ExecutionError, match=f"^{3 * sum(hopeless)} of 18 recipes .*TrainingError: the loss is not"):
+    with pytest.raises(ExecutionError, match=f"^{3 * sum(hopeless)} of 18 recipes .*Diverged: the loss is not"):
         run(study, store)
     assert [run_.key in store for run_ in study[1::2]] == [not lost for lost in hopeless]
 

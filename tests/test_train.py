@@ -14,7 +14,8 @@ from lottery.engine import sparse
 from lottery.engine import train as engine
 from lottery.engine.batches import augment
 from lottery.engine.network import build
-from lottery.engine.train import OutOfTime, Start, TrainingError, evaluate, train
+from lottery.engine.stopping import OutOfTime
+from lottery.engine.train import Start, TrainingError, evaluate, train
 
 ADAM = dict(optimiser="adam", lr=3e-3)
 SGD = dict(optimiser="sgd", lr=0.05, momentum=0.9, weight_decay=1e-2)
@@ -537,7 +538,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(rule, more):
 def test_a_training_stops_at_its_deadline_and_goes_on_as_if_it_had_not(together, monkeypatch):
     training, clock = recipe(SGD, **LONG), iter(range(1000))
     starts, checkpoint = [start(training, replicate) for replicate in range(together)], Memory()
-    monkeypatch.setattr(engine.time, "time", lambda: next(clock))
+    monkeypatch.setattr(engine.stopping, "due", lambda deadline: next(clock) >= deadline)
     for step in (137, 274):  # once a step; the second time on from the first
         with pytest.raises(OutOfTime, match=f"at step {step} of 450"):
             train(training, dataset(training), starts, [0, 100], checkpoint, deadline=step + (step > 137))

@@ -217,7 +217,9 @@ class Chapter:
             device=env.get("LOTTERY_DEVICE", "cpu"),
             scheduler=env.get("LOTTERY_SCHEDULER"),
             stack=int(env["LOTTERY_STACK"]) if env.get("LOTTERY_STACK") else None,
-            deadline=float(env["LOTTERY_DEADLINE"]) if env.get("LOTTERY_DEADLINE") else None,
+            deadline=time.monotonic() + float(env["LOTTERY_DEADLINE"]) - time.time()
+            if env.get("LOTTERY_DEADLINE")
+            else None,
         )
         found = {recipe.key: record for recipe, record in zip(flat, records, strict=True)}
         for recipe in recipes.closure(flat):

@@ -19,8 +19,8 @@ from pathlib import Path
 import yaml
 
 from .. import LotteryError, recipes
+from ..engine.stopping import OutOfTime
 from ..engine.store import Store
-from ..engine.train import OutOfTime
 from . import chapters, runner
 
 FILES = 8  # of at most 15 MiB each: `store.PART_BYTES`

@@ -1,5 +1,7 @@
 """What can go wrong while something is computed."""
 
+from collections.abc import Iterable
+
 from .. import LotteryError
 
 
@@ -7,12 +9,20 @@ class TrainingError(LotteryError):
     """A training that cannot be done or that diverged."""
 
 
+class Diverged(TrainingError):
+    """The loss of some networks is not finite.
+
+    Attributes:
+        places: which of those that train together.
+    """
+
+    def __init__(self, message: str, places: Iterable[int] = (0,)):
+        super().__init__(message)
+        self.places = tuple(places)
+
+
 class NotStacked(TrainingError):
     """Networks that cannot be trained as one batch; one by one they can."""
-
-
-class OutOfTime(LotteryError):
-    """The time given is up; what was begun is saved and goes on when it is asked for again."""
 
 
 class Slower(UserWarning):

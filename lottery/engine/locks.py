@@ -18,19 +18,24 @@ from .disk import HOST, StoreError, alive, explained
 PATIENCE = 3.0  # seconds that are waited in silence
 
 
+class Busy(StoreError):
+    """Somebody else holds a lock."""
+
+
 @contextlib.contextmanager
 def hold(path: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
     """Holds a lock, alone or with others that share it; says on stderr what is waited for.
 
     Raises:
-        StoreError: if it is held and `wait` is false, or the file system has no locks.
+        Busy: if it is held and `wait` is false.
+        StoreError: if the file system has no locks.
     """
     began, said = time.monotonic(), ""
     with explained(f"the store {path.parent.parent} (its lock {path.name}{_reads(path)})"):
         while (descriptor := _try(path, shared)) is None:
             who = ", ".join(holders(path)) or "an unknown process"
             if not wait:
-                raise StoreError(f"{path.parent.parent} is in use by {who}: run this again when that is done")
+                raise Busy(f"{path.parent.parent} is in use by {who}: run this again when that is done")
             if time.monotonic() - began > PATIENCE and who != said:
                 print(f"waiting for the lock {path}, held by {who}", file=sys.stderr, flush=True)
                 said = who

@@ -284,9 +284,13 @@ class Store:
             yield
 
     @contextlib.contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """A lock that whoever computes the recipe holds; the system frees it when its holder dies."""
-        with self.in_use(), locks.hold(self.root / "locks" / f"{key}.lock"):
+    def lock(self, key: str, wait: bool = True) -> Iterator[None]:
+        """A lock that whoever computes the recipe holds; the system frees it when its holder dies.
+
+        Raises:
+            Busy: if somebody else holds it and `wait` is false.
+        """
+        with self.in_use(), locks.hold(self.root / "locks" / f"{key}.lock", wait=wait):
             yield
 
     def checkpoint(self, *keys: str) -> "Checkpoint":

@@ -20,9 +20,9 @@ from .. import seeds
 from ..data import Dataset
 from ..models import State, evaluate
 from ..recipes import Training
-from . import graphs
+from . import graphs, stopping
 from .batches import Batches
-from .errors import OutOfTime, TrainingError
+from .errors import Diverged, TrainingError
 from .network import Single, Stacked, Start, build, memory, seed
 from .precision import check_precision, multiplying
 
@@ -95,13 +95,13 @@ def train(
         checkpoint: where to go on from after an interruption, and where to save every `checkpoint_seconds`.
         progress: called with the number of steps done (of each network) since its last call; those of an interrupted
             training are in the first.
-        deadline: the time (`time.time()`) at which to save to the checkpoint and stop.
+        deadline: the time (`time.monotonic()`) at which to save to the checkpoint and stop.
 
     Returns:
         One outcome for each start.
 
     Raises:
-        OutOfTime: at the deadline.
+        OutOfTime: at the deadline, or when a signal asked to stop; see `lottery.engine.stopping`.
         TrainingError: if starts do not fit the network or each other, a loss is not finite, or the device does not have
             the precision.
     """
@@ -128,10 +128,10 @@ def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, prog
         course.begin(checkpoint.load() if checkpoint else None)
         told, saved_at = course.first, time.monotonic()
         while course.step < last:
-            if deadline is not None and time.time() >= deadline:
+            if stopping.due(deadline):
                 if checkpoint and course.step > course.first:
                     checkpoint.save(course.tensors())
-                raise OutOfTime(f"time is up at step {course.step} of {last}")
+                raise stopping.error(f"saved at step {course.step} of {last}")
             course.advance()
             if course.step % 100 == 0 or course.step == last:
                 if progress:
@@ -225,9 +225,12 @@ class Course:
         columns = [np.full(count, self.step), losses]
         columns += [*self._evaluated(self.dataset.validation), *self._evaluated(self.dataset.test)]
         self.rows.append(np.stack(columns, 1))
-        if not np.isfinite(columns[2]).all():
+        if not (finite := np.isfinite(columns[2])).all():
             rate = self.training.lr
-            raise TrainingError(f"the loss is not finite at step {self.step}: lower the learning rate ({rate})")
+            raise Diverged(
+                f"the loss is not finite at step {self.step}: lower the learning rate ({rate})",
+                np.flatnonzero(~finite).tolist(),
+            )
         self.train_loss.zero_()
         self.since = 0
 

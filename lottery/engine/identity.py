@@ -1,0 +1,262 @@
+"""Which network and which code a result was computed with.
+
+A network of the user's is known by a name, and a name can be given twice. Its fingerprint says what it is: layers and
+tensors, what comes out of it on a few examples under fixed weights, and its source. Numbers are compared up to
+rounding, since machines round otherwise; texts are compared as they are.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import LotteryError, models
+from ..recipes import Recipe, Run, Training, closure
+from .store import Store
+from .world import ExecutionError, dataset_of
+
+EXAMPLES, NUMBERS = 4, 8  # of the data that a network is probed with, and of each output that are kept
+TOLERANCE = 1e-3  # relative; what the same network computes on other machines differs by far less
+
+# Networks.
+
+
+def network(training: Training) -> dict:
+    """The fingerprint of the network of a training: short texts and some numbers that survive JSON.
+
+    Raises:
+        ExecutionError: if the network cannot be built and evaluated, or another one comes out each time.
+    """
+    factory = models.registered().get(training.model)
+    return _network(training.model, factory, training.data, training.validation, training.scaling)
+
+
+@functools.lru_cache(maxsize=64)
+def _network(name: str, factory, data: str, validation: int, scaling: str) -> dict:
+    dataset = dataset_of(Training(data, name, 1, 1, "sgd", 1.0, validation=validation, scaling=scaling))
+    few = dataset.validation[0][:EXAMPLES].cpu()
+    try:
+        modules = [models.build(name, dataset.shape, dataset.classes) for _ in range(2)]
+        found = _described(modules[0]) | {"probe": _probe(modules[0], few)}
+        again = _probe(modules[1], few)
+    except LotteryError:
+        raise
+    except Exception as error:
+        raise ExecutionError(
+            f"the network {name} fails on {len(few)} examples of {data}: {type(error).__name__}: {error}"
+        ) from error
+    if not _close(found["probe"], again):
+        raise ExecutionError(
+            f"the network {name} comes out otherwise each time: its factory must draw with torch's default generator "
+            "alone (torch.rand, torch.nn.init), or no run of it could be repeated"
+        )
+    return found | ({"source": text} if (text := _source(modules[0], factory)) else {})
+
+
+def _described(module: nn.Module) -> dict:
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    table = [f"{name} {tensor.dtype} {list(tensor.shape)} {tensor.requires_grad}" for name, tensor in tensors]
+    layers = re.sub(r" at 0x[0-9a-f]+", "", repr(module))  # functions are shown with their address
+    return {"layers": _short(layers), "tensors": _short("\n".join(table))}
+
+
+def _probe(module: nn.Module, x: torch.Tensor) -> list[float]:
+    """Size of the initial weights, outputs under fixed ones in evaluation and in training, size of the gradient."""
+    numbers = [sum(parameter.detach().double().abs().sum() for parameter in module.parameters())]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for name, parameter in sorted(module.named_parameters()):
+            stream = np.random.Generator(np.random.PCG64(int(_short(name), 16)))
+            fan_in = max(1, parameter[0].numel()) if parameter.ndim else 1
+            draw = stream.standard_normal(tuple(parameter.shape), dtype=np.float32) / np.sqrt(fan_in)
+            parameter.copy_(torch.from_numpy(np.asarray(draw, dtype=np.float32)))
+        for training in (False, True):
+            torch.manual_seed(0)
+            module.train(training)
+            with torch.enable_grad():
+                output = module(x.clone())
+            numbers += [*output.detach().flatten()[:NUMBERS].double(), output.detach().double().abs().sum()]
+        with torch.enable_grad():
+            output.float().square().mean().backward()
+        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        numbers.append(sum(gradient.double().abs().sum() for gradient in gradients))
+    return [float(f"{value:.6g}") if np.isfinite(value := float(number)) else 0.0 for number in numbers]
+
+
+def _source(module: nn.Module, factory) -> str | None:
+    """A hash of the source of the user's own layers and factory; None if any has none."""
+    kinds = {type(layer) for layer in module.modules()} | ({factory} if factory is not None else set())
+    theirs = [
+        kind for kind in kinds if (getattr(kind, "__module__", "") or "").split(".")[0] not in ("torch", "lottery")
+    ]
+    try:
+        texts = sorted(_normal(inspect.getsource(kind)) for kind in theirs)
+    except (OSError, TypeError, SyntaxError):
+        return None
+    return _short("\n".join(texts)) if texts else None
+
+
+def _normal(source: str) -> str:
+    """Source without comments, docstrings and layout."""
+    tree = ast.parse(textwrap.dedent(source))
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _close(one: list[float], other: list[float]) -> bool:
+    if len(one) != len(other):
+        return False
+    a, b = np.array(one), np.array(other)
+    scale = np.abs(a).max(initial=0.0)
+    outputs = np.allclose(a[1:-1], b[1:-1], TOLERANCE, TOLERANCE * np.abs(a[1:-1]).max(initial=0.0))
+    return bool(scale == 0 or (outputs and np.allclose(a[[0, -1]], b[[0, -1]], TOLERANCE)))
+
+
+def difference(one: dict, other: dict) -> str | None:
+    """What tells two networks apart, in words; None if they are the same as far as both fingerprints say."""
+    for part, words in (("layers", "other layers"), ("tensors", "other parameters or buffers")):
+        if part in one and part in other and one[part] != other[part]:
+            return words
+    if "probe" in one and "probe" in other and not _close(one["probe"], other["probe"]):
+        return "other outputs, initial weights or gradients on the same examples"
+    if "source" in one and "source" in other and one["source"] != other["source"]:
+        return "another source"
+    return None
+
+
+def same_network(training: Training, known: dict | None, what: str) -> None:
+    """Refuses to go on with a result of another network of the same name.
+
+    Args:
+        training: of which network.
+        known: the fingerprint that came with the result; older results have none and pass.
+        what: the result, in words.
+
+    Raises:
+        ExecutionError: saying what tells the networks apart and what to do.
+    """
+    if known and (why := difference(known, network(training))):
+        raise ExecutionError(
+            f"{what} was computed with another network that had the name {training.model!r} ({why}): register the "
+            "present one under a name of its own, or compute in another store (--store FOLDER)"
+        )
+
+
+def check_networks(recipes: Iterable[Recipe], store: Store) -> None:
+    """Refuses recipes some of whose records, or records they rest on, are of other networks of the same names.
+
+    Networks of the papers are left to `changed_code`, so that a book is read without its data.
+
+    Raises:
+        ExecutionError: naming the network and what to do.
+    """
+    own = models.registered()
+    for run in closure(recipes):
+        if isinstance(run, Run) and run.training.model in own and (record := store.read(run.key)):
+            same_network(run.training, record.made.get("network"), f"the run {run.key[:12]} in {store.root}")
+
+
+# Code.
+
+
+def code(recipe: dict) -> str:
+    """A hash of the code that computes a recipe: its classes' modules and, of runs, the engine that trains, with all
+    modules of this package that they import; without comments, docstrings and layout.
+
+    Args:
+        recipe: its canonical JSON.
+
+    Raises:
+        ExecutionError: if one of its classes is not known here.
+    """
+    return _code(frozenset(_types(recipe)))
+
+
+def _types(value) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("type"), str):
+            yield value["type"]
+        yield from (name for part in value.values() for name in _types(part))
+    elif isinstance(value, list | tuple):
+        yield from (name for part in value for name in _types(part))
+
+
+@functools.cache
+def _code(names: frozenset[str]) -> str:
+    found = known_recipes()
+    if missing := sorted(names - set(found)):
+        raise ExecutionError(f"no recipe class {missing[0]!r} is known here: import the module that defines it")
+    texts: dict[str, str] = {}
+    for name in names:
+        module = found[name].__module__
+        if module.split(".")[0] == __package__.split(".")[0]:
+            _gather(module, texts)
+        else:
+            texts[name] = _class_source(found[name])
+    if "Run" in names:
+        _gather(f"{__package__}.digest", texts)
+    return _short("\n".join(f"{name} {text}" for name, text in sorted(texts.items())))
+
+
+def _class_source(kind: type) -> str:
+    try:
+        return _normal(inspect.getsource(kind))
+    except (OSError, TypeError, SyntaxError):
+        return kind.__qualname__
+
+
+def known_recipes() -> dict[str, type[Recipe]]:
+    """All recipe classes that are imported here, by name; those of this package's science are."""
+    for path in sorted(Path(sys.modules[Recipe.__module__].__file__).parent.glob("*.py")):
+        if not path.stem.startswith("_"):
+            importlib.import_module(f"{Recipe.__module__.rpartition('.')[0]}.{path.stem}")
+    found, left = {}, [Recipe]
+    while left:
+        kind = left.pop()
+        found[kind.__name__] = kind
+        left += kind.__subclasses__()
+    return found
+
+
+def _gather(module: str, texts: dict[str, str]) -> None:
+    """Adds the source of a module of this package, and of those that it imports."""
+    if module not in texts:
+        texts[module], imported = _module(module)
+        for name in imported:
+            _gather(name, texts)
+
+
+@functools.cache
+def _module(name: str) -> tuple[str, frozenset[str]]:
+    source = Path(importlib.util.find_spec(name).origin).read_text(encoding="utf-8")
+    return _normal(source), frozenset(_imports(ast.parse(source), name))
+
+
+def _imports(tree: ast.Module, module: str) -> Iterator[str]:
+    """The modules of this package that a module of it imports; packages themselves hold no code that computes."""
+    package = module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1])
+            base = f"{base}.{node.module}" if node.module else base
+            for name in (f"{base}.{alias.name}" for alias in node.names):
+                found = name if importlib.util.find_spec(base).submodule_search_locations else base
+                spec = importlib.util.find_spec(found)
+                if spec is not None and not spec.submodule_search_locations:
+                    yield found

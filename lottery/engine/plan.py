@@ -1,0 +1,246 @@
+"""What has to be computed, in which order, and what of it together; and whether it can be, before anything is.
+
+A plan is a list of tasks, one a recipe that the store lacks. Tasks are gathered into batches once, here: runs that
+differ only in weights, mask and seeds and stand at the same depth of the graph, so that none rests on another.
+"""
+
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from .. import data, masks, models
+from ..recipes import Dense, Mask, Pruned, Recipe, Run, Shuffled, Thinned, Training, closure
+from .network import stackable
+from .precision import check_precision
+from .store import Store
+from .world import ExecutionError, dataset_of, network_of
+
+
+@dataclass(eq=False)
+class Task:
+    """One recipe to be computed.
+
+    Attributes:
+        recipe: what.
+        keep: steps whose dense weights others need.
+        after: keys of the tasks that come first.
+        ahead: steps to train on the longest way from here to the end of the study.
+        depth: tasks that come first on the longest way from the beginning to here.
+    """
+
+    recipe: Recipe
+    keep: set[int] = field(default_factory=set)
+    after: set[str] = field(default_factory=set)
+    ahead: int = 0
+    depth: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.training.steps - self.recipe.start if isinstance(self.recipe, Run) else 0
+
+
+def plan(recipes: Iterable[Recipe], store: Store) -> dict[str, Task]:
+    """What has to be computed so that each recipe has a record: key → task, what comes first before its readers.
+
+    A run that has a record is computed again only if a recipe without one needs dense weights that were dropped. What
+    was set aside as damaged is computed again, asked for or only rested on.
+    """
+    recipes = list(recipes)
+    tasks: dict[str, Task] = {}
+    present: dict[tuple[str, int | None], bool] = {}
+
+    def there(recipe: Recipe, step: int | None) -> bool:
+        if (recipe.key, step) not in present:
+            found = store.read(recipe.key) is not None
+            present[recipe.key, step] = found and (step is None or store.state(recipe.key, step) is not None)
+        return present[recipe.key, step]
+
+    def want(recipe: Recipe, step: int | None = None) -> set[str]:
+        if there(recipe, step):
+            return set()
+        if recipe.key not in tasks:
+            after = set().union(*(want(*read) for read in recipe.reads()))
+            depth = max((tasks[key].depth + 1 for key in after), default=0)
+            tasks[recipe.key] = Task(recipe, after=after, depth=depth)
+        if step is not None:
+            tasks[recipe.key].keep.add(step)
+        return {recipe.key}
+
+    whole = closure(recipes)
+    for recipe in whole:
+        there(recipe, None)  # reading sets aside what is damaged
+    lost = store.lost()
+    for recipe in [*recipes, *(recipe for recipe in whole if recipe.key in lost)]:
+        want(recipe)
+    for task in reversed(tasks.values()):
+        for key in task.after:
+            tasks[key].ahead = max(tasks[key].ahead, task.ahead + task.steps)
+    return tasks
+
+
+# What is computed together.
+
+
+def batches(tasks: Iterable[Task], stack: int | None = 1, places: int = 1) -> list[list[Task]]:
+    """The tasks as batches, each in one piece for one worker; whoever computes it may split it further.
+
+    Args:
+        tasks: what comes first before its readers.
+        stack: the largest number of runs in a batch; None shares all that can be together out among the workers.
+        places: how many workers there are.
+    """
+    kinds: dict[tuple | str, list[Task]] = {}
+    for task in tasks:
+        run = task.recipe
+        together = stack != 1 and isinstance(run, Run)
+        kinds.setdefault((run.training, run.start, task.depth) if together else run.key, []).append(task)
+    alone: dict[Training, bool] = {}
+    return [part for group in kinds.values() for part in _parts(group, stack, places, alone)]
+
+
+def _parts(group: list[Task], stack: int | None, places: int, alone: dict[Training, bool]) -> Iterator[list[Task]]:
+    size = 1
+    if len(group) > 1:
+        training = group[0].recipe.training
+        if training not in alone:
+            alone[training] = not stackable(training, dataset_of(training))
+        if not alone[training]:
+            size = stack or -(-len(group) // places)
+    for first in range(0, len(group), size):
+        yield group[first : first + size]
+
+
+# Whether it can be.
+
+
+def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
+    """Refuses what can be seen to fail before anything is computed: unknown names, data that cannot be had, a batch
+    larger than the data, augmentation of what is no image, a network without layers that can be pruned, a precision
+    that the device lacks, pruned fractions that do not fit the network or leave a layer empty.
+
+    Raises:
+        LotteryError: saying what is wrong and what to do.
+    """
+    recipes = list(recipes)
+    trainings = {recipe.training for recipe in recipes if isinstance(recipe, Run)}
+    for training in sorted(trainings, key=lambda t: (t.data, t.scaling, t.validation, repr(t))):
+        _check_training(training, device)
+    counts = _Counts()
+    for recipe in recipes:
+        if isinstance(recipe, Pruned | Thinned):
+            counts.of(recipe, recipe.run.training if isinstance(recipe, Pruned) else None)
+        elif isinstance(recipe, Run):
+            counts.of(recipe.mask, recipe.training)
+
+
+def _check_training(training: Training, device: str) -> None:
+    models.check(training.model)
+    if not device.startswith("cuda") or torch.cuda.is_available():  # else other machines' GPUs are meant
+        check_precision(training.precision, device)
+    dataset = dataset_of(training)
+    if training.batch > len(dataset.train[1]):
+        raise ExecutionError(
+            f"a batch of {training.batch} is larger than the {len(dataset.train[1])} training "
+            f"examples of {training.data}"
+        )
+    if training.augment and len(dataset.shape) != 3:
+        raise ExecutionError(
+            f"inputs of shape {dataset.shape} are no images [C, H, W]: {training.data} cannot be augmented"
+        )
+    if not models.prunable(network_of(training)):
+        raise ExecutionError(
+            f"the network {training.model} has no layer that can be pruned: linear and convolutional layers can"
+        )
+
+
+class _Counts:
+    """How many weights masks leave in each layer, where numbers alone decide: ranked layer by layer."""
+
+    def __init__(self):
+        self.known: dict[tuple[str, Training], dict[str, int] | None] = {}
+        self.layers: dict[Training, tuple[dict[str, str], dict[str, int]]] = {}
+
+    def of(self, mask: Mask, training: Training) -> dict[str, int] | None:
+        """Layer → weights left; None where it depends on values.
+
+        Raises:
+            MaskError: if fractions do not fit the network.
+            ExecutionError: if a layer would be left empty.
+        """
+        chain = []
+        while (mask.key, training) not in self.known and (inner := _inner(mask)) is not None:
+            chain.append(mask)
+            mask = inner
+        if (mask.key, training) not in self.known:
+            whole = self._network(training)[1]
+            self.known[mask.key, training] = whole if isinstance(mask, Dense) else None
+        for outer in reversed(chain):
+            self.known[outer.key, training] = self._after(outer, self.known[mask.key, training], training)
+            mask = outer
+        return self.known[mask.key, training]
+
+    def _network(self, training: Training) -> tuple[dict[str, str], dict[str, int]]:
+        if training not in self.layers:
+            module = network_of(training)
+            kinds, tensors = models.prunable(module), module.state_dict()
+            self.layers[training] = kinds, {name: tensors[name].numel() for name in kinds}
+        return self.layers[training]
+
+    def _after(self, mask: Mask, before: dict[str, int] | None, training: Training) -> dict[str, int] | None:
+        if isinstance(mask, Shuffled):
+            return before
+        rates = masks.rates(mask.table, self._network(training)[0])
+        if mask.scope == "global":
+            if len({rate for rate in rates.values() if rate > 0}) > 1:
+                raise ExecutionError(
+                    "global pruning ranks all layers together: give one fraction (0 leaves a layer out), "
+                    f"not {mask.fraction}"
+                )
+            return None
+        if before is None:
+            return None
+        left = {name: count - round(rates[name] * count) for name, count in before.items()}
+        for name, count in left.items():
+            if not count:
+                raise ExecutionError(
+                    f"pruning {rates[name]:.0%} of the {before[name]} weights that {name} of {training.model} has left "
+                    "would leave the layer empty: prune fewer rounds, less, or leave it out"
+                )
+        return left
+
+
+def _inner(mask: Mask) -> Mask | None:
+    """The mask that another is made from, if that decides its counts."""
+    if isinstance(mask, Pruned):
+        return mask.run.mask
+    return mask.mask if isinstance(mask, Shuffled | Thinned) else None
+
+
+# What workers must be handed.
+
+
+def registered(recipes: Iterable[Recipe]) -> tuple[dict, dict]:
+    """The user's own data sets and networks that the recipes use."""
+    trainings = {recipe.training for recipe in closure(recipes) if isinstance(recipe, Run)}
+    sets, networks = data.registered(), models.registered()
+    return (
+        {name: sets[name] for name in sorted({training.data for training in trainings} & set(sets))},
+        {name: networks[name] for name in sorted({training.model for training in trainings} & set(networks))},
+    )
+
+
+def rooted(recipes: Sequence[Recipe], networks: dict) -> str | None:
+    """What keeps other processes from computing these recipes, in words; None if nothing does."""
+    for recipe in recipes:
+        if type(recipe).__module__ == "__main__":
+            return f"the recipe class {type(recipe).__name__}"
+    for name, factory in networks.items():
+        try:
+            pickle.dumps(factory)
+        except Exception:
+            return f"the registered network {name}"
+        if getattr(factory, "__module__", None) == "__main__":
+            return f"the registered network {name}"
+    return None
