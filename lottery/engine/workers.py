@@ -270,6 +270,10 @@ class Dask:
             where = self.address
             if where is None:
                 stack.enter_context(main_hidden())  # to the end: a worker that dies is started anew
+                # It answers HTTP in the clear even without a dashboard: with no routes, to say that there is nothing.
+                stack.enter_context(
+                    dask.config.set({f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")})
+                )
                 where = stack.enter_context(_local_cluster(distributed, self.jobs))
             self.client = stack.enter_context(distributed.Client(where, set_as_default=False))
             # The scheduler itself begins a batch again whose worker died; one that raised would only raise again.
@@ -325,6 +329,7 @@ def _local_cluster(distributed, jobs: int):
         protocol="tls://",
         security=security,
         dashboard_address=None,
+        silence_logs="ERROR",
     )
 
 
