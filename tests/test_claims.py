@@ -242,6 +242,17 @@ def test_a_verdict_comes_back_from_the_ledger(rule):
     assert back.checks[0].interval == verdict.checks[0].interval and math.isnan(back.checks[1].p)
 
 
+def test_verdicts_are_collected_from_chapters(rule):
+    verdict = claims.judge(rule, {"a": SURE, "b": LESS}, SHORT)
+    made = {"verdicts": {"W-C1": verdict.json() | {"rule": rule.hash}}, "keys": ["b" * 64]}
+    got = claims.collect([made, {"verdicts": {}, "keys": []}])
+    assert claims.ledger(got, {"W-C1": rule}) == claims.ledger(
+        {"W-C1": claims.Judged(verdict, ("b" * 64,))}, {"W-C1": rule}
+    )
+    with pytest.raises(claims.ClaimError, match="two chapters: W-C1"):
+        claims.collect([made, made])
+
+
 def test_holm_is_over_the_checks_of_a_work(rule):
     rules = {name: replace_id(rule, name) for name in ("W-C1", "W-C2", "W-C3")}
     verdict = claims.judge(rule, {"a": SURE, "b": LESS}, FULL)

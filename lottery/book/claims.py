@@ -480,6 +480,23 @@ class Judged:
     keys: tuple[str, ...] = field(default=())
 
 
+def collect(chapters: Iterable[Mapping[str, Any]]) -> dict[str, Judged]:
+    """The verdicts of executed chapters, with the keys of the records that they rest on.
+
+    Args:
+        chapters: what `Chapter.finish` left in each notebook's metadata, with "verdicts" and "keys".
+
+    Raises:
+        ClaimError: if two chapters judge one claim.
+    """
+    out: dict[str, Judged] = {}
+    for made in chapters:
+        if twice := sorted(set(out) & set(made["verdicts"])):
+            raise ClaimError(f"judged by two chapters: {', '.join(twice)}")
+        out |= {name: Judged(read(verdict), tuple(made["keys"])) for name, verdict in made["verdicts"].items()}
+    return out
+
+
 def ledger(judged: Mapping[str, Verdict | Judged], rules: Mapping[str, Rule] | None = None) -> dict:
     """All claims as plain values for `book/claims.json`; `book/claims.schema.json` says what they mean.
 
