@@ -120,6 +120,7 @@ def bootstrap(
     n: int = 2000,
     seed: int = 0,
     within: tuple[float, float] = (-math.inf, math.inf),
+    log: bool = False,
 ) -> Summary:
     """An interval for a function of all replicates that is no mean: replicates are drawn again, with replacement.
 
@@ -134,6 +135,8 @@ def bootstrap(
         n: random draws, of more than seven replicates.
         seed: of these.
         within: the range of the quantity; the interval does not leave it.
+        log: the interval is symmetric in the quantity's logarithm: for positive ones that are multiplied, such as a
+            ratio of densities. No ratio is negative, and how many times is the same question both ways round.
 
     Returns:
         A summary without smallest and largest replicate. It has no interval for fewer than three replicates, or where
@@ -147,7 +150,7 @@ def bootstrap(
         raise StatsError("a bootstrap needs arrays with one row a replicate, all of the same length")
     count, estimate = len(rows[0]), float(function(*rows))
     none = Summary(count, estimate, math.nan, math.nan, math.nan, math.nan)
-    if count < 3 or not math.isfinite(estimate):
+    if count < 3 or not math.isfinite(estimate) or (log and estimate <= 0):
         return none
     if count <= 7:
         draws = np.array(list(itertools.combinations_with_replacement(range(count), count)))
@@ -157,6 +160,8 @@ def bootstrap(
         draws = np.random.default_rng(seed).integers(count, size=(n, count))
         weight = np.full(n, 1 / n)
     found = np.array([function(*(values[draw] for values in rows)) for draw in draws], dtype=np.float64)
+    if log:
+        found, estimate = np.log(np.where(found > 0, found, np.nan)), math.log(estimate)
     answers = np.isfinite(found)
     if weight[answers].sum() <= 0.8:
         return none
@@ -165,7 +170,8 @@ def bootstrap(
     half = _t(count) * math.sqrt(count / (count - 1)) * error
     if half < 1e-9 * max(1.0, abs(estimate)):  # equal draws: what rounding leaves is no spread
         half = 0.0
-    return replace(none, ci_low=max(estimate - half, within[0]), ci_high=min(estimate + half, within[1]))
+    low, high = (math.exp(end) if log else end for end in (estimate - half, estimate + half))
+    return replace(none, ci_low=max(low, within[0]), ci_high=min(high, within[1]))
 
 
 def smallest(summarise: Callable[[int, float], Summary], count: int) -> Summary:

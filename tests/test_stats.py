@@ -142,6 +142,14 @@ def test_the_bootstrap_needs_three_replicates_and_answers():
     assert stats.bootstrap(np.mean, [0.9, 1.0, 1.0], within=(0, 1)).ci_high == 1
 
 
+def test_a_bootstrapped_ratio_may_be_symmetric_in_its_logarithm():
+    values = np.array([0.1, 1.0, 4.0])
+    got, turned = (stats.bootstrap(lambda x, p=p: x.mean() ** p, values, log=True) for p in (1, -1))
+    assert 0 < got.ci_low < got.mean < got.ci_high
+    assert (turned.ci_low, turned.ci_high) == pytest.approx((1 / got.ci_high, 1 / got.ci_low))
+    assert not stats.bootstrap(np.mean, -values, log=True).bounded
+
+
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_the_bootstrap_covers_what_is_smooth(n):
     """A ratio of means, a difference of logarithms, break-even: 95 %, with what a few hundred draws tell of it."""

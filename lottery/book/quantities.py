@@ -243,9 +243,9 @@ def scope_quantities(
     density, layer_density = np.asarray(density), np.asarray(layer_density)
     together, apart = (np.asarray(values, dtype=np.float64) for values in (accuracy, layer_accuracy))
     out: Quantities = {
-        "global_break_even": stats.bootstrap(lambda rows: _lost(density, rows), together),
+        "global_break_even": stats.bootstrap(lambda rows: _lost(density, rows), together, log=True),
         "scope_ratio": stats.bootstrap(
-            lambda rows, single: _lost(layer_density, single) / _lost(density, rows), together, apart
+            lambda rows, single: _lost(layer_density, single) / _lost(density, rows), together, apart, log=True
         ),
     }
     sparse = density < 0.07
@@ -306,9 +306,10 @@ def capacity_quantities(weights: Sequence[ArrayLike], accuracy: Sequence[ArrayLi
         "break_even_spread": stats.bootstrap(
             lambda *values: float(even(*values).max() / even(*values).min()) if even(*values).size > 1 else math.nan,
             *rows,
+            log=True,
         ),
-        "break_even_least": stats.bootstrap(of_two(np.min), *rows),
-        "break_even_most": stats.bootstrap(of_two(np.max), *rows),
+        "break_even_least": stats.bootstrap(of_two(np.min), *rows, log=True),
+        "break_even_most": stats.bootstrap(of_two(np.max), *rows, log=True),
         "widths_matched": stats.bootstrap(lambda *values: even(*values).size / len(values), *rows, within=(0, 1)),
     }
     (narrow, a), (wide, b) = ((np.log(counts[i][::-1]), rows[i][:, ::-1]) for i in (0, -1))
@@ -921,7 +922,7 @@ def _break_even_ratio(density: np.ndarray, early: np.ndarray, late: np.ndarray) 
         even = [_lost(density[run], values[:, run]) for run, values in zip(runs, (early, late), strict=True)]
         return even[0] / even[1]
 
-    return stats.bootstrap(times, early, late)
+    return stats.bootstrap(times, early, late, log=True)
 
 
 def _auc(near: np.ndarray, far: np.ndarray) -> float:
