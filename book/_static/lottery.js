@@ -426,13 +426,15 @@
 
     const luck = (name) => {
       const {
-          only: [a, b],
-          p,
-        } = beside[name],
-        times = p < 0.001 ? "less than once" : `${Math.round(1000 * p)} times`;
-      return a + b === 0
-        ? `ticket and ${NAMES[name]} read the same digits`
-        : `${a} only the ticket reads, ${b} only ${NAMES[name]} (a fair coin: so unevenly ${times} in 1,000)`;
+        only: [one, other],
+        p,
+      } = beside[name];
+      const times = p < 0.001 ? "less than once" : `${Math.round(1000 * p)} times`;
+      if (one + other === 0) return `The ticket and ${NAMES[name]} read the same digits.`;
+      return (
+        `The ticket alone reads ${one} digits, ${NAMES[name]} alone ${other}; a fair coin would split ${one + other} as ` +
+        `unevenly ${times} in 1,000.`
+      );
     };
     const down = (name) => {
       let least = 1;
@@ -440,7 +442,7 @@
         if (compare(level.trainings[name], dense).outcome === "behind") break;
         least = level.density;
       }
-      return `down to ${percent(least)}`;
+      return least < 1 ? `down to ${percent(least)}` : "in no round";
     };
     const unseen = ["ticket", "random"].map((name) => connections(last.masks[name]).filter((one) => one === 0).length);
     const row = (name, { atStop, stop, reached, at }) => ({
@@ -461,11 +463,11 @@
         `The places of the weights are worth ${points(fresh.atStop - random.atStop)} (the ticket’s mask against a random ` +
           `one, both with fresh weights). Their first values are worth ${points(ticket.atStop - fresh.atStop)} (the ticket ` +
           "against fresh weights in its mask).",
-        `Before the first step of training the ticket already reads ${percent(ticket.accuracy[0])}, fresh weights in its ` +
-          `mask ${percent(fresh.accuracy[0])}.`,
-        `Luck in the choice of test digits? ${luck("fresh")}; ${luck("random")}. By this test the ticket keeps up with the ` +
-          `dense network ${down("ticket")} of the weights, its mask with fresh weights ${down("fresh")}, a random mask ` +
-          `${down("random")}.`,
+        `Before its first step of training the ticket already reads ${percent(ticket.accuracy[0])}, fresh weights in its ` +
+          `mask ${percent(fresh.accuracy[0])}; a guess is right in 10\u00a0%.`,
+        `Is it luck in the choice of test digits? ${luck("fresh")} ${luck("random")} By this test, and in ` +
+          `weights left, the ticket keeps up with the dense network ${down("ticket")}; its mask with fresh weights, ${down("fresh")}; ` +
+          `a random mask, ${down("random")}.`,
         `Of the 64 pixels, the ticket’s mask has let go of ${unseen[0]}, the random mask of ${unseen[1]}.`,
       ],
       rows: [row("ticket", ticket), row("fresh", fresh), row("random", random), row("dense", dense)],
@@ -618,30 +620,28 @@
       <div class="pair">
         <div class="panel"><h3>Accuracy, round by round</h3><p class="note">Test accuracy (%) at early
           stopping.</p><div class="summary"></div></div>
-        <div class="panel"><h3>Speed, round by round</h3><p class="note">Step at which ${Math.round(100 * GOAL)} % of the
-          validation digits are read, on a logarithmic axis; no mark: never.</p><div class="speed"></div></div>
+        <div class="panel"><h3>Speed, round by round</h3><p class="note">Step at which ${Math.round(100 * GOAL)} % of validation digits are
+          read (logarithmic); no mark: never.</p><div class="speed"></div></div>
       </div>
       <div class="words"></div>
     </div>`;
     const find = (selector) => host.querySelector(selector);
     const [form, seed, rate, go, next] = ["form", "#lottery-seed", "#lottery-rate", ".go", ".next"].map(find);
-    const parts = unpack(digits),
-      past = [],
-      turn = new MessageChannel();
+    const parts = unpack(digits);
+    const past = [];
+    const turn = new MessageChannel();
     let now = null,
       shown = 0,
       follows = true,
       drawn = "",
       painted = 0;
 
-    const ink = find(".digits"),
-      { train } = parts,
-      low = Math.min(...train.pixels),
-      high = Math.max(...train.pixels);
+    const { train } = parts;
+    const [low, high] = train.pixels.reduce(([a, b], x) => [Math.min(a, x), Math.max(b, x)], [0, 0]);
     for (let digit = 0; digit < 10; digit++) {
-      const b = train.labels.indexOf(digit),
-        pixel = (_, i) => (train.pixels[i * train.width + b] - low) / (high - low);
-      ink.insertAdjacentHTML("beforeend", image(Array.from({ length: 64 }, pixel), "digit"));
+      const b = train.labels.indexOf(digit);
+      const ink = Array.from({ length: 64 }, (_, i) => (train.pixels[i * train.width + b] - low) / (high - low));
+      find(".digits").insertAdjacentHTML("beforeend", image(ink, "digit"));
     }
 
     function tell() {
@@ -790,7 +790,7 @@
       find(".words").innerHTML = find(".account").textContent = "";
       find(".rounds").innerHTML = "<span></span>".repeat(ROUNDS + 1);
       busy(true);
-      turn.port2.postMessage(null);
+      turn.port2.postMessage(now.began);
     }
 
     function work() {
@@ -802,7 +802,7 @@
         if (!over) now.at++;
       }
       if (over) finish();
-      else turn.port2.postMessage(null);
+      else turn.port2.postMessage(now.began);
       if (!over && performance.now() > painted + FRAME) {
         painted = Infinity; // until this picture is drawn
         requestAnimationFrame(() => {
@@ -865,7 +865,9 @@
       ${said.sentences.map((sentence) => `<p>${sentence}</p>`).join("")}<p class="again">${again}</p>`;
     }
 
-    turn.port1.onmessage = work;
+    turn.port1.onmessage = ({ data }) => {
+      if (data === now.began) work(); // and not a draw that was stopped
+    };
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (now && now.work) halt();
