@@ -442,7 +442,7 @@
         if (compare(level.trainings[name], dense).outcome === "behind") break;
         least = level.density;
       }
-      return least < 1 ? `down to ${percent(least)}` : "in no round";
+      return least < 1 ? percent(least) : "none";
     };
     const unseen = ["ticket", "random"].map((name) => connections(last.masks[name]).filter((one) => one === 0).length);
     const row = (name, { atStop, stop, reached, at }) => ({
@@ -465,9 +465,9 @@
           "against fresh weights in its mask).",
         `Before its first step of training the ticket already reads ${percent(ticket.accuracy[0])}, fresh weights in its ` +
           `mask ${percent(fresh.accuracy[0])}; a guess is right in 10\u00a0%.`,
-        `Is it luck in the choice of test digits? ${luck("fresh")} ${luck("random")} By this test, and in ` +
-          `weights left, the ticket keeps up with the dense network ${down("ticket")}; its mask with fresh weights, ${down("fresh")}; ` +
-          `a random mask, ${down("random")}.`,
+        `Is it luck in the choice of test digits? ${luck("fresh")} ${luck("random")}`,
+        "Weights left in the sparsest network that, by this test, keeps up with the dense one: " +
+          `the ticket ${down("ticket")}, fresh weights ${down("fresh")}, a random mask ${down("random")}.`,
         `Of the 64 pixels, the ticket’s mask has let go of ${unseen[0]}, the random mask of ${unseen[1]}.`,
       ],
       rows: [row("ticket", ticket), row("fresh", fresh), row("random", random), row("dense", dense)],
@@ -620,8 +620,9 @@
       <div class="pair">
         <div class="panel"><h3>Accuracy, round by round</h3><p class="note">Test accuracy (%) at early
           stopping.</p><div class="summary"></div></div>
-        <div class="panel"><h3>Speed, round by round</h3><p class="note">Step at which ${Math.round(100 * GOAL)} % of validation digits are
-          read (logarithmic); no mark: never.</p><div class="speed"></div></div>
+        <div class="panel"><h3>Speed, round by round</h3><p class="note">Step at which ${Math.round(
+          100 * GOAL,
+        )} % of validation digits are read (logarithmic); no mark: never.</p><div class="speed"></div></div>
       </div>
       <div class="words"></div>
     </div>`;
