@@ -329,7 +329,7 @@ def trend(values: ArrayLike) -> float:
         raise StatsError("a trend needs a row of finite values")
     if values.size < 3 or np.ptp(values) == 0:
         return math.nan
-    return float(distributions.spearmanr(np.arange(values.size), values).statistic)
+    return float(np.corrcoef(np.arange(values.size), distributions.rankdata(values))[0, 1])
 
 
 def break_even(density: ArrayLike, gain: ArrayLike) -> float:
@@ -419,7 +419,7 @@ def interval(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 
 
 def extremes(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 2) -> str:
     """Mean of [R] replicates, the smallest, the largest: ``97.81 % (97.70 to 97.92)``; for tables."""
-    mean, *ends = (number(float(pick(values)), scale, digits) for pick in (np.mean, np.min, np.max))
+    mean, *ends = (number(float(pick(np.asarray(values))), scale, digits) for pick in (np.mean, np.min, np.max))
     return f"{mean}{' ' + unit if unit else ''}" + (f" ({ends[0]} to {ends[1]})" if np.size(values) > 1 else "")
 
 

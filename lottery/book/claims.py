@@ -22,7 +22,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -33,8 +33,13 @@ from . import text
 
 FILE = Path(os.environ.get("LOTTERY_ROOT") or Path(__file__).resolve().parents[2]) / "book" / "claims.yml"
 
-PAPER, REDUCED, STAND_IN = SCALES = ("paper", "reduced", "stand-in")
-AGREES, IN_PART, OPEN, DISAGREES = OUTCOMES = ("agrees", "agrees in part", "open", "disagrees")
+Scale = Literal["paper", "reduced", "stand-in"]
+Outcome = Literal["agrees", "agrees in part", "open", "disagrees"]
+Kind = Literal["claim", "reconstruction", "probe"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+PAPER, REDUCED, STAND_IN = SCALES
+AGREES, IN_PART, OPEN, DISAGREES = OUTCOMES
 FULL = 3
 """Replicates that a full verdict takes at reduced scale."""
 
@@ -132,7 +137,7 @@ class Rule(_Entry):
 
     id: str
     work: str
-    kind: Literal["claim", "reconstruction", "probe"] = "claim"
+    kind: Kind = "claim"
     chapter: str
     title: str
     claim: str
@@ -276,12 +281,12 @@ class Verdict:
         kind: "claim", "reconstruction" or "probe", as in the rule.
     """
 
-    scale: Literal["paper", "reduced", "stand-in"]
-    outcome: Literal["agrees", "agrees in part", "open", "disagrees"]
+    scale: Scale
+    outcome: Outcome
     checks: tuple[Check, ...]
     unmet: tuple[str, ...] = ()
     protocol: str = ""
-    kind: Literal["claim", "reconstruction", "probe"] = "claim"
+    kind: Kind = "claim"
 
     @property
     def label(self) -> str:
@@ -300,8 +305,9 @@ class Verdict:
     @property
     def needed(self) -> int | None:
         """Replicates that would decide what is open; None if nothing is, or no number of them would."""
-        open_ones = [check.needed for check in self.checks if check.outcome == "open"]
-        return max(open_ones) if open_ones and all(open_ones) else None
+        asked = [check.needed for check in self.checks if check.outcome == "open"]
+        known = [needed for needed in asked if needed is not None]
+        return max(known) if known and len(known) == len(asked) else None
 
     def json(self) -> dict:
         """Plain values, NaN as null."""
@@ -325,7 +331,7 @@ def judge(rule: Rule, measured: Mapping[str, Summary | float], context: Mapping[
     return Verdict(scale, outcome, checks, unmet, protocol, rule.kind)
 
 
-def _outcome(checks: Sequence[Check]) -> str:
+def _outcome(checks: Sequence[Check]) -> Outcome:
     central = next(check.outcome for check in checks if check.central)
     others = {check.outcome for check in checks}
     if others == {"holds"}:
@@ -335,7 +341,7 @@ def _outcome(checks: Sequence[Check]) -> str:
     return IN_PART if central == "holds" and "fails" in others else OPEN
 
 
-def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str]:
+def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[Scale, tuple[str, ...], str]:
     """The highest scale whose needs are met, what keeps from the one above, and the study in words."""
     whole = _unmet(rule.needs.paper, context) if rule.needs.paper else {"": "the rule knows no study at this scale"}
     if not whole:

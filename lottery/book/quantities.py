@@ -29,7 +29,7 @@ def tolerance(dense_error: ArrayLike | None = None) -> float:
     Args:
         dense_error: [R] test errors of the dense network, shares; without them, the precursor's 0.5 points.
     """
-    return 0.005 if dense_error is None else max(0.005, 0.06 * float(np.mean(dense_error)))
+    return 0.005 if dense_error is None else max(0.005, 0.06 * float(np.asarray(dense_error).mean()))
 
 
 def recovered(a: ArrayLike, native: ArrayLike, random: ArrayLike) -> Summary | float:
@@ -162,7 +162,7 @@ def convolution_quantities(
     for name, (density, stop, accuracy, validation) in networks.items():
         density, stop = np.asarray(density), np.maximum(np.asarray(stop, dtype=np.float64), 1)
         gain = 100 * (np.asarray(accuracy) - np.asarray(accuracy)[:, :1])
-        good = np.nanmean(validation, axis=0)
+        good = np.nanmean(np.asarray(validation), axis=0)
         key = name.lower().replace("-", "_")
         # A network at chance stops early, too: only tickets no less accurate than the dense network count as fast.
         able = _run(gain) & (density < 1) & (good >= good[0])
@@ -638,9 +638,12 @@ def flip_quantities(
         return {}
     if (level := _level(np.asarray(density, dtype=np.float64), 0.134, *shares, *reached)) is None:
         return {}
+    (flipped, usual), (accuracy, usual_accuracy) = (
+        [100 * values[:, level] for values in both] for both in (shares, reached)
+    )
     return {
-        "flip_excess_pp": paired_difference(*(100 * values[:, level] for values in shares)),
-        "kept_gain_pp": paired_difference(*(100 * values[:, level] for values in reached)),
+        "flip_excess_pp": paired_difference(flipped, usual),
+        "kept_gain_pp": paired_difference(accuracy, usual_accuracy),
     }
 
 
@@ -655,11 +658,11 @@ def pattern_quantities(density: ArrayLike, arranged: ArrayLike, rho: ArrayLike, 
     """
     if (level := _level(np.asarray(density), 0.211)) is None:
         return {}
-    arranged, rho, p = (np.asarray(values, dtype=np.float64)[level].T for values in (arranged, rho, p))
+    orbits, within, chance = (np.asarray(values, dtype=np.float64)[level].T for values in (arranged, rho, p))
     return {
-        "arranged_orbits": summary(arranged.sum(axis=1)),
-        "pattern_rho_within": summary(rho.mean(axis=1)),
-        "pattern_share": stats.bootstrap(lambda rows: float((rows.max(axis=1) < 0.01).mean()), p, within=(0, 1)),
+        "arranged_orbits": summary(orbits.sum(axis=1)),
+        "pattern_rho_within": summary(within.mean(axis=1)),
+        "pattern_share": stats.bootstrap(lambda rows: float((rows.max(axis=1) < 0.01).mean()), chance, within=(0, 1)),
     }
 
 
