@@ -242,6 +242,7 @@ class Course:
     def outcomes(self) -> list[Outcome]:
         """What came of it, when all steps are done."""
         losses, accuracies = self._evaluated(self.dataset.train)
+        self.dataset.intact(self.training.model)
         table = np.stack(self.rows, 2)
         return [
             Outcome(dict(zip(COLUMNS, columns, strict=True)), states, float(loss), float(accuracy))
