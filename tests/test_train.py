@@ -507,6 +507,16 @@ def interrupted(training, starts, keep=(), at=250):
     return checkpoint
 
 
+def interrupted_course(training, given, starts, at):
+    """What a training would save after the step `at`."""
+    course = engine.Course(training, given, starts, [])
+    with torch.random.fork_rng(devices=[]):
+        course.begin(None)
+        while course.step < at:
+            course.advance()
+    return {name: tensor.clone() for name, tensor in course.tensors().items()}
+
+
 LONG = dict(steps=450, evaluate=((450, 33),))
 
 

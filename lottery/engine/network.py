@@ -135,7 +135,8 @@ class Single(Network):
         for name, kept in mask.items():
             place, alone = name.rpartition(".")[0], not self.entries[name].aliases
             if place and alone and sparse.pays(self.module.get_submodule(place), kept):
-                layers[name] = SparseLinear(self.module.get_submodule(place), kept)
+                dense = self.module.get_submodule(place)
+                layers[name] = SparseLinear(dense, kept, contiguous=not models.ours(self.module))
                 self.module.set_submodule(place, layers[name])
         return layers
 
@@ -185,8 +186,21 @@ class Stacked(Network):
         }
         self.parameters = {name: tensor.requires_grad_() for name, tensor in self.trainable(stack).items()}
         self.state = {name: tensor for name, tensor in stack.items() if name not in self.parameters} | self.parameters
+        self.also = self._other_places()
         for name in starts[0].mask:
             self.watch(name, torch.stack([start.mask[name] for start in starts]).to(device))
+
+    def _other_places(self) -> dict[str, str]:
+        """Other names of shared tensors, each in a layer of its own; a layer that is itself used twice is one place."""
+        also = {}
+        for name, entry in self.entries.items():
+            places = {id(self.module.get_submodule(name.rpartition(".")[0]))}
+            for alias in entry.aliases:
+                layer = id(self.module.get_submodule(alias.rpartition(".")[0]))
+                if layer not in places:
+                    also[alias] = name
+                    places.add(layer)
+        return also
 
     def batch(self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor, draws: torch.Tensor | None):
         """Inputs and labels of the examples [R, B], augmented as drawn."""
@@ -199,7 +213,8 @@ class Stacked(Network):
         """Logits [R, B, classes] of batches [R, B, ...], or of one batch for all networks."""
 
         def one(state, x):
-            return torch.func.functional_call(self.module, state, (x,))
+            state = state | {alias: state[name] for alias, name in self.also.items()}
+            return torch.func.functional_call(self.module, state, (x,), tie_weights=False)
 
         return torch.vmap(one, in_dims=(0, None if shared else 0))(self.state, x)
 
@@ -312,25 +327,31 @@ def _check(training: Training, module: nn.Module, starts: Sequence[Start]) -> No
 def _difference(network: Single | Stacked, plain: dict[int, Single], x: torch.Tensor) -> str | None:
     """What tells a network's outputs from those of the plain ones at these places; None if rounding does.
 
-    Evaluated and in training; the networks' buffers are left as they were.
+    Evaluated and in training; the networks' buffers are left as they were. The papers' networks are compared evaluated
+    alone: what they draw in training depends on how their tensors lie in memory.
     """
-    for training in (False, True):
-        outputs = []
-        for one in (network, *plain.values()):
-            before = {name: one.state[name].clone() for name in one.state if one.entries[name].buffer}
-            one.module.train(training)
-            with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-                seed(0, x.device)
-                outputs.append(one.forward(x.clone(), shared=True).float())
-            for name, tensor in before.items():
-                one.state[name].copy_(tensor)
-        together, *singles = outputs
-        for place, wanted in zip(plain, singles, strict=True):
-            got = together[place] if network.count > 1 else together
+    for training in (False, True)[: 1 if models.ours(network.module) and network.seeded else 2]:
+        together = _tried(
+            network, x if not training or network.count == 1 else x.expand(network.count, *x.shape), training
+        )
+        for place, one in plain.items():
+            got, wanted = together[place] if network.count > 1 else together, _tried(one, x, training)
             scale = wanted.nan_to_num(0.0, 0.0, 0.0).abs().max().item()
             if got.shape != wanted.shape or not torch.allclose(got, wanted, 1e-3, 1e-3 * scale, equal_nan=True):
-                return f"its outputs differ from those of the plain network {'in training' if training else ''}".strip()
+                return "its outputs differ from those of the plain network" + " in training" * training
     return None
+
+
+def _tried(network: Single | Stacked, x: torch.Tensor, training: bool) -> torch.Tensor:
+    """Outputs of a network, which is left as it was."""
+    before = {name: tensor.clone() for name, tensor in network.state.items() if network.entries[name].buffer}
+    network.module.train(training)
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        seed(0, x.device)
+        outputs = network.forward(x.clone(), shared=not training).float()
+    for name, tensor in before.items():
+        network.state[name].copy_(tensor)
+    return outputs
 
 
 def seed(number: int, device: torch.device) -> None:

@@ -4,9 +4,10 @@ A plan is a list of tasks, one a recipe that the store lacks. Tasks are gathered
 differ only in weights, mask and seeds and stand at the same depth of the graph, so that none rests on another.
 """
 
+import functools
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -15,6 +16,7 @@ from ..recipes import Dense, Mask, Pruned, Recipe, Run, Shuffled, Thinned, Train
 from .network import stackable
 from .precision import check_precision
 from .store import Store
+from .trial import trial
 from .world import ExecutionError, dataset_of, network_of
 
 
@@ -153,6 +155,14 @@ def _check_training(training: Training, device: str) -> None:
         raise ExecutionError(
             f"the network {training.model} has no layer that can be pruned: linear and convolutional layers can"
         )
+    alike = replace(training, steps=1, milestones=(), warmup=0, evaluate=(), lr=1e-3, gamma=0.1, seed=0)
+    _tried(alike, device, models.registered().get(training.model), data.registered().get(training.data))
+
+
+@functools.lru_cache(maxsize=256)
+def _tried(training: Training, device: str, network, examples) -> None:
+    """A trial, once a process for all trainings that differ in what it does not depend on."""
+    trial(training, dataset_of(training, device))
 
 
 class _Counts:

@@ -67,11 +67,13 @@ class SparseLinear(nn.Module):
     Args:
         layer: the linear layer; only read.
         mask: what survives of `layer.weight`, [units, inputs] boolean.
+        contiguous: lay the outputs out as the linear layer does: what is drawn for them later, as by dropout, then
+            falls on the same units.
     """
 
-    def __init__(self, layer: nn.Linear, mask: torch.Tensor):
+    def __init__(self, layer: nn.Linear, mask: torch.Tensor, contiguous: bool = False):
         super().__init__()
-        self.mask = mask
+        self.mask, self.contiguous = mask, contiguous
         self.weight = nn.Parameter(layer.weight.detach()[mask].clone())
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
         rows, columns = mask.nonzero(as_tuple=True)
@@ -86,6 +88,7 @@ class SparseLinear(nn.Module):
     def forward(self, x):
         y = _Multiply.apply(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), self.weight, self)
         y = y if self.bias is None else y + self.bias
+        y = y.contiguous() if self.contiguous else y
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], -1)
 
     def whole(self, values: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ from ..models import State, evaluate
 from ..recipes import Training
 from . import graphs, stopping
 from .batches import Batches
-from .errors import Diverged, TrainingError
+from .errors import Diverged, NotStacked, TrainingError
 from .network import Single, Stacked, Start, build, memory, seed
 from .precision import check_precision, multiplying
 
@@ -108,13 +108,21 @@ def train(
     try:
         return _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline)
     except Exception as error:
-        # A kept exception keeps the frames it passed through, and they the network: empty those that are over.
-        while error is not None:
-            traceback.clear_frames(error.__traceback__)
-            error = error.__cause__ or error.__context__
+        _empty_frames(error)
+        if len(starts) > 1 and isinstance(error, RuntimeError) and "vmap" in str(error):
+            raise NotStacked(
+                f"networks of {training.model} cannot be stacked, train them one by one: {error}"
+            ) from None
         raise
     finally:
         del starts, dataset
+
+
+def _empty_frames(error: BaseException | None) -> None:
+    """A kept exception keeps the frames that it passed through, and they a network: empties those that are over."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline) -> list[Outcome]:
@@ -208,6 +216,8 @@ class Course:
             self.optimiser.zero_grad(set_to_none=True)
             losses.sum().backward()
         self.network.mask_gradients()
+        if self.network.seeded:
+            _complete(self.optimiser)
         self.optimiser.step()
         self.train_loss.add_(losses.detach())
 
@@ -290,6 +300,17 @@ class Course:
             self.optimiser.load_state_dict(
                 {"state": slots, "param_groups": self.optimiser.state_dict()["param_groups"]}
             )
+
+
+def _complete(optimiser: torch.optim.Optimizer) -> None:
+    """Gives a momentum of zero to parameters that get their first gradient later than others, as where layers are
+    skipped at random: PyTorch's fused SGD expects all or none to have one."""
+    having = [slots for slots in optimiser.state.values() if slots.get("momentum_buffer") is not None]
+    if not having:
+        return
+    for parameter in optimiser.param_groups[0]["params"]:
+        if parameter.grad is not None and optimiser.state[parameter].get("momentum_buffer") is None:
+            optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _optimiser(training: Training, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:

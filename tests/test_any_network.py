@@ -1,0 +1,635 @@
+"""Networks that are none of the papers': each trains as the plain module would, or is refused in a trial by name."""
+
+import dataclasses
+import gc
+import random
+import time
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from test_train import Memory, assert_same, interrupted_course  # beside this file
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations, weight_norm
+
+from lottery import data, masks, models, seeds
+from lottery import recipes as r
+from lottery.data import Dataset
+from lottery.engine import precision, sparse
+from lottery.engine.batches import AHEAD, Batches, augment, moved
+from lottery.engine.errors import NotStacked, Slower, TrainingError
+from lottery.engine.network import Single, Stacked, Start, build, stackable
+from lottery.engine.train import train
+from lottery.engine.trial import NotPruned, trial
+from lottery.models import ModelError
+
+CLASSES, LENGTH, WIDTH = 3, 5, 8
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Net(nn.Module):
+    """Layers made by a function, called by another; the kinds below differ in these two alone."""
+
+    def __init__(self, make, call):
+        super().__init__()
+        self.call = call
+        for name, part in make().items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.call(self, x)
+
+
+def head(width=16):
+    return nn.Linear(width, CLASSES)
+
+
+class Cosine(nn.Linear):
+    def forward(self, x):
+        return 10 * F.linear(F.normalize(x, dim=-1), F.normalize(self.weight, dim=-1), self.bias)
+
+
+class Position(nn.Module):
+    def __init__(self, persistent):
+        super().__init__()
+        self.first = nn.Linear(WIDTH, 16)
+        self.register_buffer("place", torch.linspace(0, 1, LENGTH)[:, None], persistent=persistent)
+        self.register_buffer("mask", torch.full((LENGTH, LENGTH), -torch.inf).triu(1), persistent=persistent)
+
+    def forward(self, x):
+        h = self.first(x) + self.place
+        return torch.softmax(h @ h.mT / 4 + self.mask, -1) @ h
+
+
+class Frozen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fixed, self.head = nn.Linear(WIDTH, 16), head()
+        self.fixed.requires_grad_(False)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.fixed(x)).mean(1))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.there, self.back, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), head(WIDTH)
+        self.back.weight = self.there.weight
+
+    def forward(self, x):
+        return self.head(self.back(torch.relu(self.there(x))).mean(1))
+
+
+def hooked():
+    layer = nn.Linear(WIDTH, 16)
+    layer.register_forward_hook(half)
+    return layer
+
+
+def half(layer, given, made):
+    return made / 2
+
+
+def two_blocks():
+    block = nn.Linear(WIDTH, WIDTH)
+    return {"blocks": nn.ModuleList([block, block]), "head": head(WIDTH)}
+
+
+def through_blocks(net, x):
+    for block in net.blocks:
+        x = torch.relu(block(x))
+    return net.head(x.mean(1))
+
+
+def at_random(net, x):
+    h = net.first(x)
+    if net.training and torch.rand(()) < 0.5:
+        h = h + net.second(h)
+    return net.head(h.mean(1))
+
+
+def sometimes(net, x):
+    """Draws on few batches, which a trial need not see."""
+    h = net.first(x)
+    if net.training and x[0, 0, 0] > 0.5:
+        h = F.dropout(h, 0.5)
+    return net.head(h.mean(1))
+
+
+def attended(net, x):
+    h = net.first(x)
+    return net.head((h + net.attention(h, h, h, need_weights=False)[0]).mean(1))
+
+
+def reads_weight(net, x):
+    return net.head(F.linear(x, net.first.weight).mean(1))
+
+
+def recurrent(net, x):
+    return net.head(net.rnn(x)[0][:, -1])
+
+
+def simple(net, x):
+    return net.head(torch.relu(net.first(x)).mean(1))
+
+
+def first(layer=None):
+    return {"first": layer or nn.Linear(WIDTH, 16), "head": head()}
+
+
+def deep():
+    return {"first": nn.Linear(WIDTH, 16), "second": nn.Linear(16, 16), "head": head()}
+
+
+def attention(**more):
+    return {
+        "first": nn.Linear(WIDTH, 16),
+        "attention": nn.MultiheadAttention(16, 2, batch_first=True, **more),
+        "head": head(),
+    }
+
+
+def transformer():
+    return {"first": nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True), "head": head(WIDTH)}
+
+
+NETWORKS = {
+    "plain": lambda: Net(first, simple),
+    "cosine": lambda: Net(lambda: first(Cosine(WIDTH, 16)), simple),
+    "hook": lambda: Net(lambda: first(hooked()), simple),
+    "reads a weight": lambda: Net(first, reads_weight),
+    "attention": lambda: Net(attention, attended),
+    "attention with dropout": lambda: Net(lambda: attention(dropout=0.3), attended),
+    "transformer": lambda: Net(transformer, simple),
+    "lstm": lambda: Net(lambda: {"rnn": nn.LSTM(WIDTH, 16, 2, batch_first=True), "head": head()}, recurrent),
+    "lstm with dropout": lambda: Net(
+        lambda: {"rnn": nn.LSTM(WIDTH, 16, 2, batch_first=True, dropout=0.5), "head": head()}, recurrent
+    ),
+    "gru": lambda: Net(lambda: {"rnn": nn.GRU(WIDTH, 16, batch_first=True), "head": head()}, recurrent),
+    "rnn": lambda: Net(lambda: {"rnn": nn.RNN(WIDTH, 16, batch_first=True), "head": head()}, recurrent),
+    "transposed": lambda: Net(
+        lambda: {"up": nn.ConvTranspose1d(LENGTH, 4, 3), "head": head(WIDTH + 2)},
+        lambda net, x: net.head(torch.relu(net.up(x)).mean(1)),
+    ),
+    "functional dropout": lambda: Net(
+        first, lambda net, x: net.head(F.dropout(torch.relu(net.first(x)), 0.5, net.training).mean(1))
+    ),
+    "rrelu": lambda: Net(
+        lambda: first() | {"leak": nn.RReLU()}, lambda net, x: net.head(net.leak(net.first(x)).mean(1))
+    ),
+    "stochastic depth": lambda: Net(deep, at_random),
+    "noise": lambda: Net(
+        first, lambda net, x: net.head(net.first(x + 0.1 * torch.randn_like(x) if net.training else x).mean(1))
+    ),
+    "draws sometimes": lambda: Net(first, sometimes),
+    "in place": lambda: Net(lambda: first() | {"act": nn.ReLU(inplace=True)}, lambda net, x: simple(net, net.act(x))),
+    "subtracts in place": lambda: Net(first, lambda net, x: simple(net, x.sub_(1.0))),
+    "tied": Tied,
+    "used twice": lambda: Net(two_blocks, through_blocks),
+    "frozen": Frozen,
+    "unused": lambda: Net(deep, simple),
+    "buffers": lambda: Net(lambda: {"first": Position(True), "head": head()}, simple),
+    "buffers that are not saved": lambda: Net(lambda: {"first": Position(False), "head": head()}, simple),
+    "weight norm": lambda: Net(lambda: first(parametrizations.weight_norm(nn.Linear(WIDTH, 16))), simple),
+    "spectral norm": lambda: Net(lambda: first(parametrizations.spectral_norm(nn.Linear(WIDTH, 16))), simple),
+    "batch norm": lambda: Net(
+        lambda: first() | {"norm": nn.BatchNorm1d(LENGTH)}, lambda net, x: simple(net, net.norm(x))
+    ),
+    "a branch on a value": lambda: Net(first, lambda net, x: simple(net, x if x.abs().max() < 1e6 else x / 1e6)),
+    "own matrix": lambda: Net(
+        lambda: {"matrix": nn.Parameter(torch.randn(WIDTH, 16) / 3), "head": head()},
+        lambda net, x: net.head((x @ net.matrix).mean(1)),
+    ),
+}
+NETWORK = pytest.mark.parametrize("kind", NETWORKS)
+DRAWING = {"attention with dropout", "transformer", "lstm with dropout", "functional dropout", "rrelu"}
+DRAWING |= {"stochastic depth", "noise"}
+
+
+def examples():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(120, LENGTH, WIDTH, generator=draw)
+    y = torch.randint(0, CLASSES, (120,), generator=draw)
+    return Dataset("own", (x[:60], y[:60]), (x[60:90], y[60:90]), (x[90:], y[90:]), CLASSES)
+
+
+def recipe(kind, **changes):
+    models.register(kind, lambda shape, classes: NETWORKS[kind]())
+    base = dict(data="own", model=kind, steps=12, batch=20, optimiser="sgd", lr=0.05, momentum=0.9, weight_decay=0.01)
+    return r.training(**{**base, "validation": 30, "evaluate": ((12, 4),), **changes})
+
+
+def start(training, replicate=0, share=0.5):
+    """Initial weights of which magnitude pruning has taken a share."""
+    number = seeds.integer(0, seeds.INITIAL, replicate, 0)
+    weights = models.initial_weights(training.model, (LENGTH, WIDTH), CLASSES, number)
+    kinds = models.prunable(models.build(training.model, (LENGTH, WIDTH), CLASSES))
+    dense = masks.dense(weights, kinds)
+    mask = masks.prune(dense, masks.magnitude_scores(weights, dense), dict.fromkeys(kinds, share))
+    return Start(weights, mask, (replicate,))
+
+
+def loss_of(training, state, part):
+    module = models.build(training.model, (LENGTH, WIDTH), CLASSES).eval()
+    models.load(module, state)
+    with torch.no_grad():
+        return F.cross_entropy(module(part[0]), part[1]).item()
+
+
+@NETWORK
+def test_a_trial_lets_a_network_that_works_pass(kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if kind == "frozen" else "error")
+        trial(recipe(kind), examples())
+
+
+@NETWORK
+def test_it_trains_as_the_plain_module_whatever_torchs_generator(kind):
+    training, begun, given = recipe(kind), start(recipe(kind)), examples()
+    outcomes = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        outcomes.append(train(training, given, [begun], keep=[4])[0])
+    assert_same(*outcomes)
+    state = outcomes[0].states[12]
+    assert not any(state[name][~kept].any() for name, kept in begun.mask.items())
+    assert any(not torch.equal(state[name], begun.weights[name] * kept) for name, kept in begun.mask.items())
+    assert outcomes[0].history["test_loss"][-1] == pytest.approx(loss_of(training, state, given.test), rel=1e-4)
+    assert not given.changed and torch.equal(given.test[0], examples().test[0])
+
+
+@NETWORK
+def test_resumed_it_is_uninterrupted_bit_for_bit(kind):
+    training, begun, given = recipe(kind), start(recipe(kind)), examples()
+    saved = interrupted_course(training, given, [begun], at=5)
+    assert_same(train(training, given, [begun], checkpoint=Memory(saved))[0], train(training, given, [begun])[0])
+
+
+@NETWORK
+def test_stacked_it_is_single_or_it_is_not_stacked(kind):
+    training, given = recipe(kind), examples()
+    starts = [start(training, replicate) for replicate in range(2)]
+    try:
+        together = train(training, given, starts)
+    except NotStacked as error:
+        assert kind in str(error) and "one by one" in str(error)
+        assert kind not in {"plain", "cosine", "tied", "used twice", "frozen", "unused", "buffers", "own matrix"}
+        return
+    assert kind not in DRAWING
+    for begun, outcome in zip(starts, together, strict=True):
+        for name, tensor in train(training, given, [begun])[0].states[12].items():
+            torch.testing.assert_close(outcome.states[12][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_what_draws_only_later_ends_a_stacked_training_rather_than_draw_from_nowhere():
+    class Later(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head, self.calls = nn.Linear(WIDTH, 16), head(), 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.head(F.dropout(self.first(x), 0.5, self.training and self.calls > 8).mean(1))
+
+    NETWORKS["draws later"] = Later
+    training = recipe("draws later")
+    with pytest.raises(NotStacked, match=r"draws later.*one by one"):
+        train(training, examples(), [start(training, 0), start(training, 1)])
+
+
+@pytest.mark.parametrize("kind", ["lstm", "a branch on a value"])
+def test_what_cannot_be_stacked_says_so_once(kind):
+    with pytest.warns(Slower, match=f"networks of {kind} cannot be stacked"):
+        assert not stackable(recipe(kind), examples())
+
+
+# The sparse layer.
+
+
+@pytest.fixture
+def sparse_layers(monkeypatch):
+    monkeypatch.setattr(sparse, "WEIGHTS", 1)
+    monkeypatch.setattr(sparse, "DENSITY", 0.9)
+
+
+@NETWORK
+def test_sparse_layers_are_the_same_function_or_are_not_taken(kind, sparse_layers, monkeypatch):
+    training, begun, given = recipe(kind), start(recipe(kind)), examples()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        few = train(training, given, [begun])[0]
+    monkeypatch.setattr(sparse, "DENSITY", 0.0)
+    whole = train(training, given, [begun])[0]
+    np.testing.assert_allclose(few.history["test_loss"], whole.history["test_loss"], rtol=1e-4)
+    for name, tensor in whole.states[12].items():
+        torch.testing.assert_close(few.states[12][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+    said = [warning for warning in said if issubclass(warning.category, Slower)]
+    assert len(said) == (kind in {"reads a weight", "transformer"}), [str(warning.message) for warning in said]
+
+
+def test_subclasses_and_layers_with_hooks_or_shared_weights_stay_as_they_are(sparse_layers):
+    for kind, replaced in {"plain": 2, "cosine": 1, "hook": 1, "attention": 2, "tied": 1, "used twice": 1}.items():
+        network = build(recipe(kind), examples(), [start(recipe(kind))])
+        assert sum(isinstance(layer, sparse.SparseLinear) for layer in network.module.modules()) == replaced, kind
+
+
+def test_a_network_that_images_laid_out_otherwise_break_trains_without():
+    NETWORKS["views"] = lambda: Net(
+        lambda: {"conv": nn.Conv2d(3, 4, 3), "head": head(4 * 16)},
+        lambda net, x: net.head(net.conv(x).view(len(x), -1)),
+    )
+    x, y = torch.randn(60, 3, 6, 6), torch.arange(60) % CLASSES
+    given = Dataset("images", (x, y), (x, y), (x, y), CLASSES)
+    training = recipe("views", layout="channels_last")
+    weights = models.initial_weights("views", (3, 6, 6), CLASSES, 0)
+    with pytest.warns(Slower, match="views trains without images that lie channels last"):
+        network = build(training, given, [Start(weights, {})])
+    assert isinstance(network, Single) and not network.altered
+
+
+# What is a weight.
+
+
+@pytest.mark.parametrize(
+    "kind, expected",
+    [
+        ("lstm", ["recurrent"] * 4 + ["output"]),
+        ("attention", ["fc", "fc", "fc", "output"]),
+        ("transposed", ["conv", "output"]),
+        ("own matrix", ["other", "output"]),
+        ("weight norm", ["fc", "output"]),
+        ("frozen", ["output"]),
+        ("tied", ["fc", "output"]),
+    ],
+)
+def test_every_matrix_is_prunable_once(kind, expected):
+    assert sorted(models.prunable(NETWORKS[kind]()).values()) == sorted(expected)
+
+
+def test_biases_scales_and_tokens_are_no_weights():
+    def make():
+        return {
+            "norm": nn.LayerNorm([LENGTH, WIDTH]),
+            "token": nn.Parameter(torch.zeros(1, 1, WIDTH)),
+            "embedding": nn.Embedding(7, 4),
+            "thin": nn.Linear(WIDTH, 1),
+            "attention": nn.MultiheadAttention(WIDTH, 2, kdim=3, vdim=3, add_bias_kv=True),
+        }
+
+    found = models.prunable(Net(make, simple))
+    assert found["embedding.weight"] == "embedding" and found["thin.weight"] == "fc"
+    assert {f"attention.{part}_proj_weight" for part in "qkv"} < set(found)
+    assert not [name for name in found if "bias" in name or name.startswith(("norm", "token"))]
+
+
+def test_the_table_has_every_tensor_once():
+    net = Net(lambda: {"tied": Tied(), "place": Position(False), "frozen": Frozen()}, simple)
+    table = models.table(net)
+    assert table["tied.there.weight"].aliases == ("tied.back.weight",) and "tied.back.weight" not in table
+    assert not table["place.mask"].persistent and table["place.mask"].buffer and not table["place.mask"].trainable
+    assert not table["frozen.fixed.weight"].trainable and table["frozen.fixed.weight"].kind is None
+    assert models.table(parametrizations.weight_norm(nn.Linear(3, 3)))["parametrizations.weight.original1"].parametrised
+
+
+def test_shared_weights_are_counted_masked_and_saved_as_one():
+    training = recipe("tied")
+    begun = start(training)
+    assert masks.density(begun.mask) == 0.5 and set(begun.mask) == {"there.weight", "head.weight"}
+    state = train(training, examples(), [begun])[0].states[12]
+    assert torch.equal(state["there.weight"], state["back.weight"])
+    assert not state["back.weight"][~begun.mask["there.weight"]].any()
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_frozen_and_unused_weights_stay_as_they_are(together):
+    for kind, names in {"frozen": ("fixed.weight", "fixed.bias"), "unused": ("second.bias",)}.items():
+        training = recipe(kind)
+        starts = [start(training, replicate) for replicate in range(together)]
+        for begun, outcome in zip(starts, train(training, examples(), starts), strict=True):
+            assert all(torch.equal(outcome.states[12][name], begun.weights[name]) for name in names)
+
+
+def test_frozen_weights_are_named_with_their_share():
+    with pytest.warns(NotPruned, match=r"72.7% of the weights of 'frozen' are not pruned.*fixed.weight"):
+        trial(recipe("frozen"), examples())  # 128 of 128 + 48
+
+
+# What is refused.
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.steps, self.first, self.head = 0, nn.Linear(WIDTH, 16), head()
+
+    def forward(self, x):
+        self.steps += self.training
+        return self.head(self.first(x).mean(1) * (10 * self.steps if self.training else 1))
+
+
+class Remembering(nn.Module):
+    """Keeps a running mean as an attribute, which no state dict has."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = head(WIDTH)
+        self.register_buffer("mean", torch.zeros(WIDTH), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.mean.add_(x.detach().mean((0, 1)) + 1)
+        return self.head(x.mean(1) + self.mean)
+
+
+def drawn_by_numpy():
+    net = Net(first, simple)
+    net.first.weight.data = torch.from_numpy(np.random.rand(16, WIDTH).astype(np.float32))  # noqa: NPY002
+    return net
+
+
+def drawn_by_its_own(generator=torch.Generator().manual_seed(0)):  # noqa: B008
+    net = Net(first, simple)
+    nn.init.normal_(net.first.weight, generator=generator)
+    return net
+
+
+def broken():
+    net = Net(first, simple)
+    nn.init.constant_(net.head.bias, torch.nan)
+    return net
+
+
+def by(function):
+    return lambda: Net(first, lambda net, x: net.head(function(net, net.first(x)).mean(1)))
+
+
+REFUSED = {
+    "numpy": (drawn_by_numpy, ModelError, "called twice under one seed.*first.weight"),
+    "own generator": (drawn_by_its_own, ModelError, "called twice under one seed.*first.weight"),
+    "python's random": (by(lambda net, h: h * random.random()), TrainingError, "Python's or NumPy's global generator"),
+    "numpy's random": (by(lambda net, h: h * np.random.rand()), TrainingError, "Python's or NumPy's"),  # noqa: NPY002
+    "always dropout": (by(lambda net, h: F.dropout(h)), TrainingError, "in evaluation too.*training=self.training"),
+    "many outputs": (lambda: Net(lambda: first() | {"head": nn.Linear(16, 9)}, simple), TrainingError, "has 3 classes"),
+    "few outputs": (lambda: Net(lambda: first() | {"head": nn.Linear(16, 2)}, simple), TrainingError, "has 3 classes"),
+    "all outputs": (lambda: Net(first, lambda net, x: net.head(net.first(x))), TrainingError, r"\[16, 5, 3\]"),
+    "a tuple": (lambda: Net(first, lambda net, x: (simple(net, x), x)), TrainingError, "returns tuple"),
+    "wide": (
+        lambda: Net(lambda: first(nn.Linear(9, 16)), simple),
+        TrainingError,
+        "in layer 'first'.*cannot be multipl",
+    ),
+    "lazy": (lambda: Net(lambda: first(nn.LazyLinear(16)), simple), ModelError, "first.weight has no shape yet"),
+    "old weight norm": (lambda: Net(lambda: first(weight_norm(nn.Linear(WIDTH, 16))), simple), TrainingError, "copied"),
+    "orthogonal": (
+        lambda: Net(lambda: first(parametrizations.orthogonal(nn.Linear(WIDTH, 16))), simple),
+        TrainingError,
+        r"first.weight is computed \(_Orthogonal\).*cannot be pruned",
+    ),
+    "counting": (Counting, TrainingError, "interrupted and resumed"),
+    "remembering": (Remembering, TrainingError, "its state dict does not hold"),
+    "nothing": (
+        lambda: Net(lambda: {"n": nn.LayerNorm(WIDTH)}, lambda net, x: net.n(x).mean(1)[:, :3]),
+        TrainingError,
+        "no trainable",
+    ),
+    "broken": (broken, TrainingError, "not finite at its initial weights"),
+    "no module": (lambda: simple, ModelError, "returned function, not a torch.nn.Module"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_what_would_fail_later_is_refused_by_name(kind):
+    make, error, words = REFUSED[kind]
+    models.register(kind, lambda shape, classes: make())
+    training = dataclasses.replace(recipe("plain"), model=kind)
+    with pytest.raises(error, match=words) as found:
+        trial(training, examples())
+    assert repr(kind) in str(found.value) or kind in {"python's random", "numpy's random"}
+
+
+def test_token_ids_are_tried_and_trained_as_integers():
+    NETWORKS["tokens"] = lambda: Net(
+        lambda: {"words": nn.Embedding(11, 16), "head": head()}, lambda net, x: net.head(net.words(x).mean(1))
+    )
+    x, y = torch.arange(360).view(60, 6) % 11, torch.arange(60) % CLASSES
+    given, training = Dataset("ids", (x, y), (x, y), (x, y), CLASSES), recipe("tokens")
+    trial(training, given, stack=True)
+    weights = models.initial_weights("tokens", (6,), CLASSES, 0)
+    mask = {"words.weight": weights["words.weight"] > 0}
+    starts = [Start(weights, mask, (replicate,)) for replicate in range(2)]
+    outcomes = train(training, given, starts)
+    assert not any(outcome.states[12]["words.weight"][~mask["words.weight"]].any() for outcome in outcomes)
+    models.register(
+        "sparse-tokens",
+        lambda shape, classes: Net(
+            lambda: {"words": nn.Embedding(11, 16, sparse=True), "head": head()},
+            lambda net, x: net.head(net.words(x).mean(1)),
+        ),
+    )
+    with pytest.raises(TrainingError, match=r"words.weight has sparse gradients.*sparse=False"):
+        trial(dataclasses.replace(training, model="sparse-tokens"), given)
+
+
+def test_a_trial_of_lenet_takes_less_than_a_second_of_this_process():
+    training = r.training(
+        data="digits", model="lenet-300-100", steps=9, batch=60, optimiser="adam", lr=1e-3, validation=200
+    )
+    digits = data.load("digits", 200)
+    began = time.process_time()
+    trial(training, digits, stack=True)
+    assert time.process_time() - began < 1
+
+
+def test_a_network_that_works_in_place_leaves_the_data_as_they_were():
+    training = r.training(data="digits", model="in-place", steps=9, batch=60, optimiser="adam", lr=1e-3, validation=200)
+    models.register(
+        "in-place", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.ReLU(True), nn.Linear(64, classes))
+    )
+    digits = data.load("digits", 200)
+    before = [tensor.clone() for part in (digits.train, digits.validation, digits.test) for tensor in part]
+    weights = models.initial_weights("in-place", digits.shape, 10, 0)
+    train(training, digits, [Start(weights, {})])
+    after = [tensor for part in (digits.train, digits.validation, digits.test) for tensor in part]
+    assert not digits.changed and all(map(torch.equal, before, after))
+
+
+# A failed training leaves nothing behind.
+
+
+def test_a_kept_error_keeps_no_network_alive():
+    held, training = [], recipe("plain", lr=1e30, optimiser="sgd", momentum=0.0)
+
+    def made(shape, classes):
+        net = NETWORKS["plain"]()
+        held.append(weakref.ref(net))
+        return net
+
+    models.register("plain", made)
+    begun = start(training)
+    with pytest.raises(TrainingError, match="not finite") as found:
+        train(training, examples(), [begun])
+    gc.collect()
+    assert held and not any(ref() is not None for ref in held) and found.value is not None
+
+
+# What is drawn ahead is what was drawn a step at a time.
+
+
+def test_augmentation_drawn_ahead_is_that_of_each_step():
+    training = r.training(
+        data="digits", model="lenet-12", steps=9, batch=6, optimiser="adam", lr=1e-3, validation=200, augment=True
+    )
+    batches, x = Batches(training, [(0,), (3, 1)], 60, "cpu"), torch.randn(12, 1, 8, 8)
+    for step in (0, 1, AHEAD - 1, AHEAD, 5):
+        alone = [
+            augment(x[6 * i :][:6], torch.Generator().manual_seed(seeds.integer(0, seeds.AUGMENT, *order, step)))
+            for i, order in enumerate([(0,), (3, 1)])
+        ]
+        assert torch.equal(torch.cat(alone), moved(x, batches.augmentation(step)))
+
+
+# Precision.
+
+
+def test_switches_are_set_as_asked_and_put_back_and_the_old_ones_stay_readable():
+    """The switches are there without a GPU."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+
+    def seen():
+        return matmul.fp32_precision, cudnn.conv.fp32_precision, matmul.allow_tf32, cudnn.allow_tf32
+
+    before = seen()
+    for asked, wanted in (("tf32", ("tf32", "tf32", True, True)), ("float32", ("ieee", "ieee", False, False))):
+        with precision.multiplying(asked, torch.device("cuda")):
+            assert seen() == wanted
+        assert seen() == before
+
+
+def test_attention_can_be_differentiated_twice_where_measurements_are_made():
+    q = torch.randn(2, 2, 5, 4, requires_grad=True)
+
+    def twice():
+        [gradient] = torch.autograd.grad(F.scaled_dot_product_attention(q, q, q).square().sum(), q, create_graph=True)
+        return torch.autograd.grad(gradient.sum(), q)[0]
+
+    with pytest.raises(RuntimeError):
+        twice()
+    with precision.exact("cpu"):
+        assert twice().isfinite().all()
+
+
+def test_stacked_networks_are_what_build_gives_for_several():
+    training = recipe("plain")
+    assert isinstance(build(training, examples(), [start(training), start(training, 1)]), Stacked)
