@@ -278,7 +278,7 @@ class Life(RuleBasedStateMachine):
     @rule(number=numbers, value=st.integers(1, 9), kill=kills)
     def checkpoint(self, number, value, kill):
         checkpoint = self.store().checkpoint(key_of(number))
-        before = checkpoint.load() if self.sure["store"] else None
+        before = checkpoint.load()
         done = self.attempt(lambda: put(self.store(), number) or checkpoint.save(weights(value)), kill)
         (self.sure if done else self.maybe)["store"].add(number)
         after = checkpoint.load()
