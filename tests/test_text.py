@@ -1,0 +1,23 @@
+"""Numbers as a page shows them."""
+
+from lottery import stats
+from lottery.book import text
+
+
+def test_intervals():
+    accuracy = stats.summary([0.977, 0.978, 0.979])
+    assert text.format_interval(accuracy, 100, "%", 2) == "97.80 % [97.55, 98.05], n = 3"
+    assert text.format_interval(stats.summary([-0.31]), 100, "%", 0) == "−31 %, n = 1"
+    assert text.format_interval(-0.0001, 1, "pp", 2) == "0.00 pp"
+    assert text.format_interval(12345.6, digits=0) == "12,346"
+    assert text.interval([0.977, 0.978, 0.979], 100, "%") == "97.80 % [97.55, 98.05]"
+
+
+def test_extremes():
+    assert text.extremes([0.9, 0.95], 100, "%", 1) == "92.5 % (90.0 to 95.0)"
+    assert text.extremes([-1.0]) == text.extremes(-1.0) == "−1.00"
+
+
+def test_counts():
+    assert [text.count(n, "replicate") for n in (0, 1, 2000)] == ["0 replicates", "1 replicate", "2,000 replicates"]
+    assert [text.listed("level", at) for at in ([], [9], [1, 3])] == ["no level", "level 9", "levels 1, 3"]
