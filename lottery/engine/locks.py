@@ -56,18 +56,18 @@ def _try(path: Path, shared: bool) -> int | None:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
             raise BlockingIOError(errno.EAGAIN, "somebody deleted the file: the next one counts")
-    except OSError as error:
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+            me = f"{os.getpid()} {HOST} "
+            if not shared:
+                os.ftruncate(descriptor, 0)
+            if me.encode() not in os.pread(descriptor, 2**20, 0):
+                os.write(descriptor, f"{me}{datetime.now().astimezone().isoformat(timespec='seconds')}\n".encode())
+        return descriptor
+    except BaseException as error:  # Ctrl-C too: an open descriptor would hold the lock to the end of the process
         os.close(descriptor)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
+        if isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.EACCES):
             return None
         raise
-    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
-        me = f"{os.getpid()} {HOST} "
-        if not shared:
-            os.ftruncate(descriptor, 0)
-        if me.encode() not in os.pread(descriptor, 2**20, 0):
-            os.write(descriptor, f"{me}{datetime.now().astimezone().isoformat(timespec='seconds')}\n".encode())
-    return descriptor
 
 
 def _reads(path: Path) -> str:
