@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from . import masks, recipes, seeds
+from . import masks, models, recipes, seeds
 from .landscape import LandscapeError, Pair, check_finite, scene
 from .masks import Mask
 from .models import State
@@ -44,14 +44,17 @@ class Hessian:
         loss: the training loss at the state.
 
     Raises:
-        LandscapeError: if the state is not finite (a diverged run).
+        LandscapeError: if the state is not finite (a diverged run), or a coordinate is one of weight norm, of which
+            PyTorch (2.11 to 2.13 at least) computes a wrong second derivative.
     """
 
     def __init__(self, module: nn.Module, state: State, mask: Mask, data: Pair, chunk: int = 1000, keep: bool = True):
         check_finite(state)
+        if normed := [name for name in mask if name.endswith(".original1") and ".parametrizations." in name]:
+            raise LandscapeError(f"no curvature in weights under weight norm ({', '.join(normed)}): train without it")
         reference = state[next(iter(mask))]
         self.module = copy.deepcopy(module).to(reference.device, reference.dtype).eval()
-        self.module.load_state_dict(state)
+        models.load(self.module, state)
         self.module.requires_grad_(False)
         parameters = dict(self.module.named_parameters())
         self.weights = [parameters[name].requires_grad_() for name in mask]
@@ -71,7 +74,8 @@ class Hessian:
 
     def _graph(self, inputs, labels):
         loss = self._loss(inputs, labels)
-        return torch.autograd.grad(loss, self.weights, create_graph=True), loss.item()
+        # A weight that the loss does not depend on has curvature 0.
+        return torch.autograd.grad(loss, self.weights, create_graph=True, materialize_grads=True), loss.item()
 
     def compact(self, direction: State) -> torch.Tensor:
         """A direction's surviving coordinates as one vector; tensors that it lacks count as zero."""
@@ -326,7 +330,7 @@ def lowest_loss(
         The loss and where it is found.
     """
     module = copy.deepcopy(module).eval()
-    module.load_state_dict(masks.apply(state, mask))
+    models.load(module, masks.apply(state, mask))
     module.requires_grad_(False)
     parameters = dict(module.named_parameters())
     weights = [parameters[name].requires_grad_() for name in mask]

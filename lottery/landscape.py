@@ -42,18 +42,18 @@ class LandscapeError(LotteryError):
 
 
 def check_finite(state: State) -> None:
-    """Refuses the weights of a run that diverged.
+    """Refuses the weights of a run that diverged; a mask of attention, of 0 and −∞ alone, is none.
 
     Raises:
         LandscapeError: naming the first tensor that is not finite.
     """
     for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor).all() and not ((tensor == 0) | (tensor == -torch.inf)).all():
             raise LandscapeError(f"{name} is not finite: a diverged run has no place in the landscape")
 
 
 def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
-    """The affine combination of states, buffers included; integer buffers are those of the first.
+    """The affine combination of states, buffers included; integer buffers and masks of 0 and −∞ are the first's.
 
     Args:
         states: of one architecture.
@@ -71,7 +71,7 @@ def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
         check_finite(state)
     result = {}
     for name, tensor in states[0].items():
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or tensor.isinf().any():
             result[name] = tensor.clone()
             continue
         used = [(c, state[name]) for c, state in zip(coefficients, states, strict=True) if c]
@@ -119,7 +119,7 @@ def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: in
     if not _normalisations(module):
         return dict(state)
     with torch.no_grad():
-        module.load_state_dict(state)
+        models.load(module, state)
         _estimate(module, module, inputs, batch)
     counts = {name for name, tensor in state.items() if not tensor.is_floating_point()}
     return {name: state[name] if name in counts else t.detach().clone() for name, t in module.state_dict().items()}
@@ -191,7 +191,7 @@ class Evaluator:
             if result and not _normalisations(self.module):  # both kinds are the same
                 result |= {f"{kind}/{measure}": result[f"{self.statistics[0]}/{measure}"] for measure in MEASURES}
                 continue
-            self.module.load_state_dict(state)
+            models.load(self.module, state)
             train_loss, estimates = None, kind == "re-estimated" and bool(_normalisations(self.module))
             if estimates and self.single:
                 inputs, labels = self.train

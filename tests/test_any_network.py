@@ -12,10 +12,11 @@ import pytest
 import torch
 from test_train import Memory, assert_same, interrupted_course  # beside this file
 from torch import nn
+from torch.autograd.gradcheck import GradcheckError
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, weight_norm
 
-from lottery import data, masks, models, seeds
+from lottery import curvature, data, landscape, masks, models, seeds
 from lottery import recipes as r
 from lottery.data import Dataset
 from lottery.engine import precision, sparse
@@ -423,6 +424,50 @@ def test_frozen_and_unused_weights_stay_as_they_are(together):
 def test_frozen_weights_are_named_with_their_share():
     with pytest.warns(NotPruned, match=r"72.7% of the weights of 'frozen' are not pruned.*fixed.weight"):
         trial(recipe("frozen"), examples())  # 128 of 128 + 48
+
+
+# What is measured of them.
+
+
+@pytest.mark.parametrize("kind", ["unused", "attention", "tied", "buffers", "spectral norm", "own matrix"])
+def test_curvature_is_that_of_the_plain_network(kind):
+    """Products with the Hessian are differences of gradients; a weight that is not used has none."""
+    training, given = recipe(kind), examples()
+    state = {name: tensor.double() for name, tensor in start(training).weights.items()}
+    mask = start(training).mask
+    module = models.build(kind, (LENGTH, WIDTH), CLASSES)
+    pair = given.train[0].double(), given.train[1]
+    with precision.exact("cpu"):
+        there = curvature.Hessian(module, masks.apply(state, mask), mask, pair)
+        step = torch.randn(there.size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        got, near = there(step), []
+        for sign in (1, -1):
+            moved = dict(zip(mask, there.expand(sign * 1e-5 * step), strict=True))
+            at = {name: t + moved[name] if name in moved else t for name, t in masks.apply(state, mask).items()}
+            near.append(curvature.Hessian(module, at, mask, pair).gradient())
+    torch.testing.assert_close(got, (near[0] - near[1]) / 2e-5, rtol=1e-4, atol=1e-7)
+    unused = torch.cat([torch.full((int(kept.sum()),), name.startswith("second")) for name, kept in mask.items()])
+    assert not got[unused].any() and got[~unused].any()
+
+
+def test_weight_norm_has_no_curvature_as_long_as_pytorch_gets_it_wrong():
+    training = recipe("weight norm")
+    begun = start(training)
+    with pytest.raises(landscape.LandscapeError, match="under weight norm"):
+        curvature.Hessian(models.build("weight norm", (LENGTH, WIDTH), CLASSES), begun.weights, begun.mask, ())
+    v = torch.randn(4, 3, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(0))
+    g = torch.ones(4, 1, dtype=torch.float64)
+    with pytest.raises(GradcheckError):
+        torch.autograd.gradgradcheck(lambda v: (torch._weight_norm(v, g, 0) ** 3).sum(), (v,))
+
+
+def test_masks_of_attention_are_no_divergence_and_survive_a_path():
+    states = [start(recipe("buffers"), replicate).weights for replicate in range(2)]
+    between = landscape.combine(states, [1.5, -0.5])
+    assert torch.equal(between["first.mask"], states[0]["first.mask"])
+    states[1]["head.weight"][0, 0] = -torch.inf
+    with pytest.raises(landscape.LandscapeError, match=r"head.weight is not finite"):
+        landscape.combine(states, [0.5, 0.5])
 
 
 # What is refused.
