@@ -538,7 +538,7 @@ def test_ones_own_network_and_data_work(store):
 def test_a_network_that_workers_cannot_import_is_an_error_for_other_executors(store, monkeypatch):
     monkeypatch.setattr(models, "_registered", {})
     study = own_study()
-    with pytest.raises(ExecutionError, match="define its factory in a module"):
+    with pytest.raises(ExecutionError, match="its factory\\) in a module"):
         run(study, store, "processes", jobs=2)
     assert not store.root.exists()
 

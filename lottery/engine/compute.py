@@ -273,6 +273,7 @@ class _Together:
     def _train(self, runs: Sequence[Run]) -> None:
         began, training, here = time.perf_counter(), self.training, world(self.store)
         dataset, names = dataset_of(training, self.device), models.prunable(network_of(training))
+        identity.network(training)  # remembered; what cannot be told apart from others fails now, not at the end
         starts = [
             engine.Start(run.weights.tensors(here, training), run.mask.tensors(here, training), run.order, run.start)
             for run in runs

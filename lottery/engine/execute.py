@@ -121,7 +121,7 @@ def _choose(
         raise ExecutionError(f"no executor {executor!r}; known: {', '.join(EXECUTORS)}")
     if executor != "inline" and rooted:
         raise ExecutionError(
-            f"{rooted} cannot be sent to other processes: define its factory in a module "
+            f"{rooted} cannot be sent to other processes: define it (of a network, its factory) in a module "
             "that they can import, or use executor 'inline'"
         )
     return executor, jobs

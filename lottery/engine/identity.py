@@ -57,8 +57,8 @@ def _network(name: str, factory, data: str, validation: int, scaling: str) -> di
         ) from error
     if not _close(found["probe"], again):
         raise ExecutionError(
-            f"the network {name} comes out otherwise each time: its factory must draw with torch's default generator "
-            "alone (torch.rand, torch.nn.init), or no run of it could be repeated"
+            f"the network {name} comes out otherwise each time: it must draw with torch's default generator alone "
+            "(torch.rand, torch.nn.init), or no run of it could be repeated"
         )
     return found | ({"source": text} if (text := _source(modules[0], factory)) else {})
 
@@ -99,14 +99,14 @@ def _source(module: nn.Module, factory) -> str | None:
         kind for kind in kinds if (getattr(kind, "__module__", "") or "").split(".")[0] not in ("torch", "lottery")
     ]
     try:
-        texts = sorted(_normal(inspect.getsource(kind)) for kind in theirs)
+        texts = sorted(normal(inspect.getsource(kind)) for kind in theirs)
     except (OSError, TypeError, SyntaxError):
         return None
     return _short("\n".join(texts)) if texts else None
 
 
-def _normal(source: str) -> str:
-    """Source without comments, docstrings and layout."""
+def normal(source: str) -> str:
+    """Source as a text in which comments, docstrings and layout are left out."""
     tree = ast.parse(textwrap.dedent(source))
     for node in ast.walk(tree):
         documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
@@ -123,9 +123,8 @@ def _close(one: list[float], other: list[float]) -> bool:
     if len(one) != len(other):
         return False
     a, b = np.array(one), np.array(other)
-    scale = np.abs(a).max(initial=0.0)
     outputs = np.allclose(a[1:-1], b[1:-1], TOLERANCE, TOLERANCE * np.abs(a[1:-1]).max(initial=0.0))
-    return bool(scale == 0 or (outputs and np.allclose(a[[0, -1]], b[[0, -1]], TOLERANCE)))
+    return outputs and np.allclose(a[[0, -1]], b[[0, -1]], TOLERANCE)
 
 
 def difference(one: dict, other: dict) -> str | None:
@@ -199,6 +198,20 @@ def _types(value) -> Iterator[str]:
 
 @functools.cache
 def _code(names: frozenset[str]) -> str:
+    return _short("\n".join(f"{name} {text}" for name, text in sorted(_texts(names).items())))
+
+
+def modules(recipe: dict) -> set[str]:
+    """The modules of this package whose code computes a recipe, and classes of the user's."""
+    return set(_texts(frozenset(_types(recipe))))
+
+
+def forget() -> None:
+    """Drops what is remembered of code that has been read."""
+    _code.cache_clear()
+
+
+def _texts(names: frozenset[str]) -> dict[str, str]:
     found = known_recipes()
     if missing := sorted(names - set(found)):
         raise ExecutionError(f"no recipe class {missing[0]!r} is known here: import the module that defines it")
@@ -211,12 +224,12 @@ def _code(names: frozenset[str]) -> str:
             texts[name] = _class_source(found[name])
     if "Run" in names:
         _gather(f"{__package__}.digest", texts)
-    return _short("\n".join(f"{name} {text}" for name, text in sorted(texts.items())))
+    return texts
 
 
 def _class_source(kind: type) -> str:
     try:
-        return _normal(inspect.getsource(kind))
+        return normal(inspect.getsource(kind))
     except (OSError, TypeError, SyntaxError):
         return kind.__qualname__
 
@@ -237,15 +250,16 @@ def known_recipes() -> dict[str, type[Recipe]]:
 def _gather(module: str, texts: dict[str, str]) -> None:
     """Adds the source of a module of this package, and of those that it imports."""
     if module not in texts:
-        texts[module], imported = _module(module)
+        texts[module], imported = module_source(module)
         for name in imported:
             _gather(name, texts)
 
 
 @functools.cache
-def _module(name: str) -> tuple[str, frozenset[str]]:
+def module_source(name: str) -> tuple[str, frozenset[str]]:
+    """The source of a module of this package, normalised, and the modules of it that it imports."""
     source = Path(importlib.util.find_spec(name).origin).read_text(encoding="utf-8")
-    return _normal(source), frozenset(_imports(ast.parse(source), name))
+    return normal(source), frozenset(_imports(ast.parse(source), name))
 
 
 def _imports(tree: ast.Module, module: str) -> Iterator[str]:

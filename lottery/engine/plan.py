@@ -13,6 +13,7 @@ import torch
 
 from .. import data, masks, models
 from ..recipes import Dense, Mask, Pruned, Recipe, Run, Shuffled, Thinned, Training, closure
+from . import identity
 from .network import stackable
 from .precision import check_precision
 from .store import Store
@@ -139,7 +140,8 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
 
 def _check_training(training: Training, device: str) -> None:
     models.check(training.model)
-    if not device.startswith("cuda") or torch.cuda.is_available():  # else other machines' GPUs are meant
+    here = not device.startswith("cuda") or torch.cuda.is_available()  # else other machines' GPUs are meant
+    if here:
         check_precision(training.precision, device)
     dataset = dataset_of(training)
     if training.batch > len(dataset.train[1]):
@@ -156,7 +158,10 @@ def _check_training(training: Training, device: str) -> None:
             f"the network {training.model} has no layer that can be pruned: linear and convolutional layers can"
         )
     alike = replace(training, steps=1, milestones=(), warmup=0, evaluate=(), lr=1e-3, gamma=0.1, seed=0)
-    _tried(alike, device, models.registered().get(training.model), data.registered().get(training.data))
+    there = device if here else "cpu"
+    _tried(alike, there, models.registered().get(training.model), data.registered().get(training.data))
+    if training.model in models.registered():
+        identity.network(training)  # refuses what could not be told from others
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,0 +1,193 @@
+"""Whose result it is: another network or other code under an old name is found and named."""
+
+
+import pytest
+import torch
+from torch import nn
+
+from lottery import models, tickets
+from lottery import recipes as r
+from lottery.engine import identity
+from lottery.engine.execute import ExecutionError, execute
+from lottery.engine.rebuild import changed_code, rebuild, recipe_of
+from lottery.engine.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch):
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(models, "_registered", {})
+
+
+def training(**changes):
+    base = dict(data="digits", model="lenet-8", steps=20, batch=50, optimiser="adam", lr=3e-3, validation=200)
+    return r.training(**{**base, **changes})
+
+
+def run(recipes, store):
+    return execute(recipes, store, executor="inline", show=False)
+
+
+class Net(nn.Module):
+    """A network with what can be changed without anybody seeing it from outside."""
+
+    def __init__(self, classes, activation=torch.relu, dropout=0.0, scale=1.0, detached=False, width=8):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, width), nn.Linear(width, classes)
+        self.activation, self.dropout, self.detached = activation, dropout, detached
+        self.first.weight.data.mul_(scale)
+
+    def forward(self, x):
+        x = self.activation(self.first(x.flatten(1)))
+        x = nn.functional.dropout(x, self.dropout, self.training)
+        return self.last(x.detach() if self.detached else x)
+
+
+def register(**changes):
+    models.register("own", lambda shape, classes: Net(classes, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        (dict(activation=torch.tanh), "other outputs"),
+        (dict(dropout=0.5), "other outputs"),
+        (dict(scale=2.0), "initial weights"),
+        (dict(detached=True), "gradients"),
+        (dict(width=9), "other layers"),
+    ],
+    ids=["activation", "dropout", "scale", "gradient", "width"],
+)
+def test_another_network_under_an_old_name_is_refused_in_words(store, changes, why):
+    own = training(model="own")
+    register()
+    run(tickets.imp(own, 0, 1, 0.5), store)
+    register()
+    run(tickets.imp(own, 0, 1, 0.5), store)  # the same network, registered again
+    register(**changes)
+    with pytest.raises(ExecutionError, match=rf"the name 'own' \(.*{why}.*\): register .* name of its own"):
+        run(tickets.imp(own, 0, 2, 0.5), store)
+    run([tickets.dense(training(), 0)], store)  # what does not use it goes on
+
+
+def test_another_source_is_another_network_and_another_comment_is_not():
+    one = 'class Net:\n    """A."""\n\n    def forward(self, x):\n        return x  # as it is\n'
+    assert identity.normal(one) == identity.normal("class Net:\n  def forward(self, x): return x\n")
+    assert identity.normal(one) != identity.normal(one.replace("return x", "return x + 0"))
+    found = identity.network(training())
+    assert identity.difference(found | {"source": "a"}, found | {"source": "b"}) == "another source"
+    assert identity.difference(found | {"source": "a"}, found) is None
+
+
+def test_numbers_of_another_machine_are_those_of_the_same_network():
+    found = identity.network(training())
+    rounded = found | {"probe": [number * (1 + 1e-5) for number in found["probe"]]}
+    assert identity.difference(found, rounded) is None
+    assert identity.difference(found, found | {"probe": [number * 1.01 for number in found["probe"]]})
+
+
+def test_a_checkpoint_of_another_network_is_not_gone_on_from(store, monkeypatch):
+    from lottery.engine import stopping
+
+    monkeypatch.setenv("LOTTERY_SETTINGS", '{"checkpoint_seconds": 0}')
+    register()
+    dense = tickets.dense(training(model="own", steps=300), 0)
+    steps = iter(range(1000))
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "due", lambda deadline=None: next(steps) > 250)
+        with pytest.raises(stopping.OutOfTime):
+            run([dense], store)
+    register(activation=torch.tanh)
+    with pytest.raises(ExecutionError, match=r"the checkpoint .* was computed with another network .* 'own'"):
+        run([dense], store)
+    register()
+    assert run([dense], store)[0].key == dense.key
+
+
+def test_a_network_that_comes_out_otherwise_each_time_is_refused_before_anything_is_computed(store):
+    stream = torch.Generator().manual_seed(0)
+
+    def factory(shape, classes):
+        net = Net(classes)
+        nn.init.normal_(net.first.weight, generator=stream)
+        return net
+
+    models.register("own", factory)
+    with pytest.raises(r.LotteryError, match="torch's default generator alone"):
+        run([tickets.dense(training(model="own"), 0)], store)
+    assert store.keys() == []
+
+
+def test_older_records_without_a_fingerprint_are_read(store):
+    register()
+    dense = tickets.dense(training(model="own"), 0)
+    [record] = run([dense], store)
+    older = Store(store.root.parent / "older")
+    made = {name: value for name, value in record.made.items() if name not in ("network", "code")}
+    older.save(record.key, record.recipe, record.values, record.arrays, made, {20: store.state(record.key, 20)})
+    register(activation=torch.tanh)
+    assert run([dense], older)[0].made == made
+    assert changed_code(older) == []
+
+
+# Code.
+
+
+def test_records_tell_which_code_computed_them(store, monkeypatch):
+    dense, ticket = run(tickets.imp(training(), 0, 1, 0.5), store)
+    mask = store.read(tickets.imp(training(), 0, 1, 0.5)[1].mask.key)
+    assert dense.made["code"] == identity.code(dense.recipe) != mask.made["code"] == identity.code(mask.recipe)
+    assert changed_code(store) == []
+    source = identity.module_source
+
+    def altered(name):
+        text, imported = source(name)
+        return (f"{text} + 0" if name == "lottery.engine.train" else text), imported
+
+    monkeypatch.setattr(identity, "module_source", altered)
+    identity.forget()
+    assert {record.key for record in changed_code(store)} == {dense.key, ticket.key}
+    monkeypatch.undo()
+    identity.forget()
+
+
+def test_code_is_that_of_all_modules_which_compute():
+    run_ = tickets.dense(training(), 0)
+    found = identity.modules(run_.json())
+    assert {"lottery.recipes", "lottery.masks", "lottery.engine.train", "lottery.engine.digest"} <= found
+    assert not {"lottery", "lottery.engine.store", "lottery.engine.execute", "lottery.curvature"} & found
+    adaptive = tickets.adaptive_imp(training(), 0, 1, 0.5)[1]
+    assert "lottery.curvature" in identity.modules(adaptive.mask.json()) - identity.modules(run_.json())
+
+
+def test_rebuilt_records_are_compared_bit_for_bit(store, tmp_path):
+    chain = tickets.imp(training(), 0, 1, 0.5)
+    records = run(chain, store)
+    again = rebuild(store, sample=10)
+    assert {(one.key, one.differs, one.failed) for one in again} == {(key, (), None) for key in store.keys()}
+    assert rebuild(store, sample=1) == rebuild(store, sample=1)
+    other = Store(tmp_path / "other")
+    wrong = records[0].arrays | {"history/test_loss": records[0].arrays["history/test_loss"] + 1e-9}
+    values = records[0].values | {"early_stop_step": 3}
+    other.save(records[0].key, records[0].recipe, values, wrong, records[0].made)
+    [one] = rebuild(other)
+    assert (one.type, one.differs) == ("Run", ("early_stop_step", "history/test_loss"))
+
+
+def test_a_recipe_is_made_again_from_its_record(store):
+    chain = tickets.imp(training(), 0, 2, {"fc": 0.5, "output": 0.25}, rewind_step=10)
+    run(chain, store)
+    for recipe in (*chain, chain[2].mask):
+        assert recipe_of(recipe.key, store) == recipe
+    lonely = Store(store.root.parent / "lonely")
+    record = store.read(chain[2].key)
+    lonely.save(record.key, record.recipe, record.values, record.arrays, record.made)
+    [one] = rebuild(lonely)
+    assert "there is no record" in one.failed
+    with pytest.raises(ExecutionError, match="there is no record 0123456789ab"):
+        recipe_of("0123456789ab" + 52 * "0", lonely)
