@@ -6,8 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 import weakref
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +24,7 @@ from lottery import LotteryError, data, landscape, masks, models, tickets
 from lottery import recipes as r
 from lottery.engine import compute as computing
 from lottery.engine import execute as module
-from lottery.engine import progress, stopping
+from lottery.engine import progress, stopping, workers
 from lottery.engine import train as engine
 from lottery.engine.compute import fitting
 from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, plan, world
@@ -80,7 +84,8 @@ def test_a_pool_whose_worker_is_killed_gives_what_one_process_gives(store, tmp_p
 def test_a_run_that_always_kills_its_worker_fails_alone(store):
     models.register("deadly", worker_networks.Deadly)
     sound = [tickets.dense(training(steps=1500), replicate) for replicate in range(3)]
-    with pytest.raises(ExecutionError, match="1 of 4 recipes"):
+    words = r"1 of 4 recipes .* \(deadly on digits, .*its worker died 3 times .* it was ended by SIGKILL, as a system"
+    with pytest.raises(ExecutionError, match=words):
         run([tickets.dense(training(model="deadly"), 0), *sound], store, "processes", jobs=2)
     assert all(record is not None for record in map(store.read, (run_.key for run_ in sound)))
 
@@ -595,6 +600,29 @@ def test_fractions_that_do_not_fit_the_network_are_refused_before_anything_is_co
     assert not store.root.exists()
 
 
+@pytest.mark.parametrize("make", [tickets.imp, lambda *given: [tickets.random_sparse(tickets.imp(*given)[-1], 0)]])
+def test_chains_that_would_empty_a_layer_are_refused_before_anything_is_computed(store, make):
+    """The output layer has 80 weights: 90 % of them gone leave 8, then 1, then none (of 1, round(0.9) goes)."""
+    run_ = make(training(steps=1), 0, 2, 0.9)
+    assert module.check(run_) is None
+    with pytest.raises(ExecutionError, match=r"pruning 90% of the 1 weights that output.weight of lenet-8 has left"):
+        run(make(training(steps=1), 0, 3, 0.9), store)
+    assert not store.root.exists()
+
+
+def test_global_pruning_with_two_fractions_is_refused_before_anything_is_computed(store):
+    with pytest.raises(ExecutionError, match="global pruning ranks all layers together: give one fraction"):
+        run(tickets.imp(training(), 0, 1, {"fc": 0.2, "output": 0.1}, scope="global"), store)
+    assert not store.root.exists()
+
+
+def test_a_network_without_layers_to_prune_is_refused_before_anything_is_computed(store):
+    models.register("bare", worker_networks.Bare)
+    with pytest.raises(LotteryError, match=r"bare.* has no"):
+        run([tickets.dense(training(model="bare"), 0)], store)
+    assert not store.root.exists()
+
+
 def test_augmentation_of_what_is_no_image_is_refused_before_anything_is_computed(store):
     own = own_study()[0].training
     with pytest.raises(LotteryError, match="no images"):
@@ -662,3 +690,166 @@ def test_a_study_tells_the_bar_of_its_runs_and_scans(store, monkeypatch):
     chain = tickets.imp(training(), 0, 1, 0.5, scope="global")
     run([landscape.path(*chain, alphas=3), *chain], store)
     assert told[-1] == (2, 2 * training().steps, 1)
+
+
+# What is kept of a run that fails, and of one that is interrupted.
+
+
+def test_runs_that_diverge_leave_no_network_behind(store, monkeypatch):
+    alive: list[weakref.ref] = []
+
+    class Watched(worker_networks.Hopeless):
+        def __init__(self, shape, classes):
+            super().__init__(shape, classes)
+            self.fc1.weight.data.fill_(float("nan"))
+            alive.append(weakref.ref(self))
+
+    counts, train = [], engine.train
+
+    def counted(*given, **named):
+        counts.append(sum(reference() is not None for reference in alive))
+        return train(*given, **named)
+
+    monkeypatch.setattr(engine, "train", counted)
+    monkeypatch.setattr(models, "_registered", {"watched": Watched})
+    monkeypatch.setattr(module, "check", lambda recipes, device: None)  # which tries networks out, and refuses this one
+    with pytest.raises(ExecutionError, match="6 of 6 recipes"):
+        run([tickets.dense(training(model="watched"), replicate) for replicate in range(6)], store)
+    assert len(counts) == 6 and max(counts) == counts[0]
+
+
+def test_an_interrupted_run_records_the_seconds_of_all_its_sessions(store, monkeypatch):
+    steps, dense = iter(range(1000)), tickets.dense(training(steps=300), 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "due", lambda deadline=None: next(steps) > 150)
+        with pytest.raises(stopping.OutOfTime):
+            run([dense], store)
+    checkpoint = store.checkpoint(dense.key)
+    saved = checkpoint.load()
+    assert 0 < float(saved["seconds"]) < 1000
+    checkpoint.save(saved | {"seconds": saved["seconds"] + 5000})
+    assert 5000 < run([dense], store)[0].made["seconds"] < 6000
+
+
+def test_an_error_in_a_users_network_names_run_network_and_place(store):
+    models.register("odd", worker_networks.Odd)
+    dense = tickets.dense(training(model="odd"), 0)
+    words = (
+        rf"Run {dense.key[:12]} \(odd on digits, 120 steps\): .*KeyError: 'pe' \(in forward, worker_networks.py, line"
+    )
+    with pytest.raises(ExecutionError, match=words) as caught:
+        run([dense], store)
+    assert "Traceback" in caught.value.__notes__[0]
+
+
+# Workers that die, and that are busy.
+
+
+class Dying:
+    """A pool whose workers die; before it they save a checkpoint as often as is said."""
+
+    places = 1
+
+    def __init__(self, store, progress):
+        self.store, self.progress, self.deaths = store, progress, 0
+
+    def submit(self, work):
+        future = Future()
+        self.deaths += 1
+        if self.progress:
+            self.progress -= 1
+            self.store.checkpoint(work.recipes[0].key).save({"at": torch.tensor([self.deaths])})
+        future.set_exception(workers.WorkerDied("it was ended by SIGKILL"))
+        return future
+
+
+def test_only_deaths_without_progress_count(store):
+    dense = tickets.dense(training(), 0)
+    for further in (0, 5):
+        pool = Dying(store, further)
+        with store.in_use(), pytest.raises(ExecutionError) as caught:
+            module.Study(plan([dense], store), store).run(pool)
+        assert pool.deaths == further + 3
+        assert f"Run {dense.key[:12]} (lenet-8 on digits, 120 steps), at about step 0" in str(caught.value)
+        assert "its worker died 3 times without getting further; the last time it was ended by SIGKILL" in str(
+            caught.value
+        )
+
+
+def test_a_run_that_somebody_else_computes_is_left_for_later(store, tmp_path):
+    first, second = (tickets.dense(training(), replicate) for replicate in range(2))
+    done = []
+    study = threading.Thread(target=lambda: done.extend(run([first, second], store)))
+    with store.lock(first.key):
+        study.start()
+        while second.key not in store:
+            time.sleep(0.05)
+        assert first.key not in store and not done
+    study.join(60)
+    assert [record.key for record in done] == [first.key, second.key]
+
+
+def test_a_clock_that_was_set_back_does_not_prolong_the_time(monkeypatch):
+    deadlines = []
+    monkeypatch.setattr(workers, "compute", lambda *given, deadline, **more: deadlines.append(deadline))
+    for sent in (time.time() + 3600, time.time() - 5):
+        workers.Work([], [], Path(), "cpu", seconds=10.0, sent=sent).compute()
+    now = time.monotonic()
+    assert now + 9 < deadlines[0] <= now + 10 and now + 4 < deadlines[1] < now + 5.5
+
+
+STOPPED = """
+import sys
+from lottery import LotteryError, recipes as r, tickets
+from lottery.engine import stopping
+from lottery.engine.execute import execute
+from lottery.engine.store import Store
+
+training = r.training(data="digits", model="lenet-8", steps=10**6, batch=50, optimiser="adam", lr=3e-3, validation=200)
+study = [tickets.dense(training, replicate) for replicate in range(3)]
+try:
+    execute(study, Store(sys.argv[1]), executor=sys.argv[2], jobs=2, show=False)
+except stopping.Stopped as error:
+    print(error)
+    raise SystemExit(error.status)
+"""
+
+
+@pytest.mark.parametrize(
+    "executor, signal_", [("inline", signal.SIGINT), ("processes", signal.SIGTERM), ("processes", signal.SIGINT)]
+)
+def test_a_signal_saves_what_is_trained_and_ends_in_one_line(store, executor, signal_):
+    study = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, store.root, executor],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LOTTERY_SETTINGS": '{"checkpoint_seconds": 0}'},
+    )
+    partial = store.root / "partial"
+    while len(list(partial.glob("*.safetensors"))) < (1 if executor == "inline" else 2):
+        assert study.poll() is None, study.stderr.read()
+        time.sleep(0.1)
+    os.killpg(study.pid, signal_)
+    out, err = study.communicate(timeout=120)
+    assert out == f"stopped by {signal_.name}: 3 of 3 recipes are left, and those begun are saved\n"
+    assert (study.returncode, err) == (128 + signal_, "")
+
+
+def test_a_cluster_on_this_machine_lets_in_its_user_alone():
+    distributed = pytest.importorskip("distributed")
+    from distributed.security import Security
+
+    with workers.Dask(1, None, ({}, {})) as pool:
+        address = pool.client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        others = [Security.temporary(), None]
+        for security, scheme in zip(others, ("tls", "tcp"), strict=True):
+            with pytest.raises((OSError, TimeoutError)):
+                distributed.Client(address.replace("tls", scheme), security=security, timeout=5)
+        port = pool.client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.http_server.port)
+        for page in ("", "info/main/workers.html", "api/v1/get_workers", "health"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=10)

@@ -1,6 +1,5 @@
 """Whose result it is: another network or other code under an old name is found and named."""
 
-
 import pytest
 import torch
 from torch import nn

@@ -1,8 +1,11 @@
-"""Networks that worker processes import in tests: one whose worker is killed once, one that cannot be trained."""
+"""Networks that worker processes import in tests: one whose worker is killed once, some that cannot be trained."""
 
 import os
 import signal
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from lottery.models import LeNet
 
@@ -39,3 +42,26 @@ class Deadly(Killed):
         if self.training:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(x)
+
+
+class Odd(LeNet):
+    """A small LeNet that fails in training from its 100th batch on, as code that nobody tried does."""
+
+    def __init__(self, shape, classes):
+        super().__init__(shape, classes, (8,))
+        self.batches = 0
+
+    def forward(self, x):
+        self.batches += self.training
+        return super().forward(x if self.batches < 100 else {}["pe"])
+
+
+class Bare(nn.Module):
+    """Learns nothing but a bias for each class."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, x):
+        return self.bias.expand(len(x), -1)
