@@ -132,8 +132,8 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
         _check_training(training, device)
     counts = _Counts()
     for recipe in recipes:
-        if isinstance(recipe, Pruned | Thinned):
-            counts.of(recipe, recipe.run.training if isinstance(recipe, Pruned) else None)
+        if isinstance(recipe, Pruned):
+            counts.of(recipe, recipe.run.training)
         elif isinstance(recipe, Run):
             counts.of(recipe.mask, recipe.training)
 
@@ -158,8 +158,9 @@ def _check_training(training: Training, device: str) -> None:
             f"the network {training.model} has no layer that can be pruned: linear and convolutional layers can"
         )
     alike = replace(training, steps=1, milestones=(), warmup=0, evaluate=(), lr=1e-3, gamma=0.1, seed=0)
-    there = device if here else "cpu"
-    _tried(alike, there, models.registered().get(training.model), data.registered().get(training.data))
+    if not here:
+        alike, device = replace(alike, precision="float32"), "cpu"
+    _tried(alike, device, models.registered().get(training.model), data.registered().get(training.data))
     if training.model in models.registered():
         identity.network(training)  # refuses what could not be told from others
 
