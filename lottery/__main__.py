@@ -1,147 +1,272 @@
-"""The command line: `python -m lottery run | study | book | verify | store`."""
+"""The command line: `python -m lottery run | study | book | verify | store | parameters | power`."""
 
-import argparse
+import contextlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
+
+import click
 
 from . import LotteryError, __version__
 
 
-def _run(arguments) -> None:
-    from .book import chapters, runner
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(__version__, message="%(version)s")
+def cli() -> None:
+    """Lottery tickets, reproduced."""
+
+
+STORE = click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="Folder of results (default: $LOTTERY_STORE, else results of the book, else of this folder).",
+)
+
+
+def computing(command):
+    """The options that say where results are kept and by whom they are computed."""
+    stacked = "Runs trained as one batch (default: on a GPU as many as its memory should hold, on a CPU 1)."
+    for option in (
+        click.option("--stack", type=int, metavar="N", help=stacked),
+        click.option("--device", help="cpu (default) or cuda."),
+        click.option("--scheduler", metavar="ADDRESS", help="Of a running Dask cluster."),
+        click.option("--jobs", type=int, help="Processes or local workers (default: one a core)."),
+        click.option("--executor", help="inline, processes or dask."),
+        STORE,
+    ):
+        command = option(command)
+    return command
+
+
+def _settings(store: Path | None, **given):
+    from .engine import settings
+
+    return settings.made(store=store and store.absolute(), **given)
+
+
+@cli.command()
+@click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
+@click.option("--all", "every", is_flag=True, help="Every chapter.")
+@click.option(
+    "--published",
+    is_flag=True,
+    help="Execute the published chapters again from their committed records and compare the numbers.",
+)
+@click.option("--profile", default="quick", help="quick (default), standard or paper.")
+@click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
+@click.option("--publish", is_flag=True, help="Put chapters and records into book/.")
+@click.option("--export", type=click.Path(path_type=Path), metavar="FILE.lotx", help="Also pack the records.")
+@computing
+def run(chapters, every, published, profile, given, publish, export, **how) -> None:
+    """Execute chapters with papermill."""
+    from .book import planning
+
+    if published:
+        _run_published(_settings(**how))
+        return
+    names = planning.names() if every or chapters == ("all",) else list(chapters)
+    if not names:
+        raise LotteryError(f"name a chapter, or --all, or --published; chapters: {', '.join(planning.names())}")
+    if publish and profile == "quick":
+        raise LotteryError("quick chapters are not published: take --profile standard or paper")
+    _run(names, profile, dict(given), publish, export, _settings(**how))
+
+
+def _run(names, profile, given, publish, export, settings) -> None:
+    from .book import planning, runner
     from .engine.store import Store
 
-    if arguments.published:
-        differences = runner.run_published(runner.output_folder("published"))
-        for line in differences:
-            print(line, file=sys.stderr)
-        if differences:
-            raise LotteryError(f"{len(differences)} numbers differ from the published ones")
-        print(f"{len(runner.published())} published chapters executed again: every number is the same")
-        return
-    names = runner.names() if arguments.all or arguments.chapters == ["all"] else arguments.chapters
-    if not names:
-        raise LotteryError(f"name a chapter, or --all, or --published; chapters: {', '.join(runner.names())}")
-    if arguments.publish and arguments.profile == "quick":
-        raise LotteryError("quick chapters are not published: take --profile standard or paper")
-    given = dict(arguments.p)
-    for name in names:  # all of them are checked before the first is executed
-        declared = chapters.parameters_of(runner.source(name))
-        chapters.check_parameters(declared, runner.profile_parameters(name, arguments.profile) | given)
-    settings = _settings(arguments)
-    root = settings["LOTTERY_STORE"]
-    folder = runner.output_folder(arguments.profile, arguments.publish)
-    keys: list[str] = []
-    for name in names:
-        place = runner.run(name, arguments.profile, given, folder=folder, settings=settings)
-        print(f"{name}: {os.path.relpath(place)}")
-        keys += runner.ending(runner.nbformat.read(place, as_version=4))["keys"]
-        if arguments.publish:
-            for path in runner.publish_records(name, Store(root)):
-                print(f"{name}: {os.path.relpath(path)}")
-    if arguments.export:
-        for path in Store(root).export(keys, arguments.export):
-            print(f"records: {os.path.relpath(path)}")
+    store, folder = Store(settings.store), runner.output_folder(profile, publish)
+    runner.check_writable(folder, *([runner.results_folder()] if publish else []), *([export.parent] if export else []))
+    parts = [planning.Part(name, profile, given) for name in names]
+    for part in parts:  # all of them are checked before the first is executed
+        part.check(store, settings.device)
+    keys = list(dict.fromkeys(key for part in parts for key in part.keys))
+    try:
+        for name in names:
+            place = runner.run(name, profile, given, folder=folder, settings=settings)
+            click.echo(f"{name}: {os.path.relpath(place)}")
+            if publish:
+                for path in runner.publish_records(name, store):
+                    click.echo(f"{name}: {os.path.relpath(path)}")
+    finally:
+        if export and (there := [key for key in keys if key in store]):
+            for path in store.export(there, export):
+                click.echo(f"records: {os.path.relpath(path)}")
 
 
-def _settings(arguments) -> dict[str, str]:
-    """Where a chapter's recipes are kept, and by whom they are computed."""
-    from .book import chapters
+def _run_published(settings) -> None:
+    from .book import runner
 
-    root = Path(arguments.store or os.environ.get("LOTTERY_STORE") or chapters.ROOT / "results").absolute()
-    given = {option: getattr(arguments, option) for option in ("executor", "jobs", "device", "scheduler", "stack")}
-    options = {f"LOTTERY_{option.upper()}": str(value) for option, value in given.items() if value is not None}
-    return {"LOTTERY_STORE": str(root), **options}
-
-
-def _study(arguments) -> None:
-    from .book import study
-
-    if arguments.budget <= 0:
-        raise LotteryError(f"the budget must be more than 0 minutes, not {arguments.budget:g}")
-    plan = study.read_plan(arguments.plan)
-    study.run(plan, arguments.budget, _settings(arguments), arguments.export, lambda line: print(line, flush=True))
+    differences = runner.run_published(runner.output_folder("published"), settings=settings)
+    for line in differences:
+        click.echo(line, err=True)
+    if differences:
+        raise LotteryError(f"{len(differences)} numbers differ from the published ones")
+    click.echo(f"{len(runner.published())} published chapters executed again: every number is the same")
 
 
-def _parameters(arguments) -> None:
-    from .book import chapters, runner
+@cli.command(epilog="Exit status: 0 all is computed; 75 time is up; 1 a part failed; 130 or 143 stopped by a signal.")
+@click.option("--budget", type=float, required=True, metavar="MINUTES", help="For everything, start-up included.")
+@click.option("--export", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="For the records.")
+@click.option("--files", type=click.IntRange(1), metavar="N", help="Export at most so many files (default: all).")
+@click.option("--plan", type=click.Path(path_type=Path), metavar="FILE.yml", help="Chapters in order (default: ours).")
+@computing
+@click.pass_obj
+def study(began, budget, export, files, plan, **how) -> int:
+    """Compute chapters' recipes in order of value within a time budget, and pack them into study.lotx."""
+    from .book import runner
+    from .book import study as module
+    from .engine.store import Store
 
-    for name in arguments.chapters or runner.names():
-        print(f"{name}:")
-        for parameter in chapters.parameters_of(runner.source(name)).values():
-            print(f"  {parameter.name}: {parameter.kind.__name__} = {parameter.default!r}  # {parameter.help}")
+    if not 0 < budget < float("inf"):
+        raise LotteryError(f"the budget must be more than 0 minutes, not {budget:g}")
+    settings, parts = _settings(**how), module.read_plan(plan)
+    runner.check_writable(export, settings.store)
+    carried = Store(settings.store).import_(runner.parts_of(export, "study"))
+
+    def say(line: str) -> None:
+        click.echo(line)
+        sys.stdout.flush()
+
+    def pack(store, keys) -> None:
+        packed = 0
+        for path in runner.export_over(store, keys, export, "study", files=files):
+            packed += module.records_in(path)
+            say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+        if packed < len(keys):
+            say(f"{len(keys) - packed} records, the last of the plan, do not fit into {files} files")
+
+    if carried:
+        say(f"{len(carried)} records from {export}")
+    return module.run(parts, budget, settings, pack, say, began, carried)
 
 
-def _book(arguments) -> None:
-    from .book import build, chapters
+@cli.command("parameters")
+@click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
+def show_parameters(chapters) -> None:
+    """List what chapters can be given."""
+    from .book import parameters, planning
 
-    index = build.build(chapters.ROOT, profile=arguments.profile, offline=arguments.offline)
-    print(f"open {os.path.relpath(index)}")
+    for name in chapters or planning.names():
+        click.echo(f"{name}:")
+        for parameter in parameters.parameters_of(planning.source(name)).values():
+            click.echo(f"  {parameter}")
 
 
-def _verify(arguments) -> None:
+@cli.command()
+@click.option("--profile", help="Show the chapters executed at this profile instead of the published ones.")
+@click.option("--offline", is_flag=True, help="Pages that ask no other host for anything (needs npm).")
+def book(profile, offline) -> None:
+    """Build the pages."""
+    from .book import build, planning
+
+    index = build.build(planning.book(), profile=profile, offline=offline)
+    click.echo(f"open {os.path.relpath(index)}")
+
+
+@cli.command()
+def verify() -> None:
+    """Check the gates that published chapters must pass."""
     from .book import gates
 
     problems = gates.verify()
     for line in problems:
-        print(line, file=sys.stderr)
+        click.echo(line, err=True)
     if problems:
         raise LotteryError(f"{len(problems)} gates are not passed")
-    print("all gates are passed")
+    click.echo("all gates are passed")
 
 
-def _store(arguments) -> None:
+@cli.group()
+def store() -> None:
+    """Look into and look after a store of results."""
+
+
+def _open(folder: Path | None):
+    from .engine import settings
     from .engine.store import Store
 
-    store = Store(arguments.store or os.environ.get("LOTTERY_STORE") or "results")
-    act, rest = arguments.action, arguments.items
-    if act == "ls":
-        for key in store.keys():
-            record = store.read(key)
-            if record is None:
-                continue
-            accuracy = record.values.get("test_accuracy_end")
-            training = record.recipe.get("training", {})
-            what = f"{training['data']} {training['model']} {training['steps']} steps" if training else ""
-            left = f"{100 * record.values['density']:6.2f} % left" if "density" in record.values else ""
-            reached = f"  test accuracy {accuracy:.4f}" if accuracy is not None else ""
-            dense = f"  dense weights at {sorted(store.states(key))}" if store.states(key) else ""
-            print(f"{key[:12]}  {record.recipe['type']:8}{left}  {what}{reached}{dense}")
-    elif act == "show":
-        for key in _find(store, rest):
-            record = store.read(key)
-            shown = {
-                "key": key,
-                "recipe": record.recipe,
-                "values": record.values,
-                "made": record.made,
-                "arrays": {name: list(array.shape) for name, array in record.arrays.items()},
-            }
-            print(json.dumps(shown, indent=1))
-    elif act == "verify":
-        found = store.verify()
-        print("\n".join(found) if found else f"{len(store.keys())} records, all sound")
-        if found:
-            raise LotteryError("damaged records were set aside; the next run computes them again")
-    elif act == "gc":
-        print(f"{store.gc(dry_run=arguments.dry_run) / 1e6:,.1f} MB {'would be ' * arguments.dry_run}freed")
-    elif act == "export":
-        if not rest:
-            raise LotteryError("name the file: python -m lottery store export FILE.lotx [KEY …]")
-        keys = _find(store, rest[1:]) if rest[1:] else store.keys()
-        for path in store.export(keys, rest[0]):
-            print(f"{path}: {path.stat().st_size / 1e6:,.2f} MB")
-    elif act == "import":
-        if not rest:
-            raise LotteryError("name the files: python -m lottery store import FILE.lotx …")
-        print(f"{len(store.import_(rest))} new records")
+    root = folder or settings.default_store()
+    if not root.is_dir():
+        raise LotteryError(f"there is no store {root}: name its folder with --store")
+    return Store(root)
+
+
+@store.command("ls")
+@STORE
+def list_records(store) -> None:
+    """List the records, one a line."""
+    opened = _open(store)
+    for key in opened.keys():
+        if (record := opened.read(key)) is None:
+            continue
+        accuracy = record.values.get("test_accuracy_end")
+        training = record.recipe.get("training", {})
+        what = f"{training['data']} {training['model']} {training['steps']} steps" if training else ""
+        left = f"{100 * record.values['density']:6.2f} % left" if "density" in record.values else ""
+        reached = f"  test accuracy {accuracy:.4f}" if accuracy is not None else ""
+        dense = f"  dense weights at {sorted(opened.states(key))}" if opened.states(key) else ""
+        click.echo(f"{key[:12]}  {record.recipe['type']:8}{left}  {what}{reached}{dense}")
+
+
+@store.command()
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@STORE
+def show(keys, store) -> None:
+    """Print records; the first digits of a key are enough."""
+    opened = _open(store)
+    for key in _find(opened, keys):
+        record = opened.read(key)
+        arrays = {name: list(array.shape) for name, array in record.arrays.items()}
+        shown = {"key": key, "recipe": record.recipe, "values": record.values, "made": record.made, "arrays": arrays}
+        click.echo(json.dumps(shown, indent=1))
+
+
+@store.command("verify")
+@STORE
+def verify_store(store) -> None:
+    """Check every checksum; what is damaged is set aside."""
+    opened = _open(store)
+    found = opened.verify()
+    click.echo("\n".join(found) if found else f"{len(opened.keys())} records, all sound")
+    if found:
+        raise LotteryError("damaged records were set aside; the next run computes them again")
+
+
+@store.command()
+@click.option("--dry-run", is_flag=True, help="Only say how much.")
+@STORE
+def gc(dry_run, store) -> None:
+    """Drop dense weights, checkpoints of finished runs and abandoned files."""
+    click.echo(f"{_open(store).gc(dry_run=dry_run) / 1e6:,.1f} MB {'would be ' * dry_run}freed")
+
+
+@store.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.lotx")
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@STORE
+def export(file, keys, store) -> None:
+    """Pack records, by default all, without dense weights."""
+    opened = _open(store)
+    for path in opened.export(_find(opened, keys) if keys else opened.keys(), file):
+        click.echo(f"{path}: {path.stat().st_size / 1e6:,.2f} MB")
+
+
+@store.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE.lotx...")
+@STORE
+def import_(files, store) -> None:
+    """Take in exported records."""
+    from .engine import settings
+    from .engine.store import Store
+
+    click.echo(f"{len(Store(store or settings.default_store()).import_(files))} new records")
 
 
 def _find(store, prefixes) -> list[str]:
-    if not prefixes:
-        raise LotteryError("name a key, or its first digits (python -m lottery store ls)")
     found = []
     for prefix in prefixes:
         fitting = [key for key in store.keys() if key.startswith(prefix)]
@@ -151,72 +276,42 @@ def _find(store, prefixes) -> list[str]:
     return found
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line's arguments."""
-    top = argparse.ArgumentParser(prog="python -m lottery", description="Lottery tickets, reproduced.")
-    top.add_argument("--version", action="version", version=__version__)
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+def main(arguments: list[str] | None = None, began: float | None = None) -> int:
+    """Runs a command; errors that the user can mend are one message and exit status 1.
 
-    run = commands.add_parser("run", help="execute chapters with papermill")
-    run.add_argument("chapters", nargs="*", metavar="CHAPTER", help="names of notebooks, without suffix")
-    run.add_argument("--all", action="store_true", help="every chapter")
-    again = "execute the published chapters again from their committed records and compare the numbers"
-    run.add_argument("--published", action="store_true", help=again)
-    run.add_argument("--profile", default="quick", help="quick (default), standard or paper")
-    run.add_argument("-p", nargs=2, action="append", metavar=("NAME", "VALUE"), default=[], help="set a parameter")
-    run.add_argument("--publish", action="store_true", help="put chapters and records into book/")
-    run.add_argument("--export", metavar="FILE.lotx", help="also pack the records, to carry them elsewhere")
-    run.set_defaults(function=_run)
+    Args:
+        arguments: by default those of the process.
+        began: `time.monotonic()` at the start of the process, from which budgets count.
 
-    study = commands.add_parser("study", help="compute chapters' recipes in order of value within a time budget")
-    study.add_argument("--budget", type=float, required=True, metavar="MINUTES", help="for everything")
-    study.add_argument("--export", type=Path, required=True, metavar="FOLDER", help="for the records: 8 files at most")
-    study.add_argument("--plan", type=Path, metavar="FILE.yml", help="chapters in order (default: notebooks/study.yml)")
-    study.set_defaults(function=_study)
+    Returns:
+        The exit status; 128 and the number of the signal, if one stopped the command.
+    """
+    from .engine.stopping import Stopped
 
-    for command in (run, study):
-        command.add_argument("--store", help="folder of results (default: $LOTTERY_STORE, else results)")
-        command.add_argument("--executor", help="inline, processes or dask")
-        command.add_argument("--jobs", type=int, help="processes or local workers (default: one a core)")
-        command.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask cluster")
-        command.add_argument("--device", help="cpu (default) or cuda")
-        stacked = "runs trained as one batch (default: on a GPU as many as its memory should hold, on a CPU 1)"
-        command.add_argument("--stack", type=int, metavar="N", help=stacked)
-
-    parameters = commands.add_parser("parameters", help="list what chapters can be given")
-    parameters.add_argument("chapters", nargs="*", metavar="CHAPTER")
-    parameters.set_defaults(function=_parameters)
-
-    book = commands.add_parser("book", help="build the pages")
-    book.add_argument("--profile", help="show the chapters executed at this profile instead of the published ones")
-    book.add_argument("--offline", action="store_true", help="pages that ask no other host for anything (needs npm)")
-    book.set_defaults(function=_book)
-
-    verify = commands.add_parser("verify", help="the gates that published chapters must pass")
-    verify.set_defaults(function=_verify)
-
-    store = commands.add_parser("store", help="look into and look after a store of results")
-    store.add_argument("action", choices=["ls", "show", "verify", "gc", "export", "import"])
-    store.add_argument("items", nargs="*", metavar="KEY or FILE")
-    store.add_argument("--store", help="folder of results (default: $LOTTERY_STORE, else results)")
-    store.add_argument("--dry-run", action="store_true", help="gc: only say how much")
-    store.set_defaults(function=_store)
-    return top
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; errors that the user can mend are one message and exit status 1."""
-    parsed = parser().parse_args(arguments)
     try:
-        parsed.function(parsed)
+        return cli.main(arguments, prog_name="python -m lottery", standalone_mode=False, obj=began) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Stopped as error:
+        click.echo(f"{error}; the same command goes on from there", err=True)
+        return error.status
     except LotteryError as error:
-        print(f"error: {error}", file=sys.stderr)
+        click.echo(f"error: {error}", err=True)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted: finished runs are in the store; the same command goes on from there", file=sys.stderr)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: finished runs are in the store; the same command goes on from there", err=True)
         return 130
-    return 0
+
+
+def _process_began() -> float:
+    """When this process was started, by `time.monotonic()`: imports count, too."""
+    with contextlib.suppress(OSError, AttributeError, ValueError, IndexError):
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # proc(5): starttime
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        return time.monotonic() - age
+    return time.monotonic() - time.process_time()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(began=_process_began()))

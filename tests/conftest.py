@@ -34,7 +34,8 @@ def unavailable(reason):
 def quick_chapters(tmp_path_factory):
     """Folder of all chapters executed at the quick profile; executed only if something they come from is newer."""
     folder = ROOT / "_build" / "quick" / "chapters"
-    sources = [*(ROOT / "notebooks").rglob("*.*"), *(ROOT / "lottery").rglob("*.py"), ROOT / "book" / "claims.yml"]
+    sources = [path for kind in ("*.py", "*.yml", "*.html") for path in (ROOT / "lottery").rglob(kind)]
+    sources += (ROOT / "notebooks").glob("*.ipynb")
     made = [folder / notebook.name for notebook in (ROOT / "notebooks").glob("*.ipynb")]
     newest = max(path.stat().st_mtime for path in sources)
     if not made or not all(path.exists() and path.stat().st_mtime >= newest for path in made):

@@ -11,13 +11,17 @@ import pytest
 
 from lottery import LotteryError
 from lottery.__main__ import main
-from lottery.book import chapters, claims, gates, runner
+from lottery.book import claims, gates, parameters, planning, runner
+from lottery.engine import settings as settings_of
 from lottery.engine.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"steps": 60, "levels": 3, "replicates": 2}
-SETTINGS = {"LOTTERY_EXECUTOR": "inline"}
 FIRST, SECOND = "01_winning_tickets", "02_structure_or_initialisation"
+
+
+def settings(store, **more):
+    return settings_of.made(store=store, executor="inline", **more)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def executed(tmp_path_factory):
         given = SMALL | (
             {"reinit_every": 2, "random_every": 2, "one_shot_every": 2, "shuffled_every": 2} if name == SECOND else {}
         )
-        runner.run(name, "quick", given, folder=folder, settings=SETTINGS | {"LOTTERY_STORE": str(store)}, show=False)
+        runner.run(name, "quick", given, folder=folder, settings=settings(store), show=False)
     return folder, store
 
 
@@ -114,8 +118,7 @@ STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 
     ],
 )
 def test_other_chapters(name, given, judged, tmp_path):
-    settings = SETTINGS | {"LOTTERY_STORE": str(tmp_path / "store")}
-    path = runner.run(name, "quick", SMALL | given, folder=tmp_path, settings=settings, show=False)
+    path = runner.run(name, "quick", SMALL | given, folder=tmp_path, settings=settings(tmp_path / "store"), show=False)
     assert gates.check_executed(path) == []
     verdicts = read(path).metadata.lottery["verdicts"]
     assert set(judged.split()) <= set(verdicts) == {c for c, rule in claims.load().items() if rule.chapter == name}
@@ -159,8 +162,8 @@ def test_claim_cards_are_filled_in_at_the_top(executed):
 
 
 def test_executing_again_computes_nothing_and_gives_the_same_numbers(executed, tmp_path):
-    settings = {"LOTTERY_STORE": str(executed[1]), "LOTTERY_READ_ONLY": "1"}
-    again = runner.run(FIRST, "quick", SMALL, folder=tmp_path, settings=settings, show=False)
+    own = settings(executed[1], read_only=True)
+    again = runner.run(FIRST, "quick", SMALL, folder=tmp_path, settings=own, show=False)
     old = read(executed[0] / f"{FIRST}.ipynb").metadata.lottery
     assert {k: old[k] for k in ("values", "verdicts", "keys")} == {
         k: read(again).metadata.lottery[k] for k in ("values", "verdicts", "keys")
@@ -182,15 +185,15 @@ def test_executing_again_computes_nothing_and_gives_the_same_numbers(executed, t
 )
 def test_wrong_parameters_are_refused_before_a_kernel_starts(given, said, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_papermill", lambda *a: pytest.fail("a kernel was started"))
-    with pytest.raises(chapters.ParameterError) as error:
+    with pytest.raises(parameters.ParameterError) as error:
         runner.run(FIRST, "quick", given, folder=tmp_path)
     assert said in str(error.value) and "replicates: int" in str(error.value)  # and it lists what is allowed
 
 
 def test_texts_are_read_in_the_parameters_type():
-    declared = chapters.parameters_of(runner.source(FIRST))
+    declared = parameters.parameters_of(planning.source(FIRST))
     given = {"steps": "700", "learning_rate": "1e-3", "fresh_order": "false"}
-    assert chapters.check_parameters(declared, given) == {"steps": 700, "learning_rate": 0.001, "fresh_order": False}
+    assert parameters.check_parameters(declared, given) == {"steps": 700, "learning_rate": 0.001, "fresh_order": False}
 
 
 @pytest.mark.parametrize(
@@ -218,13 +221,11 @@ def _broken(monkeypatch, tmp_path, cell):
     """A project folder whose first chapter has an extra cell before its end."""
     root = tmp_path / "project"
     shutil.copytree(ROOT / "notebooks", root / "notebooks")
-    (root / "book").mkdir()
-    shutil.copy(ROOT / "book" / "claims.yml", root / "book")
     path = root / "notebooks" / f"{FIRST}.ipynb"
     notebook = read(path)
     notebook.cells.insert(len(notebook.cells) - 2, nbformat.v4.new_code_cell(cell))
     nbformat.write(notebook, path)
-    monkeypatch.setattr(chapters, "ROOT", root)
+    monkeypatch.setenv("LOTTERY_ROOT", str(root))
     return root
 
 
@@ -236,9 +237,8 @@ def test_a_chapter_that_fails_leaves_the_finished_one_in_place(cell, said, execu
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / f"{FIRST}.ipynb").write_text("the finished one")
-    settings = SETTINGS | {"LOTTERY_STORE": str(executed[1])}
-    with pytest.raises(chapters.ChapterError, match=said):
-        runner.run(FIRST, "quick", SMALL, folder=folder, settings=settings, show=False)
+    with pytest.raises(parameters.ChapterError, match=said):
+        runner.run(FIRST, "quick", SMALL, folder=folder, settings=settings(executed[1]), show=False)
     assert (folder / f"{FIRST}.ipynb").read_text() == "the finished one"
     assert (root / "_build" / "failed" / f"{FIRST}.ipynb").exists()
 
@@ -258,8 +258,10 @@ while not Path(f"{other}.there").exists():
 def test_two_chapters_are_executed_at_a_time_from_one_folder(tmp_path):
     (tmp_path / "notebooks").mkdir()
     command = (
-        "import sys, pathlib; from lottery import runner; name, scratch = sys.argv[1], pathlib.Path(sys.argv[2])"
-        "; sys.exit(runner._papermill(name, {}, scratch / 'out.ipynb', scratch / 'state.json', {}, False))"
+        "import sys, pathlib; from lottery.book import runner; from lottery.engine import settings"
+        "; name, scratch = sys.argv[1], pathlib.Path(sys.argv[2])"
+        "; own = settings.made(progress=scratch / 'state.json')"
+        "; sys.exit(runner._papermill(name, {}, scratch / 'out.ipynb', own, False))"
     )
     environment = os.environ | {"LOTTERY_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}
     processes = []
@@ -277,7 +279,7 @@ def test_two_chapters_are_executed_at_a_time_from_one_folder(tmp_path):
             subprocess.Popen(
                 [sys.executable, "-c", command, mine, scratch],
                 cwd=tmp_path,
-                env=environment,
+                env=environment | {"LOTTERY_STORE": str(scratch / "store")},
                 stderr=subprocess.PIPE,
                 text=True,
             )
@@ -338,7 +340,7 @@ def test_gates_refuse(executed, tmp_path, spoil, said):
 
 
 def test_source_notebooks_pass_the_gates():
-    assert [problem for name in runner.names() for problem in gates.check_source(name)] == []
+    assert [problem for name in planning.names() for problem in gates.check_source(name)] == []
 
 
 def test_a_typed_number_in_prose_is_found():
@@ -379,7 +381,7 @@ def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeyp
     """What a chapter published elsewhere rests on is enough to execute it again, and a changed number is noticed."""
     root = _broken(monkeypatch, tmp_path, "pass")
     shutil.copytree(executed[0], root / "book" / "chapters")
-    monkeypatch.setattr(chapters, "ROOT", ROOT)  # the sources are the real ones
+    monkeypatch.delenv("LOTTERY_ROOT")  # the sources are the real ones
     places = {name: root / "book" / "chapters" / f"{name}.ipynb" for name in (FIRST, SECOND)}
     monkeypatch.setattr(runner, "published", lambda: places)
     monkeypatch.setattr(runner, "results_files", lambda: sorted((root / "book" / "results").glob("*.lotx")))
@@ -395,9 +397,9 @@ def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeyp
 
 
 def test_a_chapter_whose_records_are_missing_is_an_error(tmp_path):
-    settings = {"LOTTERY_STORE": str(tmp_path / "empty"), "LOTTERY_READ_ONLY": "1"}
+    own = settings(tmp_path / "empty", read_only=True)
     with pytest.raises(LotteryError, match="not among the committed records"):
-        runner.run(FIRST, "quick", SMALL, folder=tmp_path, settings=settings, show=False)
+        runner.run(FIRST, "quick", SMALL, folder=tmp_path, settings=own, show=False)
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout: an archive has what it has")

@@ -1,18 +1,24 @@
 """A study within a time budget: it stops inside, goes on, and what it exports is all that the chapters need."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 
 from lottery import LotteryError
 from lottery.__main__ import main
-from lottery.book import chapters, runner, study
-from lottery.book.study import Part
-from lottery.engine import execute
+from lottery.book import planning, study
+from lottery.book.planning import Part
+from lottery.engine import execute, settings, stopping
 from lottery.engine import train as engine
 from lottery.engine.store import Store
 
+ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"model": "lenet-20", "steps": 60, "levels": 2, "replicates": 2}
 PARTS = [
     {"chapter": "01_winning_tickets", "profile": "quick", "given": SMALL | {"steps": 600, "levels": 1}},
@@ -65,7 +71,7 @@ def command(tmp_path, plan, minutes):
 
 
 def test_a_rehearsed_study_stops_inside_its_budget_goes_on_and_comes_home(tmp_path, plan, capsys, monkeypatch):
-    steps, ask, pause, began = [], engine._Batches.__getitem__, [5], time.time()
+    steps, ask, pause, began = [], engine.Batches.__getitem__, [5], time.monotonic()
     clock = [began]  # goes on with the steps alone: the test says the same on a slow machine
 
     def counted(self, step):
@@ -73,11 +79,11 @@ def test_a_rehearsed_study_stops_inside_its_budget_goes_on_and_comes_home(tmp_pa
         clock[0] += pause[0]
         return ask(self, step)
 
-    monkeypatch.setattr(engine._Batches, "__getitem__", counted)
-    monkeypatch.setattr(time, "time", lambda: clock[0])
+    monkeypatch.setattr(engine.Batches, "__getitem__", counted)
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
     status = command(tmp_path, plan, 10)
     said, store = capsys.readouterr().out, Store(tmp_path / "store")
-    assert status == 0 and 480 <= clock[0] - began < 600
+    assert status == study.GOES_ON and 480 <= clock[0] - began < 600
     assert "time is up" in said and "0 of 3 parts are complete; the same command goes on" in said
     assert list((store.root / "partial").glob("*.safetensors"))
 
@@ -91,27 +97,19 @@ def test_a_rehearsed_study_stops_inside_its_budget_goes_on_and_comes_home(tmp_pa
     assert len(files) <= 8 and all(path.stat().st_size <= 15 * 2**20 for path in files)
     home = Store(tmp_path / "home")
     assert sorted(home.import_(files)) == store.keys() and not any(home.states(key) for key in home.keys())
-    settings = {"LOTTERY_STORE": str(home.root), "LOTTERY_READ_ONLY": "1"}  # whatever is missing is an error
-    assert study.run(study.read_plan(plan), 10, settings, tmp_path / "again", print), capsys.readouterr().out
+    assert not [execute.plan(part.recipes, home) for part in study.read_plan(plan) if execute.plan(part.recipes, home)]
 
 
 def test_the_plan_of_the_study_names_chapters_and_parameters_that_there_are():
     parts = study.read_plan()
-    assert {part.chapter for part in parts} == set(runner.names())
-    assert parts[0].parameters()["model"] == "resnet-20"
+    assert {part.chapter for part in parts} == set(planning.names())
+    assert parts[0].parameters["model"] == "resnet-20"
 
 
-@pytest.mark.parametrize("name", runner.names())
-def test_every_chapter_says_at_every_profile_what_it_needs_before_it_draws(name, monkeypatch):
-    def stop(self, wanted):
-        raise InterruptedError
-
-    monkeypatch.setattr(chapters.Chapter, "execute", stop)
-    for profile in runner.PROFILES:
-        keys = []
-        with pytest.raises(InterruptedError):
-            study.compute(Part(name, profile), keys)
-        assert len(set(keys)) > 1
+@pytest.mark.parametrize("name", planning.names())
+def test_every_chapter_says_at_every_profile_what_it_needs_before_anything_is_computed(name):
+    sizes = [len(set(Part(name, profile).keys)) for profile in planning.PROFILES]
+    assert min(sizes) > 30 and max(sizes) > min(sizes)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +133,10 @@ def test_a_budget_of_nothing_is_refused(tmp_path, plan, capsys):
     assert "the budget must be more than 0 minutes" in capsys.readouterr().err
 
 
+def packed(store, keys):
+    packed.keys = keys
+
+
 def test_what_computes_beyond_the_deadline_is_broken_off(tmp_path, monkeypatch):
     """As a spectrum that takes minutes."""
     part, begun = Part(**PARTS[2]), []
@@ -146,24 +148,85 @@ def test_what_computes_beyond_the_deadline_is_broken_off(tmp_path, monkeypatch):
             time.sleep(0.01)
 
     monkeypatch.setattr(execute, "_compute_result", endless)
-    said, began = [], time.time()
-    settings = {"LOTTERY_STORE": str(tmp_path / "store"), "LOTTERY_EXECUTOR": "inline"}
-    assert not study.run([part, part], 0.1, settings, tmp_path / "export", said.append)
-    assert time.time() - began < 60 and len(said) >= 2 and "time is up" in said[0]
+    said, began = [], time.monotonic()
+    own = settings.made(store=tmp_path / "store", executor="inline")
+    assert study.run([part, part], 0.1, own, packed, said.append) == study.GOES_ON
+    assert time.monotonic() - began < 60 and "time is up" in said[0]
     assert len(begun) == 1  # nothing new is begun after the deadline
 
 
 def test_a_part_that_fails_does_not_keep_the_others_from_being_computed(tmp_path, monkeypatch):
-    def broken(self, wanted):
-        if self.name.startswith("08"):
+    def broken(recipes, by):
+        if any(recipe.__class__.__name__ == "Spectrum" for recipe in recipes):
             raise ZeroDivisionError("nothing")
-        return execute_(self, wanted)
+        return compute(recipes, by)
 
-    execute_ = chapters.Chapter.execute
-    monkeypatch.setattr(chapters.Chapter, "execute", broken)
+    compute = study.compute
+    monkeypatch.setattr(study, "compute", broken)
     said = []
-    settings = {"LOTTERY_STORE": str(tmp_path / "store"), "LOTTERY_EXECUTOR": "inline"}
+    own = settings.made(store=tmp_path / "store", executor="inline")
     parts = [Part(**PARTS[2]), Part("01_winning_tickets", "quick", SMALL)]
-    assert not study.run(parts, 5, settings, tmp_path / "export", said.append)
+    assert study.run(parts, 5, own, packed, said.append) == 1
     assert "failed: ZeroDivisionError: nothing" in said[0] and "complete" in said[1]
-    assert said[2] == "1 of 2 parts are complete; the same command goes on" and len(said) == 4
+    assert said[2] == "1 of 2 parts are complete; the same command goes on" and len(packed.keys) >= 10
+
+
+def test_a_part_that_cannot_be_planned_is_said_at_once(tmp_path):
+    said = []
+    own = settings.made(store=tmp_path / "store", executor="inline")
+    parts = [Part("01_winning_tickets", "quick", SMALL | {"model": "nothing"}), Part(**PARTS[0])]
+    assert study.run(parts, 0.0001, own, packed, said.append) == 1
+    assert "failed, nothing of it was computed" in said[0] and "nothing" in said[0]
+
+
+def test_a_budget_does_not_follow_a_clock_that_is_set_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    said, began = [], time.monotonic()
+    own = settings.made(store=tmp_path / "store", executor="inline")
+    assert study.run([Part(**PARTS[0])], 0.02, own, packed, said.append, began) == study.GOES_ON
+    assert time.monotonic() - began < 30
+
+
+def test_time_that_is_over_deletes_no_earlier_export(tmp_path, plan, capsys):
+    """And what another study left beside it stays, too."""
+    (tmp_path / "small.yml").write_text(yaml.safe_dump([{**PARTS[0], "given": SMALL | {"levels": 1, "steps": 50}}]))
+    assert command(tmp_path, tmp_path / "small.yml", 5) == 0
+    first = tmp_path / "export" / "study.lotx"
+    other = tmp_path / "export" / "study-of-last-year.lotx"
+    other.write_bytes(b"")
+    before = set(Store(tmp_path / "one").import_([first]))
+    (tmp_path / "store").rename(tmp_path / "gone")  # another machine
+    assert command(tmp_path, plan, 0.0001) == study.GOES_ON
+    assert other.exists() and before <= set(Store(tmp_path / "two").import_([first])) and before
+
+
+@pytest.mark.parametrize(
+    ("number", "executor"), [("SIGTERM", "inline"), ("SIGINT", "inline"), ("SIGTERM", "processes")]
+)
+def test_a_signal_saves_exports_and_tells(number, executor, tmp_path):
+    part = {"chapter": "01_winning_tickets", "profile": "quick", "given": SMALL | {"steps": 200_000}}
+    (tmp_path / "plan.yml").write_text(yaml.safe_dump([{**part, "given": SMALL | {"steps": 50, "levels": 1}}, part]))
+    arguments = ["study", "--budget", "30", "--plan", "plan.yml", "--export", "export", "--store", "store"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lottery", *arguments, "--executor", executor, "--jobs", "2"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LOTTERY_ROOT": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert "complete" in process.stdout.readline()
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "store" / "partial").glob("*.steps")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(1)
+        process.send_signal(signal.Signals[number])
+        said, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.Signals[number], errors
+    assert f"stopped by {number}" in said and "Traceback" not in errors
+    assert (
+        list((tmp_path / "store" / "partial").glob("*.safetensors")) and (tmp_path / "export" / "study.lotx").exists()
+    )

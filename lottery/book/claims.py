@@ -1,7 +1,7 @@
 """The claims, the rules that judge them, and what comes out: scale, outcome, and the ledger of all claims.
 
-The rules stand in ``book/claims.yml``, written before the runs that they judge. A rule has checks, each a quantity with
-bounds. A check *holds* if the quantity's 95 % interval lies on the right side of every bound, *fails* if it lies on the
+The rules stand in ``claims.yml`` beside this file, written before the runs that they judge. A rule has checks, each a
+quantity with bounds. A check *holds* if the quantity's 95 % interval lies on the right side of every bound, *fails* if it lies on the
 wrong side of one, and is *open* otherwise; a quantity without an interval decides nothing. One check of a rule is
 central, and a claim
 
@@ -31,7 +31,7 @@ from .. import LotteryError, stats
 from ..stats import Summary
 from . import text
 
-FILE = Path(os.environ.get("LOTTERY_ROOT") or Path(__file__).resolve().parents[2]) / "book" / "claims.yml"
+FILE = Path(__file__).with_name("claims.yml")
 
 Scale = Literal["paper", "reduced", "stand-in"]
 Outcome = Literal["agrees", "agrees in part", "open", "disagrees"]
@@ -179,7 +179,7 @@ def load(path: str | os.PathLike | None = None) -> dict[str, Rule]:
     """The rules by the names of their claims.
 
     Args:
-        path: a file in the form of `book/claims.yml`, which is the default.
+        path: a file in the form of `lottery/book/claims.yml`, which is the default.
 
     Raises:
         ClaimError: naming everything in the file that makes no sense.

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 
 from .. import LotteryError
-from . import chapters, claims, runner
+from . import claims, parameters, planning, runner
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
 RECORDS_BYTES = 40 * 2**20
@@ -20,13 +20,13 @@ STATE = "application/vnd.jupyter.widget-state+json"
 def verify() -> list[str]:
     """All gates over the source notebooks and the published chapters."""
     found = []
-    for name in runner.names():
+    for name in planning.names():
         found += [f"notebooks/{name}.ipynb: {problem}" for problem in check_source(name)]
     published = runner.published()
     for name, path in published.items():
         found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_executed(path)]
         found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_published(name, path)]
-    found += [f"no published chapter for notebooks/{name}.ipynb" for name in runner.names() if name not in published]
+    found += [f"no published chapter for notebooks/{name}.ipynb" for name in planning.names() if name not in published]
     size = sum(path.stat().st_size for path in runner.results_files())
     if size > RECORDS_BYTES:
         found.append(f"book/results: {size / 2**20:.1f} MiB of records, more than {RECORDS_BYTES // 2**20}")
@@ -35,8 +35,8 @@ def verify() -> list[str]:
 
 def check_source(name: str) -> list[str]:
     """A source notebook: no outputs, one parameters cell, all typed and explained, small."""
-    path = chapters.ROOT / "notebooks" / f"{name}.ipynb"
-    notebook = runner.source(name)
+    path = planning.book() / "notebooks" / f"{name}.ipynb"
+    notebook = planning.source(name)
     found = []
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code" and (cell.outputs or cell.execution_count is not None):
@@ -44,7 +44,7 @@ def check_source(name: str) -> list[str]:
         if not cell.get("id"):
             found.append(f"cell {number} has no id")
     try:
-        chapters.parameters_of(notebook)
+        parameters.parameters_of(notebook)
     except (LotteryError, ValueError, SyntaxError) as error:
         found.append(str(error))
     if path.stat().st_size > SOURCE_BYTES:
@@ -81,7 +81,7 @@ def check_executed(path: Path) -> list[str]:
     made = notebook.metadata.get("lottery", {})
     if made.get("chapter") != path.stem:
         found.append("its provenance is missing or of another chapter")
-    elif made["source_sha256"] != runner.code_hash(runner.source(path.stem)):
+    elif made["source_sha256"] != runner.code_hash(planning.source(path.stem)):
         found.append("stale: the code of its source notebook has changed since it was executed")
     if path.stat().st_size > EXECUTED_BYTES:
         found.append(f"{path.stat().st_size:,} bytes, more than {EXECUTED_BYTES:,}")
@@ -137,9 +137,9 @@ def check_published(name: str, path: Path) -> list[str]:
     known = claims.load()
     for claim, verdict in made.get("verdicts", {}).items():
         if claim not in known:
-            found.append(f"its claim {claim} is not in book/claims.yml")
+            found.append(f"its claim {claim} is not in claims.yml")
         elif not isinstance(verdict, dict) or verdict["outcome"] not in claims.OUTCOMES:
             found.append(f"{claim}: no such verdict: {verdict!r}")
         elif verdict.get("rule") != known[claim].hash:
-            found.append(f"{claim}: judged by another rule than that of book/claims.yml: publish the chapter again")
+            found.append(f"{claim}: judged by another rule than that of claims.yml: publish the chapter again")
     return found

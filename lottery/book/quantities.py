@@ -1,4 +1,4 @@
-"""The quantities that the claims are judged by; ``book/claims.yml`` says them in words.
+"""The quantities that the claims are judged by; ``lottery/book/claims.yml`` says them in words.
 
 Arrays are [R, L]: one row a replicate, one column a level, NaN where nothing was run. Levels go from dense to sparse,
 the dense network first. Accuracies are shares, differences of them percentage points. A quantity whose levels were not

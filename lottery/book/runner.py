@@ -4,46 +4,33 @@
 to the end.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
-import yaml
 
-from ..engine import progress
+from ..engine import progress, stopping
+from ..engine.settings import VARIABLE, Settings, current
 from ..engine.store import Store
-from . import chapters
-from .chapters import ChapterError
+from .chapter import versions
+from .parameters import ChapterError
+from .planning import Part, book, source
 
-PROFILES = ("quick", "standard", "paper")
 SCHEMA = 1
-
-
-def names() -> list[str]:
-    """All chapters, in order."""
-    return sorted(path.stem for path in (chapters.ROOT / "notebooks").glob("*.ipynb"))
-
-
-def source(name: str):
-    """The source notebook of a chapter.
-
-    Raises:
-        ChapterError: if there is none, naming those that are.
-    """
-    path = chapters.ROOT / "notebooks" / f"{name}.ipynb"
-    if not path.exists():
-        raise ChapterError(f"no chapter {name!r}; chapters: {', '.join(names())}")
-    return nbformat.read(path, as_version=4)
 
 
 def code_hash(notebook) -> str:
@@ -56,23 +43,26 @@ def code_hash(notebook) -> str:
     return hashlib.sha256("\0".join(cells).encode()).hexdigest()
 
 
-def profile_parameters(name: str, profile: str) -> dict[str, object]:
-    """What a profile sets for a chapter: the entries of `common` that the chapter has, then its own.
-
-    Raises:
-        ChapterError: if there is no such profile.
-    """
-    path = chapters.ROOT / "notebooks" / "profiles" / f"{profile}.yml"
-    if not path.exists():
-        raise ChapterError(f"no profile {profile!r}; profiles: {', '.join(PROFILES)}")
-    table = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    declared = chapters.parameters_of(source(name))
-    return {k: v for k, v in table.get("common", {}).items() if k in declared} | (table.get(name) or {})
-
-
 def output_folder(profile: str, publish: bool = False) -> Path:
     """Where executed chapters go: the published ones into `book/chapters`, others under `_build`."""
-    return chapters.ROOT / "book" / "chapters" if publish else chapters.ROOT / "_build" / profile / "chapters"
+    return book() / "book" / "chapters" if publish else book() / "_build" / profile / "chapters"
+
+
+def check_writable(*folders: Path) -> None:
+    """Refuses folders in which nothing can be kept, before the work whose results they are for.
+
+    Raises:
+        ChapterError: naming the folder, and why.
+    """
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(2**20))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ChapterError(f"nothing can be written to {folder}: {error.strerror}") from None
 
 
 def run(
@@ -81,7 +71,7 @@ def run(
     given: Mapping[str, object] | None = None,
     *,
     folder: Path | None = None,
-    settings: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
     show: bool = True,
 ) -> Path:
     """Executes a chapter with papermill.
@@ -91,35 +81,35 @@ def run(
         profile: "quick", "standard" or "paper": the values of its parameters.
         given: parameters that differ from the profile; texts are read in the parameter's type.
         folder: where the executed notebook goes; by default `output_folder(profile)`.
-        settings: environment of the kernel, e.g. {"LOTTERY_JOBS": "2"}.
+        settings: where results are kept, by whom they are computed.
         show: a progress bar in the terminal.
 
     Returns:
         Path of the executed notebook.
 
     Raises:
-        ParameterError: before a kernel starts, if a parameter is unknown, mistyped or out of range.
+        ParameterError: before a kernel starts, if a parameter is unknown, mistyped or out of range, or if they cannot
+            be together.
         ChapterError: if a cell failed or did not run. What was executed so far is kept under `_build/failed`; what
             was in the notebook's place stays.
+        OutOfTime: if a signal asked to stop; what was computed is in the store, trainings are saved.
     """
-    notebook = source(name)
-    declared = chapters.parameters_of(notebook)
-    values = chapters.check_parameters(declared, profile_parameters(name, profile) | dict(given or {}))
+    part, settings = Part(name, profile, given or {}), settings or current()
     folder = Path(folder or output_folder(profile))
-    folder.mkdir(parents=True, exist_ok=True)
+    part.check(Store(settings.store), settings.device)
+    check_writable(folder, Path(tempfile.gettempdir()))
+    notebook = source(name)
     began, started = time.perf_counter(), datetime.now(UTC)
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / f"{name}.ipynb"
-        failure = _papermill(name, values, target, Path(scratch) / "progress.json", settings or {}, show)
+        settings = settings.but(progress=Path(scratch) / "progress.json")
+        failure = _papermill(name, part.parameters, target, settings, show)
         problems = [failure] if failure else []
         if target.exists():
             executed = nbformat.read(target, as_version=4)
             problems += [p for p in incomplete(executed) if not failure]
             if problems:
-                failed = chapters.ROOT / "_build" / "failed" / f"{name}.ipynb"
-                failed.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(target, failed)
-                problems.append(f"what was executed is in {failed.relative_to(chapters.ROOT)}")
+                problems.append(f"what was executed is in {_keep_failed(target)}")
         if problems:
             raise ChapterError(f"{name} did not run to its end: " + "; ".join(problems))
         _tidy(executed)
@@ -129,19 +119,37 @@ def run(
             "profile": profile,
             "source_sha256": code_hash(notebook),
             "git": _git_state(),
-            "versions": chapters.versions(),
+            "versions": versions(),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - began, 1),
             **ending(executed),
         }
-        place = folder / f"{name}.ipynb"
-        temporary = place.with_name(f".{place.name}.new")
-        nbformat.write(executed, temporary)
+        return _put(executed, folder / f"{name}.ipynb")
+
+
+def _put(notebook, place: Path) -> Path:
+    """Writes beside the place and switches then; what a killed run left there an hour ago is removed."""
+    for left in place.parent.glob(".*.ipynb.new"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
+    temporary = place.with_name(f".{place.stem}.{uuid.uuid4().hex}.ipynb.new")
+    try:
+        nbformat.write(notebook, temporary)
         os.replace(temporary, place)
+    finally:
+        temporary.unlink(missing_ok=True)
     return place
 
 
-def _papermill(name, values, target, state, settings, show) -> str | None:
+def _keep_failed(target: Path) -> Path:
+    failed = book() / "_build" / "failed" / target.name
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(target, failed)
+    return failed.relative_to(book())
+
+
+def _papermill(name: str, values: Mapping, target: Path, settings: Settings, show: bool) -> str | None:
     """Executes; returns what went wrong, if anything did."""
     import papermill
     from jupyter_client import AsyncKernelManager
@@ -150,6 +158,7 @@ def _papermill(name, values, target, state, settings, show) -> str | None:
 
     connection = target.with_name("kernel.json")
     short = len(os.fsencode(connection)) < 90  # a system allows the name of a socket about 100 bytes
+    kernels = []
 
     class LocalKernel(AsyncKernelManager):
         """A kernel behind files that only this user can read, instead of open ports of the machine.
@@ -161,38 +170,55 @@ def _papermill(name, values, target, state, settings, show) -> str | None:
         transport = Unicode("ipc" if os.name == "posix" and short else "tcp")
         connection_file = Unicode(str(connection))
 
-    environment = {progress.VARIABLE: str(state), "LOTTERY_ROOT": str(chapters.ROOT), **settings}
-    before = {key: os.environ.get(key) for key in environment}
-    os.environ.update(environment)
-    stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(name, state, stop, show), daemon=True)
-    watcher.start()
+        async def start_kernel(self, **more):
+            await super().start_kernel(**more, env={**os.environ, VARIABLE: settings.model_dump_json()})
+            kernels.append(self.provisioner)
+            if stopping.asked():
+                hand_on()
+
+    def hand_on() -> None:
+        """The kernel stops in good order, and with it the cell that is executed, and so papermill."""
+        for kernel in kernels:
+            os.kill(kernel.pid, signal.SIGINT)
+
     try:
-        papermill.execute_notebook(
-            os.path.relpath(chapters.ROOT / "notebooks" / f"{name}.ipynb"),
-            target,
-            parameters=values,
-            cwd=chapters.ROOT,
-            kernel_name="python3",
-            progress_bar=False,
-            kernel_manager_class=LocalKernel,
-        )
+        with stopping.in_order(tell=hand_on), _watched(name, settings.progress, show):
+            try:
+                papermill.execute_notebook(
+                    os.path.relpath(book() / "notebooks" / f"{name}.ipynb"),
+                    target,
+                    parameters=dict(values),
+                    cwd=book(),
+                    kernel_name="python3",
+                    progress_bar=False,
+                    kernel_manager_class=LocalKernel,
+                )
+            finally:
+                if stopping.asked():
+                    raise stopping.error(f"{name} is not at its end, what was begun is saved") from None
     except papermill.PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"
     except (DeadKernelError, CellTimeoutError) as error:
         return f"the kernel died ({error}): was there enough memory?"
-    finally:
-        stop.set()
-        watcher.join()
-        for key, value in before.items():
-            os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
     return None
 
 
-def _watch(name: str, state: Path, stop: threading.Event, show: bool) -> None:
+@contextlib.contextmanager
+def _watched(name: str, state: Path, show: bool) -> Iterator[None]:
     """Draws in this terminal the bar of the study that runs in the kernel."""
-    if not show or not sys.stderr.isatty():
-        return
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(name, state, stop), daemon=True)
+    if show and sys.stderr.isatty():
+        watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if watcher.ident is not None:
+            watcher.join()
+
+
+def _watch(name: str, state: Path, stop: threading.Event) -> None:
     bar = None
     while not stop.wait(0.5):
         try:
@@ -222,7 +248,7 @@ def _tidy(notebook) -> None:
 
 def _git_state() -> dict:
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(chapters.ROOT), *arguments]
+        command = ["git", "-C", str(book()), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
@@ -267,12 +293,12 @@ def ending(notebook) -> dict:
 
 def published() -> dict[str, Path]:
     """The published chapters."""
-    return {path.stem: path for path in sorted((chapters.ROOT / "book" / "chapters").glob("*.ipynb"))}
+    return {path.stem: path for path in sorted((book() / "book" / "chapters").glob("*.ipynb"))}
 
 
 def results_folder() -> Path:
     """Where the committed records behind the published chapters lie."""
-    return chapters.ROOT / "book" / "results"
+    return book() / "book" / "results"
 
 
 def results_files() -> list[Path]:
@@ -280,18 +306,34 @@ def results_files() -> list[Path]:
     return sorted(results_folder().glob("*.lotx"))
 
 
-def publish_records(name: str, store: Store) -> list[Path]:
-    """Writes the records that a published chapter rests on and no other one has into `book/results`."""
-    folder = results_folder()
-    for old in folder.glob(f"{name}*.lotx"):
+def parts_of(folder: Path, stem: str) -> list[Path]:
+    """The files of an export: `stem.lotx`, or `stem-00.lotx` and so on."""
+    return [path for path in sorted(folder.glob("*.lotx")) if re.fullmatch(re.escape(stem) + r"(-\d\d+)?", path.stem)]
+
+
+def export_over(store: Store, keys: list[str], folder: Path, stem: str, **how) -> list[Path]:
+    """Exports records in place of an earlier export, whose further files go when the new ones are on disk."""
+    before = parts_of(folder, stem)
+    written = store.export(keys, folder / f"{stem}.lotx", **how)
+    for old in set(before) - set(written):
         old.unlink()
+    return written
+
+
+def publish_records(name: str, store: Store) -> list[Path]:
+    """Writes the records that a published chapter rests on and no other one has into `book/results`.
+
+    Raises:
+        StoreError: if the store lacks any of them; what was committed stays as it was.
+    """
+    own = parts_of(results_folder(), name)
     with tempfile.TemporaryDirectory() as scratch:
-        others = set(Store(scratch).import_(results_files()))
+        others = set(Store(scratch).import_([path for path in results_files() if path not in own]))
     keys = nbformat.read(published()[name], as_version=4).metadata["lottery"]["keys"]
-    return store.export([key for key in keys if key not in others], folder / f"{name}.lotx")
+    return export_over(store, [key for key in keys if key not in others], results_folder(), name)
 
 
-def run_published(folder: Path, show: bool = True) -> list[str]:
+def run_published(folder: Path, show: bool = True, settings: Settings | None = None) -> list[str]:
     """Executes the published chapters again from the committed records: no training, no data set, no GPU.
 
     Returns:
@@ -300,7 +342,7 @@ def run_published(folder: Path, show: bool = True) -> list[str]:
     differences = []
     with tempfile.TemporaryDirectory() as scratch:
         Store(scratch).import_(results_files())
-        settings = {"LOTTERY_STORE": scratch, "LOTTERY_READ_ONLY": "1"}
+        settings = (settings or current()).but(store=Path(scratch), read_only=True)
         for name, path in published().items():
             old = nbformat.read(path, as_version=4).metadata["lottery"]
             new = run(name, old["profile"], old["parameters"], folder=folder, settings=settings, show=show)

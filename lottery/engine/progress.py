@@ -1,18 +1,17 @@
 """A progress bar for studies that leaves no trace in a notebook.
 
 In a terminal and in a notebook this is tqdm on the standard error stream; a notebook's cell is cleared at the end.
-Where `LOTTERY_PROGRESS` names a file, as the chapter runner sets it for its kernel, the state goes there as JSON
-instead, and the runner draws the bar in its own terminal.
+Where the settings name a file, as the chapter runner sets it for its kernel, the state goes there as JSON instead, and
+the runner draws the bar in its own terminal.
 """
 
 import json
 import os
 import sys
-from pathlib import Path
 
 from tqdm.std import tqdm
 
-VARIABLE = "LOTTERY_PROGRESS"
+from . import settings
 
 
 def started(total: int, unit: str, **more) -> tqdm:
@@ -36,7 +35,7 @@ class Bar:
     def __init__(self, runs: int, steps: int, visible: bool = True, scans: int = 0):
         self.runs, self.scans, self.unit = runs, scans, "step" if steps else "scan"
         self.steps, self.at = steps or scans, 0
-        self.file = os.environ.get(VARIABLE)
+        self.file = settings.current().progress
         shown = visible and not self.file and self.steps > 0
         self.bar = started(self.steps, self.unit, file=sys.stderr) if shown else None
         self.update(0, 0)
@@ -51,7 +50,7 @@ class Bar:
         )
         if self.file:
             state = {"said": said, "unit": self.unit, "total": self.steps, "at": self.at}
-            temporary = Path(f"{self.file}.new")
+            temporary = self.file.with_name(f"{self.file.name}.{os.getpid()}.new")
             temporary.write_text(json.dumps(state))
             temporary.replace(self.file)
         elif self.bar is not None:

@@ -1,0 +1,210 @@
+"""What a notebook uses: its claim cards, parameters, records, figures, verdicts and provenance.
+
+A notebook opens a `Chapter`, which draws its claim cards; checks its parameters; names its recipes in the cell with the
+tag `study`; executes them; and closes with verdicts and provenance. `lottery.book.runner` executes notebooks.
+"""
+
+import base64
+import contextlib
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+
+import jinja2
+import pandas as pd
+
+from .. import __version__, recipes
+from ..engine import execute, settings, stopping
+from ..engine.store import Record, Store
+from . import claims, figures, parameters, protocols, tidy
+from .parameters import ChapterError
+
+PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "ipywidgets", "papermill", "jupyter-book")
+
+_templates = jinja2.Environment(
+    loader=jinja2.PackageLoader("lottery.book"), autoescape=True, keep_trailing_newline=False
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made a page."""
+    found = {"python": platform.python_version(), "lottery": __version__}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+class Chapter:
+    """An open chapter: draws its claim cards now and fills them in when it has judged.
+
+    Outside of a notebook nothing is drawn.
+
+    Args:
+        name: of the notebook, without suffix; it judges the claims whose rules name it.
+        claim_ids: some of these; any other is an error.
+
+    Attributes:
+        used: key → record of all that the chapter rests on so far.
+        parameters: as checked.
+    """
+
+    def __init__(self, name: str, claim_ids: Sequence[str] = ()):
+        self.name = name
+        self.rules = {claim: rule for claim, rule in claims.load().items() if rule.chapter == name}
+        if unknown := [claim for claim in claim_ids if claim not in self.rules]:
+            raise ChapterError(f"no claim {', '.join(unknown)} of {name} in claims.yml")
+        self.verdicts: dict[str, claims.Verdict] = {}
+        self.used: dict[str, Record] = {}
+        self.values: dict[str, object] = {}
+        self.parameters: dict[str, object] = {}
+        self.settings = settings.current()
+        self._draw_cards(update=False)
+
+    # Parameters and results.
+
+    @property
+    def store(self) -> Store:
+        """Where results are kept."""
+        return Store(self.settings.store)
+
+    def check(self, namespace: dict) -> None:
+        """Checks the parameters that papermill or a reader has set, as the runner does before it starts a kernel.
+
+        Args:
+            namespace: the notebook's `globals()`.
+
+        Raises:
+            ParameterError: for unknown, mistyped or out-of-range parameters.
+        """
+        self.parameters = parameters.of_cells(namespace.get("In", []), namespace)
+        namespace.update(self.parameters)
+
+    def training(self, **more) -> recipes.Training:
+        """The training that the parameters describe, and more or other ones; see `protocols.training`."""
+        return protocols.training(self.parameters, **more)
+
+    def protocol(self, name: str, **wanted) -> str:
+        """The name of a protocol if the parameters are those wanted, else "changed"."""
+        return protocols.named(name, self.parameters, wanted)
+
+    def execute(self, study):
+        """Records of recipes, in the same nesting of lists and dicts; computes what is not in the store.
+
+        Where and by whom stands in `lottery.engine.settings`.
+
+        Raises:
+            ChapterError: if the settings forbid to compute, and something is missing.
+        """
+        flat, store, own = list(tidy.leaves(study)), self.store, self.settings
+        if own.read_only and (missing := execute.plan(flat, store)):
+            raise ChapterError(f"{len(missing)} recipes of {self.name} are not among the committed records: publish it")
+        with stopping.in_order():
+            done = compute(flat, own)
+        found = {recipe.key: record for recipe, record in zip(flat, done, strict=True)}
+        for recipe in recipes.closure(flat):
+            self.used[recipe.key] = found.get(recipe.key) or store.read(recipe.key)
+        return tidy.mapped(study, lambda recipe: found[recipe.key])
+
+    # Output.
+
+    def figure(self, figure, alt: str, caption: str, width: int | None = None) -> None:
+        """Shows a figure with alternative text and a caption."""
+        self._show("figure", alt, picture=figures.html_image(figure, alt, width), caption=caption)
+
+    def glue(self, **values) -> None:
+        """Makes numbers and texts available to prose: `` {glue:text}`name` `` (also from other pages)."""
+        for name, value in values.items():
+            key = name.replace("_", "-")
+            plain = value if isinstance(value, str) else repr(value.item() if hasattr(value, "item") else value)
+            self.values[key] = plain
+            prefix = "application/papermill.record/"
+            mark = {"scrapbook": {"name": key, "mime_prefix": prefix}}
+            _publish({prefix + "text/plain": plain}, metadata=mark)
+
+    def show_table(self, header: Sequence[str], rows: Sequence[Sequence], caption: str) -> None:
+        """Shows a table of texts."""
+        self._show("table", header=header, rows=rows, caption=caption)
+
+    def offer_csv(self, filename: str, table: pd.DataFrame) -> None:
+        """A link that downloads the numbers behind a figure as CSV, without a server; see `tidy.frame`."""
+        text = table.to_csv(index=False, lineterminator="\n")
+        data = base64.b64encode(text.encode()).decode()
+        self._show("download", f"numbers: {filename}", filename=filename, data=data)
+
+    def judge(self, measured: Mapping[str, object], **context) -> None:
+        """Applies the rules of `claims.yml`, fills in the claim cards, and shows every check.
+
+        Args:
+            measured: quantity → value.
+            context: what the study is, beside its parameters.
+        """
+        context = self.parameters | context
+        for claim, rule in self.rules.items():
+            verdict = claims.judge(rule, measured, context)
+            self.verdicts[claim] = verdict
+            central = next(check for check in verdict.checks if check.central)
+            ours = "–" if verdict.scale == claims.STAND_IN else central.text  # a stand-in has no number to show
+            self.glue(**{f"{claim}-verdict": verdict.label, f"{claim}-ours": ours, f"{claim}-paper": central.paper})
+        self._draw_cards(update=True)
+        self._show("checks", verdicts=self.verdicts)
+
+    def finish(self) -> None:
+        """Shows where the numbers come from; the last call of every notebook, and the mark that it ran to the end."""
+        made = [record.made for record in self.used.values()]
+        finished = [one["finished"] for one in made]
+        with_ = {name: sorted({one[name] for one in made}) for name in ("torch", "numpy", "python", "lottery")}
+        rows = {
+            "Cost": self._cost(),
+            "Results": f"{len(made)} records, from {min(finished, default='')} to {max(finished, default='')} (UTC)",
+            "Computed with": ", ".join(f"{name} {' and '.join(found)}" for name, found in with_.items()),
+            "This page": ", ".join(f"{name} {version}" for name, version in versions().items()),
+            "Parameters": ", ".join(f"{name} = {value}" for name, value in self.parameters.items()),
+        }
+        end = {
+            "keys": list(self.used),
+            "values": self.values,
+            "verdicts": {
+                claim: verdict.json() | {"rule": self.rules[claim].hash} for claim, verdict in self.verdicts.items()
+            },
+            "parameters": self.parameters,
+        }
+        self._show("provenance", "end of the chapter", {"lottery": end}, rows=rows, keys=list(self.used))
+
+    # Drawing.
+
+    def _show(self, template: str, plain: str = "", metadata: dict | None = None, **values) -> None:
+        text = _templates.get_template(f"{template}.html").render(**values).strip()
+        _publish({"text/html": text, "text/plain": plain or _plain(text)}, metadata=metadata or {})
+
+    def _draw_cards(self, update: bool) -> None:
+        values = {"rules": self.rules, "verdicts": self.verdicts, "stand_in": claims.STAND_IN, "cost": self._cost()}
+        text = _templates.get_template("cards.html").render(**values).strip()
+        bundle = {"text/html": text, "text/plain": _plain(text)}
+        _publish(bundle, transient={"display_id": f"{self.name}-cards"}, update=update)
+
+    def _cost(self) -> str:
+        runs = [record for record in self.used.values() if record.recipe["type"] == "Run"]
+        hours = sum(record.made["seconds"] for record in runs) / 3600
+        devices = sorted({record.made["device"] for record in runs})
+        spent = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+        return f"{len(runs)} training runs, {spent} of {' and '.join(devices)}"
+
+
+def compute(flat: Sequence[recipes.Recipe], by: settings.Settings) -> list[Record]:
+    """Records of recipes, computed where the store lacks them, as the settings say."""
+    how = by.model_dump(include={"executor", "jobs", "device", "scheduler", "stack", "deadline"})
+    return execute.execute(flat, Store(by.store), **how)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"<[^>]+>|\s+", " ", text).strip()[:500]
+
+
+def _publish(bundle: dict, **more) -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.display import publish_display_data
+
+    if InteractiveShell.initialized():
+        publish_display_data(bundle, **more)

@@ -1,0 +1,172 @@
+"""What a notebook can be given: the typed lines of its parameters cell, and values in their types."""
+
+import ast
+import contextlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .. import LotteryError
+
+
+class ParameterError(LotteryError):
+    """Parameters that a chapter does not take, or that cannot be together; nothing was computed."""
+
+
+class ChapterError(LotteryError):
+    """A chapter that is missing, did not run to the end, or is not what it claims to be."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a notebook's parameters cell: `name: type = default  # help [low, high]` or `# help {a, b}`."""
+
+    name: str
+    kind: type
+    default: object
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind.__name__} = {self.default!r}  # {self.help}"
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        within = f" from {self.low:g} to {self.high:g}" if self.low is not None else ""
+        return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[self.kind] + within
+
+    def coerce(self, value):
+        """The value in the parameter's type; texts (from a command line) are read.
+
+        Raises:
+            ParameterError: if it has another type or is out of range.
+        """
+        read = self._read(value)
+        number = type(read) in (int, float)
+        inside = not number or (math.isfinite(read) and (self.low is None or self.low <= read <= self.high))
+        if type(read) is not self.kind or not inside or (self.choices and read not in self.choices):
+            raise ParameterError(f"{self.name} = {_short(value)}: must be {self.allowed}")
+        return read
+
+    def _read(self, value):
+        with contextlib.suppress(ValueError, OverflowError):  # then it is refused as it is
+            if isinstance(value, str) and self.kind is bool:
+                return {"true": True, "false": False}.get(value.strip().lower(), value)
+            if isinstance(value, str) and self.kind is not str:
+                return self.kind(value.strip())
+            if type(value) is int and self.kind is float:
+                return float(value)
+            if type(value) is int and abs(value) > 2**63:  # no machine's number
+                return None
+        return value
+
+
+def _short(value) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number too large"
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+_RANGE = re.compile(r"\[\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*\]\s*$")
+_CHOICE = re.compile(r"\{([^}]*)\}\s*$")
+_KINDS = {"int": int, "float": float, "bool": bool, "str": str}
+
+
+def read_parameters(source: str) -> dict[str, Parameter]:
+    """The parameters that a parameters cell declares.
+
+    Raises:
+        ChapterError: if a line is anything but `name: type = default  # help`, or a default is not allowed.
+    """
+    found, lines = {}, source.splitlines()
+    for node in ast.parse(source).body:
+        line = lines[node.end_lineno - 1]
+        comment = line.partition("#")[2].strip()
+        if not isinstance(node, ast.AnnAssign) or node.value is None or not comment:
+            raise ChapterError(f"not a parameter in the form `name: type = default  # help`: {line}")
+        kind = _KINDS.get(ast.unparse(node.annotation))
+        if kind is None:
+            raise ChapterError(f"a parameter is of type {', '.join(_KINDS)}: {line}")
+        name, default = ast.unparse(node.target), ast.literal_eval(node.value)
+        limits, choices = _RANGE.search(comment), _CHOICE.search(comment)
+        low, high = map(float, limits.groups()) if limits else (None, None)
+        options = tuple(part.strip() for part in choices.group(1).split(",")) if choices else ()
+        found[name] = Parameter(name, kind, default, comment, low, high, options)
+        try:
+            found[name].coerce(default)
+        except ParameterError as error:
+            raise ChapterError(f"a default that is not allowed: {error}") from None
+    return found
+
+
+def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
+    """The given values in their types.
+
+    Raises:
+        ParameterError: naming all that is wrong, and what is allowed.
+    """
+    wrong, values = [], {}
+    for name, value in given.items():
+        if name not in declared:
+            wrong.append(f"there is no parameter {_short(name)}")
+            continue
+        try:
+            values[name] = declared[name].coerce(value)
+        except ParameterError as error:
+            wrong.append(str(error))
+    if wrong:
+        allowed = "\n".join(f"  {parameter}" for parameter in declared.values())
+        raise ParameterError("; ".join(wrong) + f"\nParameters of this chapter:\n{allowed}")
+    return values
+
+
+def parameters_of(notebook) -> dict[str, Parameter]:
+    """The parameters of a notebook, from its one cell with the tag `parameters`.
+
+    Raises:
+        ChapterError: if there is not exactly one, or as `read_parameters`.
+    """
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    if len(cells) != 1:
+        raise ChapterError(f"a notebook has exactly one cell with the tag `parameters`, not {len(cells)}")
+    return read_parameters(cells[0].source)
+
+
+INJECTED = "# Parameters"
+"""First line of the cell that papermill puts after the parameters cell."""
+
+
+def injected(values: Mapping[str, object]) -> str:
+    """The cell that papermill would put after the parameters cell to set these values."""
+    return "\n".join([INJECTED, *(f"{name} = {value!r}" for name, value in values.items())])
+
+
+def of_cells(sources: list[str], namespace: Mapping[str, object]) -> dict[str, object]:
+    """The parameters that a notebook runs with, as its executed cells have set them.
+
+    Args:
+        sources: of the code cells executed so far; a parameters cell is among them, and perhaps what papermill put
+            after it.
+        namespace: where they were executed.
+
+    Raises:
+        ChapterError: if the parameters cell was not executed.
+        ParameterError: for unknown, mistyped or out-of-range parameters.
+    """
+    declared, given = {}, []
+    for source in filter(str.strip, sources):
+        with contextlib.suppress(ChapterError, SyntaxError, ValueError):
+            declared = read_parameters(source) or declared
+        if source.lstrip().startswith(INJECTED):
+            given += [t.id for n in ast.parse(source).body if isinstance(n, ast.Assign) for t in n.targets]
+    if not declared:
+        raise ChapterError("run the parameters cell before this one")
+    return check_parameters(declared, {name: namespace[name] for name in dict.fromkeys([*declared, *given])})

@@ -1,0 +1,150 @@
+"""What a chapter will compute, known before anything is computed: its cells up to the tag `study`, executed as code.
+
+They form recipes and compute nothing. So parameters that are allowed one by one and cannot be together are refused
+before a kernel starts, and `lottery study` needs neither kernels nor papermill.
+"""
+
+import contextlib
+import importlib.resources
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from .. import LotteryError
+from ..engine import execute, settings
+from ..engine.store import Store
+from ..recipes import Recipe, closure
+from . import parameters, tidy
+from .parameters import ChapterError, ParameterError
+
+PROFILES = ("quick", "standard", "paper")
+
+
+def book() -> Path:
+    """The folder of the book.
+
+    Raises:
+        ChapterError: if there is none.
+    """
+    found = settings.project()
+    if found is None:
+        raise ChapterError("chapters lie in a clone of the repository: work in one, or set LOTTERY_ROOT to its folder")
+    return found
+
+
+def names() -> list[str]:
+    """All chapters, in order."""
+    return sorted(path.stem for path in (book() / "notebooks").glob("*.ipynb"))
+
+
+def source(name: str) -> nbformat.NotebookNode:
+    """The source notebook of a chapter.
+
+    Raises:
+        ChapterError: if there is none, naming those that are.
+    """
+    if name not in names():
+        raise ChapterError(f"no chapter {name[:60]!r}; chapters: {', '.join(names())}")
+    return nbformat.read(book() / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def profile_parameters(name: str, profile: str) -> dict[str, object]:
+    """What a profile sets for a chapter: the entries of `common` that the chapter has, then its own.
+
+    Raises:
+        ChapterError: if there is no such profile.
+    """
+    if profile not in PROFILES:
+        raise ChapterError(f"no profile {profile[:60]!r}; profiles: {', '.join(PROFILES)}")
+    text = importlib.resources.files(__package__).joinpath("profiles", f"{profile}.yml").read_text(encoding="utf-8")
+    table = yaml.safe_load(text) or {}
+    declared = parameters.parameters_of(source(name))
+    return {k: v for k, v in table.get("common", {}).items() if k in declared} | (table.get(name) or {})
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chapter at a profile, and parameters that differ from it."""
+
+    chapter: str
+    profile: str = "standard"
+    given: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def parameters(self) -> dict[str, object]:
+        """The values that differ from the chapter's defaults.
+
+        Raises:
+            LotteryError: if there is no such chapter, profile or parameter, or a value is not allowed.
+        """
+        declared = parameters.parameters_of(source(self.chapter))
+        profile = profile_parameters(self.chapter, self.profile)
+        return parameters.check_parameters(declared, profile | dict(self.given))
+
+    @cached_property
+    def recipes(self) -> list[Recipe]:
+        """The recipes of its study.
+
+        Raises:
+            ParameterError: if the parameters cannot be together.
+            ChapterError: if the notebook has no study, or its cells fail otherwise.
+        """
+        return list(tidy.leaves(study_of(self.chapter, self.parameters)))
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all records that it needs, what is read before its readers."""
+        return [recipe.key for recipe in closure(self.recipes) if recipe.stored]
+
+    def check(self, store: Store, device: str = "cpu") -> None:
+        """Refuses what can be seen to fail, if the store lacks any of it.
+
+        Raises:
+            LotteryError: saying what is wrong.
+        """
+        tasks = execute.plan(self.recipes, store)
+        try:
+            if tasks:
+                execute.check([task.recipe for task in tasks.values()], device)
+        except LotteryError as error:
+            raise type(error)(f"{self.chapter}: {error}") from None
+
+
+def study_of(name: str, values: Mapping[str, object]):
+    """The value of `study` when a chapter's cells up to that with the tag `study` are executed; nothing is drawn.
+
+    Args:
+        name: of the chapter.
+        values: parameters that differ from the defaults, checked.
+
+    Raises:
+        ParameterError: if the chapter refuses the parameters.
+        ChapterError: if there is no such cell, or a cell fails otherwise.
+    """
+    cells = [cell for cell in source(name).cells if cell.cell_type == "code"]
+    tagged = [number for number, cell in enumerate(cells) if "study" in cell.metadata.get("tags", ())]
+    if len(tagged) != 1:
+        raise ChapterError(f"{name} has exactly one cell with the tag `study`, not {len(tagged)}")
+    sources = []
+    for cell in cells[: tagged[0] + 1]:
+        sources.append(cell.source)
+        if "parameters" in cell.metadata.get("tags", ()):
+            sources.append(parameters.injected(values))
+    namespace: dict[str, object] = {"__name__": "__main__", "In": []}
+    for number, text in enumerate(sources):
+        namespace["In"] = sources[: number + 1]
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(text, f"{name}, cell {number}", "exec"), namespace)
+        except LotteryError as error:
+            raise ParameterError(f"{name}: {error}") from error
+        except Exception as error:
+            raise ChapterError(f"{name} cannot plan its study: {type(error).__name__}: {error}") from error
+    if "study" not in namespace or not all(isinstance(leaf, Recipe) for leaf in tidy.leaves(namespace["study"])):
+        raise ChapterError(f"the cell with the tag `study` of {name} must set `study` to nested recipes")
+    return namespace["study"]

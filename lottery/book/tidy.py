@@ -1,0 +1,119 @@
+"""Nested records as arrays and tables: what figures, tables and quantities of a chapter are made from."""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..engine.store import Record
+from .parameters import ChapterError
+
+
+def leaves(nested) -> Iterator:
+    """All that lies in nested lists, tuples and dicts, in order; None is nothing."""
+    if isinstance(nested, Mapping):
+        nested = list(nested.values())
+    if isinstance(nested, list | tuple):
+        for part in nested:
+            yield from leaves(part)
+    elif nested is not None:
+        yield nested
+
+
+def mapped(nested, function: Callable):
+    """The same nesting with `function(leaf)` for each leaf; tuples become lists."""
+    if isinstance(nested, Mapping):
+        return {name: mapped(part, function) for name, part in nested.items()}
+    if isinstance(nested, list | tuple):
+        return [mapped(part, function) for part in nested]
+    return None if nested is None else function(nested)
+
+
+def column(records, value: str | Callable[[Record], float]) -> np.ndarray:
+    """A value of nested records as an array of the same shape; NaN where there is none.
+
+    Args:
+        records: nested lists of records or None.
+        value: name of a value, or a function of a record.
+    """
+    read = value if callable(value) else lambda record: record.values[value]
+
+    def filled(part):
+        return [filled(one) for one in part] if isinstance(part, list) else np.nan if part is None else read(part)
+
+    return np.array(filled(records), dtype=np.float64)
+
+
+def early_validation(records) -> np.ndarray:
+    """Validation accuracy of nested records at early stop, as an array of the same shape; NaN where there is none."""
+
+    def at_stop(record: Record) -> float:
+        return record.arrays["history/validation_accuracy"][record.arrays["history/validation_loss"].argmin()]
+
+    return column(records, at_stop)
+
+
+def curves(records: Sequence[Record], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A column of the histories of several runs: steps [S] and values [R, S]; all share one grid."""
+    return records[0].arrays["history/step"], np.stack([record.arrays[f"history/{name}"] for record in records])
+
+
+def frame(names: Sequence[str], columns: Mapping[str, object], **labels: Iterable) -> pd.DataFrame:
+    """Arrays of one shape as a tidy table: one row an entry, its place in the first columns, its values in the others.
+
+    Args:
+        names: of the arrays' axes, e.g. ("replicate", "level").
+        columns: name → array [one axis a name], or a mapping to such arrays, which is one more axis in front. Axes that
+            an array lacks in front are filled up with copies.
+        labels: for an axis by name: what stands in the table instead of 0, 1, 2, …
+
+    Returns:
+        The table; rows in which every column that has all axes is NaN are left out.
+
+    Raises:
+        ChapterError: if the shapes do not fit together, or labels do not fit their axis.
+    """
+    arrays = {
+        name: np.stack(list(array.values())) if isinstance(array, Mapping) else np.asarray(array)
+        for name, array in columns.items()
+    }
+    try:
+        shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError as error:
+        raise ChapterError(f"these columns make no table: {error}") from None
+    places = {name: list(labels.get(name, range(length))) for name, length in zip(names, shape, strict=False)}
+    if len(names) != len(shape) or [len(part) for part in places.values()] != list(shape) or set(labels) - set(names):
+        raise ChapterError(f"axes {', '.join(names)} with {', '.join(labels)} do not fit arrays of shape {shape}")
+    index = pd.MultiIndex.from_product(places.values(), names=names)
+    table = pd.DataFrame({name: np.broadcast_to(one, shape).ravel() for name, one in arrays.items()}, index=index)
+    whole = [name for name, array in arrays.items() if array.ndim == len(names)]
+    return table.dropna(how="all", subset=whole).reset_index()
+
+
+def stacked(frames: Mapping[Hashable, pd.DataFrame], *names: str) -> pd.DataFrame:
+    """Tables one below the other, with the keys of the mapping in further columns in front.
+
+    Args:
+        frames: key → table; keys are tuples if there are several names.
+        names: of the columns for the keys.
+    """
+    return pd.concat(frames, names=[*names, None]).reset_index(level=list(range(len(names)))).reset_index(drop=True)
+
+
+def surviving_weights(record: Record) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Surviving weights of each layer before and after training, from the histograms that a run's record keeps.
+
+    Returns:
+        Two dicts layer → [n]; each weight lies in its right bin of 81, spread evenly within it.
+    """
+    sides = ({}, {})
+    for name, counts in record.arrays.items():
+        if name.startswith("histogram/"):
+            layer = name.removeprefix("histogram/").removesuffix(".weight")
+            reach = record.arrays["reach/" + name.removeprefix("histogram/")].item()
+            width = 2 * reach / counts.shape[1]
+            for side, row in zip(sides, counts, strict=True):
+                left = np.repeat(-reach + width * np.arange(len(row)), row)
+                within = np.concatenate([(np.arange(n) + 0.5) / n for n in row if n])
+                side[layer] = left + width * within
+    return sides
