@@ -675,7 +675,7 @@ def test_a_network_that_cannot_travel_stops_only_the_studies_that_use_it(store):
 
 def test_the_bar_counts_scans_and_takes_their_time_where_no_run_is_left(tmp_path, monkeypatch):
     state = tmp_path / "state.json"
-    monkeypatch.setenv(progress.VARIABLE, str(state))
+    monkeypatch.setenv(settings.VARIABLE, settings.made(progress=state).model_dump_json())
     bar = progress.Bar(2, 200, scans=4)
     bar.update(1, 150, 3)
     assert json.loads(state.read_text()) == {"said": "runs 1/2, scans 3/4", "unit": "step", "total": 200, "at": 150}

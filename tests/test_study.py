@@ -174,9 +174,10 @@ def test_a_part_that_fails_does_not_keep_the_others_from_being_computed(tmp_path
 def test_a_part_that_cannot_be_planned_is_said_at_once(tmp_path):
     said = []
     own = settings.made(store=tmp_path / "store", executor="inline")
-    parts = [Part("01_winning_tickets", "quick", SMALL | {"model": "nothing"}), Part(**PARTS[0])]
-    assert study.run(parts, 0.0001, own, packed, said.append) == 1
-    assert "failed, nothing of it was computed" in said[0] and "nothing" in said[0]
+    small = SMALL | {"levels": 1}
+    parts = [Part("01_winning_tickets", "quick", given) for given in (small | {"model": "nothing"}, small)]
+    assert study.run(parts, 5, own, packed, said.append) == 1
+    assert "failed, nothing of it was computed" in said[0] and "'nothing'" in said[0] and "complete" in said[1]
 
 
 def test_a_budget_does_not_follow_a_clock_that_is_set_back(tmp_path, monkeypatch):
