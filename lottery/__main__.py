@@ -112,20 +112,23 @@ def _run_published(settings) -> None:
 @click.option("--budget", type=float, required=True, metavar="MINUTES", help="For everything, start-up included.")
 @click.option("--export", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="For the records.")
 @click.option("--files", type=click.IntRange(1), metavar="N", help="Export at most so many files (default: all).")
+@click.option("--part", type=click.FloatRange(0.1), default=15, metavar="MIB", help="Size of an exported file (15).")
 @click.option("--plan", type=click.Path(path_type=Path), metavar="FILE.yml", help="Chapters in order (default: ours).")
 @computing
 @click.pass_obj
-def study(began, budget, export, files, plan, **how) -> int:
+def study(began, budget, export, files, part, plan, **how) -> int:
     """Compute chapters' recipes in order of value within a time budget, and pack them into study.lotx."""
     from .book import runner
     from .book import study as module
+    from .engine import archive
     from .engine.store import Store
 
     if not 0 < budget < float("inf"):
         raise LotteryError(f"the budget must be more than 0 minutes, not {budget:g}")
     settings, parts = _settings(**how), module.read_plan(plan)
     runner.check_writable(export, settings.store)
-    carried = Store(settings.store).import_(runner.parts_of(export, "study"))
+    target = export / "study.lotx"
+    carried = Store(settings.store).import_(archive.parts(target))
 
     def say(line: str) -> None:
         click.echo(line)
@@ -133,7 +136,7 @@ def study(began, budget, export, files, plan, **how) -> int:
 
     def pack(store, keys) -> None:
         packed = 0
-        for path in runner.export_over(store, keys, export, "study", files=files):
+        for path in store.export(keys, target, files, int(part * 2**20)):
             packed += module.records_in(path)
             say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
         if packed < len(keys):

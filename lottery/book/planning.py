@@ -17,6 +17,7 @@ import yaml
 
 from .. import LotteryError
 from ..engine import execute, settings
+from ..engine.errors import OutOfTime
 from ..engine.store import Store
 from ..recipes import Recipe, closure
 from . import parameters, tidy
@@ -111,8 +112,10 @@ class Part:
         try:
             if tasks:
                 execute.check([task.recipe for task in tasks.values()], device)
+        except OutOfTime:
+            raise
         except LotteryError as error:
-            raise type(error)(f"{self.chapter}: {error}") from None
+            raise ParameterError(f"{self.chapter}: {error}") from error
 
 
 def study_of(name: str, values: Mapping[str, object]):
@@ -141,6 +144,8 @@ def study_of(name: str, values: Mapping[str, object]):
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(text, f"{name}, cell {number}", "exec"), namespace)
+        except OutOfTime:
+            raise
         except LotteryError as error:
             raise ParameterError(f"{name}: {error}") from error
         except Exception as error:

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import nbformat
 
-from ..engine import progress, stopping
+from ..engine import archive, progress, stopping
 from ..engine.settings import VARIABLE, Settings, current
 from ..engine.store import Store
 from .chapter import versions
@@ -306,31 +305,18 @@ def results_files() -> list[Path]:
     return sorted(results_folder().glob("*.lotx"))
 
 
-def parts_of(folder: Path, stem: str) -> list[Path]:
-    """The files of an export: `stem.lotx`, or `stem-00.lotx` and so on."""
-    return [path for path in sorted(folder.glob("*.lotx")) if re.fullmatch(re.escape(stem) + r"(-\d\d+)?", path.stem)]
-
-
-def export_over(store: Store, keys: list[str], folder: Path, stem: str, **how) -> list[Path]:
-    """Exports records in place of an earlier export, whose further files go when the new ones are on disk."""
-    before = parts_of(folder, stem)
-    written = store.export(keys, folder / f"{stem}.lotx", **how)
-    for old in set(before) - set(written):
-        old.unlink()
-    return written
-
-
 def publish_records(name: str, store: Store) -> list[Path]:
     """Writes the records that a published chapter rests on and no other one has into `book/results`.
 
     Raises:
         StoreError: if the store lacks any of them; what was committed stays as it was.
     """
-    own = parts_of(results_folder(), name)
+    target = results_folder() / f"{name}.lotx"
+    own = archive.parts(target)
     with tempfile.TemporaryDirectory() as scratch:
         others = set(Store(scratch).import_([path for path in results_files() if path not in own]))
     keys = nbformat.read(published()[name], as_version=4).metadata["lottery"]["keys"]
-    return export_over(store, [key for key in keys if key not in others], results_folder(), name)
+    return store.export([key for key in keys if key not in others], target)
 
 
 def run_published(folder: Path, show: bool = True, settings: Settings | None = None) -> list[str]:
