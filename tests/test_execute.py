@@ -24,7 +24,7 @@ from lottery import LotteryError, data, landscape, masks, models, tickets
 from lottery import recipes as r
 from lottery.engine import compute as computing
 from lottery.engine import execute as module
-from lottery.engine import progress, stopping, workers
+from lottery.engine import progress, settings, stopping, workers
 from lottery.engine import train as engine
 from lottery.engine.compute import fitting
 from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, plan, world

@@ -15,7 +15,8 @@ import jinja2
 import pandas as pd
 
 from .. import __version__, recipes
-from ..engine import execute, settings, stopping
+from ..engine import execute, settings
+from ..engine.plan import plan
 from ..engine.store import Record, Store
 from . import claims, figures, parameters, protocols, tidy
 from .parameters import ChapterError
@@ -98,10 +99,9 @@ class Chapter:
             ChapterError: if the settings forbid to compute, and something is missing.
         """
         flat, store, own = list(tidy.leaves(study)), self.store, self.settings
-        if own.read_only and (missing := execute.plan(flat, store)):
+        if own.read_only and (missing := plan(flat, store)):
             raise ChapterError(f"{len(missing)} recipes of {self.name} are not among the committed records: publish it")
-        with stopping.in_order():
-            done = compute(flat, own)
+        done = compute(flat, own)
         found = {recipe.key: record for recipe, record in zip(flat, done, strict=True)}
         for recipe in recipes.closure(flat):
             self.used[recipe.key] = found.get(recipe.key) or store.read(recipe.key)

@@ -1,9 +1,9 @@
 """The claims, the rules that judge them, and what comes out: scale, outcome, and the ledger of all claims.
 
 The rules stand in ``claims.yml`` beside this file, written before the runs that they judge. A rule has checks, each a
-quantity with bounds. A check *holds* if the quantity's 95 % interval lies on the right side of every bound, *fails* if it lies on the
-wrong side of one, and is *open* otherwise; a quantity without an interval decides nothing. One check of a rule is
-central, and a claim
+quantity with bounds. A check *holds* if the quantity's 95 % interval lies on the right side of every bound, *fails* if
+it lies on the wrong side of one, and is *open* otherwise; a quantity without an interval decides nothing. One check of
+a rule is central, and a claim
 
 - *agrees* if all checks hold,
 - *disagrees* if the central one fails,

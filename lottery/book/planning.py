@@ -16,8 +16,9 @@ import nbformat
 import yaml
 
 from .. import LotteryError
-from ..engine import execute, settings
-from ..engine.errors import OutOfTime
+from ..engine import settings
+from ..engine.plan import check, plan
+from ..engine.stopping import OutOfTime
 from ..engine.store import Store
 from ..recipes import Recipe, closure
 from . import parameters, tidy
@@ -108,10 +109,10 @@ class Part:
         Raises:
             LotteryError: saying what is wrong.
         """
-        tasks = execute.plan(self.recipes, store)
+        tasks = plan(self.recipes, store)
         try:
             if tasks:
-                execute.check([task.recipe for task in tasks.values()], device)
+                check([task.recipe for task in tasks.values()], device)
         except OutOfTime:
             raise
         except LotteryError as error:
