@@ -18,7 +18,7 @@ from .. import __version__, recipes
 from ..engine import execute, settings
 from ..engine.plan import plan
 from ..engine.store import Record, Store
-from . import claims, figures, parameters, protocols, tidy
+from . import claims, figures, findings, parameters, protocols, tidy
 from .parameters import ChapterError
 
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "ipywidgets", "papermill", "jupyter-book")
@@ -61,6 +61,8 @@ class Chapter:
         self.values: dict[str, object] = {}
         self.parameters: dict[str, object] = {}
         self.settings = settings.current()
+        self._draw_found(update=False)
+        self._place("headline", "", update=False)
         self._draw_cards(update=False)
 
     # Parameters and results.
@@ -109,9 +111,18 @@ class Chapter:
 
     # Output.
 
-    def figure(self, figure, alt: str, caption: str, width: int | None = None) -> None:
-        """Shows a figure with alternative text and a caption."""
-        self._show("figure", alt, picture=figures.html_image(figure, alt, width), caption=caption)
+    def figure(self, figure, alt: str, caption: str, width: int | None = None, headline: bool = False) -> None:
+        """Shows a figure with alternative text and a caption.
+
+        Args:
+            figure, alt, caption, width: of `figures.html_image`.
+            headline: it carries the chapter's claim, and is shown at the top of the page instead of here.
+        """
+        values = {"picture": figures.html_image(figure, alt, width), "caption": caption}
+        if headline:
+            self._place("headline", _templates.get_template("figure.html").render(**values).strip(), update=True)
+        else:
+            self._show("figure", alt, **values)
 
     def glue(self, **values) -> None:
         """Makes numbers and texts available to prose: `` {glue:text}`name` `` (also from other pages)."""
@@ -152,6 +163,7 @@ class Chapter:
 
     def finish(self) -> None:
         """Shows where the numbers come from; the last call of every notebook, and the mark that it ran to the end."""
+        self._draw_found(update=True)
         made = [record.made for record in self.used.values()]
         finished = [one["finished"] for one in made]
         with_ = {name: sorted({one[name] for one in made}) for name in ("torch", "numpy", "python", "lottery")}
@@ -178,11 +190,23 @@ class Chapter:
         text = _templates.get_template(f"{template}.html").render(**values).strip()
         _publish({"text/html": text, "text/plain": plain or _plain(text)}, metadata=metadata or {})
 
+    def _draw_found(self, update: bool) -> None:
+        entry = findings.load().get(self.name)
+        labels = {claim: verdict.label for claim, verdict in self.verdicts.items()}
+        fits = update and entry is not None and entry.hash(self.values, labels) == entry.written_for
+        sentences = entry.filled(self.values) if entry and fits else []
+        values = {"sentences": sentences, "verdicts": self.verdicts, "rules": self.rules}
+        text = _templates.get_template("found.html").render(**values).strip()
+        self._place("found", text if self.rules or sentences else "", update)
+
+    def _place(self, name: str, text: str, update: bool) -> None:
+        """What stands at the top of the page, shown when the chapter is opened and filled in later."""
+        bundle = {"text/html": text or "<span></span>", "text/plain": _plain(text)}
+        _publish(bundle, transient={"display_id": f"{self.name}-{name}"}, update=update)
+
     def _draw_cards(self, update: bool) -> None:
         values = {"rules": self.rules, "verdicts": self.verdicts, "stand_in": claims.STAND_IN, "cost": self._cost()}
-        text = _templates.get_template("cards.html").render(**values).strip()
-        bundle = {"text/html": text, "text/plain": _plain(text)}
-        _publish(bundle, transient={"display_id": f"{self.name}-cards"}, update=update)
+        self._place("cards", _templates.get_template("cards.html").render(**values).strip(), update)
 
     def _cost(self) -> str:
         runs = [record for record in self.used.values() if record.recipe["type"] == "Run"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 
 from .. import LotteryError
-from . import claims, parameters, planning, runner
+from . import claims, findings, parameters, planning, runner
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
 RECORDS_BYTES = 40 * 2**20
@@ -142,4 +142,15 @@ def check_published(name: str, path: Path) -> list[str]:
             found.append(f"{claim}: no such verdict: {verdict!r}")
         elif verdict.get("rule") != known[claim].hash:
             found.append(f"{claim}: judged by another rule than that of claims.yml: publish the chapter again")
-    return found
+    return found + check_findings(name, made)
+
+
+def check_findings(name: str, made: dict) -> list[str]:
+    """A chapter that judges claims says what it found, in sentences written for these very numbers and verdicts."""
+    entry, verdicts = findings.load().get(name), made.get("verdicts", {})
+    if entry is None:
+        return ["findings.yml does not say what it found"] if verdicts else []
+    hash_ = entry.hash(made["values"], {claim: verdict["label"] for claim, verdict in verdicts.items()})
+    if hash_ == entry.written_for:
+        return []
+    return [f"its findings are of other numbers: read them again, then set written_for: {hash_}"]

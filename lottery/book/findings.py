@@ -1,0 +1,70 @@
+"""What a chapter found, in sentences that are written for one execution and tied to its numbers.
+
+`findings.yml` has for each chapter the sentences, in which `{name}` or `{name:.1f}` is a value that the chapter glued,
+and the hash of the values and verdicts that they were written for. Where an execution has other values, the sentences
+are not shown: the chapter then says only what its checks gave.
+"""
+
+import functools
+import hashlib
+import importlib.resources
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from .parameters import ChapterError
+
+_PLACE = re.compile(r"\{([\w-]+)(?::([^{}]+))?\}")
+
+
+class Findings(BaseModel):
+    """The entry of a chapter.
+
+    Attributes:
+        sentences: three to six of them.
+        written_for: `values_hash` of the values that the sentences name and of the chapter's verdicts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sentences: Annotated[tuple[str, ...], Field(min_length=1, max_length=6)]
+    written_for: str = ""
+
+    def names(self) -> list[str]:
+        """The values that the sentences name, each once, in order."""
+        return list(dict.fromkeys(m.group(1) for sentence in self.sentences for m in _PLACE.finditer(sentence)))
+
+    def hash(self, values: Mapping[str, object], labels: Mapping[str, str]) -> str:
+        """16 hexadecimal digits that change with any value that a sentence names and with any verdict.
+
+        Args:
+            values: what the chapter glued.
+            labels: claim → label of its verdict.
+
+        Raises:
+            ChapterError: if a sentence names a value that there is not.
+        """
+        if lacking := [name for name in self.names() if name not in values]:
+            raise ChapterError(f"findings.yml names values that the chapter does not glue: {', '.join(lacking)}")
+        said = {name: str(values[name]) for name in self.names()} | {f"verdict of {c}": v for c, v in labels.items()}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+    def filled(self, values: Mapping[str, object]) -> list[str]:
+        """The sentences with their values, numbers formatted as the sentences say."""
+
+        def value(match: re.Match) -> str:
+            found, form = values[match.group(1)], match.group(2)
+            return format(float(str(found)), form) if form else str(found).strip("'")
+
+        return [_PLACE.sub(value, sentence) for sentence in self.sentences]
+
+
+@functools.cache
+def load() -> dict[str, Findings]:
+    """Chapter → its findings, from `findings.yml` in this package."""
+    text = importlib.resources.files(__package__).joinpath("findings.yml").read_text(encoding="utf-8")
+    return {name: Findings(**entry) for name, entry in (yaml.safe_load(text) or {}).items()}
