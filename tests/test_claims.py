@@ -1,4 +1,4 @@
-"""Rules and verdicts: what makes a rule, a scale, an outcome; the ledger; and the rules of `book/claims.yml`."""
+"""Rules and verdicts: what makes a rule, a scale, an outcome; the ledger; and the rules of the book."""
 
 import json
 import math
@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import yaml
@@ -295,6 +296,15 @@ def test_reduced_asks_for_nothing_that_the_paper_does_not(name):
     paper, reduced = RULES[name].needs.paper, RULES[name].needs.reduced
     context = {key: need[0] if isinstance(need, list) else need for key, need in paper.items()}
     assert set(reduced) <= set(paper) and not claims._unmet(reduced, context)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_say_what_their_claims_need(path):
+    """As a parameter or where they judge; else a claim would stay a stand-in for ever."""
+    sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    said = "\n".join(source for source in sources if "chapter.judge(" in source or re.match(r"\w+: \w+ = .*# ", source))
+    asked = {key for rule in RULES.values() if rule.chapter == path.stem for key in rule.needs.paper}
+    assert [key for key in sorted(asked) if not re.search(rf"\b{key}\b", said)] == []
 
 
 def test_what_is_ours_is_a_probe_and_signs_are_reconstructed():

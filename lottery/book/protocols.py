@@ -19,6 +19,13 @@ RESNET = {
 }
 """Frankle et al. (2020), Table 1: ResNet-20, which also wants its rewind point among the steps 1000 to 2000."""
 
+CHANGED = "changed"
+_LESS = ", shortened"
+
+_PRUNED = {"fraction", "conv_rate", "conv_6_rate", "hidden_rate", "output_rate"}
+SHORTER = _PRUNED | {"early_step", "rewind_step", "matching_step", "precision"}
+"""What may differ in a study that still follows the protocol, shortened; steps, levels, replicates count by number."""
+
 _SAME = ("data", "model", "steps", "batch", "optimiser", "momentum", "weight_decay", "augment", "validation", "scaling")
 _FIELDS = (*_SAME, "precision", "layout", "seed", "milestones", "warmup", "evaluate")
 
@@ -50,5 +57,11 @@ def training(given: Mapping[str, object], **more) -> recipes.Training:
 
 
 def named(name: str, given: Mapping[str, object], wanted: Mapping[str, object]) -> str:
-    """The protocol's name if the parameters are its own, else "changed"."""
-    return name if all(given[key] == value for key, value in wanted.items()) else "changed"
+    """The protocol's name if the parameters are its own; shortened if only `SHORTER` ones differ; else "changed"."""
+    other = {key for key, value in wanted.items() if given[key] != value}
+    return name if not other else shortened(name) if other <= SHORTER else CHANGED
+
+
+def shortened(protocol: str) -> str:
+    """The name of a protocol of which there is less: what rules call reduced. A changed one stays changed."""
+    return protocol if protocol == CHANGED or protocol.endswith(_LESS) else protocol + _LESS

@@ -1,5 +1,51 @@
 """Numbers as a page shows them: means with intervals, extremes, counts, lists."""
 
-from ..stats import count, extremes, format_interval, interval, listed, number
+from collections.abc import Sequence
 
-__all__ = ["count", "extremes", "format_interval", "interval", "listed", "number"]
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..stats import Summary, summary
+
+
+def number(value: float, scale: float = 1, digits: int = 2) -> str:
+    """A number with a true minus sign and separated thousands, never "−0.00"."""
+    text = f"{abs(value) * scale:,.{digits}f}"
+    return ("−" if value < 0 and text.strip("0.,") else "") + text
+
+
+def format_interval(value: Summary | float, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+    """Text such as ``97.81 % [97.70, 97.92], n = 5``; without an interval there are no brackets.
+
+    Args:
+        value: a summary, or a plain number (then no interval and no n).
+        scale: factor to the unit shown, 100 for shares shown in %.
+        unit: written after the mean.
+        digits: decimals.
+    """
+    mean, tail = (value.mean, f", n = {value.n}") if isinstance(value, Summary) else (float(value), "")
+    ends = ""
+    if isinstance(value, Summary) and value.bounded:
+        ends = f" [{number(value.ci_low, scale, digits)}, {number(value.ci_high, scale, digits)}]"
+    return f"{number(mean, scale, digits)}{' ' + unit if unit else ''}{ends}{tail}"
+
+
+def interval(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+    """Mean of [R] replicates and its interval as :func:`format_interval` writes them, without n: for tables."""
+    return format_interval(summary(values), scale, unit, digits).rpartition(", n = ")[0]
+
+
+def extremes(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+    """Mean of [R] replicates, the smallest, the largest: ``97.81 % (97.70 to 97.92)``; for tables."""
+    mean, *ends = (number(float(pick(np.asarray(values))), scale, digits) for pick in (np.mean, np.min, np.max))
+    return f"{mean}{' ' + unit if unit else ''}" + (f" ({ends[0]} to {ends[1]})" if np.size(values) > 1 else "")
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: ``1 replicate``, ``3 replicates``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(noun: str, numbers: Sequence[int]) -> str:
+    """Numbers after their noun: ``level 9``, ``levels 1, 3, 5``; ``no level`` if there is none."""
+    return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else f"no {noun}"
