@@ -135,6 +135,11 @@ def test_two_replicates_agree_in_part_at_best_at_reduced_scale(rule):
     assert claims.judge(rule, two | {"a": LESS}, SHORT | {"replicates": 2}).outcome == "disagrees"
 
 
+def test_two_equal_replicates_bound_nothing(rule):
+    got = claims.judge(rule, {"a": stats.summary([1.5, 1.5]), "b": stats.summary([-1.0, -1.0, -1.0])}, FULL)
+    assert [check.outcome for check in got.checks] == ["open", "holds"]
+
+
 def test_what_a_study_does_not_say_it_does_not_meet(rule):
     got = claims.judge(rule, {"a": SURE, "b": LESS}, {"data": "mnist", "replicates": 5})
     assert got.scale == "stand-in" and got.unmet == ("the study does not say its steps",)

@@ -397,8 +397,8 @@ def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary |
     if math.isnan(value.mean):
         return check
     check = replace(check, text=_shown(found, rule, quantity), detectable=stats.detectable(value))
-    if check.interval is None:
-        return check
+    if check.interval is None or (value.n < FULL and value.ci_low == value.ci_high):
+        return check  # two replicates with one number say nothing of their spread
     sides = {kind: _side(kind, bound, *check.interval) for kind, bound in rule.bounds}
     outcome = "fails" if "fails" in sides.values() else "open" if "open" in sides.values() else "holds"
     if outcome == "open":
