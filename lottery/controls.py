@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from . import LotteryError, masks, models, seeds, signs
 from .models import State
-from .recipes import Mask, Result, Run, Training, Weights, World, first, frozen
+from .recipes import Mask, Rates, Result, Run, Scope, Training, Weights, World, first, frozen, rates_table
 
 
 class ControlError(LotteryError):
@@ -108,8 +108,8 @@ class Early(Mask):
 
     run: Run
     step: Annotated[int, Field(ge=0)]
-    fraction: float | tuple[tuple[str, float], ...]
-    scope: Literal["layer", "global"] = "layer"
+    fraction: Rates
+    scope: Scope = "layer"
 
     def reads(self):
         return [(self.run, self.step), *self.run.mask.needed()]
@@ -117,8 +117,7 @@ class Early(Mask):
     def compute(self, world: World) -> Result:
         training = self.run.training
         state, mask = world.state(self.run, self.step), self.run.mask.tensors(world, training)
-        table = self.fraction if isinstance(self.fraction, float) else dict(self.fraction)
-        rates = masks.rates(table, models.prunable(world.network(training)))
+        rates = masks.rates(rates_table(self.fraction), models.prunable(world.network(training)))
         return masks.to_record(masks.prune(mask, masks.magnitude_scores(state, mask), rates, self.scope))
 
 
@@ -234,7 +233,7 @@ class EdgePopup(Mask):
         counts = {name: max(1, round(self.keep * score.numel())) for name, score in scores.items()}
         optimiser = torch.optim.SGD(scores.values(), self.lr, self.momentum, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
-        per_epoch = len(labels) // training.batch
+        per_epoch, order, loss = len(labels) // training.batch, torch.empty(0), torch.empty(0)
         for step in range(self.steps):
             if step % per_epoch == 0:
                 order = torch.from_numpy(stream.permutation(len(labels))).to(device)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal, Protocol, TypeVar, dataclass_transform
+from typing import Annotated, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ Result = tuple[dict, dict[str, np.ndarray]]  # the values and the arrays of a re
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def frozen(recipe: type[T]) -> type[T]:
     """Makes a class a frozen value whose fields are checked when one is made."""
-    return dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))(recipe)
+    made = dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))(recipe)
+    return cast(type[T], made)
 
 
 class RecipeError(LotteryError):
@@ -55,7 +56,7 @@ class Recipe:
 
     def json(self) -> dict:
         """The recipe as plain values: fields at their default left out, stored recipes as their keys."""
-        values = {"type": type(self).__name__, "version": self.version}
+        values: dict = {"type": type(self).__name__, "version": self.version}
         for field in fields(self):
             value = getattr(self, field.name)
             if value != field.default:
@@ -488,6 +489,15 @@ Criterion = Literal[
 ]
 
 
+Rates = float | tuple[tuple[str, float], ...]  # a fraction as a recipe holds it, hashable
+Scope = Literal["layer", "global"]
+
+
+def rates_table(fraction: Rates) -> Fraction:
+    """A recipe's fraction in the form that `lottery.masks.rates` takes."""
+    return dict(fraction) if isinstance(fraction, tuple) else float(fraction)
+
+
 @frozen
 class Pruned(Mask):
     """A run's mask after one more round of pruning, by the magnitude of its final weights or another criterion.
@@ -504,8 +514,8 @@ class Pruned(Mask):
     light: ClassVar[bool] = True
 
     run: Run
-    fraction: float | tuple[tuple[str, float], ...]
-    scope: Literal["layer", "global"] = "layer"
+    fraction: Rates
+    scope: Scope = "layer"
     criterion: Criterion = "magnitude"
     draw: Annotated[int, Field(ge=0)] = 0
 
@@ -516,7 +526,7 @@ class Pruned(Mask):
     @property
     def table(self) -> Fraction:
         """The fraction in the form that `lottery.masks.rates` takes."""
-        return self.fraction if isinstance(self.fraction, float) else dict(self.fraction)
+        return rates_table(self.fraction)
 
     def compute(self, world: "World") -> Result:
         training = self.run.training
@@ -563,15 +573,15 @@ class Thinned(Mask):
     """
 
     mask: Mask
-    fraction: float | tuple[tuple[str, float], ...]
+    fraction: Rates
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
-    scope: Literal["layer", "global"] = "layer"
+    scope: Scope = "layer"
 
     @property
     def table(self) -> Fraction:
         """The fraction in the form that `lottery.masks.rates` takes."""
-        return self.fraction if isinstance(self.fraction, float) else dict(self.fraction)
+        return rates_table(self.fraction)
 
     def tensors(self, world: "World", training: "Training") -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.THIN, self.replicate, self.draw)

@@ -6,6 +6,7 @@ of one replicate, the dense run first, then one a level.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 from .curvature import Adaptive
 from .landscape import Perturbed
@@ -13,28 +14,33 @@ from .masks import Fraction
 from .recipes import (
     Constant,
     Continued,
+    Criterion,
     Dense,
     Initial,
     Mask,
     Masked,
     Noisy,
     Pruned,
+    Rates,
     RecipeError,
     Reshuffled,
     Rewound,
     Run,
+    Scope,
     Shuffled,
     Signed,
     Training,
 )
 
 
-def _fraction(fraction: Fraction):
+def _fraction(fraction: Fraction) -> Rates:
     return float(fraction) if isinstance(fraction, int | float) else tuple(sorted(fraction.items()))
 
 
-def _criterion(name: str) -> str:
-    return "magnitude" if name == "large_final" else name  # Zhou et al.'s name for what has another one here
+def _criterion(name: str) -> Criterion:
+    return cast(
+        Criterion, "magnitude" if name == "large_final" else name
+    )  # Zhou et al.'s name for what has another one here
 
 
 def early_grid(steps: int) -> tuple[tuple[int, int], ...]:
@@ -111,7 +117,7 @@ def imp(
     levels: int,
     fraction: Fraction,
     *,
-    scope: str = "layer",
+    scope: Scope = "layer",
     rewind_step: int = 0,
     fresh_order: bool = False,
     criterion: str = "magnitude",
@@ -151,7 +157,7 @@ def retrained(
     fraction: Fraction,
     kind: str,
     *,
-    scope: str = "layer",
+    scope: Scope = "layer",
     step: int = 0,
     fresh_order: bool = False,
 ) -> list[Run]:
@@ -200,7 +206,7 @@ def one_shot(
     level: int,
     fraction: Fraction,
     *,
-    scope: str = "layer",
+    scope: Scope = "layer",
     rewind_step: int = 0,
     fresh_order: bool = False,
     criterion: str = "magnitude",
