@@ -183,6 +183,31 @@ def verify() -> None:
     click.echo("all gates are passed")
 
 
+@cli.command()
+@click.argument("claim")
+def power(claim) -> None:
+    """Say how many replicates an open claim needs, by the spread of the published ones."""
+    import nbformat
+
+    from .book import claims, runner
+
+    rules = claims.load()
+    if claim not in rules:
+        raise LotteryError(f"no claim {claim[:60]!r}; claims: {', '.join(rules)}")
+    rule = rules[claim]
+    path = runner.published().get(rule.chapter)
+    judged = path and nbformat.read(path, as_version=4).metadata.get("lottery", {}).get("verdicts", {}).get(claim)
+    if not isinstance(judged, dict):
+        raise LotteryError(
+            f"{claim} has no published verdict by its present rule: publish {rule.chapter or 'it'} again"
+        )
+    found = claims.power(rule, claims.read(judged))
+    for row in found.checks:
+        needed = f"{row['needed']} replicates would decide" if row["needed"] else "no thousand would decide"
+        click.echo(f"{row['quantity']}: {row['text']}, bound {row['bound']}, n = {row['n']}: {needed}")
+    click.echo(found.command or f"{claim}: nothing is open that more replicates are known to decide")
+
+
 @cli.group()
 def store() -> None:
     """Look into and look after a store of results."""

@@ -124,6 +124,30 @@ def test_readme_names_only_make_targets_that_exist():
 
 
 @pytest.mark.slow
+def test_an_installed_package_holds_its_claims_profiles_and_templates(tmp_path):
+    """From a copy, since setuptools builds in the source folder; used from a folder that is no checkout."""
+    source, target = tmp_path / "[2026] thesis", tmp_path / "installed"
+    shutil.copytree(ROOT / "lottery", source / "lottery", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(source)], check=True)
+    program = (
+        "import lottery, pathlib; from lottery.book import chapter, claims; from lottery.engine import settings"
+        "; assert pathlib.Path(lottery.__file__).is_relative_to(pathlib.Path('installed').resolve())"
+        "; chapter.Chapter('01_winning_tickets'); assert len(claims.load()) > 30 and settings.project() is None"
+        "; assert settings.default_store() == pathlib.Path('results').absolute()"
+        "; book = pathlib.Path('installed/lottery/book')"
+        "; assert all((book / p).is_file() for p in ('study.yml', 'profiles/paper.yml', 'templates/cards.html'))"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LOTTERY_")} | {"PYTHONPATH": str(target)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_readme_example_runs(tmp_path):
     [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(example)

@@ -219,10 +219,7 @@ def test_a_signal_saves_exports_and_tells(number, executor, tmp_path):
     )
     try:
         assert "complete" in process.stdout.readline()
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "store" / "partial").glob("*.steps")) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        time.sleep(1)
+        time.sleep(12)  # the next part trains
         process.send_signal(signal.Signals[number])
         said, errors = process.communicate(timeout=120)
     finally:

@@ -19,7 +19,7 @@ from ..engine import execute, settings
 from ..engine.plan import plan
 from ..engine.store import Record, Store
 from . import claims, figures, findings, parameters, protocols, tidy
-from .parameters import ChapterError
+from .parameters import ChapterError, ParameterError
 
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "ipywidgets", "papermill", "jupyter-book")
 
@@ -83,6 +83,15 @@ class Chapter:
         """
         self.parameters = parameters.of_cells(namespace.get("In", []), namespace)
         namespace.update(self.parameters)
+
+    def require(self, holds: object, otherwise: str) -> None:
+        """Refuses parameters that are allowed one by one and cannot be together; called where recipes are formed.
+
+        Raises:
+            ParameterError: with these words, unless it holds.
+        """
+        if not holds:
+            raise ParameterError(otherwise)
 
     def training(self, **more) -> recipes.Training:
         """The training that the parameters describe, and more or other ones; see `protocols.training`."""
