@@ -816,9 +816,17 @@ except stopping.Stopped as error:
 
 
 @pytest.mark.parametrize(
-    "executor, signal_", [("inline", signal.SIGINT), ("processes", signal.SIGTERM), ("processes", signal.SIGINT)]
+    "executor, signal_",
+    [
+        ("inline", signal.SIGINT),
+        ("processes", signal.SIGTERM),
+        ("processes", signal.SIGINT),
+        ("dask", signal.SIGINT),
+    ],
 )
 def test_a_signal_saves_what_is_trained_and_ends_in_one_line(store, executor, signal_):
+    if executor == "dask":
+        pytest.importorskip("distributed")
     study = subprocess.Popen(
         [sys.executable, "-c", STOPPED, store.root, executor],
         cwd=ROOT,

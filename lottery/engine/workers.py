@@ -330,7 +330,13 @@ def _local_cluster(distributed, jobs: int):
         security=security,
         dashboard_address=None,
         silence_logs="ERROR",
+        preload=__name__,
     )
+
+
+def dask_setup(worker) -> None:
+    """Called by Dask at the start of each worker of a cluster of our own, which asks for it as `preload`."""
+    stopping.in_worker()
 
 
 @contextlib.contextmanager
