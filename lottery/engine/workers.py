@@ -5,6 +5,7 @@ returns a future of its report, `stop` asks all to save and end.
 """
 
 import contextlib
+import functools
 import pickle
 import signal
 import subprocess
@@ -125,7 +126,13 @@ class Inline:
 
 # Not `multiprocessing`: its processes run the user's script once more, and a dead one takes a whole pool along without
 # a word on who died of what.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from lottery.engine import workers; workers.serve(int(sys.argv[1]))"
+_PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # before imports that take seconds
+sys.path[:] = sys.argv[2:]
+from lottery.engine import workers
+workers.serve(int(sys.argv[1]))
+"""
 
 
 class _Process:
@@ -147,9 +154,12 @@ class _Process:
     def compute(self, work: Work) -> Report:
         self._send(pickle.dumps(work))
         try:
-            return pickle.loads(self.connection.recv_bytes())
+            answer = pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
             raise WorkerDied(self._cause()) from None
+        if isinstance(answer, str):
+            raise ExecutionError(answer)
+        return answer
 
     def _cause(self) -> str:
         status = self.process.wait()
@@ -162,9 +172,9 @@ class _Process:
 
     def end(self) -> None:
         """Ends the process; what it computes is lost since its checkpoint."""
-        self.connection.close()
         self.process.kill()
         self.process.wait()
+        self.connection.close()
 
 
 class Processes:
@@ -224,17 +234,22 @@ def serve(descriptor: int) -> None:
     registered = given.popleft()
     while True:
         asked.acquire()
-        connection.send_bytes(pickle.dumps(_answer(registered, given.popleft())))
+        try:
+            answer: Report | str = _answer(registered, given.popleft())
+        except Exception as error:
+            answer = f"a worker process cannot read what it is sent: {type(error).__name__}: {error}"
+        connection.send_bytes(pickle.dumps(answer))
 
 
 def _answer(registered: bytes, message: bytes) -> Report:
-    adopt(pickle.loads(registered))
+    _adopt(registered)
     return pickle.loads(message).compute()
 
 
-def adopt(registered: Registered) -> None:
-    """Takes over the registered data sets and networks of the process that asks."""
-    sets, networks = registered
+@functools.lru_cache(maxsize=1)
+def _adopt(registered: bytes) -> None:
+    """Takes over the registered data sets and networks of the process that asks, once."""
+    sets, networks = pickle.loads(registered)
     data.adopt(sets)
     models.adopt(networks)
 
@@ -270,12 +285,14 @@ class Dask:
             where = self.address
             if where is None:
                 stack.enter_context(main_hidden())  # to the end: a worker that dies is started anew
-                # It answers HTTP in the clear even without a dashboard: with no routes, to say that there is nothing.
+                # It answers HTTP in the clear even without a dashboard: with no routes, until the server is stopped.
                 stack.enter_context(
                     dask.config.set({f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")})
                 )
                 where = stack.enter_context(_local_cluster(distributed, self.jobs))
             self.client = stack.enter_context(distributed.Client(where, set_as_default=False))
+            if self.address is None:
+                self.client.run_on_scheduler(_stop_http)
             # The scheduler itself begins a batch again whose worker died; one that raised would only raise again.
             self.executor = self.client.get_executor(pure=False)
             self.stack = stack.pop_all()
@@ -332,6 +349,10 @@ def _local_cluster(distributed, jobs: int):
         silence_logs="ERROR",
         preload=__name__,
     )
+
+
+def _stop_http(dask_scheduler) -> None:
+    dask_scheduler.http_server.stop()
 
 
 def dask_setup(worker) -> None:
