@@ -16,6 +16,16 @@ import pathlib
 import tempfile
 from dataclasses import fields, replace
 
+from lottery.controls import (
+    AtStart,
+    Complement,
+    DegreePreserving,
+    Drawn,
+    Early,
+    EdgePopup,
+    Rescaled,
+    Spliced,
+)
 from lottery.curvature import Adaptive, Prunable, Spectrum
 from lottery.engine.execute import execute
 from lottery.engine.store import FORMAT, Record, Store
@@ -161,6 +171,21 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
     add("Flipped, late", Flipped(late[2], early))
     add("Patterns", Patterns(normed[1]))
     add("Patterns, mask", Patterns(normed[0], normed[1].mask))
+
+    # Controls and learned masks.
+    half = imp(lenet, 0, 1, 0.6)[1]
+    for name, mask in {
+        "Complement": Complement(half.mask, 0),
+        "DegreePreserving": DegreePreserving(ticket.mask, 0, 1),
+        "Spliced": Spliced(ticket.mask, half.mask, ("fc1.weight",)),
+        "Early": Early(start, 8, 0.4),
+        "AtStart, snip": AtStart(lenet, Initial(0), 0.3, "snip", 200),
+        "AtStart, synflow": AtStart(lenet, Initial(0), 0.3, "synflow", rounds=5),
+        "EdgePopup": EdgePopup(lenet, Drawn(0, keep=0.5), 0.5, 10),
+    }.items():
+        add(f"Run under {name}", Run(lenet, Initial(0), mask, (0, 6)))
+    add("Run from Drawn", Run(lenet, Drawn(0, kind="constant", keep=0.5), ticket.mask, (0, 6)))
+    add("Run from Rescaled", Run(lenet, Rescaled(Initial(0, 1), half.mask, Initial(0), ticket.mask), half.mask, (0, 6)))
     computed = set(found)
 
     # Keys alone: the papers' networks, and whatever the experiments can be given.
