@@ -6,15 +6,21 @@ three uses (extreme eigenvalues, quadrature, early stopping at a loose tolerance
 against a dense eigendecomposition.
 """
 
+import contextlib
 import copy
+import functools
 import math
+import re
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from . import masks, models, recipes, seeds
@@ -23,12 +29,57 @@ from .masks import Mask
 from .models import State
 from .recipes import Recipe, Result, Run, Weights, World, first, frozen, on_device, trained
 
+NO_MEMORY = re.compile("can't allocate memory|(not enough|out of) memory", re.IGNORECASE)
+
+
+class FewerAtOnce(UserWarning):
+    """A Hessian that does not fit into memory goes on with fewer examples at once; the sum is the same."""
+
+
+@contextlib.contextmanager
+def twice_differentiable(module: nn.Module):
+    """Attention and recurrent layers computed by those of their kernels that can be differentiated twice."""
+    recurrent = any(isinstance(layer, nn.RNNBase) for layer in module.modules())
+    places = (torch.backends.mkldnn, torch.backends.cudnn) if recurrent else ()
+    before = [place.enabled for place in places]
+    try:
+        for place in places:
+            place.enabled = False
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        for place, enabled in zip(places, before, strict=True):
+            place.enabled = enabled
+
+
+def _normed(dim: int, lengths: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """Weight norm, in operations of which each can be differentiated twice."""
+    return directions * (lengths / torch.norm_except_dim(directions, 2, dim))
+
+
+def _named(module: nn.Module, names) -> dict[str, nn.Parameter]:
+    """The parameters of these names, each once, whatever their layers call them: a shared weight is one weight.
+
+    Raises:
+        LandscapeError: if a name is not that of a parameter.
+    """
+    known, found = dict(module.named_parameters(remove_duplicate=False)), {}
+    for name in names:
+        if name not in known:
+            raise LandscapeError(f"the mask has {name}, which is no parameter of this network")
+        if not any(known[name] is parameter for parameter in found.values()):
+            found[name] = known[name]
+    return found
+
 
 class Hessian:
     """The Hessian of the training loss in the surviving weights, as products with compact vectors.
 
     Only weights that the mask keeps are coordinates, so pruned ones add no eigenvalue 0; biases and normalisation
-    parameters are held fixed; the module is in evaluation mode.
+    parameters are held fixed; the module is in evaluation mode. A weight that layers share is one coordinate, frozen
+    weights are coordinates like others, and weights that the outputs do not depend on have no curvature.
+
+    Where memory does not suffice for `chunk` examples, they are halved until it does, with one warning.
 
     Args:
         module: the architecture.
@@ -37,44 +88,101 @@ class Hessian:
         data: inputs and labels, without augmentation.
         chunk: examples whose gradient is differentiated together.
         keep: keep each chunk's gradient graph for all products: faster, and memory linear in the data. Without it a
-            graph is built at each product and memory is linear in the chunk.
+            graph is built at each product and memory is linear in the chunk. None: if half of what is free holds it.
 
     Attributes:
         size: the number of coordinates.
         loss: the training loss at the state.
 
     Raises:
-        LandscapeError: if the state is not finite (a diverged run), or a coordinate is one of weight norm, of which
-            PyTorch (2.11 to 2.13 at least) computes a wrong second derivative.
+        LandscapeError: if the state is not finite (a diverged run), or one example is too many for the memory.
     """
 
-    def __init__(self, module: nn.Module, state: State, mask: Mask, data: Pair, chunk: int = 1000, keep: bool = True):
-        check_finite(state)
-        if normed := [name for name in mask if name.endswith(".original1") and ".parametrizations." in name]:
-            raise LandscapeError(f"no curvature in weights under weight norm ({', '.join(normed)}): train without it")
+    def __init__(
+        self, module: nn.Module, state: State, mask: Mask, data: Pair, chunk: int = 1000, keep: bool | None = True
+    ):
+        check_finite(state, module)
         reference = state[next(iter(mask))]
         self.module = copy.deepcopy(module).to(reference.device, reference.dtype).eval()
         models.load(self.module, state)
+        for layer in self.module.modules():
+            if isinstance(layer, nn.utils.parametrizations._WeightNorm):  # torch's own has another second derivative
+                layer.forward = functools.partial(_normed, layer.dim)
         self.module.requires_grad_(False)
-        parameters = dict(self.module.named_parameters())
-        self.weights = [parameters[name].requires_grad_() for name in mask]
-        self.names, self.kept = list(mask), [kept.to(reference.device) for kept in mask.values()]
+        parameters = _named(self.module, mask)
+        self.weights = [parameter.requires_grad_() for parameter in parameters.values()]
+        self.names, self.kept = list(parameters), [mask[name].to(reference.device) for name in parameters]
         self.counts = [int(kept.sum()) for kept in self.kept]
         self.size, self.device, self.dtype = sum(self.counts), reference.device, reference.dtype
         inputs, labels = data
-        self.examples = len(labels)
-        self.chunks = list(zip(inputs.to(self.dtype).split(chunk), labels.split(chunk), strict=True))
-        graphs = [self._graph(*part) for part in self.chunks] if keep else None
-        self.graphs = graphs and [gradients for gradients, _ in graphs]
-        with torch.no_grad():
-            self.loss = sum(loss for _, loss in graphs) if keep else sum(self._loss(*c).item() for c in self.chunks)
+        self.inputs, self.labels = inputs.to(self.dtype) if inputs.is_floating_point() else inputs, labels
+        self.examples, self.chunk = len(labels), min(chunk, len(labels))
+        self.graphs, self.halved = None, False
+        if keep is None:
+            need, free = self._bytes(), free_memory(self.device) / 2
+            keep = need * self.examples <= free
+            while not keep and self.chunk > 1 and need * self.chunk > free:
+                self._halve()
+        if keep:
+            graphs = self._try(lambda: [self._graph(*part) for part in self.chunks])
+            self.graphs = [gradients for gradients, _ in graphs]
+            self.loss = sum(loss for _, loss in graphs)
+        else:
+            with torch.no_grad():
+                self.loss = self._try(lambda: sum(self._loss(*part).item() for part in self.chunks))
+
+    @property
+    def chunks(self) -> list[Pair]:
+        return list(zip(self.inputs.split(self.chunk), self.labels.split(self.chunk), strict=True))
+
+    def _bytes(self) -> int:
+        """What the gradient graph of one example takes of memory: twice what it keeps, for what comes and goes."""
+        kept: dict[int, int] = {}
+
+        def count(tensor):
+            if tensor.data_ptr() not in own:
+                kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
+
+        own = {tensor.data_ptr() for tensor in (*self.module.parameters(), *self.module.buffers())}
+        two = min(2, self.examples)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            self._graph(self.inputs[:two], self.labels[:two])
+        return max(1, 2 * sum(kept.values()) // two)
+
+    def _halve(self) -> None:
+        if self.chunk == 1:
+            raise LandscapeError(
+                "the Hessian does not fit into memory with one example at a time (`chunk`): free some memory, or take "
+                "a smaller network"
+            )
+        if not self.halved:
+            warnings.warn(
+                f"the Hessian does not fit into memory with {self.chunk} examples at once: it goes on with fewer",
+                FewerAtOnce,
+                stacklevel=2,
+            )
+        self.halved, self.graphs, self.chunk = True, None, (self.chunk + 1) // 2
+
+    def _try(self, work: Callable):
+        """What the work gives, in chunks that fit into memory."""
+        while True:
+            try:
+                return work()
+            except (MemoryError, RuntimeError) as error:  # of which torch.OutOfMemoryError is one
+                if not (isinstance(error, MemoryError) or NO_MEMORY.search(str(error))):
+                    raise
+            # Outside of the clause, for the error holds the frames, and these the tensors.
+            self._halve()
 
     def _loss(self, inputs, labels):
-        return cross_entropy(self.module(inputs), labels, reduction="sum") / self.examples
+        with twice_differentiable(self.module):
+            return cross_entropy(self.module(inputs), labels, reduction="sum") / self.examples
 
     def _graph(self, inputs, labels):
         loss = self._loss(inputs, labels)
-        # A weight that the loss does not depend on has curvature 0.
+        if not loss.requires_grad:  # the outputs depend on none of the weights
+            return [torch.zeros_like(weight) for weight in self.weights], loss.item()
         return torch.autograd.grad(loss, self.weights, create_graph=True, materialize_grads=True), loss.item()
 
     def compact(self, direction: State) -> torch.Tensor:
@@ -104,10 +212,15 @@ class Hessian:
 
     def __call__(self, vector: torch.Tensor) -> torch.Tensor:
         """The product with a compact vector [size]."""
-        outputs, sums = self.expand(vector), None
+        return self._try(lambda: self._product(vector))
+
+    def _product(self, vector: torch.Tensor) -> torch.Tensor:
+        outputs, sums = self.expand(vector), [torch.zeros_like(weight) for weight in self.weights]
         for place, chunk in enumerate(self.chunks):
             gradients = self.graphs[place] if self.graphs else self._graph(*chunk)[0]
             through = [(g, v) for g, v in zip(gradients, outputs, strict=True) if g.requires_grad]
+            if not through:  # a loss that is linear in the weights
+                continue
             products = torch.autograd.grad(
                 [g for g, _ in through],
                 self.weights,
@@ -115,8 +228,33 @@ class Hessian:
                 retain_graph=self.graphs is not None,
                 materialize_grads=True,
             )
-            sums = products if sums is None else [s + p for s, p in zip(sums, products, strict=True)]
+            sums = products if place == 0 else [s + p for s, p in zip(sums, products, strict=True)]
         return torch.cat([part[kept] for part, kept in zip(sums, self.kept, strict=True)])
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device: of a processor's memory what the system, a container and the shell leave."""
+    if device.type == "cuda":
+        return (
+            torch.cuda.mem_get_info(device)[0]
+            + torch.cuda.memory_reserved(device)
+            - torch.cuda.memory_allocated(device)
+        )
+    limits = []
+    with contextlib.suppress(OSError, ValueError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        limits.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # not on every system
+
+        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        if soft != resource.RLIM_INFINITY:
+            limits.append(soft - pages * resource.getpagesize())
+    return max(0, min(limits, default=4 * 2**30))
 
 
 def lanczos(product: Callable, start: torch.Tensor, steps: int, stop: Callable | None = None):
@@ -332,8 +470,8 @@ def lowest_loss(
     module = copy.deepcopy(module).eval()
     models.load(module, masks.apply(state, mask))
     module.requires_grad_(False)
-    parameters = dict(module.named_parameters())
-    weights = [parameters[name].requires_grad_() for name in mask]
+    parameters = _named(module, mask)
+    weights = [parameter.requires_grad_() for parameter in parameters.values()]
     optimiser = torch.optim.Adam(weights, lr)
     chunks = list(zip(*(part.split(chunk) for part in data), strict=True))
     best, at = math.inf, state
@@ -342,15 +480,16 @@ def lowest_loss(
         total = 0.0
         for x, y in chunks:
             loss = cross_entropy(module(x), y, reduction="sum") / len(data[1])
-            if step < steps:
+            if step < steps and loss.requires_grad:
                 loss.backward()
             total += loss.item()
         if total < best:
             best, at = total, {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
         if best <= target or step == steps:
             return best, at
-        for weight, kept in zip(weights, mask.values(), strict=True):
-            weight.grad *= kept
+        for name, weight in parameters.items():
+            if weight.grad is not None:  # else the outputs do not depend on it
+                weight.grad *= mask[name]
         optimiser.step()
 
 
@@ -376,7 +515,7 @@ def measured_ratio(
         epsilon: ε, in nats.
         resolution: ratios are multiples of 1/resolution.
     """
-    check_finite(state)
+    check_finite(state, module)
     target = lowest_loss(module, state, mask, data, math.inf, chunk=chunk)[0] + epsilon
 
     def inside(k: int) -> bool:
@@ -420,18 +559,23 @@ class Adaptive(recipes.Mask):
         return values | {"ratio": ratio}, arrays
 
 
+LONG = 300  # steps of Lanczos after which the largest eigenvalues need no search of their own
+
+
 @frozen
 class Spectrum(Recipe):
     """The Hessian's spectrum in a run's surviving weights, the ratio it predicts, curvatures along directions.
 
     Attributes:
         run: its final weights are where the Hessian is taken, within its mask.
-        steps, probes: of stochastic Lanczos quadrature.
+        steps, probes: of stochastic Lanczos quadrature. A predicted ratio hangs on the spectrum near 0, where half of
+            its weight lies: 80 steps do not resolve it, 500 do.
         top: largest eigenvalues wanted.
         epsilons: rises of the training loss, in nats, for which the largest prunable ratio is predicted.
         towards: the curvature is measured along the lines from the run's final weights to these.
         examples: training examples used, the first ones; 0: all.
-        chunk: examples differentiated together; the gradient graphs of several chunks are not kept.
+        chunk: examples differentiated together, at most: where memory does not hold them, fewer. The gradient graphs of
+            several chunks are not kept.
     """
 
     stored: ClassVar[bool] = True
@@ -454,12 +598,15 @@ class Spectrum(Recipe):
         state, mask = trained(world, self.run, world.device)
         examples = first(dataset.train, self.examples)
         single = len(examples[1]) <= self.chunk
-        product = Hessian(module, state, mask, examples, self.chunk, keep=single)
+        product = Hessian(module, state, mask, examples, self.chunk, keep=None if single else False)
         stream = seeds.generator(training.seed, seeds.PROBE, *self.run.order)
         signs = stream.integers(0, 2, (self.probes, product.size), dtype=np.int8) * 2.0 - 1
         starts = torch.from_numpy(signs).to(world.device, product.dtype)
-        top, _ = top_eigenvalues(product, starts[0], min(self.top, product.size))
+        if self.steps < LONG:
+            top, _ = top_eigenvalues(product, starts[0], min(self.top, product.size))
         nodes, weights = spectral_measure(product, starts, self.steps)
+        if self.steps >= LONG:  # by then the first probe has found them
+            top = np.sort(nodes[0][weights[0] > 0])[::-1][: self.top]
         squares = product.compact(state).double().square().cpu().numpy()
         values = {
             "size": product.size,

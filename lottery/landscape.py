@@ -41,14 +41,19 @@ class LandscapeError(LotteryError):
 # Between solutions.
 
 
-def check_finite(state: State) -> None:
-    """Refuses the weights of a run that diverged; a mask of attention, of 0 and −∞ alone, is none.
+def check_finite(state: State, module: nn.Module | None = None) -> None:
+    """Refuses the weights of a run that diverged: a NaN anywhere, or an infinite parameter.
+
+    Infinite buffers are meant so, such as the −∞ of attention masks. Without the module only a tensor of 0 and −∞ alone
+    is taken for one.
 
     Raises:
         LandscapeError: naming the first tensor that is not finite.
     """
+    buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)} if module else set()
     for name, tensor in state.items():
-        if not torch.isfinite(tensor).all() and not ((tensor == 0) | (tensor == -torch.inf)).all():
+        meant = name in buffers if module else ((tensor == 0) | (tensor == -torch.inf)).all()
+        if tensor.isnan().any() or (tensor.isinf().any() and not meant):
             raise LandscapeError(f"{name} is not finite: a diverged run has no place in the landscape")
 
 
@@ -57,21 +62,27 @@ def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
 
     Args:
         states: of one architecture.
-        coefficients: one for each, summing to 1; with 1 and zeros the result equals that state exactly.
+        coefficients: one for each, summing to 1; with 1 and zeros the result equals that state exactly. A tensor with
+            infinite entries that is the same in all states, such as an attention mask, stays as it is.
 
     Raises:
-        LandscapeError: if names or shapes differ, or a tensor is not finite (a diverged run).
+        LandscapeError: if names or shapes differ, or another tensor is not finite (a diverged run).
     """
     if not math.isclose(sum(coefficients), 1, abs_tol=1e-9):
         raise LandscapeError(f"coefficients must sum to 1, not {sum(coefficients)}")
     shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in states]
     if any(other != shapes[0] for other in shapes):
         raise LandscapeError("these solutions are of different architectures: names or shapes of tensors differ")
+    constant = {
+        name
+        for name, tensor in states[0].items()
+        if tensor.isinf().any() and all(torch.equal(tensor, state[name]) for state in states)
+    }
     for state in states:
-        check_finite(state)
+        check_finite({name: tensor for name, tensor in state.items() if name not in constant})
     result = {}
     for name, tensor in states[0].items():
-        if not tensor.is_floating_point() or tensor.isinf().any():
+        if name in constant or not tensor.is_floating_point():
             result[name] = tensor.clone()
             continue
         used = [(c, state[name]) for c, state in zip(coefficients, states, strict=True) if c]
@@ -410,6 +421,12 @@ def perturb(state: State, mask: Mask, length: float, generator: np.random.Genera
     return shift(state, random_direction(mask, generator), length)
 
 
+def together(module: nn.Module, state: State) -> State:
+    """The state with the tensors that layers share equal under all their names: what the first one has."""
+    entries = models.table(module).values()
+    return {**state, **{alias: state[entry.name] for entry in entries for alias in entry.aliases if alias in state}}
+
+
 # The recipes that name these measurements.
 
 
@@ -484,9 +501,12 @@ class Perturbed(Weights):
         length = self.multiple * distance(state, to, mask)
         if self.along is None:
             stream = seeds.generator(training.seed, seeds.PERTURB, self.replicate, self.draw)
-            return perturb(state, mask, length, stream)
-        along = self.along.tensors(world, training)
-        return shift(state, {name: (along[name] - state[name]) * kept for name, kept in mask.items()}, length)
+            moved = perturb(state, mask, length, stream)
+        else:
+            along = self.along.tensors(world, training)
+            direction = {name: (along[name] - state[name]) * kept for name, kept in mask.items()}
+            moved = shift(state, direction, length)
+        return together(world.network(training), moved)
 
 
 @frozen

@@ -275,6 +275,148 @@ def test_hessian_products_of_a_normalised_network_hold_its_statistics_fixed():
     torch.testing.assert_close(columns, exact)
 
 
+class Odd(nn.Module):
+    """Networks of inputs [N, 6] that are no plain chains; `kind` says what is odd about them."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.a, self.b, self.head = kind, nn.Linear(6, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        if kind == "tied":
+            self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.c.weight = self.b.weight
+        if kind == "unused":
+            self.aux = nn.Linear(4, 3)
+        if kind == "frozen":
+            self.b.requires_grad_(False)
+        if kind == "attention":
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        if kind == "lstm":
+            self.lstm = nn.LSTM(4, 4, batch_first=True)
+        if kind == "weight norm":
+            nn.utils.parametrizations.weight_norm(self.b)
+        self.register_buffer("mask", torch.full((3, 3), -math.inf).triu(1))
+        self.register_buffer("scale", torch.full((4,), 1.5), persistent=False)
+
+    def forward(self, x):
+        h = torch.tanh(self.a(x))
+        if self.kind in ("attention", "sdpa", "lstm"):
+            h = h[:, None] * torch.arange(1.0, 4.0, dtype=h.dtype)[:, None]
+            if self.kind == "attention":
+                h = self.attention(h, h, h, attn_mask=self.mask, need_weights=False)[0]
+            elif self.kind == "sdpa":
+                h = nn.functional.scaled_dot_product_attention(h, self.b(h), h, attn_mask=self.mask)
+            else:
+                h = self.lstm(h)[0]
+            h = h.mean(1)
+        h = torch.tanh(self.b(h)) * self.scale
+        return self.head(torch.tanh(self.c(h)) if self.kind == "tied" else h)
+
+
+ODD = ["tied", "unused", "frozen", "attention", "sdpa", "lstm", "weight norm"]
+
+
+def odd(kind, seed=0):
+    """A network, a state with a mask of most of its weights, the weights' names and random data, in float64."""
+    torch.manual_seed(seed)
+    module = Odd(kind).double()
+    draw = torch.Generator().manual_seed(1)
+    data = torch.randn(20, 6, generator=draw, dtype=torch.float64), torch.randint(0, 2, (20,), generator=draw)
+    state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    names = [name for name, parameter in module.named_parameters() if parameter.ndim > 1]
+    mask = {name: torch.rand(state[name].shape, generator=draw) < 0.8 for name in names}
+    return module, landscape.together(module, masks.apply(state, mask)), mask, data
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("kind", ODD)
+def test_hessian_products_of_any_network_are_differences_of_gradients(kind, keep):
+    module, state, mask, data = odd(kind)
+    product = curvature.Hessian(module, state, mask, data, 7, keep)
+    assert product.size == sum(int(kept.sum()) for kept in mask.values())
+    vector = torch.randn(product.size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    direction, ends = dict(zip(product.names, product.expand(vector), strict=True)), []
+    for sign in (1, -1):
+        moved = {name: tensor + sign * 1e-5 * direction[name] if name in direction else tensor
+                 for name, tensor in state.items()}  # fmt: skip
+        moved = landscape.together(module, moved)
+        ends.append(curvature.Hessian(module, moved, mask, data, keep=False).gradient())
+    torch.testing.assert_close(product(vector), (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-8)
+    if kind == "unused":
+        place = torch.cat([torch.full((count,), name == "aux.weight") for name, count in masks.count(mask).items()])
+        assert not product(vector)[place].any() and product(vector)[~place].any()
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_paths_and_planes_of_any_network_pass_through_their_solutions(kind):
+    module, one, mask, data = odd(kind)
+    states = [one, *(odd(kind, seed)[1] for seed in (1, 2))]
+    found = landscape.error_along_path(module, states, data, data, alphas=3)
+    for place, state in zip((0, 2, 4), states, strict=True):
+        models.load(module, state)
+        expected = nn.functional.cross_entropy(module.eval()(data[0]), data[1]).item()
+        assert found["averaged/train_loss"][place] == pytest.approx(expected, rel=1e-9)
+    middle = landscape.combine(states, [0.7, 0.6, -0.3])
+    assert torch.equal(middle["mask"], one["mask"]) and "scale" not in middle
+    if kind == "tied":
+        assert torch.equal(middle["b.weight"], middle["c.weight"])
+    where = landscape.plane(states, list(mask))
+    surface = landscape.error_on_plane(module, states, list(mask), where[:2, 0], [0.0], data, data)
+    np.testing.assert_allclose(surface["averaged/train_loss"][0], found["averaged/train_loss"][[0, 2]], rtol=1e-6)
+
+
+def test_an_infinite_parameter_and_any_nan_are_divergence_and_an_infinite_buffer_is_not():
+    module, state, *_ = odd("attention")
+    landscape.check_finite(state, module)
+    for name, value in (("a.weight", math.inf), ("a.bias", math.nan), ("mask", math.nan)):
+        broken = {**state, name: torch.full_like(state[name], value)}
+        with pytest.raises(LandscapeError, match=f"{name} is not finite"):
+            landscape.check_finite(broken, module)
+        with pytest.raises(LandscapeError, match=f"{name} is not finite"):
+            landscape.interpolate(state, broken, 0.5)
+
+
+@pytest.mark.parametrize("free", [10**4, 10**5])
+def test_a_hessian_that_memory_does_not_hold_is_computed_in_smaller_chunks(small, monkeypatch, free):
+    module, state, mask, data, exact, _ = small
+    monkeypatch.setattr(curvature, "free_memory", lambda device: free)
+    with pytest.warns(curvature.FewerAtOnce, match="goes on with fewer") as warned:
+        product = curvature.Hessian(module, state, mask, data, 70, keep=None)
+    assert len(warned) == 1 and product.graphs is None and product.chunk < 70
+    vector = torch.randn(product.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(product(vector), exact @ vector)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_hessian_that_runs_out_of_memory_goes_on_in_smaller_chunks(small, monkeypatch, keep):
+    module, state, mask, data, exact, _ = small
+    whole = curvature.Hessian._loss
+
+    def full(self, inputs, labels):
+        if len(labels) > 20:
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
+        return whole(self, inputs, labels)
+
+    monkeypatch.setattr(curvature.Hessian, "_loss", full)
+    with pytest.warns(curvature.FewerAtOnce) as warned:
+        product = curvature.Hessian(module, state, mask, data, 70, keep)
+    assert len(warned) == 1 and product.chunk == 18
+    vector = torch.randn(product.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(product(vector), exact @ vector)
+    monkeypatch.setattr(curvature.Hessian, "_loss", lambda self, *part: full(self, torch.zeros(21), torch.zeros(21)))
+    with pytest.raises(LandscapeError, match="one example at a time"), pytest.warns(curvature.FewerAtOnce):
+        curvature.Hessian(module, state, mask, data, 70, keep)
+
+
+def test_what_is_no_matter_of_memory_is_not_tried_again(small):
+    module, state, mask, (inputs, labels), *_ = small
+    with pytest.raises(IndexError, match="out of bounds"):
+        curvature.Hessian(module, state, mask, (inputs, labels + 10), 70)
+    with pytest.raises(LandscapeError, match="no parameter of this network"):
+        curvature.Hessian(module, state, {**mask, "other": mask["fc1.weight"]}, (inputs, labels))
+
+
 def test_compact_vectors_and_tensors_are_inverse(small):
     module, state, mask, data, *_ = small
     product = curvature.Hessian(module, state, mask, data)
@@ -324,6 +466,61 @@ def test_quadrature_has_the_exact_moments_of_each_probe(small):
             moment = (weights[row] * nodes[row] ** degree).sum()
             assert moment == pytest.approx((probe @ power).item(), rel=1e-7, abs=1e-9), degree
             power = exact @ power
+
+
+@pytest.fixture(scope="module")
+def flat():
+    """A trained network of some 800 weights with its Hessian, whose spectrum reaches down to 0, as a matrix."""
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 1, 6, 6, generator=draw, dtype=torch.float64)
+    data = inputs, (inputs.flatten(1) @ torch.randn(36, 10, generator=draw, dtype=torch.float64)).argmax(1)
+    module = models.build("lenet-16-8", (1, 6, 6), 10, 0).double()
+    dense = masks.dense(module.state_dict(), models.prunable(module))
+    start = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    _, state = curvature.lowest_loss(module, start, dense, data, 0.0, steps=300, lr=0.01)
+    product = curvature.Hessian(module, state, dense, data, 200)
+    exact = torch.stack([product(unit) for unit in torch.eye(product.size, dtype=torch.float64)])
+    return product, (exact + exact.T) / 2, product.compact(state).square().numpy()
+
+
+def solved(product, right, scale):
+    """(I + scale H)⁻¹ right by conjugate gradients."""
+    solution, residual = torch.zeros_like(right), right.clone()
+    direction, square = residual.clone(), residual @ residual
+    for _ in range(20 * len(right)):
+        if square <= 1e-16 * (right @ right):
+            break
+        image = direction + scale * product(direction)
+        step = square / (direction @ image)
+        solution, residual = solution + step * direction, residual - step * image
+        square, before = residual @ residual, square
+        direction = residual + square / before * direction
+    return solution
+
+
+def test_quadrature_gives_the_trace_that_conjugate_gradients_give(flat):
+    """Two ways to tr (I + cH)⁻¹, the free directions of a predicted ratio, from the same probe."""
+    _, exact, _ = flat
+    shift = max(0.0, -torch.linalg.eigvalsh(exact)[0].item())
+    positive = exact + shift * torch.eye(len(exact), dtype=torch.float64)
+    probe = torch.randint(0, 2, (len(exact),), generator=torch.Generator().manual_seed(4)).double() * 2 - 1
+    nodes, weights = curvature.spectral_measure(lambda v: positive @ v, probe[None], 500)
+    for scale in (1e2, 1e4):
+        direct = (probe @ solved(lambda v: positive @ v, probe, scale)).item()
+        found = curvature.free_directions(nodes, weights, len(exact), scale, 0.5)
+        assert found == pytest.approx(direct, rel=1e-4)
+
+
+def test_ratios_predicted_from_500_steps_are_those_of_the_whole_spectrum(flat):
+    _, exact, squares = flat
+    values = torch.linalg.eigvalsh(exact).numpy()
+    probes = torch.randint(0, 2, (8, len(exact)), generator=torch.Generator().manual_seed(5)).double() * 2 - 1
+    nodes, weights = curvature.spectral_measure(lambda v: exact @ v, probes, 500)
+    for law in ("exact", "width"):
+        for order in ("magnitude", "random"):
+            wanted = curvature.predicted_ratio(values, np.ones(len(values)), squares, 0.01, order, law)
+            found = curvature.predicted_ratio(nodes, weights, squares, 0.01, order, law)
+            assert 0 < wanted < 1 and found == pytest.approx(wanted, abs=0.03), (law, order)
 
 
 def test_the_density_integrates_to_one_and_to_the_trace(small):
