@@ -88,7 +88,7 @@ class Hessian:
         data: inputs and labels, without augmentation.
         chunk: examples whose gradient is differentiated together.
         keep: keep each chunk's gradient graph for all products: faster, and memory linear in the data. Without it a
-            graph is built at each product and memory is linear in the chunk. None: if half of what is free holds it.
+            graph is built at each product and memory is linear in the chunk. None: if half of what is free holds them.
 
     Attributes:
         size: the number of coordinates.
@@ -118,9 +118,9 @@ class Hessian:
         self.inputs, self.labels = inputs.to(self.dtype) if inputs.is_floating_point() else inputs, labels
         self.examples, self.chunk = len(labels), min(chunk, len(labels))
         self.graphs, self.halved = None, False
-        if keep is None:
+        if not keep:
             need, free = self._bytes(), free_memory(self.device) / 2
-            keep = need * self.examples <= free
+            keep = keep is None and need * self.examples <= free
             while not keep and self.chunk > 1 and need * self.chunk > free:
                 self._halve()
         if keep:

@@ -7,19 +7,19 @@ to the base 3, the first the highest.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy import special, stats
 
 from . import masks, recipes
+from .association import ranks
 from .recipes import Recipe, Result, Run, World, frozen
 from .signs import SignsError, signs_of, ternary
 
-NULLS = ("layer", "count", "support", "balance")
+NULLS = ("layer", "count", "support", "balance")  # the last is the one to ask for enrichment; see `expected_counts`
 PATTERNS = 3**9
 
 
@@ -78,6 +78,8 @@ def _null(counts: np.ndarray, null: str) -> tuple[np.ndarray, np.ndarray]:
     """For each pattern how many slices could show it, and with what probability each of them does."""
     if null not in NULLS:
         raise SignsError(f"no null {null!r}; known: {', '.join(NULLS)}")
+    from scipy import special  # SciPy takes a while to import, and few need it
+
     flat, group = patterns().reshape(-1, 9), _groups()[null]
     shares = np.array([counts @ (flat == sign).sum(1) for sign in (-1, 0, 1)], float)
     if not shares[::2].any():
@@ -103,7 +105,8 @@ def expected_counts(counts: np.ndarray, null: str) -> np.ndarray:
         null: "layer": each place of a slice drawn by itself with the layer's shares of −1, 0 and 1; "count": each
             slice keeps its number of non-zeros, their places and signs are drawn; "support": each slice keeps its
             non-zeros' places, their signs are drawn; "balance": each slice keeps its non-zeros' places and how many
-            of them are positive, which ones is drawn.
+            of them are positive, which ones is drawn. Only "balance" holds where channels lean to one sign:
+            the others take that for patterns, since a slice then has other shares than its layer.
 
     Raises:
         SignsError: if there is no such null or all slices are empty.
@@ -163,6 +166,8 @@ def enrichment(counts: np.ndarray, null: str, grouped: bool = True) -> Enrichmen
     Raises:
         SignsError: as `expected_counts`.
     """
+    from scipy import stats
+
     counts = np.asarray(counts)
     trials, probability = _null(counts, null)
     group = orbits() if grouped else np.arange(PATTERNS)
@@ -179,6 +184,61 @@ def enrichment(counts: np.ndarray, null: str, grouped: bool = True) -> Enrichmen
     z = (count - mean) / np.sqrt(variance[found])
     best = np.argsort(-z, kind="stable")
     return Enrichment(*(array[best] for array in (found, count, mean, z, p, stats.false_discovery_control(p))))
+
+
+def chance_counts(counts: np.ndarray, null: str, generator: np.random.Generator, draws: int = 999) -> np.ndarray:
+    """Counts that chance would show, drawn: under "balance" every slice has its signs permuted among its non-zeros.
+
+    Args:
+        counts, null: as of `expected_counts`.
+        generator: of the draws.
+        draws: how many.
+
+    Returns:
+        [draws, 19683] int64, each summing to the number of slices.
+
+    Raises:
+        SignsError: as `expected_counts`.
+    """
+    counts = np.asarray(counts)
+    _, probability = _null(counts, null)
+    group = _groups()[null]
+    order = np.argsort(group, kind="stable")
+    found = np.zeros((draws, PATTERNS), np.int64)
+    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        if number := int(counts[members].sum()):
+            chances = probability[members] / probability[members].sum()
+            found[:, members] = generator.multinomial(number, chances, draws)
+    return found
+
+
+def permutation_p(
+    counts: np.ndarray,
+    statistic: Callable[[np.ndarray], float],
+    generator: np.random.Generator,
+    draws: int = 999,
+    null: str = "balance",
+) -> float:
+    """The probability that chance gives a statistic of the counts that is as high as it is, or higher.
+
+    With "balance" this is the permutation test for patterns: each slice keeps which weights it has and how many are
+    positive, so neither density nor channels that lean to one sign count as a pattern. For example
+    `lambda counts: pattern_shares(counts)["edge-like"]`, or the count of an orbit that another network named.
+
+    Args:
+        counts, null: as of `expected_counts`.
+        statistic: of counts [19683]; the higher, the more of a pattern.
+        generator: of the permutations.
+        draws: permutations; p is at least 1 / (draws + 1).
+
+    Raises:
+        SignsError: as `expected_counts`.
+    """
+    seen, reached = statistic(np.asarray(counts)), 0
+    for begun in range(0, draws, 100):  # all at once would take 160 MB a thousand
+        some = chance_counts(counts, null, generator, min(100, draws - begun))
+        reached += sum(bool(statistic(drawn) >= seen) for drawn in some)
+    return float(1 + reached) / (draws + 1)
 
 
 @functools.cache
@@ -239,9 +299,9 @@ def rank_correlation(
     """
     kept = _groups()["signs"]
     size = np.bincount(kept)
-    ranks = [stats.rankdata(counts) for counts in (a, b)]
-    rho = _correlation(*(rank - rank.mean() for rank in ranks))
-    one, other = (rank - (np.bincount(kept, rank) / size)[kept] for rank in ranks)
+    both = [ranks(counts) for counts in (a, b)]
+    rho = _correlation(*(rank - rank.mean() for rank in both))
+    one, other = (rank - (np.bincount(kept, rank) / size)[kept] for rank in both)
     within = _correlation(one, other)
     groups = np.split(np.argsort(kept, kind="stable"), np.cumsum(size)[:-1])
     parts = [(one[group], other[group]) for group in groups if one[group].any() and other[group].any()]

@@ -421,7 +421,7 @@ def perturb(state: State, mask: Mask, length: float, generator: np.random.Genera
     return shift(state, random_direction(mask, generator), length)
 
 
-def together(module: nn.Module, state: State) -> State:
+def retied(module: nn.Module, state: State) -> State:
     """The state with the tensors that layers share equal under all their names: what the first one has."""
     entries = models.table(module).values()
     return {**state, **{alias: state[entry.name] for entry in entries for alias in entry.aliases if alias in state}}
@@ -506,7 +506,7 @@ class Perturbed(Weights):
             along = self.along.tensors(world, training)
             direction = {name: (along[name] - state[name]) * kept for name, kept in mask.items()}
             moved = shift(state, direction, length)
-        return together(world.network(training), moved)
+        return retied(world.network(training), moved)
 
 
 @frozen

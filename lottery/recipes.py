@@ -76,9 +76,28 @@ class Recipe:
 
         A recipe that is not stored reads what resolving it needs.
         """
+        return [read for part in self.parts() for read in part.needed()]
+
+    def parts(self) -> list["Recipe"]:
+        """The recipes among the fields of this one."""
         values = (getattr(self, field.name) for field in fields(self))
         parts = (part for value in values for part in (value if isinstance(value, tuple) else (value,)))
-        return [read for part in parts if isinstance(part, Recipe) for read in part.needed()]
+        return [part for part in parts if isinstance(part, Recipe)]
+
+    def check(self, world: "World", training: "Training | None" = None) -> None:
+        """Refuses, before anything is computed, what cannot be; asks those of its parts that have no record, too.
+
+        Args:
+            world: offers data and networks, but no records.
+            training: of which network a part is, where it does not say so itself.
+
+        Raises:
+            LotteryError: saying what to do.
+        """
+        training = getattr(self, "training", training)
+        for part in self.parts():
+            if not part.stored:
+                part.check(world, training)
 
     def needed(self) -> list[tuple["Recipe", int | None]]:
         """What a recipe that refers to this one reads for it."""

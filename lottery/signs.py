@@ -8,19 +8,24 @@ one before and no other, fully connected or convolutional, with a flattening in 
 Matching lowers the distance of unrelated networks too: a distance means something only beside `null_comparisons`.
 """
 
+import copy
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.optimize import linear_sum_assignment
+from torch import nn
 
-from . import LotteryError, seeds
+from . import LotteryError, models, recipes, seeds
+from .association import auc as auc  # where it was before there was a room for it
+from .association import dprime as dprime
+from .landscape import retied
 from .masks import Mask
-from .recipes import Recipe, Result, Run, Weights, World, frozen
+from .models import State
+from .recipes import Recipe, Result, Run, Training, Weights, World, frozen
 
 Signs = dict[str, torch.Tensor]  # int8, −1, 0 or 1, of the shape of the weights
 Order = dict[str, np.ndarray]  # layer → which unit of the second network stands for each unit of the first
@@ -130,12 +135,14 @@ def rearranged(signs: Signs, order: Order) -> Signs:
     for name, layer in signs.items():
         if before is not None:
             layer = _reorder_inputs(layer, before, name)
-        before = order.get(name, np.arange(len(layer)))
-        result[name] = layer[torch.from_numpy(before)]
+        before = order.get(name)
+        result[name] = layer if before is None else layer[torch.from_numpy(before)]
     return result
 
 
 def _assign(gain: torch.Tensor) -> np.ndarray:
+    from scipy.optimize import linear_sum_assignment  # takes a while to import, and few need it
+
     return linear_sum_assignment(gain.double().numpy(), maximize=True)[1]
 
 
@@ -185,6 +192,142 @@ def match_both(a: Signs, b: Signs, signed: bool = True, sweeps: int = 100) -> Or
             break
         total = found
     return order
+
+
+def match_weights(a: State, b: State, sweeps: int = 100) -> Order:
+    """Matches hidden units by their incoming and outgoing weights: the scalar products of a's and b's, at most.
+
+    The weight matching of Ainsworth et al. (2023, "Git Re-Basin", Section 3.2), which lowers the distance of two
+    networks as much as an order of units can, as far as coordinate descent finds it: layers are taken in order, again
+    and again, until nothing is gained. Biases and normalisation are not looked at.
+
+    Args:
+        a, b: the weights of each layer, in the order in which data flow.
+        sweeps: bounds the rounds over all layers.
+
+    Raises:
+        SignsError: if shapes differ or layers do not follow one another.
+    """
+    if {n: t.shape for n, t in a.items()} != {n: t.shape for n, t in b.items()} or list(a) != list(b):
+        raise SignsError("the two networks differ in layers or shapes: only like networks can be matched")
+    names = list(a)
+    order = {name: np.arange(len(a[name])) for name in names[:-1]}
+    total = None
+    for _ in range(sweeps):
+        for name, after in itertools.pairwise(names):
+            units = len(a[name])
+            partly = rearranged(b, {**order, name: np.arange(units)})
+            gain = a[name].flatten(1).double() @ partly[name].flatten(1).double().T
+            into, other = (_inputs(net[after], units, after).transpose(0, 1).flatten(1).double() for net in (a, partly))
+            order[name] = _assign(gain + into @ other.T)
+        now = rearranged(b, order)
+        found = sum(float((a[name].double() * now[name].double()).sum()) for name in names)
+        if total is not None and found <= total * (1 + 1e-12):
+            break
+        total = found
+    return order
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A network whose layers follow one another, so that its hidden units may stand in any order.
+
+    Attributes:
+        layers: the weights in the order in which data flow.
+        along: layer → the other tensors with one entry a unit: its bias, and the normalisation after it.
+    """
+
+    layers: tuple[str, ...]
+    along: dict[str, tuple[str, ...]]
+
+    def of(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The layers alone, in order."""
+        return {name: tensors[name] for name in self.layers}
+
+    def rearranged(self, state: State, order: Order) -> State:
+        """The whole state with hidden units in another order; the network computes the same function.
+
+        Args:
+            state: a full state dict.
+            order: as of `rearranged`.
+        """
+        result = {**state, **rearranged(self.of(state), order)}
+        for name, units in order.items():
+            result |= {other: state[other][torch.from_numpy(units)] for other in self.along[name]}
+        return result
+
+
+def chain(module: nn.Module, inputs: torch.Tensor) -> Chain:
+    """The layers of a network that is a chain, in the order in which data flow, verified by its outputs.
+
+    The order is that of a forward pass. Then hidden units are put into a random order, in all layers at once, and moved
+    on by one, which must leave the outputs as they are, at weights far from any symmetry.
+
+    Args:
+        module: the network; only read.
+        inputs: a few, [N, ...].
+
+    Raises:
+        SignsError: naming the layer, if the network is no chain: its hidden units have no order of their own (residual
+            connections, attention, recurrence), or not that of one layer after another.
+    """
+    module = copy.deepcopy(module).cpu().double().eval()
+    inputs = inputs[:4].cpu()
+    inputs = inputs.double() if inputs.is_floating_point() else inputs
+    kinds, called = models.prunable(module), []
+    owners = {name.rpartition(".")[0]: name for name in kinds}
+    for name, entry in models.table(module).items():
+        kind = kinds.get(name)
+        layer = module.get_submodule(name.rpartition(".")[0])
+        plain = isinstance(layer, (nn.Linear, *models.CONVOLUTIONS)) and name.endswith("weight")
+        if kind and (entry.aliases or entry.parametrised or not plain):
+            why = f"is shared with {entry.aliases[0]}" if entry.aliases else f"is no layer of a chain ({kind})"
+            raise SignsError(f"hidden units cannot be matched: {name} {why}")
+    for name, layer in module.named_modules():
+        if [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
+            layer.register_forward_hook(lambda *_, name=name: called.append(name))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for tensor in module.state_dict().values():
+            if tensor.is_floating_point():  # of any sign; what must be positive, such as variances, stays so
+                tensor.add_(torch.rand_like(tensor) * 0.3 * tensor.abs().nan_to_num(posinf=0).mean().clamp(0.1, 1))
+        before = module(inputs)
+        used, layers = [name for name in called if name in owners], []
+        if odd := [name for name in owners if used.count(name) != 1]:
+            times = used.count(odd[0])
+            raise SignsError(
+                f"hidden units cannot be matched: {owners[odd[0]]} is used {times} times in a pass, not once"
+            )
+        state, along = {key: tensor.clone() for key, tensor in module.state_dict().items()}, {}
+        for name in called:
+            if name in owners:
+                layers.append(owners[name])
+                along[layers[-1]] = []
+            if layers:
+                units = len(state[layers[-1]])
+                own = (f"{name}.{key}" if name else key for key in module.get_submodule(name).state_dict())
+                same = [key for key in own if key != layers[-1] and state[key].shape[:1] == (units,)]
+                along[layers[-1]] += [key for key in same if key not in along[layers[-1]]]
+        found = Chain(tuple(layers), {name: tuple(keys) for name, keys in along.items()})
+        for shuffled in (lambda units: torch.randperm(units).numpy(), lambda units: np.roll(np.arange(units), 1)):
+            orders = {name: shuffled(len(state[name])) for name in layers[:-1]}
+            if _unchanged(module, found, state, orders, inputs, before):
+                continue
+            alone = ({name: order} for name, order in orders.items())
+            odd = [next(iter(one)) for one in alone if not _unchanged(module, found, state, one, inputs, before)]
+            raise SignsError(
+                f"hidden units cannot be matched: another order of those of {(odd or layers)[0]} changes the outputs; "
+                f"the network is no chain of layers, each reading the one before alone"
+            )
+    return found
+
+
+def _unchanged(module, chain: Chain, state: State, order: Order, inputs, before) -> bool:
+    try:
+        models.load(module, chain.rearranged(state, order))
+    except SignsError:
+        return False
+    return torch.allclose(module(inputs), before, rtol=1e-8, atol=1e-8 * float(before.abs().max()))
 
 
 def shared_connections(a: Signs, b: Signs, signed: bool = True) -> int:
@@ -380,18 +523,6 @@ def null_comparisons(
     return [compare(*pair, signed, matching) for pair in null_pairs(a, b, generator, draws)]
 
 
-def auc(near, far) -> float:
-    """The probability that a distance of the first kind is below one of the second, ties counted half.
-
-    Raises:
-        SignsError: if one kind has none, or one is not a number.
-    """
-    near, far = np.asarray(near, float)[:, None], np.asarray(far, float)[None]
-    if not near.size or not far.size or np.isnan(near).any() or np.isnan(far).any():
-        raise SignsError("separation needs distances of both kinds, all of them numbers")
-    return float((near < far).mean() + (near == far).mean() / 2)
-
-
 # The recipes that name these measurements.
 
 SIGNED = (True, False)
@@ -404,9 +535,27 @@ def signs_of(world: World, run: Run) -> Signs:
     return decode(world.record(run).arrays, run.mask.tensors(world, run.training))
 
 
+_chains: dict[tuple, Chain] = {}  # what this process has verified
+
+
+def layers_of(world: World, training: Training) -> Chain:
+    """The layers of a training's network.
+
+    Raises:
+        SignsError: if it is no chain; see `chain`.
+    """
+    dataset = world.dataset(training)
+    key = (training.model, models.registered().get(training.model), dataset.shape, dataset.classes)
+    if key not in _chains:
+        _chains[key] = chain(world.network(training), dataset.train[0][:4])
+    return _chains[key]
+
+
 @frozen
 class Compared(Recipe):
     """How alike the signs of two trained networks are, beside what chance gives; see `lottery.signs`.
+
+    The networks are chains (`chain`): of others hidden units cannot be matched.
 
     The record's arrays have the axes signed or not (`SIGNED`), matching (`MATCHED`), measure (`MEASURES`), layer:
     "pair" for the two, and with a leading axis of draws "degrees" and "signs" for the nulls of `null_pairs`.
@@ -427,8 +576,16 @@ class Compared(Recipe):
     def reads(self):
         return [read for run in (self.a, self.b) for read in ((run, None), *run.mask.needed())]
 
+    def check(self, world: World, training: Training | None = None) -> None:
+        if self.a.training.model != self.b.training.model:
+            raise SignsError(
+                f"only like networks can be compared, not {self.a.training.model} with {self.b.training.model}"
+            )
+        layers_of(world, self.a.training)
+
     def compute(self, world: World) -> Result:
-        nets = [signs_of(world, run) for run in (self.a, self.b)]
+        layers = layers_of(world, self.a.training)
+        nets = [layers.of(signs_of(world, run)) for run in (self.a, self.b)]
         stream = seeds.generator(self.a.training.seed, seeds.NULL, int(self.key[:12], 16))
 
         def measured(pair):
@@ -466,3 +623,126 @@ class Flipped(Recipe):
         shares = flips(before, after)
         sizes = [int(kept.sum()) for kept in mask.values()]
         return {"flipped": float(np.average(list(shares.values()), weights=sizes)), "layers": shares}, {}
+
+
+# Starts and solutions with signs or units of others.
+
+
+@frozen
+class FlippedSigns(Weights):
+    """Weights of which a share of the survivors has its sign flipped, in each layer, drawn at random.
+
+    The sets of one draw are nested: a larger share flips what a smaller one does and more. Biases and the rest stay.
+
+    Attributes:
+        weights: whose signs are flipped.
+        mask: among whose survivors; those that are 0 stay so.
+        share: of each layer's survivors, of which round(share · n) are flipped.
+        replicate, draw: the stream.
+    """
+
+    weights: Weights
+    mask: recipes.Mask
+    share: Annotated[float, Field(ge=0, le=1)]
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+    def tensors(self, world: World, training: Training) -> State:
+        stream = seeds.generator(training.seed, seeds.FLIP, 0, self.replicate, self.draw)
+        state = dict(self.weights.tensors(world, training))
+        for name, kept in self.mask.tensors(world, training).items():
+            places = kept.flatten().nonzero().flatten()
+            chosen = places[torch.from_numpy(stream.permutation(len(places))[: round(self.share * len(places))])]
+            state[name] = state[name].clone()
+            state[name].view(-1)[chosen] *= -1
+        return retied(world.network(training), state)
+
+
+@frozen
+class Hybrid(Weights):
+    """One network with another's values on some of the prunable weights, for example where their signs differ.
+
+    Layer by layer; a weight that is 0 in one of the two has no other sign. Biases and the rest are those of the first.
+    The controls move as far towards the other network (in the Euclidean distance of each layer, to within one weight)
+    on weights that are drawn at random: what the treatment does beyond its controls is due to signs.
+
+    Attributes:
+        weights: the network that is changed.
+        other: where the values come from.
+        where: "signs differ" is the treatment. Controls: "signs agree" draws among the weights that have the same sign
+            in both, and takes all of them if together they do not reach as far; "anywhere" draws among all weights.
+        replicate, draw: the stream of a control.
+    """
+
+    weights: Weights
+    other: Weights
+    where: Literal["signs differ", "signs agree", "anywhere"] = "signs differ"
+    replicate: Annotated[int, Field(ge=0)] = 0
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+    def tensors(self, world: World, training: Training) -> State:
+        stream = seeds.generator(training.seed, seeds.FLIP, 1, self.replicate, self.draw)
+        one, other = (part.tensors(world, training) for part in (self.weights, self.other))
+        module = world.network(training)
+        moved = {
+            name: torch.where(replaced(one[name], other[name], self.where, stream), other[name], one[name])
+            for name in models.prunable(module)
+        }
+        return retied(module, {**one, **moved})
+
+
+def replaced(one: torch.Tensor, other: torch.Tensor, where: str, generator: np.random.Generator) -> torch.Tensor:
+    """Where `Hybrid` takes the values of the other: boolean, of the shape of the layer."""
+    differ, agree = one * other < 0, one * other > 0
+    if where == "signs differ":
+        return differ
+    squares = (one - other).double().square().flatten()
+    places = (agree if where == "signs agree" else one != other).flatten().nonzero().flatten()
+    order = places[torch.from_numpy(generator.permutation(len(places)))]
+    far = torch.cat([torch.zeros(1, dtype=torch.float64), squares[order].cumsum(0)])
+    count = int((far - squares[differ.flatten()].sum()).abs().argmin())
+    chosen = torch.zeros(one.numel(), dtype=torch.bool)
+    chosen[order[:count]] = True
+    return chosen.view(one.shape)
+
+
+@frozen
+class Aligned(Weights):
+    """A network with its hidden units in the order in which they are most like another's; the function is the same.
+
+    Of chains only (`chain`). Its pruned weights move with the units, so that a path to it wants the mask `Dense()`.
+
+    Attributes:
+        weights: whose units are put into order.
+        to: the network that stays as it is.
+        by: "weights" matches by `match_weights`, "signs" by `match_both` of the signs of all weights that are not 0.
+    """
+
+    weights: Weights
+    to: Weights
+    by: Literal["weights", "signs"] = "weights"
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+    def check(self, world: World, training: Training | None = None) -> None:
+        super().check(world, training)
+        layers_of(world, training)
+
+    def tensors(self, world: World, training: Training) -> State:
+        layers = layers_of(world, training)
+        to, state = (part.tensors(world, training) for part in (self.to, self.weights))
+        a, b = layers.of(to), layers.of(state)
+        if self.by == "weights":
+            return layers.rearranged(state, match_weights(a, b))
+        signs = ({name: tensor.sign().to(torch.int8) for name, tensor in net.items()} for net in (a, b))
+        return layers.rearranged(state, match_both(*signs))

@@ -50,7 +50,7 @@ from lottery.recipes import (
     Training,
     closure,
 )
-from lottery.signs import Compared, Flipped
+from lottery.signs import Aligned, Compared, Flipped, FlippedSigns, Hybrid
 from lottery.tickets import (
     RETRAINING,
     adaptive_imp,
@@ -147,6 +147,11 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
         "Noisy": Noisy(early, 0.5, 1, 3),
         "Perturbed": Perturbed(early, late[1].mask, Rewound(late[0], 8), 0, 1, 0.5),
         "Perturbed, along": Perturbed(Initial(0), ticket.mask, Initial(0, 1), 0, along=start.end),
+        "FlippedSigns": FlippedSigns(early, ticket.mask, 0.3, 0, 1),
+        "Hybrid": Hybrid(early, start.end),
+        "Hybrid, control": Hybrid(early, start.end, "anywhere", 1, 2),
+        "Aligned": Aligned(other.end, start.end),
+        "Aligned, signs": Aligned(other.end, start.end, "signs"),
     }.items():
         add(f"Run from {name}", Run(lenet, weights, ticket.mask, (0, 7)))
     for along in ("nothing", "normalisation"):
@@ -156,6 +161,9 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
     add("Path", Path(lenet, (late[1].end, Masked(late[1].end, late[2].mask), late[2].end), late[1].mask, 5))
     add("Path, resnet", Path(resnet, (normed[0].end, normed[1].end), Dense(), 3))
     add("Plane", Plane(lenet, (start.end, ticket.end, other.end), Dense(), 4, 0.1))
+    add("Path, sampled", Path(resnet, (normed[0].end, normed[1].end), Dense(), 3, 200, 100))
+    add("Path, bf16", Path(resnet, (normed[0].end, normed[1].end), Dense(), 2, 100, 50, "bf16"))
+    add("Plane, sampled", Plane(lenet, (start.end, ticket.end, other.end), Dense(), 3, 0.1, 200, 100))
     some = {"steps": 6, "top": 3, "epsilons": (0.01, 0.1)}
     add("Spectrum", Spectrum(ticket, **some, towards=(start.end, Initial(0)), examples=600))
     add("Spectrum, chunks", Spectrum(late[2], **some, probes=1, examples=100, chunk=60))

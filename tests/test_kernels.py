@@ -251,3 +251,40 @@ def test_rank_correlation_is_not_fooled_by_a_sign_that_both_prefer():
     one, other = (kernels.pattern_counts(noise(5000, (0.05, 0.7, 0.25), seed)) for seed in (1, 2))
     rho, within, p = kernels.rank_correlation(one, other, np.random.default_rng(0), draws=99)
     assert rho > 0.15 and abs(within) < 0.03 and p > 0.01
+
+
+def leaning(seed, channels=40):
+    """A layer whose input channels lean to one sign or the other, and which has no pattern beyond that."""
+    draw = np.random.default_rng(seed)
+    share = 0.5 + 0.35 * draw.choice([-1, 1], channels)
+    kept, plus = draw.random((50, channels, 3, 3)) < 0.4, draw.random((50, channels, 3, 3)) < share[:, None, None]
+    return kernels.pattern_counts(torch.from_numpy((kept * (2 * plus - 1)).astype(np.int8)))
+
+
+def test_channels_that_lean_to_one_sign_are_patterns_to_all_nulls_but_balance():
+    found = {null: (kernels.enrichment(leaning(0), null).q <= 0.05).sum() for null in ("count", "support", "balance")}
+    assert found["balance"] <= 2 and min(found["count"], found["support"]) > 10
+
+
+def test_drawn_counts_keep_what_the_null_keeps_and_have_its_mean():
+    counts, group = leaning(1), kernels._groups()["balance"]
+    drawn = kernels.chance_counts(counts, "balance", np.random.default_rng(0), 200)
+    kept = np.array([np.bincount(group, one) for one in (counts, *drawn)])
+    assert drawn.shape == (200, PATTERNS) and (kept == kept[0]).all()
+    expected = kernels.expected_counts(counts, "balance")
+    error = (drawn.mean(0) - expected)[expected > 5] / np.sqrt(expected[expected > 5] / 200)
+    assert abs(error).max() < 5
+
+
+def edges(counts):
+    return kernels.pattern_shares(counts)["edge-like"]
+
+
+def test_a_permutation_finds_edges_and_not_the_lean_of_channels():
+    generator = np.random.default_rng(0)
+    p = [kernels.permutation_p(leaning(seed), edges, generator, 99) for seed in range(8)]
+    assert min(p) > 0.01 and np.mean(p) > 0.25
+    planted = leaning(0)
+    planted[number(EDGE)] += 150
+    assert kernels.permutation_p(planted, edges, generator, 99) == 0.01
+    assert kernels.permutation_p(leaning(0), lambda counts: -edges(counts), generator, 20) <= 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lottery import LotteryError, kernels, masks, models, signs, tickets
+from lottery import LotteryError, kernels, landscape, masks, models, signs, tickets
 from lottery import recipes as r
 from lottery.engine.execute import dataset_of, execute, world
 from lottery.engine.store import Store
@@ -355,6 +355,77 @@ def test_a_comparison_is_that_of_the_networks_signs_beside_its_nulls(study):
     unmatched = record.arrays["signs"][:, 1, 0]  # the masks are the two's own: without signs nothing changes
     np.testing.assert_allclose(unmatched[:, 0], np.tile(record.arrays["pair"][1, 0, 0], (2, 1)))
     assert "degrees" not in run([signs.Compared(chain[1], chain[2], 0)], store)[0].arrays
+
+
+def test_networks_that_are_no_chain_are_not_compared_but_refused_at_once(tmp_path):
+    store = Store(tmp_path / "store")
+    runs = tickets.imp(training(model="resnet-8", steps=2, evaluate=((2, 2),)), 0, 1, 0.5)
+    for recipe in (
+        signs.Compared(*runs),
+        landscape.Path(runs[0].training, (runs[0].end, signs.Aligned(runs[1].end, runs[0].end)), Dense()),
+    ):
+        with pytest.raises(LotteryError, match="hidden units cannot be matched"):
+            recipe.check(world(store))
+        with pytest.raises(LotteryError, match="hidden units cannot be matched"):
+            run([recipe], store)
+    assert not store.keys()
+    other = tickets.dense(training(model="lenet-16"), 0)
+    with pytest.raises(LotteryError, match="only like networks"):
+        signs.Compared(tickets.dense(training(), 0), other).check(world(store))
+
+
+def test_flipped_signs_are_a_growing_nested_share_of_the_survivors(study):
+    chain, store = study
+    state, mask = start_and_mask(chain[2], store)
+    before = {}
+    for share in (0, 0.1, 0.4, 1):
+        flipped = signs.FlippedSigns(chain[2].weights, chain[2].mask, share, 0)
+        found = flipped.tensors(world(store), chain[2].training)
+        for name, kept in mask.items():
+            changed = found[name] != state[name]
+            assert torch.equal(found[name][changed], -state[name][changed]) and not (changed & ~kept).any()
+            assert changed.sum() == round(share * int(kept.sum()))
+            assert not (before.get(name, torch.zeros_like(changed)) & ~changed).any()
+            before[name] = changed
+        assert all(torch.equal(found[name], state[name]) for name in state if name not in mask)
+    draws = [signs.FlippedSigns(chain[2].weights, chain[2].mask, 0.4, *which) for which in ((0,), (0, 1), (1,))]
+    first, *others = (draw.tensors(world(store), chain[2].training) for draw in draws)
+    assert all(not torch.equal(first["fc1.weight"], other["fc1.weight"]) for other in others)
+    assert draws[0].start == chain[2].start and len({draw.key for draw in draws}) == 3
+
+
+def test_a_hybrid_has_the_others_values_where_signs_differ_and_its_control_moves_as_far(study):
+    chain, store = study
+    one, other = chain[0].end, Initial(1)
+    states = [part.tensors(world(store), chain[0].training) for part in (one, other)]
+    names, lengths = list(models.prunable(models.build("lenet-16-8", (1, 8, 8), 10))), {}
+    for where in ("signs differ", "anywhere"):
+        found = signs.Hybrid(one, other, where).tensors(world(store), chain[0].training)
+        for name in names:
+            taken = found[name] != states[0][name]
+            assert torch.equal(found[name], torch.where(taken, states[1][name], states[0][name]))
+            if where == "signs differ":
+                assert torch.equal(taken, states[0][name] * states[1][name] < 0)
+            lengths[where, name] = (found[name] - states[0][name]).double().norm().item()
+        assert all(torch.equal(found[name], states[0][name]) for name in found if name not in names)
+    for name in names:
+        assert lengths["anywhere", name] == pytest.approx(lengths["signs differ", name], rel=0.1)
+
+
+@pytest.mark.parametrize("by", ["weights", "signs"])
+def test_an_aligned_network_is_the_same_function_nearer_to_the_other(study, by):
+    chain, store = study
+    other = tickets.dense(training(), 1)
+    run([other], store)
+    aligned = signs.Aligned(other.end, chain[0].end, by)
+    paths = [landscape.Path(training(), (chain[0].end, end), Dense(), 3) for end in (other.end, aligned)]
+    plain, matched = run(paths, store)
+    for name in ("averaged/test_loss", "averaged/test_error"):
+        assert matched.values[f"ends/{name}"] == pytest.approx(plain.values[f"ends/{name}"], rel=1e-5)
+    assert matched.values["distance"] < plain.values["distance"]
+    again = signs.Aligned(chain[0].end, chain[0].end, by).tensors(world(store), training())
+    end = store.state(chain[0].key, 60)
+    assert all(torch.equal(again[name], end[name]) for name in end)
 
 
 def test_null_pairs_keep_the_numbers_of_signs_and_the_masks_or_the_degrees(study):

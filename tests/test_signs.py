@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from lottery import masks, signs
+from lottery import masks, models, signs
 from lottery.signs import SignsError
 
 LENET = {"fc1": (300, 784), "fc2": (100, 300), "output": (10, 100)}
@@ -362,9 +363,134 @@ def test_the_null_of_a_pair_has_their_degrees_and_nothing_in_common():
     assert signs.compare(*blind, signed=False).distance["fc1"] > np.mean(null) + 0.1
 
 
-def test_separation():
-    assert signs.auc([0.1, 0.2], [0.3, 0.4]) == 1 and signs.auc([0.3, 0.4], [0.1, 0.2]) == 0
-    assert signs.auc([0.1, 0.3], [0.2, 0.3]) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
-    for near, far in (([], [1]), ([1], []), ([float("nan")], [1])):
-        with pytest.raises(SignsError):
-            signs.auc(near, far)
+# Chains: networks whose hidden units may stand in any order.
+
+
+class Residual(nn.Module):
+    """A perceptron whose third layer reads the second with the first added to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        return self.head(h + torch.relu(self.b(h)))
+
+
+class Backwards(nn.Module):
+    """A chain whose layers are registered in another order than data flow."""
+
+    def __init__(self, twice=False, unused=False):
+        super().__init__()
+        self.head, self.b, self.a = nn.Linear(4, 3), nn.Linear(5, 4), nn.Linear(6, 5)
+        self.norm, self.twice, self.c = nn.LayerNorm(5), twice, nn.Linear(4, 4) if twice or unused else None
+
+    def forward(self, x):
+        h = torch.relu(self.b(torch.relu(self.norm(self.a(x)))))
+        return self.head(self.c(self.c(h)) if self.twice else h)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.mix, self.head = nn.Linear(6, 4), nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = self.a(x)[:, None].expand(-1, 3, -1)
+        return self.head(self.mix(h, h, h)[0].mean(1))
+
+
+VECTORS, IMAGES = torch.randn(4, 6), torch.randn(4, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "module, inputs",
+    [(Backwards(), VECTORS), *((name, IMAGES) for name in ("lenet-9-7", "conv-2", "conv-4-dropout", "vgg-19-4"))],
+)
+def test_the_units_of_a_chain_may_stand_in_any_order(module, inputs):
+    module = (models.build(module, (3, 8, 8), 10) if isinstance(module, str) else module).double().eval()
+    state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    found = signs.chain(module, inputs.float())
+    assert sorted(found.layers) == sorted(models.prunable(module)) and found.layers[-1].rpartition(".")[0] in (
+        "head",
+        "output",
+    )
+    generator = np.random.default_rng(0)
+    with torch.no_grad():
+        before = module(inputs.double())
+        moved = found.rearranged(state, {name: generator.permutation(len(state[name])) for name in found.layers[:-1]})
+        assert set(moved) == set(state) and not all(torch.equal(moved[key], state[key]) for key in state)
+        assert all(torch.equal(tensor, state[key]) for key, tensor in module.state_dict().items())  # only read
+        module.load_state_dict(moved)
+        torch.testing.assert_close(module(inputs.double()), before)
+
+
+@pytest.mark.parametrize(
+    "module, inputs, said",
+    [
+        (Residual(), VECTORS, r"those of a\.weight changes the outputs"),
+        (Backwards(twice=True), VECTORS, r"c\.weight is used 2 times"),
+        (Backwards(unused=True), VECTORS, r"c\.weight is used 0 times"),
+        (Attention(), VECTORS, r"mix\.in_proj_weight is no layer of a chain"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(96, 3)), IMAGES,
+         r"those of 0\.weight changes"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(144, 3)), IMAGES,
+         r"those of 0\.weight changes"),
+        (nn.Sequential(nn.ConvTranspose2d(3, 3, 3), nn.Conv2d(3, 3, 3), nn.Flatten(), nn.Linear(192, 3)), IMAGES,
+         r"those of 0\.weight changes"),
+        ("resnet-8", IMAGES, r"those of conv\.weight changes the outputs"),
+    ],
+)  # fmt: skip
+def test_what_is_no_chain_is_refused_with_the_layer(module, inputs, said):
+    module = models.build(module, (3, 8, 8), 10) if isinstance(module, str) else module
+    with pytest.raises(SignsError, match=f"hidden units cannot be matched: .*{said}"):
+        signs.chain(module, inputs)
+
+
+def test_shared_weights_are_no_chain():
+    module = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.Linear(6, 3))
+    module[2].weight = module[0].weight
+    with pytest.raises(SignsError, match=r"0\.weight is shared with 2\.weight"):
+        signs.chain(module, VECTORS)
+
+
+def test_matching_weights_brings_shuffled_units_back():
+    draw = torch.Generator().manual_seed(0)
+    net = {name: torch.randn(shape, generator=draw) for name, shape in CONV.items()}
+    order = signs.match_weights(net, shuffle_units(net))
+    back = signs.rearranged(shuffle_units(net), order)
+    assert all(torch.equal(back[name], net[name]) for name in net)
+    with pytest.raises(SignsError, match="only like networks"):
+        signs.match_weights(net, {"fc1": net["fc1"]})
+
+
+def test_matching_weights_is_no_worse_than_any_order_of_a_small_network():
+    draw = torch.Generator().manual_seed(1)
+    a, b = ({"fc1": torch.randn(4, 6, generator=draw), "output": torch.randn(3, 4, generator=draw)} for _ in range(2))
+
+    def product(order):
+        moved = signs.rearranged(b, {"fc1": np.array(order)})
+        return sum(float((a[name] * moved[name]).sum()) for name in a)
+
+    best = max(product(order) for order in itertools.permutations(range(4)))
+    assert product(signs.match_weights(a, b)["fc1"]) == pytest.approx(best)  # one hidden layer: the optimum
+
+
+# What the hybrids of two networks take from the second.
+
+
+def test_replaced_weights_are_those_whose_signs_differ_or_others_as_far():
+    draw = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(60, 50, generator=draw) * (torch.rand(60, 50, generator=draw) < 0.6) for _ in range(2))
+    generator = np.random.default_rng(0)
+    treated = signs.replaced(one, other, "signs differ", generator)
+    assert torch.equal(treated, one.sign() * other.sign() == -1)
+    length = (one - other)[treated].double().square().sum().item()
+    free = signs.replaced(one, other, "anywhere", generator)
+    assert (one - other)[free].double().square().sum().item() == pytest.approx(length, rel=0.01)
+    near = signs.replaced(one, one + 0.5 * (other - one) * (one * other > 0), "signs agree", generator)
+    assert not near.any()  # no sign differs, so there is nowhere to go
+    agree = signs.replaced(one, other, "signs agree", generator)
+    assert (one * other)[agree].min() > 0 and (one - other)[agree].double().square().sum() < length
+    assert agree.sum() == (one * other > 0).sum()  # all of them do not reach as far

@@ -18,7 +18,7 @@ from .network import stackable
 from .precision import check_precision
 from .store import Store
 from .trial import trial
-from .world import ExecutionError, dataset_of, network_of
+from .world import ExecutionError, StoreWorld, dataset_of, network_of
 
 
 @dataclass(eq=False)
@@ -121,7 +121,8 @@ def _parts(group: list[Task], stack: int | None, places: int, alone: dict[Traini
 def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     """Refuses what can be seen to fail before anything is computed: unknown names, data that cannot be had, a batch
     larger than the data, augmentation of what is no image, a network without layers that can be pruned, a precision
-    that the device lacks, pruned fractions that do not fit the network or leave a layer empty.
+    that the device lacks, pruned fractions that do not fit the network or leave a layer empty, and whatever recipes
+    refuse themselves.
 
     Raises:
         LotteryError: saying what is wrong and what to do.
@@ -136,6 +137,8 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
             counts.of(recipe, recipe.run.training)
         elif isinstance(recipe, Run):
             counts.of(recipe.mask, recipe.training)
+    for recipe in recipes:
+        recipe.check(StoreWorld(None))
 
 
 def _check_training(training: Training, device: str) -> None:

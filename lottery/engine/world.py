@@ -27,9 +27,9 @@ def network_of(training: Training) -> nn.Module:
 
 
 class StoreWorld:
-    """`lottery.recipes.World` over a store."""
+    """`lottery.recipes.World` over a store; without one it has data and networks alone."""
 
-    def __init__(self, store: Store, device: str = "cpu"):
+    def __init__(self, store: Store | None, device: str = "cpu"):
         self.store, self.device = store, device
 
     def dataset(self, training: Training) -> data.Dataset:
