@@ -119,7 +119,7 @@ class Hessian:
         self.examples, self.chunk = len(labels), min(chunk, len(labels))
         self.graphs, self.halved = None, False
         if not keep:
-            need, free = self._bytes(), free_memory(self.device) / 2
+            need, free = self._try(self._bytes), free_memory(self.device) / 2
             keep = keep is None and need * self.examples <= free
             while not keep and self.chunk > 1 and need * self.chunk > free:
                 self._halve()
@@ -271,10 +271,12 @@ def lanczos(product: Callable, start: torch.Tensor, steps: int, stop: Callable |
         arrays, and the orthonormal basis [m, n].
     """
     steps = min(steps, len(start))
-    basis = torch.empty(steps, len(start), dtype=start.dtype, device=start.device)
+    basis = start.new_empty(0, len(start))
     diagonal, off, vector = [], [], start / start.norm()
     exhausted = 50 * torch.finfo(start.dtype).eps
     for step in range(steps):
+        if step == len(basis):  # it grows, since the iteration often ends long before `steps`
+            basis = _grown(basis, min(steps, max(16, 2 * step)))
         basis[step] = vector
         image = product(vector)
         diagonal.append(float(image.double() @ vector.double()))
@@ -288,6 +290,20 @@ def lanczos(product: Callable, start: torch.Tensor, steps: int, stop: Callable |
             break
         vector = image / off[-1]
     return np.array(diagonal), np.array(off), basis[: len(diagonal)]
+
+
+def _grown(basis: torch.Tensor, rows: int) -> torch.Tensor:
+    try:
+        larger = basis.new_empty(rows, basis.shape[1])
+    except RuntimeError as error:
+        if not NO_MEMORY.search(str(error)):
+            raise
+        gigabytes = rows * basis.shape[1] * basis.element_size() / 1e9
+        raise LandscapeError(
+            f"{rows} vectors of Lanczos take {gigabytes:.1f} GB, which is not free: take fewer `steps`"
+        ) from None
+    larger[: len(basis)] = basis
+    return larger
 
 
 def _ritz(diagonal: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
