@@ -591,6 +591,21 @@ def path(*runs: Run, alphas: int = 11, mask: recipes.Mask | None = None, **sampl
     return Path(runs[0].training, tuple(run.end for run in runs), mask or runs[0].mask, alphas, **sample)
 
 
+def level_paths(chain: Sequence[Run], since_dense: bool = False, alphas: int = 3, **sample) -> list[Path]:
+    """The paths to each level of a chain from the level before it, or from the dense network.
+
+    Args:
+        chain: of `lottery.tickets.imp`, the dense run first.
+        since_dense: from the dense network.
+        alphas: points of a path between successive levels and of that to the last level; others have their middle only.
+        sample: as of `path`.
+    """
+    last = len(chain) - 1
+    ends = [(0 if since_dense else level - 1, level) for level in range(1, last + 1)]
+    counts = [alphas if b == a + 1 or b == last else 3 for a, b in ends]
+    return [path(chain[a], chain[b], alphas=n, **sample) for (a, b), n in zip(ends, counts, strict=True)]
+
+
 def projection(run: Run, mask: recipes.Mask, alphas: int = 11, **sample) -> Path:
     """From a solution to what is left of it under a mask, with no retraining: the pruning projection."""
     return Path(run.training, (run.end, Masked(run.end, mask)), run.mask, alphas, **sample)

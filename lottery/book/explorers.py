@@ -19,7 +19,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from lottery import landscape
 from lottery.book import figures
+from lottery.engine.store import Record
 
 MOST_LEVELS = 25
 FRAME_BYTES = 30_000
@@ -88,6 +90,40 @@ def frames(
     note = widgets.HTML(_NOTE)
     note.add_class("static-only")
     return widgets.VBox([*parts, note])
+
+
+def paths(
+    walked: Mapping[tuple[str, ...], Sequence[Record]],
+    controls: Sequence[tuple[str, Sequence[str]]],
+    ends: Callable[[tuple[str, ...]], tuple[str, str]],
+    caption: str,
+    start: Sequence[str],
+) -> widgets.Widget:
+    """Test error on straight lines between networks, a panel for each kind of statistics, on the same axes throughout.
+
+    Args:
+        walked: combination of options -> records of whole paths, one a replicate.
+        controls, caption, start: as in :func:`frames`.
+        ends: of a combination of options, the names of both ends.
+    """
+    errors = {
+        key: {way: np.stack([path.arrays[f"{way}/test_error"] for path in found]) for way in landscape.STATISTICS}
+        for key, found in walked.items()
+    }
+    tops = [max(lines[way].max() for lines in errors.values()) for way in landscape.STATISTICS]
+    drawn = {}
+    for key, lines in errors.items():
+        position = walked[key][0].arrays["position"]
+        panels = {f"{way} statistics": {"on the line": (position, values)} for way, values in lines.items()}
+        means = {way: 100 * values.mean(axis=0) for way, values in lines.items()}
+        said = (f"{way}: ends {m[0]:.1f} and {m[-1]:.1f} %, highest {m.max():.1f} %" for way, m in means.items())
+        drawn[key] = figures.html_image(
+            figures.paths(panels, "test error (%)", ends=ends(key), ylims=[(0, 108 * top or 1) for top in tops]),
+            f"Test error on the line; {_words(controls, key)}. {'; '.join(said)}.",
+            dpi=80,
+            colours=32,
+        )
+    return frames(drawn, controls, caption, start)
 
 
 def ticket_explorer(levels: Sequence[Mapping[str, Any]], caption: str = "", start: int = 0) -> widgets.Widget:

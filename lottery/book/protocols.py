@@ -56,6 +56,34 @@ def training(given: Mapping[str, object], **more) -> recipes.Training:
     return recipes.training(**fields)
 
 
+def on_paths(given: Mapping[str, object]) -> dict[str, object]:
+    """What a path between networks is measured on, and how precisely, as `lottery.landscape.path` takes it.
+
+    Args:
+        given: the parameters: `examples` and `test_examples`, and `precision`, of which paths follow bf16 alone.
+    """
+    precision = "bf16" if given["precision"] == "bf16" else "float32"
+    return {"examples": given["examples"], "test_examples": given["test_examples"], "precision": precision}
+
+
+def in_words(given: Mapping[str, object]) -> dict[str, object]:
+    """What a chapter ran, for its table of differences from the papers: values to glue.
+
+    Args:
+        given: the parameters of a chapter that prunes one network over all its layers.
+    """
+    augmented = ", random flips and crops" if given["augment"] else ""
+    falls = "; the rate falls twice" if given["decay"] else ""
+    return {
+        "replicates": given["replicates"],
+        "steps": f"{given['steps']:,}",
+        "protocol": f"{given['model']} on {given['data']}{augmented}: {given['steps']:,} steps of {given['optimiser']} "
+        f"at rate {given['learning_rate']:g}, batches of {given['batch']}{falls}",
+        "rounds": f"{100 * given['fraction']:g} % of all survivors by magnitude, {given['levels']} rounds",
+        "order": "new at each level" if given["fresh_order"] else "the same at every level",
+    }
+
+
 def named(name: str, given: Mapping[str, object], wanted: Mapping[str, object]) -> str:
     """The protocol's name if the parameters are its own; shortened if only `SHORTER` ones differ; else "changed"."""
     other = {key for key, value in wanted.items() if given[key] != value}

@@ -19,6 +19,9 @@ Quantities = dict[str, Summary | float]
 GUESSING = 0.9
 """Test error of guessing one of ten classes."""
 
+OF_SPECTRA = ("width_error", "exact_error", "predicted_trend")
+"""Quantities that hang on small curvatures: measured only with spectra of enough Lanczos steps."""
+
 
 def tolerance(dense_error: ArrayLike | None = None) -> float:
     """ε: the excess test error up to which a network is matching, as a share.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 import numpy as np
 import pandas as pd
 
+from .. import landscape
 from ..engine.store import Record
 from .parameters import ChapterError
 
@@ -42,6 +43,33 @@ def column(records, value: str | Callable[[Record], float]) -> np.ndarray:
         return [filled(one) for one in part] if isinstance(part, list) else np.nan if part is None else read(part)
 
     return np.array(filled(records), dtype=np.float64)
+
+
+def barriers(paths) -> dict[str, np.ndarray]:
+    """Barriers of test error at the middle of nested records of paths: statistics → array of the same shape.
+
+    Args:
+        paths: nested lists of records of `lottery.landscape.Path`.
+    """
+
+    def middle(way: str) -> np.ndarray:
+        return column(paths, lambda path: landscape.midpoint_barrier(path.arrays[f"{way}/test_error"]))
+
+    return {way: middle(way) for way in landscape.STATISTICS}
+
+
+def above_middle(paths) -> dict[str, np.ndarray]:
+    """How much higher the highest point of each whole path lies than its middle: statistics → [paths].
+
+    Args:
+        paths: as of :func:`barriers`; those of three points are left out.
+    """
+    whole = [path for path in leaves(paths) if len(path.arrays["position"]) > 3]
+
+    def gap(errors: np.ndarray) -> float:
+        return float(landscape.error_barrier(errors)[0]) - landscape.midpoint_barrier(errors)
+
+    return {way: np.array([gap(p.arrays[f"{way}/test_error"]) for p in whole]) for way in landscape.STATISTICS}
 
 
 def early_validation(records) -> np.ndarray:
