@@ -259,3 +259,22 @@ def test_barriers_against_excess_errors():
     with pytest.raises(ValueError, match="2 excess errors and 1 barriers"):
         figures.barriers({"averaged": {"to 0": (np.zeros(2), np.zeros(1))}})
     figure.draw_without_rendering()
+
+
+def test_a_papers_value_is_a_labelled_line_in_its_panel():
+    line = (np.linspace(0, 1, 3), np.array([[0.1, 0.9, 0.1]]))
+    figure = figures.paths({"averaged": {"to 0": line}, "re-estimated": {"to 0": line}}, "test error (%)")
+    assert figures.paper_line(figure, 75, "paper: about 75", panel=1) is figure
+    assert len(figure.axes[0].get_lines()) == 1
+    assert figure.axes[1].get_lines()[-1].get_ydata() == [75, 75]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["paper: about 75"]
+    figure.draw_without_rendering()
+
+
+def test_last_values_in_words_are_means_where_something_was_run():
+    series = {
+        "dense": (np.array([1.0, 0.5]), np.array([[0.981, 0.98], [0.983, 0.97]])),
+        "ticket": (np.array([1.0, 0.5]), np.array([[-0.02, np.nan]])),
+    }
+    assert figures.ends_in_words(series) == "dense 97.5 %, ticket −2.0 %"
+    assert figures.ends_in_words(series, "pp", 2, 1) == "dense 0.97 pp, ticket −0.02 pp"

@@ -1,5 +1,6 @@
 """The landscape: barriers, spectra and prunable ratios against closed forms; each of its recipes executed, small."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -702,6 +703,15 @@ def test_paths_between_levels_are_recorded_with_both_statistics(chain):
     assert three.values["ends/averaged/test_loss"] == three.arrays["averaged/test_loss"][::2].tolist()
     same = np.array_equal(one.arrays["averaged/test_loss"], one.arrays["re-estimated/test_loss"])
     assert same == runs[0].training.model.startswith("lenet")
+
+
+def test_a_chain_has_whole_paths_to_neighbours_and_to_its_last_level_and_middles_elsewhere():
+    runs = tickets.imp(training(), 0, 3, 0.5, scope="global")
+    successive, dense = (landscape.level_paths(runs, since, alphas=11) for since in (False, True))
+    assert [path.points for path in successive] == [(a.end, b.end) for a, b in itertools.pairwise(runs)]
+    assert [path.points for path in dense] == [(runs[0].end, run.end) for run in runs[1:]]
+    assert [path.alphas for path in successive] == [11, 11, 11] and [path.alphas for path in dense] == [11, 3, 11]
+    assert dense[0].key == successive[0].key == landscape.path(*runs[:2], alphas=11).key
 
 
 def test_a_sampled_path_is_that_of_the_first_examples(chain):

@@ -547,8 +547,8 @@ def paper_line(figure: Figure, value: float, label: str = "paper", panel: int = 
     """
     ax = figure.axes[panel]
     ax.axhline(value, color=PALETTE[1], linestyle=":", linewidth=2, zorder=1)
-    place = {"xy": (0.99, value), "xycoords": ("axes fraction", "data")}
-    words = {"xytext": (0, 3), "textcoords": "offset points", "va": "bottom", "ha": "right", "size": 11, "color": _dark(PALETTE[1])}
+    place = {"xy": (0.99, value), "xycoords": ("axes fraction", "data"), "va": "bottom", "ha": "right"}
+    words = {"xytext": (0, 3), "textcoords": "offset points", "size": 11, "color": _dark(PALETTE[1])}
     ax.annotate(label, **place, **words)
     return figure
 
