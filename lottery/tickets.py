@@ -4,7 +4,7 @@ A function here computes nothing: it returns runs, which `lottery.engine.execute
 of one replicate, the dense run first, then one a level.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -200,6 +200,23 @@ def transplanted(chain: list[Run], rewind_step: int) -> list[Run]:
     return [Run(chain[0].training, Rewound(chain[0], rewind_step), run.mask, run.order) for run in chain[1:]]
 
 
+def strategies(
+    training: Training, replicate: int, levels: int, fraction: Fraction, *, fresh_order: bool = False
+) -> dict[str, list[Run]]:
+    """Masks found in the two ways of Frankle & Carbin (2019), Appendix B, all trained from the initial weights.
+
+    Args:
+        training, replicate, levels, fraction, fresh_order: as of `imp`.
+
+    Returns:
+        "resetting": the runs of `imp`; "training on": the dense run, then one run a level, whose mask was found without
+        giving the survivors their initial weights back in between.
+    """
+    shared = {"training": training, "replicate": replicate, "levels": levels, "fraction": fraction}
+    on = retrained(**shared, kind="learning rate", fresh_order=fresh_order)
+    return {"resetting": imp(**shared, fresh_order=fresh_order), "training on": [on[0], *transplanted(on, 0)]}
+
+
 def one_shot(
     training: Training,
     replicate: int,
@@ -274,6 +291,25 @@ def sign_ablation(run: Run, replicate: int, values: str, signs: str = "original"
 def noisy(run: Run, replicate: int, scale: float, draw: int = 1) -> Run:
     """The run with Gaussian noise of `scale` times the layer's standard deviation on its starting weights."""
     return replace(run, weights=Noisy(run.weights, scale, replicate, draw))
+
+
+def noised(chains: list[list[Run]], level: int, scales: Sequence[float]) -> dict[str | float, list[Run]]:
+    """Tickets of a level, the same with noise on their starting weights or with new ones, and the dense runs.
+
+    Frankle & Carbin (2019), Appendix F.
+
+    Args:
+        chains: one a replicate, the dense run first.
+        level: of the tickets.
+        scales: of the noise, in standard deviations of a layer's initial weights.
+
+    Returns:
+        "ticket", each scale, "reinitialised", "dense" -> one run a replicate.
+    """
+    runs = {"ticket": [chain[level] for chain in chains]}
+    noise = {scale: [noisy(run, r, scale) for r, run in enumerate(runs["ticket"])] for scale in scales}
+    fresh = [reinitialised(run, r) for r, run in enumerate(runs["ticket"])]
+    return {**runs, **noise, "reinitialised": fresh, "dense": [chain[0] for chain in chains]}
 
 
 def sign_transferred(run: Run, replicate: int, draw: int = 1, *, normalisation: bool = False) -> Run:

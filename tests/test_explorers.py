@@ -1,14 +1,17 @@
 """Explorers: the state that a published page keeps must be enough to work without a kernel."""
 
 import re
+from types import SimpleNamespace
 
 import ipywidgets as widgets
 import nbformat
 import numpy as np
 import pytest
+import torch
 from ipywidgets.embed import dependency_state
 from nbclient import NotebookClient
 
+from lottery import masks
 from lottery.book import explorers
 
 AXES = [("mask", ["ticket", "random"]), ("level", [f"{i} %" for i in range(9)])]
@@ -159,3 +162,31 @@ def test_an_executed_notebook_keeps_what_the_page_needs():
     assert [len(s["children"]) for name, s in models.values() if name == "StackModel"] == [9]
     views = [o.data.get("application/vnd.jupyter.widget-view+json") for o in notebook.cells[0].outputs if "data" in o]
     assert [view["model_id"] in state for view in views] == [True, True]
+
+
+def record(density=1.0, seed=0):
+    rng, steps = np.random.default_rng(seed), np.arange(0, 300, 100)
+    histories = {f"history/{name}": rng.uniform(0.5, 0.9, 3) for name in ("test_accuracy", "validation_loss")}
+    weights = {"histogram/fc1.weight": np.array([[0, 3, 1], [2, 0, 2]]), "reach/fc1.weight": np.array(1.5)}
+    return SimpleNamespace(values={"density": density}, arrays={"history/step": steps, **histories, **weights})
+
+
+def test_tickets_of_records():
+    mask = masks.to_record({"fc1.weight": torch.tensor([[True, False, True, True]])})
+    cut = SimpleNamespace(values=mask[0], arrays=mask[1])
+    chains = [[record(1.0, r), record(0.75, r + 5)] for r in range(2)]
+    dense, ticket = explorers.ticket_levels(chains, [cut])
+    assert (dense["density"], ticket["density"], ticket["image_shape"]) == (1.0, 0.75, (2, 2))
+    assert dense["first_layer_mask"].all() and ticket["first_layer_mask"].sum() == 3
+    assert ticket["test_accuracy"].shape == (2, 3)
+    np.testing.assert_array_equal(ticket["test_accuracy"][1], chains[1][1].arrays["history/test_accuracy"])
+
+
+def test_learning_curves_of_what_is_compared():
+    options = {"21 %": {"ticket": [record(), record(seed=1)]}, "4 %": {"ticket": [record(seed=2)]}}
+    box = explorers.learning_curves(options, "weights left", "All of them.", "4 %")
+    state = dependency_state([box])
+    check_static(state)
+    shown = [one["state"]["value"] for one in state.values() if one["model_name"] == "HTMLModel"]
+    last = options["4 %"]["ticket"][0].arrays["history/test_accuracy"][-1]
+    assert any(f"weights left 4 %; at the end ticket {last:.4f}" in text for text in shown)

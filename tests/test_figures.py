@@ -278,3 +278,21 @@ def test_last_values_in_words_are_means_where_something_was_run():
     }
     assert figures.ends_in_words(series) == "dense 97.5 %, ticket −2.0 %"
     assert figures.ends_in_words(series, "pp", 2, 1) == "dense 0.97 pp, ticket −0.02 pp"
+
+
+def test_the_papers_numbers_and_lines_of_reference():
+    figure = figures.against_density(
+        {"ticket": (DENSITY, accuracies())},
+        "accuracy (%)",
+        dense_line=False,
+        lines={"even": 0.95},
+        paper=[(0.211, 0.96)],
+    )
+    _, even, paper = figure.axes[0].get_lines()
+    np.testing.assert_allclose(even.get_ydata(), 95)
+    assert (paper.get_xdata(), paper.get_ydata()) == ([0.211], [96])
+    assert {"even", "paper"} <= {text.get_text() for text in figure.axes[0].texts}
+    band = figures.against_count({"wide": (np.array([10, 100]), accuracies(columns=2))}, "gain", paper=(20, 50))
+    assert "paper" in {text.get_text() for text in band.axes[0].texts}
+    dots = figures.ordering([("a", stats.summary([0.5, 1.5]), None)], "ratio", line=1).axes[0]
+    assert any(set(line.get_xdata()) == {1} for line in dots.get_lines())

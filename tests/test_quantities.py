@@ -1,11 +1,13 @@
 """The quantities of the claims, on studies whose answers are known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from lottery.book import claims, quantities
+from lottery import stats
+from lottery.book import claims, quantities, tidy
 
 LEVELS = np.arange(20)
 DENSITY = (265200 * 0.8**LEVELS + 1000 * 0.9**LEVELS) / 266200
@@ -626,3 +628,32 @@ def test_global_pruning_reaches_smaller_tickets():
     assert got["global_break_even"].mean == pytest.approx(0.015) and got["scope_ratio"].mean == pytest.approx(4.6)
     assert got["global_minus_layer_pp"].mean == pytest.approx(np.log(4.6))
     assert asked("C-C8") == set(got) and outcomes("C-C8", got)["C-C8"] == "agrees"
+
+
+def test_each_replicate_is_left_out_in_turn():
+    values = np.array([[1.0, 2], [3, 5], [8, 9]])
+    found = quantities.left_out(lambda a, b: {"sum": stats.summary((a + b).mean(axis=1))}, values, 2 * values)
+    np.testing.assert_allclose(found["sum"], [3 * 6.25, 3 * 5, 3 * 2.75])
+    assert quantities.left_out(lambda a: {"sum": 0.0}, values[:1]) == {}
+
+
+def test_levels_and_readings_of_learning_speed():
+    assert tidy.nearest([1, 0.8, 0.64, 0.51], 0.5, 0.88, 0.82, 1) == [3, 1, 0]
+    history = {
+        "validation_loss": [9, 1.0, 3, 3, 1.9, 2, 2.1, 4],
+        "test_accuracy": [0, 0.3, 0.6, 0.5, 0.7, 0.7, 0.7, 0.8],
+    }
+    arrays = {f"history/{name}": np.array(values) for name, values in history.items()}
+    record = SimpleNamespace(arrays=arrays | {"history/step": np.arange(0, 800, 100)})
+    assert tidy.smoothed_stop(record, 3) == 500 and tidy.smoothed_stop(record, 1) == 100
+    assert tidy.first_at(record, 0.6) == 200 and tidy.first_at(record, 0.9) == 700
+
+
+def test_movements_of_a_layer_are_added_up_over_replicates():
+    counts = np.arange(3 * 64).reshape(3, 64)
+    rows = [[None, SimpleNamespace(arrays={"moves/fc1.weight": factor * counts})] for factor in (1, 2)]
+    found = tidy.movements(rows, 1, "fc1.weight", "moves", "rest", "ticket alone")
+    assert list(found) == ["rest", "ticket alone"]
+    np.testing.assert_array_equal(found["rest"][1], 3 * counts[2])
+    np.testing.assert_array_equal(found["ticket alone"][1], 3 * counts[0])
+    assert len(found["rest"][0]) == 65

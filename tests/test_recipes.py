@@ -130,6 +130,24 @@ def test_one_shot_at_level_one_is_the_first_ticket():
     )
 
 
+def test_masks_of_both_strategies_are_judged_from_the_initial_weights():
+    found = tickets.strategies(train(), 1, 2, 0.2, fresh_order=True)
+    assert found["resetting"] == tickets.imp(train(), 1, 2, 0.2, fresh_order=True)
+    assert found["training on"][0] == found["resetting"][0]
+    assert [run.weights for run in found["training on"][1:]] == [Rewound(found["resetting"][0], 0)] * 2
+    first, second = (run.mask for run in found["training on"][1:])
+    assert first == found["resetting"][1].mask and isinstance(second.run.weights, r.Continued)
+
+
+def test_noise_stands_beside_the_ticket_and_its_reinitialisation():
+    chains = [tickets.imp(train(), replicate, 2, 0.2) for replicate in range(2)]
+    found = tickets.noised(chains, 1, [0.5, 3.0])
+    assert list(found) == ["ticket", 0.5, 3.0, "reinitialised", "dense"]
+    assert found["ticket"] == [chain[1] for chain in chains] and found["dense"] == [chain[0] for chain in chains]
+    assert found[0.5] == [tickets.noisy(chain[1], i, 0.5) for i, chain in enumerate(chains)]
+    assert found["reinitialised"] == [tickets.reinitialised(chain[1], i) for i, chain in enumerate(chains)]
+
+
 def test_the_chain_does_not_depend_on_how_many_levels_follow():
     assert [run.key for run in tickets.imp(train(), 0, 2, 0.2)] == [
         run.key for run in tickets.imp(train(), 0, 5, 0.2)[:3]

@@ -21,3 +21,7 @@ def test_extremes():
 def test_counts():
     assert [text.count(n, "replicate") for n in (0, 1, 2000)] == ["0 replicates", "1 replicate", "2,000 replicates"]
     assert [text.listed("level", at) for at in ([], [9], [1, 3])] == ["no level", "level 9", "levels 1, 3"]
+
+
+def test_what_was_not_run_has_no_interval():
+    assert text.interval([0.5, float("nan")], 100, "%") == "not run"

@@ -18,10 +18,18 @@ from .. import __version__, recipes
 from ..engine import execute, settings
 from ..engine.plan import plan
 from ..engine.store import Record, Store
-from . import claims, figures, findings, parameters, protocols, tidy
+from . import claims, figures, findings, parameters, protocols, text, tidy
 from .parameters import ChapterError, ParameterError
 
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "ipywidgets", "papermill", "jupyter-book")
+
+RUNS = {
+    "early_stop_step": ("early-stopping iteration", 1, "", 0),
+    "early_stop_test_accuracy": ("test accuracy there", 100, "%"),
+    "test_accuracy_end": ("test accuracy at the end", 100, "%"),
+    "train_accuracy_end": ("training accuracy at the end", 100, "%"),
+}
+"""Values of runs that tables show → their words, factor, unit and digits."""
 
 _templates = jinja2.Environment(
     loader=jinja2.PackageLoader("lottery.book"), autoescape=True, keep_trailing_newline=False
@@ -147,6 +155,21 @@ class Chapter:
         """Shows a table of texts."""
         self._show("table", header=header, rows=rows, caption=caption)
 
+    def show_runs(self, header: str, groups: Mapping[str, Sequence]) -> None:
+        """Shows a table of how fast runs learned and how accurate they became: means with intervals.
+
+        Args:
+            header: of the first column.
+            groups: what stands in the first column → records, one a replicate, or a list of its draws, or None.
+        """
+        rows = []
+        for label, runs in groups.items():
+            values = {name: tidy.column(runs, name).reshape(len(runs), -1).mean(axis=1) for name in RUNS}
+            rows.append([label, *(text.interval(values[name], *form) for name, (_, *form) in RUNS.items())])
+        replicates = text.count(max(map(len, groups.values())), "replicate")
+        caption = f"{replicates}; means with 95 % intervals."
+        self.show_table([header, *(words for words, *_ in RUNS.values())], rows, caption)
+
     def offer_csv(self, filename: str, table: pd.DataFrame) -> None:
         """A link that downloads the numbers behind a figure as CSV, without a server; see `tidy.frame`."""
         text = table.to_csv(index=False, lineterminator="\n")
@@ -155,6 +178,8 @@ class Chapter:
 
     def judge(self, measured: Mapping[str, object], **context) -> None:
         """Applies the rules of `claims.yml`, fills in the claim cards, and shows every check.
+
+        What was measured is glued as text under the quantity's name.
 
         Args:
             measured: quantity → value.
@@ -166,6 +191,7 @@ class Chapter:
             self.verdicts[claim] = verdict
             central = next(check for check in verdict.checks if check.central)
             ours = "–" if verdict.scale == claims.STAND_IN else central.text  # a stand-in has no number to show
+            self.glue(**{check.quantity: check.text for check in verdict.checks})
             self.glue(**{f"{claim}-verdict": verdict.label, f"{claim}-ours": ours, f"{claim}-paper": central.paper})
         self._draw_cards(update=True)
         self._show("checks", verdicts=self.verdicts)

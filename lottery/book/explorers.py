@@ -6,10 +6,9 @@ combination of options, in nested ``Stack``s that the controls drive by ``jslink
 ``live-only``, and is hidden where none is connected; notes of the class ``static-only`` are hidden where one is.
 """
 
-from __future__ import annotations
-
 import html
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,9 +18,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from lottery import landscape
-from lottery.book import figures
-from lottery.engine.store import Record
+from .. import landscape, masks, recipes, tickets
+from ..engine import execute
+from ..engine.store import Record, Store
+from . import figures, tidy
 
 MOST_LEVELS = 25
 FRAME_BYTES = 30_000
@@ -126,6 +126,17 @@ def paths(
     return frames(drawn, controls, caption, start)
 
 
+def drawn(
+    pictures: Mapping[tuple[str, ...], tuple[Figure, str]],
+    controls: Sequence[tuple[str, Sequence[str]]],
+    caption: str = "",
+    start: Sequence[str] | None = None,
+) -> widgets.Widget:
+    """An explorer over figures: combination of options -> figure and its alternative text; else as :func:`frames`."""
+    made = {key: figures.html_image(figure, alt, dpi=80, colours=32) for key, (figure, alt) in pictures.items()}
+    return frames(made, controls, caption, start)
+
+
 def ticket_explorer(levels: Sequence[Mapping[str, Any]], caption: str = "", start: int = 0) -> widgets.Widget:
     """Drag the level of pruning: test accuracy beside the dense network's, mask of the first layer, weights.
 
@@ -160,6 +171,79 @@ def ticket_explorer(levels: Sequence[Mapping[str, Any]], caption: str = "", star
             if len(drawn[name]) <= FRAME_BYTES:
                 break
     return frames(drawn, [("weights left", names)], caption, names[start])
+
+
+def learning_curves(
+    options: Mapping[str, Mapping[str, Sequence[Record]]], name: str, caption: str = "", start: str = ""
+) -> widgets.Widget:
+    """Test accuracy and validation loss in the course of training, for networks that are compared.
+
+    Args:
+        options: option of the control -> label -> records of its networks: their mean and range are seen. Labels
+            without records are left out.
+        name: of the control.
+        caption: as in :func:`frames`.
+        start: the option shown first.
+    """
+    drawn = {}
+    for option, networks in options.items():
+        for value, axis in (("test_accuracy", "test accuracy (%)"), ("validation_loss", "validation loss")):
+            curves = {label: tidy.curves(records, value) for label, records in networks.items() if records}
+            ends = ", ".join(f"{label} {values[:, -1].mean():.4f}" for label, (_, values) in curves.items())
+            drawn[option, axis] = figures.html_image(
+                figures.training_curves(curves, ylabel=axis, percent=value == "test_accuracy"),
+                f"{axis} in the course of training, {name} {option}; at the end {ends}",
+                dpi=80,
+            )
+    controls = [(name, list(options)), ("curve", ["test accuracy (%)", "validation loss"])]
+    return frames(drawn, controls, caption, (start or next(iter(options)), "test accuracy (%)"))
+
+
+def ticket_levels(chains: Sequence[Sequence[Record]], cut: Sequence[Record]) -> list[dict[str, Any]]:
+    """What `ticket_explorer` shows of the tickets of several replicates.
+
+    Args:
+        chains: records of the runs, one row a replicate, the dense network first.
+        cut: records of the masks of the first replicate, from level 1 on; its weights and masks are shown.
+    """
+    first = [next(iter(masks.from_record(record).values())).numpy() for record in cut]
+    first = [np.ones_like(first[0]), *first]
+    side = math.isqrt(first[0].shape[1])
+    levels = []
+    for level, mask in enumerate(first[:MOST_LEVELS]):
+        steps, accuracy = tidy.curves([chain[level] for chain in chains], "test_accuracy")
+        before, after = tidy.surviving_weights(chains[0][level])
+        shown = {"density": chains[0][level].values["density"], "steps": steps, "test_accuracy": accuracy}
+        shown |= {"first_layer_mask": mask, "image_shape": (side, side), "initial": before, "final": after}
+        levels.append(shown)
+    return levels
+
+
+def new_ticket(store: Store) -> widgets.Widget:
+    """Controls that train a new ticket on the digits and draw it beside its dense network."""
+
+    def train(seed: int, rounds: int) -> str:
+        small = {"data": "digits", "model": "lenet-300-100", "steps": 400, "batch": 60, "validation": 200, "seed": seed}
+        training = recipes.training(
+            **small, optimiser="adam", lr=0.006, scaling="unit-norm", evaluate=tickets.early_grid(400)
+        )
+        chain = tickets.imp(training, 0, rounds, {"fc": 0.2, "output": 0.1})
+        records = execute.execute(chain, store, jobs=1, show=False)
+        left = f"{figures.percent(records[-1].values['density'])} % left"
+        curves = {
+            label: tidy.curves([record], "test_accuracy")
+            for label, record in (("dense", records[0]), (left, records[-1]))
+        }
+        return figures.html_image(
+            figures.training_curves(curves), "test accuracy of a new ticket and its dense network"
+        )
+
+    return live(
+        train,
+        "Train a new ticket on the digits",
+        seed=widgets.IntSlider(1, 0, 99, description="seed"),
+        rounds=widgets.IntSlider(4, 1, 8, description="rounds"),
+    )
 
 
 def live(

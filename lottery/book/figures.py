@@ -72,6 +72,8 @@ def against_density(
     percent: bool = True,
     logy: bool = False,
     ylim: tuple[float, float] | None = None,
+    lines: Mapping[str, float] | None = None,
+    paper: Sequence[tuple[float, float]] = (),
 ) -> Figure:
     """A quantity against the share of weights left (form of Frankle & Carbin 2019, Figures 4 and 5).
 
@@ -84,6 +86,8 @@ def against_density(
         percent: values are shares, shown times 100.
         logy: logarithmic value axis.
         ylim: limits of the value axis, in the unit shown.
+        lines: label -> value of a dashed line.
+        paper: (density, value) of the paper's figures, drawn as diamonds.
 
     Raises:
         ValueError: if shapes do not fit, a density is outside (0, 1], or a series has no value at all.
@@ -103,6 +107,17 @@ def against_density(
         if index == 0 and dense_line and math.isclose(density[0], 1):
             ax.axhline(mean[0], color=INK, linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
             ends.append((None, mean[0], "dense", INK))
+    for label, value in (lines or {}).items():
+        ax.axhline(factor * value, color=INK, linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
+        ends.append((None, factor * value, label, INK))
+    for place, value in paper:
+        ax.plot(
+            place, factor * value, "D", color=INK, markerfacecolor="white", markeredgewidth=2, markersize=8, zorder=5
+        )
+    if paper:  # one label is enough
+        place, value = paper[-1]
+        near = {"xytext": (9, -11), "textcoords": "offset points", "va": "center"}
+        ax.annotate("paper", (place, factor * value), **near, zorder=5)
     if logy:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -116,7 +131,12 @@ def against_density(
 
 @_HOUSE
 def against_count(
-    series: Mapping[str, tuple[Any, Any]], ylabel: str, title: str = "", level: float | None = None, highlight: str = ""
+    series: Mapping[str, tuple[Any, Any]],
+    ylabel: str,
+    title: str = "",
+    level: float | None = None,
+    highlight: str = "",
+    paper: tuple[float, float] | None = None,
 ) -> Figure:
     """A quantity against the number of weights left, of networks of several sizes (Frankle & Carbin 2019, Figure 31).
 
@@ -127,6 +147,7 @@ def against_count(
         title: what is seen, in one line.
         level: draws a dashed line at this value.
         highlight: the label that stands out in colour; the others are grey.
+        paper: from which to which number of weights the paper sees what the figure shows, drawn as a band.
 
     Raises:
         ValueError: if shapes do not fit, a series has no value at all, or there is none of the highlighted label.
@@ -142,6 +163,10 @@ def against_count(
         ends.append((counts[-1], mean[-1], label, colour))
     if level is not None:
         ax.axhline(level, color=INK, linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
+    if paper:
+        ax.axvspan(*paper, color=INK, alpha=0.1, linewidth=0, zorder=0)
+        middle = math.sqrt(paper[0] * paper[1])
+        ax.annotate("paper", (middle, 0.02), xycoords=ax.get_xaxis_transform(), ha="center", va="bottom")
     ax.set_xscale("log")
     ax.invert_xaxis()
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -492,13 +517,16 @@ def magnitudes(panels: Mapping[str, tuple[Any, Any, Any, float]], title: str = "
 
 
 @_HOUSE
-def ordering(entries: Sequence[tuple[str, Summary, float | None]], xlabel: str, title: str = "") -> Figure:
+def ordering(
+    entries: Sequence[tuple[str, Summary, float | None]], xlabel: str, title: str = "", line: float = 0
+) -> Figure:
     """Dots and intervals: our means with 95 % intervals and min-max, beside the paper's values.
 
     Args:
         entries: (label, summary, the paper's value or None), drawn from top to bottom; all in the unit of the axis.
         xlabel: label of the axis, with its unit.
         title: what is seen, in one line.
+        line: the value of no effect, marked; a zero only where the axis reaches it.
 
     Raises:
         ValueError: if there is no entry.
@@ -528,8 +556,8 @@ def ordering(entries: Sequence[tuple[str, Summary, float | None]], xlabel: str, 
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    if ax.get_xlim()[0] < 0 < ax.get_xlim()[1]:
-        ax.axvline(0, color=INK, linewidth=1, zorder=1)
+    if line or ax.get_xlim()[0] < 0 < ax.get_xlim()[1]:
+        ax.axvline(line, color=INK, linewidth=1, zorder=1)
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # one a label
     if len(handles) > 1:
         _legend_above(figure, handles.values(), handles)

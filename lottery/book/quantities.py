@@ -48,6 +48,18 @@ def recovered(a: ArrayLike, native: ArrayLike, random: ArrayLike) -> Summary | f
     return ratio(a - random, native - random) if (native - random).mean() > 0 else math.nan
 
 
+def left_out(function: Callable[..., Quantities], *values: ArrayLike) -> dict[str, list[float]]:
+    """Every quantity that a function of [R, L] arrays gives, with each of the R replicates left out in turn.
+
+    Returns:
+        name -> R means; empty if there is one replicate only.
+    """
+    arrays = [np.asarray(one) for one in values]
+    count = len(arrays[0]) if len(arrays[0]) > 1 else 0
+    parts = [function(*(np.delete(array, r, axis=0) for array in arrays)) for r in range(count)]
+    return {name: [_mean(part[name]) for part in parts] for name in (parts[0] if parts else ())}
+
+
 def ticket_quantities(
     density: ArrayLike,
     stop: ArrayLike,
@@ -355,6 +367,8 @@ def continued_quantities(
             first.
     """
     density, stop, accuracy = (np.asarray(values, dtype=np.float64) for values in (density, stop, accuracy))
+    if not density.size:
+        return {}
     continued = np.array(continued_accuracy, dtype=np.float64)
     continued[:, 0] = accuracy[:, 0]
     out: Quantities = {}

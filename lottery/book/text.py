@@ -31,7 +31,12 @@ def format_interval(value: Summary | float, scale: float = 1, unit: str = "", di
 
 
 def interval(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 2) -> str:
-    """Mean of [R] replicates and its interval as :func:`format_interval` writes them, without n: for tables."""
+    """Mean of [R] replicates and its interval as :func:`format_interval` writes them, without n: for tables.
+
+    Where a value is NaN, since a replicate was not run, it is "not run".
+    """
+    if np.isnan(np.asarray(values, dtype=np.float64)).any():
+        return "not run"
     return format_interval(summary(values), scale, unit, digits).rpartition(", n = ")[0]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 import numpy as np
 import pandas as pd
 
-from .. import landscape
+from .. import landscape, movement
 from ..engine.store import Record
 from .parameters import ChapterError
 
@@ -81,6 +81,24 @@ def early_validation(records) -> np.ndarray:
     return column(records, at_stop)
 
 
+def smoothed_stop(record: Record, width: int = 5) -> float:
+    """Iteration of the smallest moving average of validation loss over `width` evaluations."""
+    loss, steps = record.arrays["history/validation_loss"][1:], record.arrays["history/step"][1:]
+    width = min(width, len(loss))
+    return float(steps[np.convolve(loss, np.ones(width) / width, "valid").argmin() + width // 2])
+
+
+def first_at(record: Record, accuracy: float) -> float:
+    """First iteration with this test accuracy, a share; the last one if there is none."""
+    reached = np.flatnonzero(record.arrays["history/test_accuracy"] >= accuracy)
+    return float(record.arrays["history/step"][reached[0] if len(reached) else -1])
+
+
+def nearest(density: Sequence[float] | np.ndarray, *wanted: float) -> list[int]:
+    """The levels whose densities are nearest to those wanted, by ratio; each once."""
+    return list(dict.fromkeys(int(np.abs(np.log(np.asarray(density) / share)).argmin()) for share in wanted))
+
+
 def curves(records: Sequence[Record], name: str) -> tuple[np.ndarray, np.ndarray]:
     """A column of the histories of several runs: steps [S] and values [R, S]; all share one grid."""
     return records[0].arrays["history/step"], np.stack([record.arrays[f"history/{name}"] for record in records])
@@ -126,6 +144,23 @@ def stacked(frames: Mapping[Hashable, pd.DataFrame], *names: str) -> pd.DataFram
         names: of the columns for the keys.
     """
     return pd.concat(frames, names=[*names, None]).reset_index(level=list(range(len(names)))).reset_index(drop=True)
+
+
+def movements(rows: Sequence[Sequence[Record]], level: int, layer: str, kind: str, *groups: str) -> dict:
+    """Counts that records of `lottery.movement.Moved` keep of a layer, all replicates together.
+
+    Args:
+        rows: one row a replicate, one record a level.
+        level, layer: of which.
+        kind: "starts", "moves" or "growth".
+        groups: some of `movement.MOVERS`.
+
+    Returns:
+        group → (edges, counts), in the order of the groups.
+    """
+    edges = {"starts": movement.START_EDGES, "moves": movement.MOVE_EDGES, "growth": movement.GROWTH_EDGES}[kind]
+    counts = sum(row[level].arrays[f"{kind}/{layer}"] for row in rows)
+    return {group: (edges, counts[movement.MOVERS.index(group)]) for group in groups}
 
 
 def surviving_weights(record: Record) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
