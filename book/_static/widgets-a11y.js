@@ -1,4 +1,4 @@
-// Names for the parts of widgets that ipywidgets leaves nameless to a screen reader: slider handles and Play buttons.
+// What ipywidgets leaves unsaid to a screen reader: names of slider handles and Play buttons, which button is pressed.
 (function () {
   function label(root) {
     for (const handle of root.querySelectorAll(".noUi-handle:not([aria-label])")) {
@@ -12,10 +12,15 @@
       const name = ["pause", "play", "stop", "repeat", "retweet"].find((word) => kind.includes(word));
       button.setAttribute("aria-label", button.title || (name === "retweet" ? "repeat" : name) || "play");
     }
+    for (const button of root.querySelectorAll(".widget-toggle-buttons button, button.widget-toggle-button")) {
+      const pressed = String(button.classList.contains("mod-active"));
+      if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);
+    }
   }
   function start() {
     label(document);
-    new MutationObserver(() => label(document)).observe(document.body, {childList: true, subtree: true});
+    const watched = {childList: true, subtree: true, attributes: true, attributeFilter: ["class"]};
+    new MutationObserver(() => label(document)).observe(document.body, watched);
   }
   if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
 })();

@@ -216,6 +216,7 @@ class Chapter:
                 claim: verdict.json() | {"rule": self.rules[claim].hash} for claim, verdict in self.verdicts.items()
             },
             "parameters": self.parameters,
+            "cost": self._cost(),
         }
         self._show("provenance", "end of the chapter", {"lottery": end}, rows=rows, keys=list(self.used))
 

@@ -1,0 +1,215 @@
+"""Pages that show all chapters together, filled in from the executed chapters whenever the book is built.
+
+A Sphinx extension with two MyST directives. ``{from-chapters} NAME`` puts one of these in its place:
+
+- ``outcomes``: a bar for each scale, how many claims agree, agree in part, are open, disagree;
+- ``scoreboard``: every claim with its verdict, and filters;
+- ``rules``: the rule of every claim, as `claims.yml` has it;
+- ``provenance``: of every chapter its commit, versions, time, cost and records.
+
+``{findings} HASH`` shows its content where the book has the published chapters. The hash is that of the glued values
+that the content names: it was written for these, and a build in which they differ says so. The extension also gives
+every page a description and the book a picture for links, and puts the ledger of claims beside the pages.
+"""
+
+import hashlib
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from . import claims
+
+LEDGER = "claims.json"
+PICTURE = "_static/overview.png"
+_GLUED = re.compile(r"\{glue:text\}`([^`:]+)::([^`:]+)[^`]*`")
+_templates = jinja2.Environment(loader=jinja2.PackageLoader("lottery.book", "templates/pages"), autoescape=True)
+_log = logging.getLogger(__name__)
+
+
+def executed(folder: Path) -> dict[str, dict[str, Any]]:
+    """What executed chapters say of themselves (`lottery.book.runner.run`), and their titles, by name.
+
+    Args:
+        folder: of executed notebooks.
+    """
+    out = {}
+    for path in sorted(folder.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        heading = next(cell.source for cell in notebook.cells if cell.source.startswith("# "))
+        out[path.stem] = notebook.metadata.get("lottery", {}) | {"title": heading.splitlines()[0][2:].strip()}
+    return out
+
+
+def ledger(chapters: Mapping[str, Mapping[str, Any]]) -> dict:
+    """The ledger of all claims, from executed chapters; what older rules have judged is not in it."""
+    judged = []
+    for made in chapters.values():
+        verdicts = {name: one for name, one in made.get("verdicts", {}).items() if isinstance(one, Mapping)}
+        judged.append({"verdicts": verdicts, "keys": made.get("keys", [])})
+    return claims.ledger(claims.collect(judged))
+
+
+def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Scale -> outcome -> how many claims of the works; stand-ins and claims that were not run have no outcome."""
+    rows = {scale: dict.fromkeys(claims.OUTCOMES, 0) for scale in (claims.PAPER, claims.REDUCED)}
+    rows |= {claims.STAND_IN: {"": 0}, "not run": {"": 0}}
+    for counts in ledger["counts"].values():
+        for state, number in counts.items():
+            scale, _, outcome = state.partition(": ")
+            rows[scale][outcome] += number
+    return rows
+
+
+def values_hash(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> str:
+    """12 digits of the SHA-256 over the values of other pages that a text glues in.
+
+    Args:
+        text: MyST with ``{glue:text}`chapters/NAME.ipynb::KEY:s` `` in it.
+        chapters: of :func:`executed`.
+
+    Raises:
+        KeyError: for a chapter that is not there.
+    """
+    found = {f"{path}::{key}": chapters[Path(path).stem]["values"].get(key) for path, key in _GLUED.findall(text)}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class _FromBook(SphinxDirective):
+    def chapters(self) -> dict[str, dict[str, Any]]:
+        folder = Path(self.env.srcdir) / "book" / "chapters"
+        for path in folder.glob("*.ipynb"):
+            self.env.note_dependency(str(path))
+        return executed(folder)
+
+
+class Findings(_FromBook):
+    """``{findings} HASH``; see the module."""
+
+    has_content = True
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        chapters, text = self.chapters(), "\n".join(self.content)
+        if any(made.get("profile") == "quick" for made in chapters.values()):
+            text = (
+                "*This copy of the book shows chapters executed at the profile `quick`: stand-ins, which test no claim. "
+                "What we found stands in the published book.*"
+            )
+        elif (now := values_hash(text, chapters)) != self.arguments[0]:
+            where = (self.env.docname, self.lineno)
+            _log.warning("the findings were written for other values: read them again, then name %s", now, location=where)
+        return self.parse_text_to_nodes(text)
+
+
+class FromChapters(_FromBook):
+    """``{from-chapters} NAME``; see the module."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        draw = {"outcomes": self.outcomes, "scoreboard": self.scoreboard, "rules": self.rules}
+        draw["provenance"] = self.provenance
+        if name not in draw:
+            raise self.error(f"from-chapters has {', '.join(draw)}, not {name!r}")
+        return list(draw[name](self.chapters()))
+
+    def outcomes(self, chapters) -> Iterable[nodes.Node]:
+        rows = tally(ledger(chapters))
+        total = sum(sum(row.values()) for row in rows.values())
+        yield self._html("outcomes.html", rows=rows, total=total)
+
+    def scoreboard(self, chapters) -> Iterable[nodes.Node]:
+        book, rules, works = ledger(chapters), claims.load(), claims.works()
+        verdicts = {name: claims.read(one["verdict"]) for name, one in book["claims"].items() if one["verdict"]}
+        choices = {
+            "work": {key: work.name for key, work in works.items()},
+            "scale": {scale: scale for scale in (*claims.SCALES, "not run")},
+            "outcome": {outcome: outcome for outcome in claims.OUTCOMES},
+        }
+        yield self._html("filters.html", choices=choices)
+        for key, work in works.items():
+            own = [rule for rule in rules.values() if rule.work == key]
+            entries = [(rule, verdicts.get(rule.id), self._chapter(rule.chapter)) for rule in own]
+            said = f"{{cite:t}}`{work.cite}`; read: {work.read}." if work.cite else "Claims of no work; not counted."
+            yield self._section(work.name, key, [*self.parse_text_to_nodes(said), self._html("claims.html", entries=entries)])
+
+    def rules(self, chapters) -> Iterable[nodes.Node]:
+        titles = {name: made["title"] for name, made in chapters.items()}
+        by_chapter: dict[str, list[claims.Rule]] = {}
+        for rule in claims.load().values():
+            by_chapter.setdefault(rule.chapter, []).append(rule)
+        for name, own in sorted(by_chapter.items()):
+            shown = [(rule, _bounds(rule)) for rule in own]
+            body = self._html("rules.html", rules=shown)
+            yield self._section(_numbered(name, titles.get(name)), f"rules-{name}", [body])
+
+    def provenance(self, chapters) -> Iterable[nodes.Node]:
+        for name, made in chapters.items():
+            body = self._html("provenance.html", name=name, made=made, chapter=self._chapter(name))
+            yield self._section(_numbered(name, made["title"]), f"provenance-{name}", [body])
+
+    def _chapter(self, name: str) -> str:
+        """Address of a chapter relative to this page, "" if the book has none."""
+        return f"chapters/{name}.html" if f"book/chapters/{name}" in self.env.found_docs else ""
+
+    def _section(self, title: str, name: str, body: list[nodes.Node]) -> nodes.section:
+        section = nodes.section("", nodes.title(title, title), *body, ids=[nodes.make_id(name)], names=[name])
+        self.state.document.note_explicit_target(section)
+        return section
+
+    def _html(self, template: str, **values) -> nodes.raw:
+        repository = self.config.html_theme_options.get("repository_url", "")
+        text = _templates.get_template(template).render(repository=repository, claims=claims, **values)
+        return nodes.raw("", text, format="html")
+
+
+def _bounds(rule: claims.Rule) -> list[tuple[claims.CheckRule, str]]:
+    """The checks of a rule with their bounds in words."""
+    return [(check, one.bound) for check, one in zip(rule.checks, claims.judge(rule, {}, {}).checks, strict=True)]
+
+
+def _numbered(name: str, title: str | None) -> str:
+    number = int(name.partition("_")[0])
+    return f"{number}. {title or name.partition('_')[2].replace('_', ' ').capitalize()}"
+
+
+def _describe(app: Sphinx, page: str, _template: str, context: dict, doctree: nodes.document | None) -> None:
+    """A description for search engines, and what a link to the page shows elsewhere."""
+    if doctree is None:
+        return
+    first = next((p for p in doctree.findall(nodes.paragraph) if len(p.astext()) > 60), None)
+    text = " ".join(first.astext().split()) if first is not None else app.config.html_title
+    text = text if len(text) <= 200 else text[:200].rpartition(" ")[0] + " …"
+    base = app.config.html_baseurl.rstrip("/") + "/"
+    tags = {"og:title": re.sub("<[^>]+>", "", html.unescape(context.get("title", ""))), "og:description": text}
+    tags |= {"og:type": "article", "og:url": f"{base}{page}.html", "og:image": base + PICTURE}
+    lines = [f'<meta name="description" content="{html.escape(text)}" />']
+    lines += ['<meta name="twitter:card" content="summary_large_image" />']
+    lines += [f'<meta property="{name}" content="{html.escape(content)}" />' for name, content in tags.items()]
+    context["metatags"] = context.get("metatags", "") + "\n".join(lines)
+
+
+def _write_ledger(app: Sphinx, failure: Exception | None) -> None:
+    if failure is None and app.builder.format == "html":
+        text = json.dumps(ledger(executed(Path(app.srcdir) / "book" / "chapters")), indent=1, ensure_ascii=False)
+        (Path(app.outdir) / "book" / LEDGER).write_text(text + "\n", encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.add_directive("from-chapters", FromChapters)
+    app.add_directive("findings", Findings)
+    app.connect("html-page-context", _describe)
+    app.connect("build-finished", _write_ledger)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
