@@ -2,8 +2,9 @@
 
     python book/draw_overview.py
 
-The numbers that it draws stand in the file, too (a PNG text chunk named "numbers"), so that a test can hold them against the
-records. The paper's values are those that Frankle & Carbin (2019, Section 2) state in words; their curves are pictures.
+The numbers that it draws stand in the file, too (a PNG text chunk, "numbers"), so that a test can hold them against
+the records. The paper's values are those that Frankle & Carbin (2019, Section 2) state in words; their curves are
+pictures.
 """
 
 import io
@@ -25,7 +26,7 @@ TARGET = Path(__file__).parent / "_static" / "overview.png"
 CHAPTER = "02_structure_or_initialisation"
 SHOWN = ("ticket", "reinitialised", "random mask")
 PAPER = {"ticket": {0.211: 0.62, 0.036: 1.0}, "reinitialised": {0.211: 0.62 * 2.51}}
-"""Iterations over the dense network's, by what is trained and weights left: 38 % earlier; as slow; 2.51 times the ticket's."""
+"""Iterations over the dense network's, by weights left: 38 % earlier; as slow again; 2.51 times the ticket's."""
 
 
 def numbers() -> dict:

@@ -162,12 +162,15 @@ def show_parameters(chapters) -> None:
 @cli.command()
 @click.option("--profile", help="Show the chapters executed at this profile instead of the published ones.")
 @click.option("--offline", is_flag=True, help="Pages that ask no other host for anything (needs npm).")
-def book(profile, offline) -> None:
+@click.option("--pdf", is_flag=True, help="Print the offline pages as one PDF, too (needs npm and Chromium).")
+def book(profile, offline, pdf) -> None:
     """Build the pages."""
     from .book import build, planning
 
-    index = build.build(planning.book(), profile=profile, offline=offline)
+    index = build.build(planning.book(), profile=profile, offline=offline or pdf)
     click.echo(f"open {os.path.relpath(index)}")
+    if pdf:
+        click.echo(f"printed {os.path.relpath(build.print_pdf(planning.book(), index))}")
 
 
 @cli.command()

@@ -160,6 +160,10 @@ def test_an_html_image_is_a_small_png_with_escaped_alternative_text():
     assert 'alt="accuracy &lt;98 % &amp; &quot;more&quot;"' in text and 'width="350" height="200"' in text
     picture = Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", text)[1])))
     assert picture.format == "PNG" and picture.size == (700, 400) and len(text) < 30_000
+    sharp = figures.html_image(figure, "twice as fine", sharp=2)
+    assert 'width="700" height="400"' in sharp and len(sharp) < 80_000
+    picture = Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", sharp)[1])))
+    assert picture.size == (1400, 800)
     with pytest.raises(ValueError, match="alternative text"):
         figures.html_image(figure, " ")
 

@@ -13,6 +13,7 @@ profile P, offline     ``_build/P/chapters/``                 ``_build/P-offline
 """
 
 import os
+import posixpath
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from bs4 import BeautifulSoup
 
 from .. import LotteryError
 
@@ -63,6 +65,62 @@ def build(root, profile=None, offline=False, strict=True):
         source = _stage(root, chapters, output / "source", offline)
     _jupyter_book(root, source, output, strict)
     return output / "_build" / "html" / "index.html"
+
+
+def print_pdf(root, index):
+    """Prints built pages as one PDF with Chromium, in the order of the table of contents; folded code stays folded.
+
+    Args:
+        root: the repository's root folder.
+        index: of :func:`build`; pages for reading offline need no network here either.
+
+    Returns:
+        Path of the PDF, beside the pages.
+
+    Raises:
+        BookError: Chromium is not there, or it failed.
+    """
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        raise BookError("no Chromium was found (chromium, chromium-browser, google-chrome): it prints the pages")
+    toc = (Path(root) / "_toc.yml").read_text(encoding="utf-8")
+    whole, pdf = index.with_name("print.html"), index.with_name("lottery-tickets-reproduced.pdf")
+    pages = [f"{name}.html" for name in re.findall(r"^(?:root| *- file): (\S+)$", toc, re.M)]
+    whole.write_text(_one_page(index.parent, pages), encoding="utf-8")
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    command += ["--virtual-time-budget=120000", f"--print-to-pdf={pdf}", whole.as_uri()]
+    try:
+        _call(command, index.parent, "Chromium could not print the book")
+    finally:
+        whole.unlink()
+    if not pdf.is_file():
+        raise BookError("Chromium printed nothing")
+    return pdf
+
+
+def _one_page(folder, pages):
+    """The articles of several pages below one another, as HTML for a file in `folder`."""
+    parsed = {page: BeautifulSoup((folder / page).read_text(encoding="utf-8"), "html.parser") for page in pages}
+    articles = []
+    for page, soup in parsed.items():
+        article = soup.select_one("article.bd-article")
+        for script in article.select("script"):
+            script.decompose()
+        _rebase(article, page)
+        articles.append(f'<div class="printed-page">{article}</div>')
+    fullest = max(parsed, key=lambda page: len(parsed[page].head.select("script")))  # with mathematics, for one
+    head = parsed[fullest].head
+    _rebase(head, fullest)
+    return f'<!DOCTYPE html><html lang="en" data-theme="light">{head}<body>{"".join(articles)}</body></html>'
+
+
+def _rebase(element, page):
+    """Makes a page's relative addresses relative to the folder of all pages."""
+    for tag in element.find_all(True):
+        for name in ("href", "src"):
+            address = tag.get(name)
+            if address and not re.match(r"[a-z]+:|#|//", address):
+                tag[name] = posixpath.normpath(posixpath.join(posixpath.dirname(page), address))
 
 
 def cdn_files(root):

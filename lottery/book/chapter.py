@@ -135,7 +135,7 @@ class Chapter:
             figure, alt, caption, width: of `figures.html_image`.
             headline: it carries the chapter's claim, and is shown at the top of the page instead of here.
         """
-        values = {"picture": figures.html_image(figure, alt, width), "caption": caption}
+        values = {"picture": figures.html_image(figure, alt, width, colours=32, sharp=2), "caption": caption}
         if headline:
             self._place("headline", _templates.get_template("figure.html").render(**values).strip(), update=True)
         else:

@@ -592,15 +592,18 @@ def ends_in_words(series: Mapping[str, tuple[Any, Any]], unit: str = "%", digits
     return ", ".join(f"{label} {text.number(last, scale, digits)} {unit}".strip() for label, last in lasts.items())
 
 
-def html_image(figure: Figure, alt: str, width: int | None = None, dpi: int = 100, colours: int = 64) -> str:
+def html_image(
+    figure: Figure, alt: str, width: int | None = None, dpi: int = 100, colours: int = 64, sharp: int = 1
+) -> str:
     """A figure as an ``<img>`` that carries its PNG and its alternative text; it never grows wider than its column.
 
     Args:
         figure: what to draw.
         alt: what it shows, for readers who do not see it.
-        width: width on the page in CSS pixels; by default as many as the picture has.
-        dpi: pixels an inch.
+        width: width on the page in CSS pixels; by default that of the figure at this dpi.
+        dpi: CSS pixels an inch.
         colours: size of the picture's palette (2 to 256), which makes it two to three times smaller.
+        sharp: pixels of the picture for one of the page, along each side; 2 for screens with fine pixels.
 
     Raises:
         ValueError: if there is no alternative text.
@@ -608,11 +611,11 @@ def html_image(figure: Figure, alt: str, width: int | None = None, dpi: int = 10
     if not alt.strip():
         raise ValueError("an image needs alternative text")
     raw, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, format="png", dpi=dpi)
+    figure.savefig(raw, format="png", dpi=sharp * dpi)
     picture = Image.open(raw).convert("RGB")
     picture.quantize(colours, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     data = base64.b64encode(small.getvalue()).decode()
-    w = width or picture.width
+    w = width or round(picture.width / sharp)
     return (
         f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}" width="{w}" '
         f'height="{round(w * picture.height / picture.width)}" style="max-width:100%;height:auto">'

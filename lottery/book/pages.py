@@ -102,12 +102,14 @@ class Findings(_FromBook):
         chapters, text = self.chapters(), "\n".join(self.content)
         if any(made.get("profile") == "quick" for made in chapters.values()):
             text = (
-                "*This copy of the book shows chapters executed at the profile `quick`: stand-ins, which test no claim. "
-                "What we found stands in the published book.*"
+                "*This copy of the book shows chapters executed at the profile `quick`: stand-ins, which test no "
+                "claim. What we found stands in the published book.*"
             )
         elif (now := values_hash(text, chapters)) != self.arguments[0]:
             where = (self.env.docname, self.lineno)
-            _log.warning("the findings were written for other values: read them again, then name %s", now, location=where)
+            _log.warning(
+                "the findings were written for other values: read them again, then name %s", now, location=where
+            )
         return self.parse_text_to_nodes(text)
 
 
@@ -141,8 +143,10 @@ class FromChapters(_FromBook):
         for key, work in works.items():
             own = [rule for rule in rules.values() if rule.work == key]
             entries = [(rule, verdicts.get(rule.id), self._chapter(rule.chapter)) for rule in own]
-            said = f"{{cite:t}}`{work.cite}`; read: {work.read}." if work.cite else "Claims of no work; not counted."
-            yield self._section(work.name, key, [*self.parse_text_to_nodes(said), self._html("claims.html", entries=entries)])
+            said = f"{{cite:t}}`{work.cite}`; read: {work.read}." if work.cite else "Probes, not counted above."
+            name = work.name if work.cite else "Questions of our own"
+            body = [*self.parse_text_to_nodes(said), self._html("claims.html", entries=entries)]
+            yield self._section(name, key, body)
 
     def rules(self, chapters) -> Iterable[nodes.Node]:
         titles = {name: made["title"] for name, made in chapters.items()}
@@ -188,7 +192,7 @@ def _describe(app: Sphinx, page: str, _template: str, context: dict, doctree: no
     """A description for search engines, and what a link to the page shows elsewhere."""
     if doctree is None:
         return
-    first = next((p for p in doctree.findall(nodes.paragraph) if len(p.astext()) > 60), None)
+    first = next((p for p in doctree.findall(nodes.paragraph) if len(p.astext()) > 100), None)
     text = " ".join(first.astext().split()) if first is not None else app.config.html_title
     text = text if len(text) <= 200 else text[:200].rpartition(" ")[0] + " …"
     base = app.config.html_baseurl.rstrip("/") + "/"
@@ -198,6 +202,20 @@ def _describe(app: Sphinx, page: str, _template: str, context: dict, doctree: no
     lines += ['<meta name="twitter:card" content="summary_large_image" />']
     lines += [f'<meta property="{name}" content="{html.escape(content)}" />' for name, content in tags.items()]
     context["metatags"] = context.get("metatags", "") + "\n".join(lines)
+
+
+_EXPANDED = (  # annotations that autodoc writes out, and what stands in the source
+    (re.compile(r"_Buffer \| _SupportsArray.*?_NestedSequence\[complex \| bytes \| str\]"), "ArrayLike"),
+    (re.compile(r"Annotated\[([\w.]+), FieldInfo\([^()]*\[[^\]]*\]\)\]"), r"\1"),
+)
+
+
+def _shorten(_app, _what, _name, _object, _options, signature: str | None, returns: str | None):
+    """Signatures as their authors wrote them."""
+    parts = [signature, returns]
+    for pattern, short in _EXPANDED:
+        parts = [part and pattern.sub(short, part) for part in parts]
+    return tuple(parts)
 
 
 def _write_ledger(app: Sphinx, failure: Exception | None) -> None:
@@ -210,6 +228,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_directive("from-chapters", FromChapters)
     app.add_directive("findings", Findings)
+    app.connect("autodoc-process-signature", _shorten)
     app.connect("html-page-context", _describe)
     app.connect("build-finished", _write_ledger)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

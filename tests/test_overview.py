@@ -1,0 +1,60 @@
+"""Pages over all chapters: the ledger that they are made from, the front page's figure and findings."""
+
+import importlib.util
+import json
+import math
+import re
+
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from lottery.book import claims, pages
+
+INTRO = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
+
+
+def test_the_overview_shows_the_committed_records():
+    spec = importlib.util.spec_from_file_location("draw_overview", ROOT / "book" / "draw_overview.py")
+    overview = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(overview)
+    with Image.open(overview.TARGET) as picture:
+        drawn, size = json.loads(picture.text["numbers"]), picture.size
+    assert drawn == overview.rounded(overview.numbers()), "draw it again: python book/draw_overview.py"
+    assert size[0] >= 1400 and math.isclose(size[0] / size[1], 1200 / 630, rel_tol=0.01)  # as link previews want it
+    assert overview.TARGET.stat().st_size < 80_000
+
+
+def test_findings_glue_their_numbers():
+    body = re.search(r"```\{findings\} [0-9a-f]{12}\n(.*?)```\n", INTRO, re.S)[1]
+    findings = re.split(r"^\d\. ", body, flags=re.M)[1:]
+    assert len(findings) == 5
+    for finding in findings:
+        assert re.search(r"\{glue:text\}`chapters/\d\d_\w+\.ipynb::[\w-]+:s`", finding), finding
+
+
+def made(value, verdicts=()):
+    return {"values": {"a": value, "b": "other"}, "verdicts": dict(verdicts), "keys": [], "title": "T"}
+
+
+def test_the_hash_of_findings_follows_the_values_that_they_name():
+    text = "x {glue:text}`chapters/01_one.ipynb::a:s` y"
+    before = pages.values_hash(text, {"01_one": made("1")})
+    assert before == pages.values_hash("other words, " + text, {"01_one": made("1") | {"title": "U"}})
+    assert before != pages.values_hash(text, {"01_one": made("2")})
+    assert before != pages.values_hash(text.replace("::a:", "::b:"), {"01_one": made("1")})
+    with pytest.raises(KeyError):
+        pages.values_hash(text, {})
+
+
+def test_every_claim_is_counted_once_and_probes_are_not():
+    rules = claims.load()
+    counted = [rule for rule in rules.values() if rule.kind != "probe"]
+    rule = rules["C-C1"]
+    context = rule.needs.paper
+    verdict = claims.judge(rule, {}, context).json()
+    book = pages.ledger({"01_one": made("1", {"C-C1": verdict, "C-C2": "reproduced"})})
+    rows = pages.tally(book)
+    assert sum(sum(row.values()) for row in rows.values()) == len(counted)
+    assert rows["paper"] == {"agrees": 0, "agrees in part": 0, "open": 1, "disagrees": 0}
+    assert rows["not run"][""] == len(counted) - 1  # what an older scheme has judged is not taken over
