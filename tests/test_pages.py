@@ -212,7 +212,7 @@ def test_pages_open_cleanly_at_two_widths(browser, serve, quick_book, scripts):
         for width in WIDTHS:
             page = reader.open(name, width)
             picture = pictures / f"{name.replace('/', '_').removesuffix('.html')}-{width}.png"
-            page.screenshot(path=picture, full_page=not name.endswith("api.html"))
+            page.screenshot(path=picture, full_page="/api" not in name)
             assert not too_wide(page), f"{name} is wider than {width} px: {too_wide(page)}"
         assert page.evaluate("[...document.images].filter(i => !i.alt.trim()).map(i => i.src.slice(0, 80))") == [], name
         assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, f"{name}: a formula is wrong"
@@ -247,12 +247,28 @@ def test_explorers_answer_to_every_control(browser, serve, quick_book, scripts):
         for group in page.locator(".widget-toggle-buttons:visible").all():
             other = group.locator("button:not(.mod-active)").first
             changed(page, name, f"button {other.text_content()}", other.click)
+            pressed = group.locator("button").evaluate_all("all => all.map(b => b.getAttribute('aria-pressed'))")
+            assert sorted(pressed)[::-1] == ["true"] + ["false"] * (len(pressed) - 1), f"{name}: {pressed}"
             controls += 1
         for select in page.locator(".jupyter-widgets select:visible").all():
             other = 1 if select.evaluate("s => s.selectedIndex") == 0 else 0
             changed(page, name, "selection", lambda s=select, i=other: s.select_option(index=i))
             controls += 1
         assert controls, f"{name}: no control"
+    assert not reader.wrong, dict(reader.wrong)
+
+
+def test_the_scoreboard_is_filtered_and_fits_a_telephone(browser, serve, quick_book, scripts):
+    reader = Reader(browser, serve(quick_book), scripts)
+    page = reader.open("book/scoreboard.html", 390)
+    rows = page.locator("table.scoreboard tbody tr")
+    page.select_option(".scoreboard-filters [name=work]", "zhou2019")
+    shown = page.locator("table.scoreboard tbody tr:not([hidden])")
+    assert 0 < shown.count() < rows.count()
+    assert set(shown.evaluate_all("all => all.map(row => row.dataset.work)")) == {"zhou2019"}
+    assert page.locator(".scoreboard-filters output").text_content().startswith(f"{shown.count()} of {rows.count()} ")
+    box = shown.first.locator(".badge").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
     assert not reader.wrong, dict(reader.wrong)
 
 

@@ -1,4 +1,4 @@
-"""Chapters' recipes computed within a time budget, in order of value: for a machine that is lent for some minutes.
+"""Chapters' recipes computed within a time budget, in order of value: for a machine that you have for some minutes.
 
 All parts are planned first, so what cannot work is refused before anything is computed. When time is up, or the system
 asks for it, the runs in progress are saved, and the same command goes on from there. What is carried home are the
