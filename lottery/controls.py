@@ -5,6 +5,7 @@ it before training.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -13,9 +14,22 @@ from pydantic import Field
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from . import LotteryError, masks, models, seeds, signs
+from . import LotteryError, masks, models, seeds, signs, tickets
 from .models import State
-from .recipes import Mask, Rates, Result, Run, Scope, Training, Weights, World, first, frozen, rates_table
+from .recipes import (
+    Mask,
+    Rates,
+    Result,
+    Run,
+    Scope,
+    Shuffled,
+    Training,
+    Weights,
+    World,
+    first,
+    frozen,
+    rates_table,
+)
 
 
 class ControlError(LotteryError):
@@ -323,3 +337,110 @@ def transferred(source: Run, training: Training) -> Run:
 def complement(run: Run, replicate: int, draw: int = 1) -> Run:
     """The run's own starting weights under a mask of as many weights that its own mask cuts."""
     return Run(run.training, run.weights, Complement(run.mask, replicate, draw), run.order)
+
+
+def transfers(
+    source: Training,
+    target: Training,
+    replicate: int,
+    levels: Sequence[int],
+    fraction: masks.Fraction,
+    *,
+    first: str = "fc1.weight",
+    fresh_order: bool = False,
+) -> list[dict[str, Run]]:
+    """Tickets that were moved, and what tells how they can be any good, all trained on the target.
+
+    Args:
+        source, target: where tickets are found, where they are trained.
+        replicate, fraction, fresh_order: as of `tickets.imp`.
+        levels: whose tickets are moved.
+        first: name of the first layer's weights.
+
+    Returns:
+        For each level, by name: "native", a ticket found on the target, and "moved", one found on the source; "random",
+        a random mask on the native start; "mask alone", the moved mask on a new start, and "random, fresh", a random
+        mask on that; "degrees", a mask in which each unit has as many connections as in the moved one; "first layer",
+        the moved mask there under native upper layers; "upper layers", the reverse.
+    """
+    there, here = (
+        tickets.imp(training, replicate, max(levels), fraction, fresh_order=fresh_order)
+        for training in (source, target)
+    )
+    found = []
+    for native, moved in ((here[level], transferred(there[level], target)) for level in levels):
+        run = {"native": native, "moved": moved}
+        run["degrees"] = replace(moved, mask=DegreePreserving(moved.mask, replicate))
+        run["upper layers"] = replace(native, mask=Spliced(moved.mask, native.mask, (first,)))
+        run["first layer"] = replace(native, mask=Spliced(native.mask, moved.mask, (first,)))
+        run["random"] = tickets.shuffled(native, replicate)
+        run["mask alone"] = tickets.reinitialised(moved, replicate)
+        run["random, fresh"] = tickets.random_sparse(native, replicate)
+        found.append(run)
+    return found
+
+
+def losing(
+    training: Training, replicate: int, levels: int, fraction: masks.Fraction, *, fresh_order: bool = False
+) -> dict[str, Run]:
+    """A ticket and sub-networks of its size that may be worse than random ones.
+
+    Args:
+        training, replicate, levels, fraction, fresh_order: as of `tickets.imp`; the last level is compared.
+
+    Returns:
+        By name: "dense", "ticket", "one-shot", "reinitialised"; "random" and "another random" masks on the ticket's
+        start; "complement"; "small at the end" and "small at the start", the weights that are smallest there, and
+        "small, rescaled", the former with the ticket's norm in each layer.
+    """
+    chain = tickets.imp(training, replicate, levels, fraction, fresh_order=fresh_order)
+    once = {
+        kind: tickets.one_shot(training, replicate, levels, fraction, fresh_order=fresh_order, criterion=kind)
+        for kind in ("magnitude", "small_final", "small_init")
+    }
+    ticket, small = chain[-1], once["small_final"]
+    return {
+        "dense": chain[0],
+        "ticket": ticket,
+        "one-shot": once["magnitude"],
+        "reinitialised": tickets.reinitialised(ticket, replicate),
+        "random": tickets.shuffled(ticket, replicate),
+        "another random": replace(small, mask=Shuffled(small.mask, replicate)),
+        "complement": replace(ticket, mask=Complement(ticket.mask, replicate)),
+        "small at the end": small,
+        "small at the start": once["small_init"],
+        "small, rescaled": replace(small, weights=Rescaled(ticket.weights, small.mask, ticket.weights, ticket.mask)),
+    }
+
+
+def cheaper(
+    training: Training,
+    replicate: int,
+    levels: int,
+    fraction: masks.Fraction,
+    keep: float,
+    *,
+    early: float = 0.1,
+    fresh_order: bool = False,
+) -> dict[str, Run]:
+    """A ticket and masks of its size that cost less to find, all trained from its start.
+
+    Args:
+        training, replicate, levels, fraction, fresh_order: as of `tickets.imp`; the last level is compared.
+        keep: share of the weights that masks at the start keep.
+        early: share of dense training after which the early mask is taken.
+
+    Returns:
+        By name: "ticket", "one-shot", "early", "SNIP", "SynFlow", "random".
+    """
+    chain = tickets.imp(training, replicate, levels, fraction, fresh_order=fresh_order)
+    once = tickets.one_shot(training, replicate, levels, fraction, fresh_order=fresh_order)
+    ticket, start = chain[-1], chain[0].weights
+    return {
+        "ticket": ticket,
+        "one-shot": once,
+        "early": replace(ticket, mask=Early(chain[0], round(early * training.steps), once.mask.fraction)),
+        "SNIP": replace(ticket, mask=AtStart(training, start, keep, "snip")),
+        "SynFlow": replace(ticket, mask=AtStart(training, start, keep, "synflow")),
+        "random": tickets.shuffled(ticket, replicate),
+    }

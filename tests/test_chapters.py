@@ -115,6 +115,29 @@ STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 
             "C-C9 C-C11 C-C12",
         ),
         ("13_capacity", {"widths": "9 27"}, "C-C10"),
+        (
+            "14_do_tickets_transfer",
+            {"model": "lenet-30-20", "moved_at": "2 3", "optimiser_replicates": 1},
+            "D4-C1 Q1-P1 Q1-P5",
+        ),
+        (
+            "15_losing_tickets",
+            {
+                "model": "lenet-30-20",
+                "hidden_rate": 0.4,
+                "output_rate": 0.3,
+                "random_masks": 2,
+                "conv_replicates": 1,
+                "conv_data": "digits",
+                "conv_steps": 50,
+            },
+            "Q2-P1 Q2-P6",
+        ),
+        (
+            "18_what_a_ticket_is_worth",
+            {"model": "lenet-30-20", "measured_every": 2, "cheap_levels": 2},
+            "Q5-P1 Q5-P5",
+        ),
     ],
 )
 def test_other_chapters(name, given, judged, tmp_path):
@@ -188,6 +211,25 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, said, tmp_pa
     with pytest.raises(parameters.ParameterError) as error:
         runner.run(FIRST, "quick", given, folder=tmp_path)
     assert said in str(error.value) and "replicates: int" in str(error.value)  # and it lists what is allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("14_do_tickets_transfer", {"moved_at": "8"}, "from 1 to 7"),
+        ("14_do_tickets_transfer", {"moved_at": "7 3"}, "whole numbers that rise"),
+        ("14_do_tickets_transfer", {"model": "conv-2"}, "must be a LeNet"),
+        ("15_losing_tickets", {"levels": 6}, "take more levels"),
+        ("15_losing_tickets", {"output_rate": 0.0}, "take more levels"),
+        ("15_losing_tickets", {"random_masks": 1}, "at least 2"),
+        ("18_what_a_ticket_is_worth", {"cheap_steps": 20}, "must be 0, or at least 50"),
+        ("18_what_a_ticket_is_worth", {"model": "conv-2"}, "of a LeNet"),
+        ("18_what_a_ticket_is_worth", {"measured_every": 20}, "at most the 15 levels"),
+    ],
+)
+def test_parameters_that_cannot_be_together_are_refused_before_training(name, given, said):
+    with pytest.raises(parameters.ParameterError, match=said):
+        _ = planning.Part(name, "quick", given).recipes
 
 
 def test_texts_are_read_in_the_parameters_type():

@@ -15,15 +15,26 @@ from lottery.controls import (
     EdgePopup,
     Rescaled,
     Spliced,
+    cheaper,
     complement,
+    losing,
     transferred,
+    transfers,
 )
 from lottery.engine.execute import execute, world
 from lottery.engine.store import Store
 
-T = r.training(
-    data="digits", model="lenet-30-20", steps=60, batch=50, optimiser="adam", lr=5e-3, validation=200, scaling="unit"
-)
+T_VALUES = {
+    "data": "digits",
+    "model": "lenet-30-20",
+    "steps": 60,
+    "batch": 50,
+    "optimiser": "adam",
+    "lr": 5e-3,
+    "validation": 200,
+    "scaling": "unit",
+}
+T = r.training(**T_VALUES)
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +173,46 @@ def test_a_transferred_ticket_starts_where_its_source_does_and_trains_as_the_tar
     assert (
         record(complement(runs[3], 0), store).values["weights_left"] == store.read(runs[3].key).values["weights_left"]
     )
+
+
+def test_parts_of_a_transfer_are_made_of_two_masks_and_two_starts(chain):
+    runs, store = chain
+    half = r.training(**{**T_VALUES, "part": (0, 2)})
+    other = tickets.imp(half, 0, 1, 0.4)
+    execute(other, store, executor="inline", show=False)
+    [made_of] = transfers(half, T, 0, [1], 0.4)
+    native, moved = made_of["native"], made_of["moved"]
+    assert (native, moved) == (runs[1], transferred(other[1], T))
+    here, there = made(native.mask, store), made(moved.mask, store)
+    got = {kind: made(run.mask, store) for kind, run in made_of.items()}
+    assert {run.training for run in made_of.values()} == {T}
+    for name in here:
+        top = name != "fc1.weight"
+        assert torch.equal(got["upper layers"][name], there[name] if top else here[name])
+        assert torch.equal(got["first layer"][name], here[name] if top else there[name])
+        assert torch.equal(got["degrees"][name].sum(0), there[name].sum(0))
+        assert got["random"][name].sum() == here[name].sum()
+    assert made_of["random"].weights == native.weights and made_of["degrees"].weights == moved.weights
+    assert made_of["mask alone"].weights == made_of["random, fresh"].weights == r.Initial(0, 1)
+
+
+def test_sub_networks_that_may_lose_keep_as_many_weights_as_the_ticket(chain):
+    runs, store = chain
+    made_of = losing(T, 0, 3, 0.4)
+    assert made_of["ticket"] == runs[3]
+    counts = {kind: sum(record(run, store).values["weights_left"].values()) for kind, run in made_of.items()}
+    dense = counts.pop("dense")
+    assert dense > 2 * max(counts.values()) and max(counts.values()) - min(counts.values()) <= 3
+    assert {
+        run.weights for kind, run in made_of.items() if kind not in ("dense", "reinitialised", "small, rescaled")
+    } == {runs[3].weights}
+
+
+def test_cheaper_masks_train_from_the_tickets_start(chain):
+    runs, store = chain
+    made_of = cheaper(T, 0, 3, 0.4, 0.2)
+    early = made_of["early"].mask
+    assert (early.run, early.step, early.fraction) == (runs[0], 6, made_of["one-shot"].mask.fraction)
+    assert {run.weights for run in made_of.values()} == {runs[3].weights}
+    found = record(made_of["SNIP"], store)
+    assert found.values["density"] == pytest.approx(0.2, abs=1e-3)

@@ -657,3 +657,95 @@ def test_movements_of_a_layer_are_added_up_over_replicates():
     np.testing.assert_array_equal(found["rest"][1], 3 * counts[2])
     np.testing.assert_array_equal(found["ticket alone"][1], 3 * counts[0])
     assert len(found["rest"][0]) == 65
+
+
+# The open questions.
+
+FIVE = np.array([-0.002, -0.001, 0.0, 0.001, 0.002])  # replicates at one level: cancels in differences
+SKEW = np.array([0.0, 0.0004, -0.0004, 0.0002, -0.0002])  # and what does not
+
+
+def test_a_transfer_is_the_share_of_the_native_lead():
+    levels = np.array([0.01, -0.01])  # averaged away
+    leads = {"native": 0.03, "moved": 0.027, "degrees": 0.012, "upper layers": 0.03, "first layer": 0.01, "random": 0}
+    fresh = {"mask alone": 0.015, "random, fresh": 0.01}
+    there = {kind: 0.85 + lead + (FIVE + lead * SKEW)[:, None] + levels for kind, lead in (leads | fresh).items()}
+    back = {kind: there[kind] for kind in ("native", "moved", "random")}
+    got = quantities.transfer_quantities(there, back)
+    assert got["recovered_to_fashion"].mean == pytest.approx(0.9) == got["recovered_to_mnist"].mean
+    assert got["degrees_recovered"].mean == pytest.approx(12 / 27) and got[
+        "first_layer_recovered"
+    ].mean == pytest.approx(1 / 3)
+    assert got["transfer_beyond_degrees_pp"].mean == pytest.approx(1.5)
+    assert got["mask_alone_pp"].mean == pytest.approx(0.5)
+    names = "Q1-P1 Q1-P2 Q1-P3 Q1-P4"
+    assert asked(names) == set(got) and set(outcomes(names, got).values()) == {"agrees"}
+    got = quantities.transfer_quantities(there | {"native": there["random"]}, back)
+    assert math.isnan(got["recovered_to_fashion"])  # no lead, no share of it
+
+
+def test_losing_tickets_are_worse_than_random_ones():
+    accuracy = {
+        "random": 0.97 + FIVE,
+        "complement": 0.96 + FIVE + SKEW,
+        "small final": 0.93 + FIVE,
+        "rescaled": 0.96 + FIVE + SKEW,
+    }
+    got = quantities.losing_quantities(accuracy)
+    assert got["complement_loss_pp"].mean == pytest.approx(1) and got[
+        "losing_rescaled_recovered"
+    ].mean == pytest.approx(0.75)
+    assert asked("Q2-P1 Q2-P3") == set(got)
+    assert outcomes("Q2-P1 Q2-P3", got) == {"Q2-P1": "agrees", "Q2-P3": "agrees"}
+
+
+def test_signs_turned_against_a_ticket():
+    flipped = {share: 0.98 - 0.02 * share + FIVE + share * SKEW for share in (0, 0.1, 0.25, 0.5, 1)}
+    got = quantities.flipped_start_quantities(flipped, 0.965 + FIVE, 0.955 + FIVE + SKEW)
+    assert got["flipped_loss_pp"].mean == pytest.approx(0.5) and got["flipped_trend"].mean == pytest.approx(-1)
+    assert got["adversarial_start_loss_pp"].mean == pytest.approx(1)
+    assert asked("Q2-P2 Q2-P5") == set(got)
+    assert outcomes("Q2-P2 Q2-P5", got) == {"Q2-P2": "agrees", "Q2-P5": "agrees"}
+
+
+def test_the_worst_mask_is_picked_by_validation_and_judged_by_another_training():
+    validation = np.array([[0.9, 0.8, 0.95], [0.7, 0.9, 0.9]])
+    again = np.array([[0.90, 0.89, 0.92], [0.88, 0.90, 0.90]])
+    got = quantities.worst_mask_quantities(validation, again)["worst_mask_loss_pp"]
+    assert (got.low, got.high) == (pytest.approx(2), pytest.approx(2)) and asked("Q2-P4") == {"worst_mask_loss_pp"}
+
+
+def test_a_search_is_paid_back_by_what_its_ticket_saves():
+    stop = np.interp(LEVELS, [0, 7, 19], [10000, 8000, 8000]) + 1e5 * FIVE[:, None] + np.zeros((5, 20))
+    got = quantities.cost_quantities(DENSITY, 50000, stop)
+    search = DENSITY[:8].sum()
+    assert got["finding_cost_ratio"].mean == pytest.approx(search)
+    assert got["reuse_break_even"].mean == pytest.approx(50000 * search / (10000 - DENSITY[7] * 8000))
+    assert asked("Q5-P1") == set(got) and outcomes("Q5-P1", got)["Q5-P1"] == "agrees"
+    slow = np.where(LEVELS == 7, 6 * stop, stop)  # a ticket that saves nothing
+    assert set(quantities.cost_quantities(DENSITY, 50000, slow)) == {"finding_cost_ratio"}
+    assert quantities.cost_quantities(DENSITY[:3], 50000, stop[:, :3]) == {}
+
+
+def test_bytes_and_seconds_are_looked_up_at_their_densities():
+    at = [3, 7, 15]
+    kept = np.array([40000.0, 30000, 9000]) + 1e4 * FIVE[:, None]
+    seconds = np.array([[2.0, 4.0], [2.0, 2.0], [2.0, 1.0]]) + 10 * SKEW[:, None, None] * [1, 0]
+    got = quantities.use_quantities(DENSITY[at], kept, np.full((5, 3), 1e6), seconds)
+    assert got["stored_ratio"].mean == pytest.approx(0.009)
+    assert (got["csr_speedup_4"].mean, got["csr_speedup_50"].mean) == (pytest.approx(2), pytest.approx(0.5))
+    assert asked("Q5-P2 Q5-P3") == set(got)
+    assert outcomes("Q5-P2 Q5-P3", got) == {"Q5-P2": "agrees", "Q5-P3": "agrees"}
+    assert set(quantities.use_quantities(DENSITY[at[:2]], kept[:, :2], kept[:, :2], seconds[:, :2])) == {
+        "csr_speedup_50"
+    }
+
+
+def test_cheaper_masks_lie_between_ticket_and_random():
+    accuracy = {"ticket": 0.98, "early": 0.979, "SNIP": 0.975, "SynFlow": 0.972, "random": 0.97}
+    got = quantities.cheap_quantities({name: value + FIVE + value * SKEW for name, value in accuracy.items()})
+    assert got["early_bird_loss_pp"].mean == pytest.approx(0.1, abs=1e-4)
+    assert got["init_mask_loss_pp"].mean == pytest.approx(0.5, abs=1e-3)
+    assert got["init_mask_gain_pp"].mean == pytest.approx(0.2, abs=1e-3)
+    assert asked("Q5-P4 Q5-P5") == set(got)
+    assert outcomes("Q5-P4 Q5-P5", got) == {"Q5-P4": "agrees", "Q5-P5": "agrees"}

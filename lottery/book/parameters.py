@@ -170,3 +170,24 @@ def of_cells(sources: list[str], namespace: Mapping[str, object]) -> dict[str, o
     if not declared:
         raise ChapterError("run the parameters cell before this one")
     return check_parameters(declared, {name: namespace[name] for name in dict.fromkeys([*declared, *given])})
+
+
+def rising(name: str, text: str, low: int, high: int, least: int = 1) -> list[int]:
+    """The whole numbers in a text parameter, which must rise.
+
+    Args:
+        name, text: of the parameter.
+        low, high: what the numbers may be.
+        least: how many there are at least.
+
+    Raises:
+        ParameterError: if the text is anything else.
+    """
+    parts = text.split()
+    numbers = [int(part) for part in parts if part.isdecimal() and len(part) < 10]
+    inside = bool(numbers) and low <= numbers[0] and numbers[-1] <= high
+    if len(numbers) < max(least, len(parts)) or numbers != sorted(set(numbers)) or not inside:
+        raise ParameterError(
+            f"{name} = {_short(text)}: must be {least} or more whole numbers that rise, from {low} to {high}"
+        )
+    return numbers

@@ -26,6 +26,9 @@ _PRUNED = {"fraction", "conv_rate", "conv_6_rate", "hidden_rate", "output_rate"}
 SHORTER = _PRUNED | {"early_step", "rewind_step", "matching_step", "precision"}
 """What may differ in a study that still follows the protocol, shortened; steps, levels, replicates count by number."""
 
+DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+"""What data sets are called in prose."""
+
 _SAME = ("data", "model", "steps", "batch", "optimiser", "momentum", "weight_decay", "augment", "validation", "scaling")
 _FIELDS = (*_SAME, "precision", "layout", "seed", "milestones", "warmup", "evaluate")
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from .. import stats
 from ..stats import Summary, at_density, break_even, paired_difference, ratio, relative_change, summary, trend
+from ..worth import Ledger
 
 Quantities = dict[str, Summary | float]
 
@@ -880,6 +881,127 @@ def transplant_quantities(
     return {
         "transplant_loss": _most(found - rewound),
         "transplant_midpoint": _least(middle - np.minimum(found, rewound)),
+    }
+
+
+# The open questions.
+
+
+def transfer_quantities(there: Mapping[str, ArrayLike], back: Mapping[str, ArrayLike]) -> Quantities:
+    """Tickets moved to other data: the quantities of Q1-P1 to Q1-P4.
+
+    Args:
+        there: by the names of :func:`lottery.controls.transfers`, [R, L] accuracies at early stopping on the second
+            data set, at the levels that were moved, which are averaged.
+        back: "native", "moved" and "random" on the first.
+    """
+    here, reverse = (
+        {name: np.asarray(rows, dtype=np.float64).mean(axis=1) for name, rows in one.items()} for one in (there, back)
+    )
+    native, random = here["native"], here["random"]
+    return {
+        "recovered_to_fashion": recovered(here["moved"], native, random),
+        "recovered_to_mnist": recovered(reverse["moved"], reverse["native"], reverse["random"]),
+        "transfer_beyond_degrees_pp": paired_difference(100 * here["moved"], 100 * here["degrees"]),
+        "degrees_recovered": recovered(here["degrees"], here["moved"], random),
+        "mask_alone_pp": paired_difference(100 * here["mask alone"], 100 * here["random, fresh"]),
+        "first_layer_recovered": recovered(here["first layer"], native, random),
+        "upper_layers_recovered": recovered(here["upper layers"], native, random),
+    }
+
+
+def losing_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
+    """Sub-networks that may be worse than random ones: the quantities of Q2-P1 and Q2-P3.
+
+    Args:
+        accuracy: [R] at early stopping, by name: "random" masks on the ticket's start; the ticket's "complement";
+            "small final", the weights that end smallest, and "rescaled", these with the ticket's norm in each layer.
+    """
+    random, small = (np.asarray(accuracy[name], dtype=np.float64) for name in ("random", "small final"))
+    return {
+        "complement_loss_pp": paired_difference(100 * random, 100 * np.asarray(accuracy["complement"])),
+        "losing_rescaled_recovered": recovered(accuracy["rescaled"], random, small),
+    }
+
+
+def flipped_start_quantities(flipped: Mapping[float, ArrayLike], reinit: ArrayLike, opposed: ArrayLike) -> Quantities:
+    """Tickets whose starting signs are turned against them: the quantities of Q2-P2 and Q2-P5.
+
+    Args:
+        flipped: share of flipped signs, 0 for the ticket itself and 1 among them -> [R] accuracy at early stopping.
+        reinit: [R] of the ticket reinitialised.
+        opposed: [R] of its mask on starting signs that oppose those that it ended with.
+    """
+    rows = np.stack([np.asarray(flipped[share], dtype=np.float64) for share in sorted(flipped)], axis=1)
+    fresh = 100 * np.asarray(reinit, dtype=np.float64)
+    return {
+        "flipped_loss_pp": paired_difference(fresh, 100 * rows[:, -1]),
+        "flipped_trend": stats.bootstrap(lambda drawn: trend(drawn.mean(axis=0)), rows, within=(-1, 1)),
+        "adversarial_start_loss_pp": paired_difference(fresh, 100 * np.asarray(opposed)),
+    }
+
+
+def worst_mask_quantities(validation: ArrayLike, again: ArrayLike) -> Quantities:
+    """The worst of several random masks, trained again with other batches: the quantity of Q2-P4.
+
+    Args:
+        validation: [R, N] validation accuracy at early stopping of N masks: picks the worst.
+        again: [R, N] their test accuracy at early stopping when trained again.
+    """
+    again, worst = 100 * np.asarray(again, dtype=np.float64), np.asarray(validation).argmin(axis=1)
+    rows = np.arange(len(again))
+    others = (again.sum(axis=1) - again[rows, worst]) / (again.shape[1] - 1)
+    return {"worst_mask_loss_pp": paired_difference(others, again[rows, worst])}
+
+
+def cost_quantities(density: ArrayLike, steps: int, stop: ArrayLike) -> Quantities:
+    """What a search costs and what its ticket saves: the quantities of Q5-P1.
+
+    Args:
+        density: [L] share of weights left; density[0] is 1.
+        steps: of each training of the search.
+        stop: [R, L] early-stopping iteration.
+    """
+    if _level(np.asarray(density), 0.211, np.asarray(stop, dtype=np.float64)) is None:
+        return {}
+    ledger = Ledger(np.asarray(density, dtype=np.float64), np.asarray(stop, dtype=np.float64), steps)
+    search, dense = (np.full(len(ledger.stop), cost) for cost in (ledger.search, ledger.dense))
+    out: Quantities = {"finding_cost_ratio": ratio(search, dense)}
+    if ledger.saved.mean() > 0:
+        out["reuse_break_even"] = ratio(search, ledger.saved)
+    return out
+
+
+def use_quantities(density: ArrayLike, kept: ArrayLike, dense: ArrayLike, seconds: ArrayLike) -> Quantities:
+    """Bytes to keep a ticket and seconds to use it: the quantities of Q5-P2 and Q5-P3.
+
+    Args:
+        density: [L] share of weights left.
+        kept, dense: [R, L] bytes of the ticket and of its dense network.
+        seconds: [R, L, 2] of inference, dense and in CSR, at batches of 60.
+    """
+    density, kept, dense = np.asarray(density), np.asarray(kept, dtype=np.float64), np.asarray(dense)
+    seconds, out = np.asarray(seconds, dtype=np.float64), {}
+    for name, target in (("4", 0.036), ("50", 0.513)):
+        if (level := _level(density, target, kept, seconds[..., 0])) is not None:
+            out[f"csr_speedup_{name}"] = ratio(seconds[:, level, 0], seconds[:, level, 1])
+            if name == "4":
+                out["stored_ratio"] = ratio(kept[:, level], dense[:, level])
+    return out
+
+
+def cheap_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
+    """Masks that cost less than a ticket: the quantities of Q5-P4 and Q5-P5.
+
+    Args:
+        accuracy: [R] at early stopping, by name: "ticket", "random", "early", "SNIP", "SynFlow"; all on one start.
+    """
+    rows = {name: 100 * np.asarray(values, dtype=np.float64) for name, values in accuracy.items()}
+    start = np.stack([rows["SNIP"], rows["SynFlow"]], axis=1)
+    return {
+        "early_bird_loss_pp": paired_difference(rows["ticket"], rows["early"]),
+        "init_mask_loss_pp": _least(rows["ticket"][:, None] - start),
+        "init_mask_gain_pp": _least(start - rows["random"][:, None]),
     }
 
 

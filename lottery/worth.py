@@ -1,0 +1,198 @@
+"""What a ticket is worth: operations to find it, bytes to keep it, seconds to use it."""
+
+import copy
+import lzma
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from . import LotteryError
+from .recipes import Mask, Recipe, Result, Training, Weights, World, frozen
+
+SEED_BYTES = 8
+
+
+class WorthError(LotteryError):
+    """A network that cannot be measured in this way."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a search costs and what its ticket saves, in floating-point operations of training.
+
+    A step takes operations in proportion to the weights left: six for each weight and example, two forward and four
+    backward.
+
+    Attributes:
+        density: [L] share of weights left; the first is 1.
+        stop: [R, L] early-stopping iteration.
+        steps: of each training of the search.
+        unit: operations of a dense step, in any unit.
+        target: the density whose ticket is looked at; the nearest level is taken.
+    """
+
+    density: np.ndarray
+    stop: np.ndarray
+    steps: int
+    unit: float = 1.0
+    target: float = 0.211
+
+    @property
+    def level(self) -> int:
+        """Of the ticket."""
+        return int(np.abs(np.log(self.density / self.target)).argmin())
+
+    @property
+    def dense(self) -> float:
+        """Of one dense training to its last step."""
+        return self.unit * self.steps
+
+    @property
+    def search(self) -> float:
+        """Of the dense training and all levels down to the ticket's, each to its last step."""
+        return float(self.dense * self.density[: self.level + 1].sum())
+
+    @property
+    def short(self) -> np.ndarray:
+        """[R] of the same if each training ended at its early stop."""
+        until = slice(0, self.level + 1)
+        return self.unit * (self.density[until] * self.stop[:, until]).sum(axis=1)
+
+    @property
+    def each(self) -> np.ndarray:
+        """[2, R] of one training of the dense network, and of the ticket, to early stop."""
+        return self.unit * np.stack([self.stop[:, 0], self.density[self.level] * self.stop[:, self.level]])
+
+    @property
+    def saved(self) -> np.ndarray:
+        """[R] what one training of the ticket saves against one of the dense network."""
+        return self.each[0] - self.each[1]
+
+    def lines(self, most: float, points: int = 41) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Cost of training up to `most` networks: name → (networks [S], operations [R, S])."""
+        count = np.linspace(0, most, points)
+        dense, ticket = self.each[:, :, None] * count
+        return {"dense each time": (count, dense), "search, then ticket": (count, self.search + ticket)}
+
+
+@frozen
+class Packed(Recipe):
+    """The bytes of a ticket kept as its mask, the signs of its start and a seed, compressed by xz.
+
+    The mask has one bit a weight, layer by layer; the signs one bit a survivor. A seed and the signs give the start
+    again where only signs matter (Zhou et al. 2019); biases start the same from the seed.
+
+    The record's values are numbers of bytes: of `mask`, `signs`, `seed`, `kept` (all three, compressed together), `raw`
+    (the same before compression) and `dense`: all weights and biases in float32.
+
+    Attributes:
+        training: of which data and network.
+        weights: the start.
+        mask: what is cut.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+    weights: Weights
+    mask: Mask
+
+    def compute(self, world: World) -> Result:
+        state, mask = (part.tensors(world, self.training) for part in (self.weights, self.mask))
+        bits = b"".join(np.packbits(kept.numpy()).tobytes() for kept in mask.values())
+        positive = np.concatenate([(state[name][kept] > 0).numpy() for name, kept in mask.items()])
+        signs, seed = np.packbits(positive).tobytes(), self.training.seed.to_bytes(SEED_BYTES, "little")
+        parts = {"mask": bits, "signs": signs, "seed": seed, "kept": bits + signs + seed}
+        compressed = {name: len(lzma.compress(part, preset=9)) for name, part in parts.items()} | {"seed": SEED_BYTES}
+        dense = sum(tensor.numel() * 4 for tensor in state.values() if tensor.is_floating_point())
+        return compressed | {"raw": len(parts["kept"]), "dense": dense}, {}
+
+
+class _Csr(nn.Module):
+    """A linear layer whose weights are a CSR matrix."""
+
+    def __init__(self, layer: nn.Linear, kept: torch.Tensor):
+        super().__init__()
+        self.weight, self.bias = (layer.weight.detach() * kept).to_sparse_csr(), layer.bias.detach()
+
+    def forward(self, x):
+        return torch.addmm(self.bias[:, None], self.weight, x.t()).t()
+
+
+def in_csr(network: nn.Module, mask: dict[str, torch.Tensor]) -> nn.Module:
+    """A copy of a network, for inference, whose linear layers multiply their survivors alone.
+
+    Raises:
+        WorthError: if a masked layer is no `nn.Linear`: PyTorch has no such product for convolutions.
+    """
+    sparse = copy.deepcopy(network).eval()
+    for name, kept in mask.items():
+        place = name.removesuffix(".weight")
+        layer = sparse.get_submodule(place)
+        if not isinstance(layer, nn.Linear) or layer.bias is None:
+            raise WorthError(f"{name} is no fully connected layer with biases: measure a LeNet")
+        with warnings.catch_warnings():  # PyTorch calls the format a beta, once a process
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+            sparse.set_submodule(place, _Csr(layer, kept))
+    return sparse
+
+
+@frozen
+class Speed(Recipe):
+    """Seconds of inference of a network on one core of a CPU: multiplied in full, and with its survivors in CSR.
+
+    Both are timed in turn, so that a machine that slows down slows both. Weights are a draw of the network's own: their
+    values do not matter. The record says on what it was made; asking again gives the same numbers.
+
+    The record's array `seconds` is [batches, 2 (dense, CSR), repeats]; the value `kernels` names the processor's
+    instructions that PyTorch uses.
+
+    Attributes:
+        training: of which data and network; fully connected ones only.
+        mask: what is cut.
+        batches: numbers of images at once.
+        repeats: how often each is timed; take the median.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+    mask: Mask
+    batches: tuple[Annotated[int, Field(ge=1)], ...] = (1, 60, 1000)
+    repeats: Annotated[int, Field(ge=1)] = 15
+
+    def compute(self, world: World) -> Result:
+        mask, shape = self.mask.tensors(world, self.training), world.dataset(self.training).shape
+        network = world.network(self.training).eval()
+        for name, kept in mask.items():
+            network.get_parameter(name).data.mul_(kept)
+        seconds = np.zeros((len(self.batches), 2, self.repeats))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                both = network, in_csr(network, mask)
+                for i, batch in enumerate(self.batches):
+                    x = torch.ones(batch, *shape)
+                    calls = max(1, round(0.003 / _seconds(network, x, 3)))
+                    for repeat in range(self.repeats):
+                        for kind, module in enumerate(both):
+                            seconds[i, kind, repeat] = _seconds(module, x, calls)
+        finally:
+            torch.set_num_threads(threads)
+        return {"kernels": torch.backends.cpu.get_cpu_capability()}, {"seconds": seconds}
+
+
+def _seconds(module: nn.Module, x: torch.Tensor, calls: int) -> float:
+    """Seconds of a forward pass, the mean of several."""
+    module(x)
+    began = time.perf_counter()
+    for _ in range(calls):
+        module(x)
+    return (time.perf_counter() - began) / calls
