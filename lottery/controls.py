@@ -23,6 +23,7 @@ from .recipes import (
     Run,
     Scope,
     Shuffled,
+    Signed,
     Training,
     Weights,
     World,
@@ -411,6 +412,28 @@ def losing(
         "small at the start": once["small_init"],
         "small, rescaled": replace(small, weights=Rescaled(ticket.weights, small.mask, ticket.weights, ticket.mask)),
     }
+
+
+def turned(
+    ticket: Run, replicate: int, shares: Sequence[float] = (0.1, 0.25, 0.5, 1.0)
+) -> dict[float | Literal["opposed"], Run]:
+    """A ticket on starts whose signs are turned against it, magnitudes as they were.
+
+    Args:
+        ticket: trained from its own start.
+        replicate: the stream of which signs are flipped.
+        shares: of each layer's survivors.
+
+    Returns:
+        Share → run with as many signs flipped, more with less among them; "opposed": run from the signs opposite to
+        those that the ticket ended with.
+    """
+    found: dict[float | Literal["opposed"], Run] = {
+        share: replace(ticket, weights=signs.FlippedSigns(ticket.weights, ticket.mask, share, replicate))
+        for share in shares
+    }
+    opposite = signs.FlippedSigns(ticket.end, ticket.mask, 1.0, replicate)
+    return found | {"opposed": replace(ticket, weights=Signed(ticket.weights, opposite))}
 
 
 def cheaper(

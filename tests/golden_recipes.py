@@ -70,6 +70,7 @@ from lottery.tickets import (
     transplanted,
     untrained,
 )
+from lottery.worth import Packed
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
 KEYS = FOLDER / "keys.json"
@@ -194,6 +195,7 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
         add(f"Run under {name}", Run(lenet, Initial(0), mask, (0, 6)))
     add("Run from Drawn", Run(lenet, Drawn(0, kind="constant", keep=0.5), ticket.mask, (0, 6)))
     add("Run from Rescaled", Run(lenet, Rescaled(Initial(0, 1), half.mask, Initial(0), ticket.mask), half.mask, (0, 6)))
+    add("Packed", Packed(lenet, ticket.weights, ticket.mask))
     computed = set(found)
 
     # Keys alone: the papers' networks, and whatever the experiments can be given.

@@ -126,6 +126,7 @@ STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 
                 "model": "lenet-30-20",
                 "hidden_rate": 0.4,
                 "output_rate": 0.3,
+                "flipped": True,
                 "random_masks": 2,
                 "conv_replicates": 1,
                 "conv_data": "digits",

@@ -20,6 +20,7 @@ from lottery.controls import (
     losing,
     transferred,
     transfers,
+    turned,
 )
 from lottery.engine.execute import execute, world
 from lottery.engine.store import Store
@@ -216,3 +217,16 @@ def test_cheaper_masks_train_from_the_tickets_start(chain):
     assert {run.weights for run in made_of.values()} == {runs[3].weights}
     found = record(made_of["SNIP"], store)
     assert found.values["density"] == pytest.approx(0.2, abs=1e-3)
+
+
+def test_turned_starts_have_the_tickets_magnitudes_and_other_signs(chain):
+    runs, store = chain
+    made_of = turned(runs[3], 0, (0.5, 1.0))
+    start, end, mask = (made(part, store) for part in (runs[3].weights, runs[3].end, runs[3].mask))
+    got = {name: made(run.weights, store) for name, run in made_of.items()}
+    assert {run.mask for run in made_of.values()} == {runs[3].mask} and list(got) == [0.5, 1.0, "opposed"]
+    for name, kept in mask.items():
+        assert all(torch.equal((state[name] * kept).abs(), (start[name] * kept).abs()) for state in got.values())
+        assert torch.equal(got[1.0][name][kept], -start[name][kept])
+        assert (got[0.5][name] != start[name]).sum() == round(0.5 * int(kept.sum()))
+        assert torch.equal(got["opposed"][name][kept].sign(), -end[name][kept].sign())
