@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import stats
-from . import figures
+from . import figures, text
 from .chapter import Chapter
 
 Accuracy = Mapping[str, ArrayLike]
@@ -51,7 +51,7 @@ def show(chapter: Chapter, ahead: Accuracy, left: str, title: str = "", headline
         title: what is seen.
         headline: as of `Chapter.figure`.
     """
-    count = stats.count(len(next(iter(ahead.values()))), "replicate")
+    count = text.count(len(next(iter(ahead.values()))), "replicate")
     caption = (
         f"Test accuracy at early stopping minus that of a random mask with as many weights, {left}; mean of {count}, "
         "95 % interval as a thick bar, smallest and largest replicate as a thin one."
@@ -71,8 +71,8 @@ def rows(ahead: Accuracy, *columns: tuple[Accuracy, float, str, int]) -> list[li
     return [
         [
             kind,
-            *(stats.interval(values[kind], scale, unit, digits) for values, scale, unit, digits in columns),
-            stats.interval(ahead[kind], 1, "pp") if kind in ahead else "",
+            *(text.interval(values[kind], scale, unit, digits) for values, scale, unit, digits in columns),
+            text.interval(ahead[kind], 1, "pp") if kind in ahead else "",
         ]
         for kind in kinds
     ]
