@@ -79,7 +79,9 @@ def test_every_class_of_recipes_is_in_a_golden_record():
     `Speed` is none: it times the machine that it runs on, and no two of its records are the same.
     """
     ours = {kind for kind in classes(Recipe) if kind.__module__.startswith("lottery.")}
-    assert ours - {Recipe, Weights, Mask, Speed} == {type(part) for recipe in computed_recipes() for part in parts(recipe)}
+    assert ours - {Recipe, Weights, Mask, Speed} == {
+        type(part) for recipe in computed_recipes() for part in parts(recipe)
+    }
 
 
 def test_records_of_earlier_versions_are_read(imported):
