@@ -191,8 +191,9 @@ class Chapter:
             self.verdicts[claim] = verdict
             central = next(check for check in verdict.checks if check.central)
             ours = "–" if verdict.scale == claims.STAND_IN else central.text  # a stand-in has no number to show
-            self.glue(**{check.quantity: check.text for check in verdict.checks})
             self.glue(**{f"{claim}-verdict": verdict.label, f"{claim}-ours": ours, f"{claim}-paper": central.paper})
+        checks = [check for verdict in self.verdicts.values() for check in verdict.checks]
+        self.glue(**{check.quantity: check.text for check in checks})  # once, though two claims may ask for it
         self._draw_cards(update=True)
         self._show("checks", verdicts=self.verdicts)
 
