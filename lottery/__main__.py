@@ -251,6 +251,8 @@ def show(keys, store) -> None:
     opened = _open(store)
     for key in _find(opened, keys):
         record = opened.read(key)
+        if record is None:
+            raise LotteryError(f"record {key[:12]} was damaged and is set aside: the next run computes it again")
         arrays = {name: list(array.shape) for name, array in record.arrays.items()}
         shown = {"key": key, "recipe": record.recipe, "values": record.values, "made": record.made, "arrays": arrays}
         click.echo(json.dumps(shown, indent=1))

@@ -170,7 +170,8 @@ class AtStart(Mask):
         for number in range(1, rounds + 1):
             goal = round(total * self.keep ** (number / rounds))
             scores = self._scores(module, masks.apply(state, mask), names, first(dataset.train, self.examples))
-            mask = masks.prune(mask, scores, dict.fromkeys(mask, (left - goal) / left), "global")
+            gone: float = (left - goal) / left
+            mask = masks.prune(mask, scores, dict.fromkeys(mask, gone), "global")
             left = sum(masks.count(mask).values())
         return masks.to_record(mask)
 
@@ -202,8 +203,8 @@ class _Kept(torch.autograd.Function):
         return kept.view_as(scores)
 
     @staticmethod
-    def backward(ctx, gradient):
-        return gradient, None
+    def backward(ctx, *grad_outputs):
+        return grad_outputs[0], None
 
 
 @frozen

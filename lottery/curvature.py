@@ -44,12 +44,12 @@ def twice_differentiable(module: nn.Module):
     before = [place.enabled for place in places]
     try:
         for place in places:
-            place.enabled = False
+            place.enabled = False  # pyright: ignore[reportAttributeAccessIssue]  # torch sets it on import
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         for place, enabled in zip(places, before, strict=True):
-            place.enabled = enabled
+            place.enabled = enabled  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _normed(dim: int, lengths: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
@@ -107,7 +107,7 @@ class Hessian:
         models.load(self.module, state)
         for layer in self.module.modules():
             if isinstance(layer, nn.utils.parametrizations._WeightNorm):  # torch's own has another second derivative
-                layer.forward = functools.partial(_normed, layer.dim)
+                layer.forward = functools.partial(_normed, layer.dim)  # pyright: ignore[reportAttributeAccessIssue]  # other names
         self.module.requires_grad_(False)
         parameters = _named(self.module, mask)
         self.weights = [parameter.requires_grad_() for parameter in parameters.values()]
@@ -205,7 +205,7 @@ class Hessian:
 
     def gradient(self) -> torch.Tensor:
         """The gradient of the training loss, compact."""
-        total = 0.0
+        total = self.weights[0].new_zeros(())
         for part in self.graphs or (self._graph(*chunk)[0] for chunk in self.chunks):
             total = total + torch.cat([g.detach()[kept] for g, kept in zip(part, self.kept, strict=True)])
         return total
@@ -502,11 +502,12 @@ def lowest_loss(
         if total < best:
             best, at = total, {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
         if best <= target or step == steps:
-            return best, at
+            break
         for name, weight in parameters.items():
             if weight.grad is not None:  # else the outputs do not depend on it
                 weight.grad *= mask[name]
         optimiser.step()
+    return best, at
 
 
 def measured_ratio(
@@ -618,11 +619,11 @@ class Spectrum(Recipe):
         stream = seeds.generator(training.seed, seeds.PROBE, *self.run.order)
         signs = stream.integers(0, 2, (self.probes, product.size), dtype=np.int8) * 2.0 - 1
         starts = torch.from_numpy(signs).to(world.device, product.dtype)
-        if self.steps < LONG:
-            top, _ = top_eigenvalues(product, starts[0], min(self.top, product.size))
         nodes, weights = spectral_measure(product, starts, self.steps)
         if self.steps >= LONG:  # by then the first probe has found them
             top = np.sort(nodes[0][weights[0] > 0])[::-1][: self.top]
+        else:
+            top, _ = top_eigenvalues(product, starts[0], min(self.top, product.size))
         squares = product.compact(state).double().square().cpu().numpy()
         values = {
             "size": product.size,

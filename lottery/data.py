@@ -6,14 +6,19 @@ A batch is then an index into a tensor; there is no `DataLoader` and no image li
 import hashlib
 import os
 import pickle
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
 from . import LotteryError, seeds
+
+if TYPE_CHECKING:
+    from sklearn.utils import Bunch
 
 NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
 SCALINGS = ("standardise", "unit", "unit-norm", "none")
@@ -169,7 +174,8 @@ def _pair(where: str, given) -> Pair:
     """Inputs and labels as `register` was given them, checked, as tensors of our own on the CPU."""
     if isinstance(given, torch.utils.data.Dataset) and not hasattr(given, "tensors"):
         try:
-            given = torch.utils.data.default_collate([given[index] for index in range(len(given))])
+            examples = range(len(cast(Sized, given)))  # torch leaves it to subclasses to have a length
+            given = torch.utils.data.default_collate([given[index] for index in examples])
         except Exception as error:
             raise DataError(
                 f"{where}: the examples of {type(given).__name__} cannot be stacked ({error}): each must be a tensor "
@@ -312,6 +318,9 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lottery-data"
 
 
+_declared: list[torch.library.Library] = []  # schemas live as long as these objects
+
+
 def declare_torchvision_operators() -> None:
     """Lets torchvision's Python parts (data sets) import beside a torch of another build.
 
@@ -322,7 +331,7 @@ def declare_torchvision_operators() -> None:
         library = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        declare_torchvision_operators.keep = library  # the schemas live as long as this object
+        _declared.append(library)
 
 
 def _torchvision_datasets():
@@ -385,7 +394,7 @@ def _published(name: str, root: Path) -> tuple[Pair, Pair, int]:
     if name == "digits":
         from sklearn.datasets import load_digits
 
-        bunch = load_digits()
+        bunch = cast("Bunch", load_digits())
         images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
         labels = torch.from_numpy(bunch.target.astype(np.int64))
         order = torch.from_numpy(np.random.Generator(np.random.PCG64(0)).permutation(len(labels)))

@@ -109,7 +109,7 @@ def path_mask(*given: Mask) -> Mask:
     return densest
 
 
-def _normalisations(module: nn.Module) -> list[nn.Module]:
+def _normalisations(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     kinds = nn.modules.batchnorm._BatchNorm
     return [layer for layer in module.modules() if isinstance(layer, kinds) and layer.track_running_stats]
 
@@ -144,6 +144,7 @@ def _estimate(module: nn.Module, forward: Callable, inputs: torch.Tensor, batch:
         layer.reset_running_stats()
         layer.momentum = None  # a cumulative average
         layer.train()
+    logits = inputs[:0]
     for x in inputs[: max(len(inputs) // batch * batch, min(len(inputs), batch))].split(batch):
         logits = forward(x)
     for layer, momentum in zip(layers, momenta, strict=True):
@@ -184,7 +185,8 @@ class Evaluator:
         if unknown := [kind for kind in statistics if kind not in STATISTICS]:
             raise LandscapeError(f"no statistics {unknown[0]!r}; known: {', '.join(STATISTICS)}")
         self.layout = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-        self.module = copy.deepcopy(module).eval().to(memory_format=self.layout)
+        self.module = copy.deepcopy(module).eval()
+        self.module.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # torch declares it for tensors alone
         self.train, self.test, self.statistics, self.batch, self.single = train, test, statistics, batch, single
         self.casts = precision == "bf16"
 

@@ -247,7 +247,12 @@ def check(name: str) -> None:
     Raises:
         ModelError: with the known names.
     """
-    if _factory(name) is None:
+    _known(name)
+
+
+def _known(name: str) -> Factory:
+    factory = _factory(name)
+    if factory is None:
         known = ", ".join(
             [
                 "lenet-300-100 (any widths)",
@@ -260,6 +265,7 @@ def check(name: str) -> None:
             ]
         )
         raise ModelError(f"no network {name!r}; known: {known}; your own: lottery.models.register(name, factory)")
+    return factory
 
 
 def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.Module:
@@ -270,10 +276,10 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
     Raises:
         ModelError: if there is no such network or the input does not fit it, or if it has tensors that `table` refuses.
     """
-    check(name)
+    factory = _known(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
-        module = _factory(name)(shape, classes)
+        module = factory(shape, classes)
     if not ours(module):
         if not isinstance(module, nn.Module):
             raise ModelError(f"the factory of network {name!r} returned {type(module).__name__}, not a torch.nn.Module")
@@ -432,7 +438,7 @@ def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batc
     Returns:
         Two float64 arrays of shape [R] (R = 1 for a single network).
     """
-    loss = correct = 0.0
+    loss = correct = torch.zeros((), dtype=torch.float64, device=inputs.device)
     for x, y in zip(inputs.split(batch), labels.split(batch), strict=True):
         logits = forward(x)
         logits = logits[None] if logits.ndim == 2 else logits

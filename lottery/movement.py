@@ -3,7 +3,7 @@
 Frankle & Carbin (2019), Appendix F; Paul et al. (2023), Section 3.3.
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, cast
 
 import numpy as np
 import torch
@@ -45,8 +45,12 @@ class Survivors(Recipe):
     run: Run
     bins: Annotated[int, Field(ge=2)] = 80
 
+    @property
+    def _cut(self) -> Pruned:
+        return cast(Pruned, self.run.mask)  # `_pruned` has made sure
+
     def reads(self):
-        before = self.run.mask.run
+        before = self._cut.run
         return [*self.run.end.reads(), *before.end.reads(), *self.run.mask.needed(), *before.mask.needed()]
 
     @model_validator(mode="after")
@@ -56,10 +60,10 @@ class Survivors(Recipe):
         return self
 
     def compute(self, world: World) -> Result:
-        before = self.run.mask.run
+        before = self._cut.run
         old, wider = trained(world, before)
         new, mask = trained(world, self.run)
-        groups = [list(mask)] if self.run.mask.scope == "global" else [[name] for name in mask]
+        groups = [list(mask)] if self._cut.scope == "global" else [[name] for name in mask]
         below, thresholds = 0, {}
         for names in groups:  # the threshold is the largest magnitude that was cut, of all layers or of each
             gone = torch.cat([old[name][wider[name] & ~mask[name]].abs() for name in names])

@@ -5,12 +5,13 @@ of values and every ablation is one more small recipe. A recipe's key is the has
 runs it refers to stand as their keys: a changed parameter recomputes only what hangs on it.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import cached_property
-from typing import Annotated, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
+from functools import cached_property, wraps
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
 
 import numpy as np
 import torch
@@ -29,13 +30,33 @@ Result = tuple[dict, dict[str, np.ndarray]]  # the values and the arrays of a re
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def frozen(recipe: type[T]) -> type[T]:
-    """Makes a class a frozen value whose fields are checked when one is made."""
-    made = dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))(recipe)
+    """Makes a class a frozen value whose fields are checked when one is made: a `RecipeError` says what is wrong."""
+    made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))(recipe)
+    checked = made.__init__
+
+    @wraps(checked)
+    def init(self, *args, **given) -> None:
+        try:
+            checked(self, *args, **given)
+        except ValidationError as error:
+            raise RecipeError(_in_words(type(self).__name__, error)) from None
+
+    made.__init__ = init
     return cast(type[T], made)
 
 
 class RecipeError(LotteryError):
     """A recipe that makes no sense."""
+
+
+def _in_words(name: str, error: ValidationError) -> str:
+    """In one line: each field, what is allowed there, and what was given."""
+    said = []
+    for wrong in error.errors():
+        place = ".".join(map(str, wrong["loc"]))
+        given = f", not {str(wrong['input'])[:60]!r}" if place and wrong["type"] != "missing" else ""
+        said.append(f"{place}: {wrong['msg']}{given}" if place else wrong["msg"].removeprefix("Value error, "))
+    return f"this {name} cannot be: {'; '.join(said)}"
 
 
 class Recipe:
@@ -44,6 +65,8 @@ class Recipe:
     A field that a later version adds must have a default that changes nothing: defaults are left out of the canonical
     JSON, so old keys stay. A change that alters results raises `version`.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # every recipe has them, by `frozen`
 
     version: ClassVar[int] = 1
     stored: ClassVar[bool] = False  # has a record of its own in the store
@@ -116,6 +139,9 @@ def _plain(value):
     return value
 
 
+Scaling = Literal["standardise", "unit", "unit-norm", "none"]
+
+
 @frozen
 class Training(Recipe):
     """A row of a paper's table of hyperparameters.
@@ -153,7 +179,7 @@ class Training(Recipe):
     warmup: Annotated[int, Field(ge=0)] = 0
     augment: bool = False
     validation: Annotated[int, Field(ge=1)] = 5000
-    scaling: Literal["standardise", "unit", "unit-norm", "none"] = "standardise"
+    scaling: Scaling = "standardise"
     evaluate: tuple[tuple[int, int], ...] = ()
     part: tuple[int, int] = (0, 1)
     precision: Literal["float32", "tf32", "bf16"] = "float32"
@@ -191,8 +217,11 @@ class Training(Recipe):
 class Stored(Protocol):
     """A record as recipes see it."""
 
-    values: dict
-    arrays: dict[str, np.ndarray]
+    @property
+    def values(self) -> dict: ...
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]: ...
 
 
 class World(Protocol):
@@ -335,7 +364,7 @@ class Rewound(Weights):
     def start(self) -> int:
         return self.step
 
-    def reads(self):
+    def reads(self) -> list[tuple[Recipe, int | None]]:
         return self.run.weights.reads() if self.step == self.run.start else [(self.run, self.step)]
 
     @model_validator(mode="after")
@@ -366,7 +395,7 @@ class Continued(Weights):
     def start(self) -> int:
         return self.step
 
-    def reads(self):
+    def reads(self) -> list[tuple[Recipe, int | None]]:
         return self.run.end.reads()
 
     @model_validator(mode="after")
@@ -625,13 +654,9 @@ def closure(recipes: Iterable[Recipe]) -> list[Recipe]:
 
 
 def training(**values) -> Training:
-    """A `Training`, with errors in one line.
+    """A `Training` of values that are read from somewhere.
 
     Raises:
         RecipeError: naming the field, the value and what is allowed.
     """
-    try:
-        return Training(**values)
-    except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'training'}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"this training cannot be: {said}") from None
+    return Training(**values)

@@ -10,7 +10,7 @@ Matching lowers the distance of unrelated networks too: a distance means somethi
 
 import copy
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -493,7 +493,9 @@ def mixing(layer: torch.Tensor, generator: np.random.Generator, rounds: int = 30
     return np.array(held)
 
 
-def null_pairs(a: Signs, b: Signs, generator: np.random.Generator, draws: int = 10, degrees: bool = True):
+def null_pairs(
+    a: Signs, b: Signs, generator: np.random.Generator, draws: int = 10, degrees: bool = True
+) -> Iterator[tuple[Signs, Signs]]:
     """Pairs of networks with the numbers of signs of a and b in each layer, and nothing else in common.
 
     Args:
@@ -504,11 +506,13 @@ def null_pairs(a: Signs, b: Signs, generator: np.random.Generator, draws: int = 
             masks stay as they are and only signs are scattered.
     """
     for _ in range(draws):
-        pair = []
-        for net in (a, b):
-            mask = {name: layer != 0 for name, layer in net.items()}
-            pair.append(scattered(net, degree_preserving(mask, generator) if degrees else mask, generator))
-        yield pair
+        first, second = (_scattered_anew(net, generator, degrees) for net in (a, b))
+        yield first, second
+
+
+def _scattered_anew(net: Signs, generator: np.random.Generator, degrees: bool) -> Signs:
+    mask = {name: layer != 0 for name, layer in net.items()}
+    return scattered(net, degree_preserving(mask, generator) if degrees else mask, generator)
 
 
 def null_comparisons(
@@ -585,18 +589,18 @@ class Compared(Recipe):
 
     def compute(self, world: World) -> Result:
         layers = layers_of(world, self.a.training)
-        nets = [layers.of(signs_of(world, run)) for run in (self.a, self.b)]
+        a, b = (layers.of(signs_of(world, run)) for run in (self.a, self.b))
         stream = seeds.generator(self.a.training.seed, seeds.NULL, int(self.key[:12], 16))
 
-        def measured(pair):
+        def measured(pair: tuple[Signs, Signs]) -> list:
             matchings = MATCHED if self.both else MATCHED[:2]
             found = [[compare(*pair, signed, matching) for matching in matchings] for signed in SIGNED]
             return [[[list(getattr(one, name).values()) for name in MEASURES] for one in row] for row in found]
 
-        arrays = {"pair": np.array(measured(nets))}
+        arrays = {"pair": np.array(measured((a, b)))}
         for null in ("degrees", "signs") if self.draws else ():
-            arrays[null] = np.array([measured(p) for p in null_pairs(*nets, stream, self.draws, null == "degrees")])
-        return {"layers": list(nets[0])}, arrays
+            arrays[null] = np.array([measured(p) for p in null_pairs(a, b, stream, self.draws, null == "degrees")])
+        return {"layers": list(a)}, arrays
 
 
 @frozen
@@ -736,7 +740,8 @@ class Aligned(Weights):
 
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, training)
-        layers_of(world, training)
+        if training is not None:
+            layers_of(world, training)
 
     def tensors(self, world: World, training: Training) -> State:
         layers = layers_of(world, training)
@@ -744,5 +749,5 @@ class Aligned(Weights):
         a, b = layers.of(to), layers.of(state)
         if self.by == "weights":
             return layers.rearranged(state, match_weights(a, b))
-        signs = ({name: tensor.sign().to(torch.int8) for name, tensor in net.items()} for net in (a, b))
-        return layers.rearranged(state, match_both(*signs))
+        ours, theirs = ({name: tensor.sign().to(torch.int8) for name, tensor in net.items()} for net in (a, b))
+        return layers.rearranged(state, match_both(ours, theirs))

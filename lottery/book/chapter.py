@@ -18,6 +18,7 @@ from .. import __version__, recipes
 from ..engine import execute, settings
 from ..engine.plan import plan
 from ..engine.store import Record, Store
+from ..stats import Summary
 from . import claims, figures, findings, parameters, protocols, text, tidy
 from .parameters import ChapterError, ParameterError
 
@@ -123,7 +124,12 @@ class Chapter:
         done = compute(flat, own)
         found = {recipe.key: record for recipe, record in zip(flat, done, strict=True)}
         for recipe in recipes.closure(flat):
-            self.used[recipe.key] = found.get(recipe.key) or store.read(recipe.key)
+            record = found.get(recipe.key) or store.read(recipe.key)
+            if record is None:
+                raise ChapterError(
+                    f"record {recipe.key[:12]} is gone from {store.root}: run again, it is computed anew"
+                )
+            self.used[recipe.key] = record
         return tidy.mapped(study, lambda recipe: found[recipe.key])
 
     # Output.
@@ -135,11 +141,12 @@ class Chapter:
             figure, alt, caption, width: of `figures.html_image`.
             headline: it carries the chapter's claim, and is shown at the top of the page instead of here.
         """
-        values = {"picture": figures.html_image(figure, alt, width, colours=32, sharp=2), "caption": caption}
+        picture = figures.html_image(figure, alt, width, colours=32, sharp=2)
         if headline:
-            self._place("headline", _templates.get_template("figure.html").render(**values).strip(), update=True)
+            shown = _templates.get_template("figure.html").render(picture=picture, caption=caption).strip()
+            self._place("headline", shown, update=True)
         else:
-            self._show("figure", alt, **values)
+            self._show("figure", alt, picture=picture, caption=caption)
 
     def glue(self, **values) -> None:
         """Makes numbers and texts available to prose: `` {glue:text}`name` `` (also from other pages)."""
@@ -176,7 +183,7 @@ class Chapter:
         data = base64.b64encode(text.encode()).decode()
         self._show("download", f"numbers: {filename}", filename=filename, data=data)
 
-    def judge(self, measured: Mapping[str, object], **context) -> None:
+    def judge(self, measured: Mapping[str, Summary | float], **context) -> None:
         """Applies the rules of `claims.yml`, fills in the claim cards, and shows every check.
 
         What was measured is glued as text under the quantity's name.

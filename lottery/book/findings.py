@@ -66,5 +66,5 @@ class Findings(BaseModel):
 @functools.cache
 def load() -> dict[str, Findings]:
     """Chapter → its findings, from `findings.yml` in this package."""
-    text = importlib.resources.files(__package__).joinpath("findings.yml").read_text(encoding="utf-8")
+    text = importlib.resources.files("lottery.book").joinpath("findings.yml").read_text(encoding="utf-8")
     return {name: Findings(**entry) for name, entry in (yaml.safe_load(text) or {}).items()}

@@ -48,13 +48,15 @@ class Parameter:
             ParameterError: if it has another type or is out of range.
         """
         read = self._read(value)
-        number = type(read) in (int, float)
-        inside = not number or (math.isfinite(read) and (self.low is None or self.low <= read <= self.high))
+        inside = True
+        if isinstance(read, int | float) and not isinstance(read, bool):
+            low, high = (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
+            inside = math.isfinite(read) and low <= read <= high
         if type(read) is not self.kind or not inside or (self.choices and read not in self.choices):
             raise ParameterError(f"{self.name} = {_short(value)}: must be {self.allowed}")
         return read
 
-    def _read(self, value):
+    def _read(self, value) -> object:
         with contextlib.suppress(ValueError, OverflowError):  # then it is refused as it is
             if isinstance(value, str) and self.kind is bool:
                 return {"true": True, "false": False}.get(value.strip().lower(), value)
@@ -88,7 +90,7 @@ def read_parameters(source: str) -> dict[str, Parameter]:
     """
     found, lines = {}, source.splitlines()
     for node in ast.parse(source).body:
-        line = lines[node.end_lineno - 1]
+        line = lines[(node.end_lineno or node.lineno) - 1]
         comment = line.partition("#")[2].strip()
         if not isinstance(node, ast.AnnAssign) or node.value is None or not comment:
             raise ChapterError(f"not a parameter in the form `name: type = default  # help`: {line}")
@@ -166,7 +168,8 @@ def of_cells(sources: list[str], namespace: Mapping[str, object]) -> dict[str, o
         with contextlib.suppress(ChapterError, SyntaxError, ValueError):
             declared = read_parameters(source) or declared
         if source.lstrip().startswith(INJECTED):
-            given += [t.id for n in ast.parse(source).body if isinstance(n, ast.Assign) for t in n.targets]
+            assigned = [t for n in ast.parse(source).body if isinstance(n, ast.Assign) for t in n.targets]
+            given += [target.id for target in assigned if isinstance(target, ast.Name)]
     if not declared:
         raise ChapterError("run the parameters cell before this one")
     return check_parameters(declared, {name: namespace[name] for name in dict.fromkeys([*declared, *given])})

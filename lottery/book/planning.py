@@ -63,7 +63,7 @@ def profile_parameters(name: str, profile: str) -> dict[str, object]:
     """
     if profile not in PROFILES:
         raise ChapterError(f"no profile {profile[:60]!r}; profiles: {', '.join(PROFILES)}")
-    text = importlib.resources.files(__package__).joinpath("profiles", f"{profile}.yml").read_text(encoding="utf-8")
+    text = importlib.resources.files("lottery.book").joinpath("profiles", f"{profile}.yml").read_text(encoding="utf-8")
     table = yaml.safe_load(text) or {}
     declared = parameters.parameters_of(source(name))
     return {k: v for k, v in table.get("common", {}).items() if k in declared} | (table.get(name) or {})

@@ -104,12 +104,14 @@ def run(
         settings = settings.but(progress=Path(scratch) / "progress.json")
         failure = _papermill(name, part.parameters, target, settings, show)
         problems = [failure] if failure else []
-        if target.exists():
-            executed = nbformat.read(target, as_version=4)
+        executed = nbformat.read(target, as_version=4) if target.exists() else None
+        if executed is None:
+            problems = problems or ["papermill wrote no notebook"]
+        else:
             problems += [p for p in incomplete(executed) if not failure]
             if problems:
                 problems.append(f"what was executed is in {_keep_failed(target)}")
-        if problems:
+        if executed is None or problems:
             raise ChapterError(f"{name} did not run to its end: " + "; ".join(problems))
         _tidy(executed)
         executed.metadata["lottery"] = {
@@ -151,7 +153,7 @@ def _keep_failed(target: Path) -> Path:
 def _papermill(name: str, values: Mapping, target: Path, settings: Settings, show: bool) -> str | None:
     """Executes; returns what went wrong, if anything did."""
     import papermill
-    from jupyter_client import AsyncKernelManager
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from traitlets import Unicode
 
@@ -203,11 +205,11 @@ def _papermill(name: str, values: Mapping, target: Path, settings: Settings, sho
 
 
 @contextlib.contextmanager
-def _watched(name: str, state: Path, show: bool) -> Iterator[None]:
+def _watched(name: str, state: Path | None, show: bool) -> Iterator[None]:
     """Draws in this terminal the bar of the study that runs in the kernel."""
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(name, state, stop), daemon=True)
-    if show and sys.stderr.isatty():
+    if show and state is not None and sys.stderr.isatty():
         watcher.start()
     try:
         yield

@@ -36,7 +36,7 @@ def read_plan(path: Path | None = None) -> list[Part]:
     Raises:
         LotteryError: naming what is not a chapter, a profile or a parameter.
     """
-    place = path or importlib.resources.files(__package__).joinpath("study.yml")
+    place = path or importlib.resources.files("lottery.book").joinpath("study.yml")
     try:
         parts = [Part(**entry) for entry in yaml.safe_load(place.read_text(encoding="utf-8")) or []]
     except (OSError, TypeError, yaml.YAMLError) as error:

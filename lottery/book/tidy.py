@@ -130,7 +130,7 @@ def frame(names: Sequence[str], columns: Mapping[str, object], **labels: Iterabl
     places = {name: list(labels.get(name, range(length))) for name, length in zip(names, shape, strict=False)}
     if len(names) != len(shape) or [len(part) for part in places.values()] != list(shape) or set(labels) - set(names):
         raise ChapterError(f"axes {', '.join(names)} with {', '.join(labels)} do not fit arrays of shape {shape}")
-    index = pd.MultiIndex.from_product(places.values(), names=names)
+    index = pd.MultiIndex.from_product(list(places.values()), names=names)
     table = pd.DataFrame({name: np.broadcast_to(one, shape).ravel() for name, one in arrays.items()}, index=index)
     whole = [name for name, array in arrays.items() if array.ndim == len(names)]
     return table.dropna(how="all", subset=whole).reset_index()

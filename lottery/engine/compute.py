@@ -171,8 +171,8 @@ def compute(
             for recipe, keep in zip(recipes, keeps, strict=True)
             if store.read(recipe.key) is None or not keep <= store.states(recipe.key)
         ]
-        if left and isinstance(left[0][0], Run):
-            return _Together(dict(left), store, device, report, deadline).compute(stack)
+        if runs := {recipe: keep for recipe, keep in left if isinstance(recipe, Run)}:
+            return _Together(runs, store, device, report, deadline).compute(stack)
         return _results([recipe for recipe, _ in left], store, device)
 
 

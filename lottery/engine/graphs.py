@@ -71,7 +71,7 @@ class Replayed:
         self.rate.fill_(rate)
         if self.replay is not None:
             for place, tensor in zip(self.given, given, strict=True):
-                if tensor is not None:
+                if place is not None and tensor is not None:
                     place.copy_(tensor, non_blocking=True)
             self.replay()
             return

@@ -11,9 +11,9 @@ import hashlib
 import importlib.util
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from .. import LotteryError, models
-from ..recipes import Recipe, Run, Training, closure
+from ..recipes import Recipe, Run, Scaling, Training, closure
 from .store import Store
 from .world import ExecutionError, dataset_of
 
@@ -42,7 +42,7 @@ def network(training: Training) -> dict:
 
 
 @functools.lru_cache(maxsize=64)
-def _network(name: str, factory, data: str, validation: int, scaling: str) -> dict:
+def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -> dict:
     dataset = dataset_of(Training(data, name, 1, 1, "sgd", 1.0, validation=validation, scaling=scaling))
     few = dataset.validation[0][:EXAMPLES].cpu()
     try:
@@ -218,7 +218,7 @@ def _texts(names: frozenset[str]) -> dict[str, str]:
     texts: dict[str, str] = {}
     for name in names:
         module = found[name].__module__
-        if module.split(".")[0] == __package__.split(".")[0]:
+        if module.split(".")[0] == __name__.split(".")[0]:
             _gather(module, texts)
         else:
             texts[name] = _class_source(found[name])
@@ -236,7 +236,7 @@ def _class_source(kind: type) -> str:
 
 def known_recipes() -> dict[str, type[Recipe]]:
     """All recipe classes that are imported here, by name; those of this package's science are."""
-    for path in sorted(Path(sys.modules[Recipe.__module__].__file__).parent.glob("*.py")):
+    for path in sorted(Path(inspect.getfile(Recipe)).parent.glob("*.py")):
         if not path.stem.startswith("_"):
             importlib.import_module(f"{Recipe.__module__.rpartition('.')[0]}.{path.stem}")
     found, left = {}, [Recipe]
@@ -258,8 +258,15 @@ def _gather(module: str, texts: dict[str, str]) -> None:
 @functools.cache
 def module_source(name: str) -> tuple[str, frozenset[str]]:
     """The source of a module of this package, normalised, and the modules of it that it imports."""
-    source = Path(importlib.util.find_spec(name).origin).read_text(encoding="utf-8")
+    source = Path(str(_spec(name).origin)).read_text(encoding="utf-8")
     return normal(source), frozenset(_imports(ast.parse(source), name))
+
+
+def _spec(name: str) -> ModuleSpec:
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ExecutionError(f"there is no module {name} here: install the package anew")
+    return spec
 
 
 def _imports(tree: ast.Module, module: str) -> Iterator[str]:
@@ -270,7 +277,7 @@ def _imports(tree: ast.Module, module: str) -> Iterator[str]:
             base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1])
             base = f"{base}.{node.module}" if node.module else base
             for name in (f"{base}.{alias.name}" for alias in node.names):
-                found = name if importlib.util.find_spec(base).submodule_search_locations else base
+                found = name if _spec(base).submodule_search_locations else base
                 spec = importlib.util.find_spec(found)
                 if spec is not None and not spec.submodule_search_locations:
                     yield found

@@ -10,7 +10,7 @@ use one process a run). Whatever is not the plain module is compared with it on 
 import copy
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +70,7 @@ class Network:
         self.masked: list[torch.Tensor] = []
         self.mask: list[torch.Tensor] = []
 
-    def trainable(self, tensors: State) -> State:
+    def trainable(self, tensors: Mapping[str, torch.Tensor]) -> State:
         return {name: tensor for name, tensor in tensors.items() if self.entries[name].trainable}
 
     def watch(self, name: str, kept: torch.Tensor) -> None:
@@ -84,7 +84,8 @@ class Network:
         pairs = [(weight.grad, kept) for weight, kept in zip(self.masked, self.mask, strict=True)]
         pairs = [(gradient, kept) for gradient, kept in pairs if gradient is not None]
         if pairs:
-            torch._foreach_mul_([gradient for gradient, _ in pairs], [kept for _, kept in pairs])
+            gradients, masked = [gradient for gradient, _ in pairs], [kept for _, kept in pairs]
+            torch._foreach_mul_(gradients, masked)  # pyright: ignore[reportPrivateImportUsage]  # one kernel for all
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of a training batch, in the precision of the training."""
@@ -134,8 +135,8 @@ class Single(Network):
         layers = {}
         for name, kept in mask.items():
             place, alone = name.rpartition(".")[0], not self.entries[name].aliases
-            if place and alone and sparse.pays(self.module.get_submodule(place), kept):
-                dense = self.module.get_submodule(place)
+            dense = self.module.get_submodule(place)
+            if place and alone and sparse.pays(dense, kept):
                 layers[name] = SparseLinear(dense, kept, contiguous=not models.ours(self.module))
                 self.module.set_submodule(place, layers[name])
         return layers
@@ -178,7 +179,7 @@ class Stacked(Network):
     def __init__(self, training: Training, module: nn.Module, starts: Sequence[Start], device: torch.device):
         super().__init__(training, module, device)
         self.count = len(starts)
-        given = {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+        given: State = {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
         states = [masks.apply(start.weights, start.mask) for start in starts]
         stack = {
             name: torch.stack([state.get(name, tensor).to(device) for state in states])  # or it is not persistent
@@ -264,13 +265,13 @@ def _stacked(training, module, starts, device, plain, few, drawing) -> Stacked:
     try:
         network = Stacked(training, module, starts, device)
         why = _difference(network, {place: plain(place) for place in (0, len(starts) - 1)}, few)
+        if not why:
+            return network
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever vmap and a network of the user's have to say to each other
         why = _first_line(error)
-    if why:
-        raise NotStacked(f"networks of {training.model} cannot be stacked and train one by one: {why}")
-    return network
+    raise NotStacked(f"networks of {training.model} cannot be stacked and train one by one: {why}")
 
 
 def _single(training, module, start, device, plain, few) -> Single:
@@ -384,13 +385,17 @@ def draws(module: nn.Module, x: torch.Tensor, training: bool = True) -> bool:
         device = [torch.cuda.get_rng_state(x.device)] if x.device.type == "cuda" else []
         return [torch.get_rng_state(), *device]
 
+    def others():
+        numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+        return random.getstate(), numpy["key"].tobytes(), numpy["pos"]
+
     module.train(training)
-    other = random.getstate(), np.random.get_state()[1].tobytes(), np.random.get_state()[2]  # noqa: NPY002
+    other = others()
     with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         before = states()
         module(x.clone())
         drew = not all(map(torch.equal, before, states()))
-    if other != (random.getstate(), np.random.get_state()[1].tobytes(), np.random.get_state()[2]):  # noqa: NPY002
+    if other != others():
         raise TrainingError(
             f"{type(module).__name__} draws from Python's or NumPy's global generator, so no training of it could be "
             f"repeated: let it draw with torch (torch.rand, torch.nn.functional.dropout)"

@@ -20,6 +20,8 @@ from .store import Store
 from .trial import trial
 from .world import ExecutionError, StoreWorld, dataset_of, network_of
 
+Derived = Pruned | Shuffled | Thinned  # masks of which another mask decides the counts
+
 
 @dataclass(eq=False)
 class Task:
@@ -97,16 +99,16 @@ def batches(tasks: Iterable[Task], stack: int | None = 1, places: int = 1) -> li
     kinds: dict[tuple | str, list[Task]] = {}
     for task in tasks:
         run = task.recipe
-        together = stack != 1 and isinstance(run, Run)
-        kinds.setdefault((run.training, run.start, task.depth) if together else run.key, []).append(task)
+        together = (run.training, run.start, task.depth) if stack != 1 and isinstance(run, Run) else run.key
+        kinds.setdefault(together, []).append(task)
     alone: dict[Training, bool] = {}
     return [part for group in kinds.values() for part in _parts(group, stack, places, alone)]
 
 
 def _parts(group: list[Task], stack: int | None, places: int, alone: dict[Training, bool]) -> Iterator[list[Task]]:
     size = 1
-    if len(group) > 1:
-        training = group[0].recipe.training
+    if len(group) > 1 and isinstance(run := group[0].recipe, Run):
+        training = run.training
         if training not in alone:
             alone[training] = not stackable(training, dataset_of(training))
         if not alone[training]:
@@ -188,10 +190,10 @@ class _Counts:
             MaskError: if fractions do not fit the network.
             ExecutionError: if a layer would be left empty.
         """
-        chain = []
-        while (mask.key, training) not in self.known and (inner := _inner(mask)) is not None:
+        chain: list[Derived] = []
+        while (mask.key, training) not in self.known and isinstance(mask, Derived):
             chain.append(mask)
-            mask = inner
+            mask = mask.run.mask if isinstance(mask, Pruned) else mask.mask
         if (mask.key, training) not in self.known:
             whole = self._network(training)[1]
             self.known[mask.key, training] = whole if isinstance(mask, Dense) else None
@@ -207,7 +209,7 @@ class _Counts:
             self.layers[training] = kinds, {name: tensors[name].numel() for name in kinds}
         return self.layers[training]
 
-    def _after(self, mask: Mask, before: dict[str, int] | None, training: Training) -> dict[str, int] | None:
+    def _after(self, mask: Derived, before: dict[str, int] | None, training: Training) -> dict[str, int] | None:
         if isinstance(mask, Shuffled):
             return before
         rates = masks.rates(mask.table, self._network(training)[0])
@@ -228,13 +230,6 @@ class _Counts:
                     "would leave the layer empty: prune fewer rounds, less, or leave it out"
                 )
         return left
-
-
-def _inner(mask: Mask) -> Mask | None:
-    """The mask that another is made from, if that decides its counts."""
-    if isinstance(mask, Pruned):
-        return mask.run.mask
-    return mask.mask if isinstance(mask, Shuffled | Thinned) else None
 
 
 # What workers must be handed.

@@ -52,7 +52,8 @@ def multiplying(precision: str, device: torch.device):
 
 
 def _places():
-    return torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    cudnn = torch.backends.cudnn
+    return torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn  # pyright: ignore[reportAttributeAccessIssue]  # set on import
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Whether records are what the present code computes."""
 
+import contextlib
 import functools
 import json
 import random
@@ -7,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ..recipes import Recipe
 from .execute import execute
@@ -19,13 +21,11 @@ def changed_code(store: Store) -> list[Record]:
     """The records in a store that code computed which has since changed; records that do not say are left out."""
     changed = []
     for record in map(store.read, store.keys()):
-        known = record.made.get("code") if record else None
-        if known is not None:
-            try:
-                if code(record.recipe) != known:
-                    changed.append(record)
-            except ExecutionError:
-                continue  # of a class of the user's that is not imported here
+        if record is None or (known := record.made.get("code")) is None:
+            continue
+        with contextlib.suppress(ExecutionError):  # of a class of the user's that is not imported here
+            if code(record.recipe) != known:
+                changed.append(record)
     return changed
 
 
@@ -37,7 +37,7 @@ def recipe_of(key: str, store: Store) -> Recipe:
     """
     known = known_recipes()
 
-    def made(value):
+    def made(value) -> Any:
         if isinstance(value, dict) and "type" in value:
             if value["type"] not in known:
                 raise ExecutionError(f"no recipe class {value['type']!r} is known here: import its module")
@@ -122,7 +122,7 @@ def _supply(recipe: Recipe, store: Store, beside: Store) -> None:
         if record is None or (step is not None and state is None):
             _supply(read, store, beside)
         else:
-            states = {} if state is None else {step: state}
+            states = {} if state is None or step is None else {step: state}
             beside.save(read.key, record.recipe, record.values, record.arrays, record.made, states)
 
 

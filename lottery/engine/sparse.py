@@ -6,6 +6,7 @@ the optimiser handles the survivors alone.
 """
 
 import warnings
+from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ DENSITY = 0.12  # the layer pays below this share of weights
 WEIGHTS = 2**16  # and from this size on
 
 
-def pays(layer: nn.Module, mask: torch.Tensor) -> bool:
+def pays(layer: nn.Module, mask: torch.Tensor) -> TypeGuard[nn.Linear]:
     """Whether a layer under a mask is worth replacing (see the module's docstring), and does what it is replaced by.
 
     A subclass of `nn.Linear`, a layer with hooks or a method of its own may do anything.
@@ -51,9 +52,9 @@ class _Multiply(torch.autograd.Function):
         return (_with(layer.pattern, values) @ x.t()).t()
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx, *grad_outputs):
         x, values = ctx.saved_tensors
-        layer, gradient = ctx.layer, gradient.t().contiguous()
+        layer, gradient = ctx.layer, grad_outputs[0].t().contiguous()
         into_x = (_with(layer.transposed, values[layer.order]) @ gradient).t() if ctx.needs_input_grad[0] else None
         into_values = torch.sparse.sampled_addmm(layer.pattern, gradient, x, beta=0.0).values()
         return into_x, into_values, None

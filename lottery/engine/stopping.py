@@ -66,7 +66,7 @@ def _ask(number: int, tell: Callable[[], None] | None) -> None:
         tell()
 
 
-def _break_off(*given) -> None:
+def _break_off(number, frame) -> None:
     raise error("what was being computed is broken off")
 
 

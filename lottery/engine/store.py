@@ -256,7 +256,9 @@ class Store:
     def state(self, key: str, step: int) -> State | None:
         """The dense weights of a run at a step, checked; None if they are not kept (any more)."""
         record = self.read(key)
-        for at, mark, path in self._weights(self._record(key)) if record else []:
+        if record is None:
+            return None
+        for at, mark, path in self._weights(self._record(key)):
             if at == step:
                 try:
                     data = path.read_bytes()
@@ -293,10 +295,10 @@ class Store:
         with self.in_use(), locks.hold(self.root / "locks" / f"{key}.lock", wait=wait):
             yield
 
-    def checkpoint(self, *keys: str) -> "Checkpoint":
+    def checkpoint(self, key: str, *more: str) -> "Checkpoint":
         """The checkpoint of a run in progress, or of several that train together in this order."""
-        together = f"-{sha(' '.join(keys).encode())[:16]}" if len(keys) > 1 else ""
-        return Checkpoint(self, self.root / "partial" / f"{keys[0]}{together}.safetensors")
+        together = f"-{sha(' '.join((key, *more)).encode())[:16]}" if more else ""
+        return Checkpoint(self, self.root / "partial" / f"{key}{together}.safetensors")
 
     # Upkeep.
 

@@ -161,7 +161,9 @@ def _parametrised(training: Training, module: nn.Module) -> None:
             original.mul_(kept)
             weight = getattr(layer, tensor)
         if weight.shape != kept.shape or weight[~kept].any():
-            how = ", ".join(type(step).__name__ for step in layer.parametrizations[tensor])
+            how = ", ".join(
+                type(step).__name__ for step in layer.get_submodule(f"parametrizations.{tensor}").children()
+            )
             raise TrainingError(
                 f"network {training.model!r}: {owner}.{tensor} is computed ({how}) so that it is not zero where its "
                 f"parameter {name} is, and cannot be pruned: leave the parametrisation out, or freeze this layer"

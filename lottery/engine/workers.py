@@ -20,7 +20,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from os import _exit
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from .. import data, models
 from ..recipes import Recipe
@@ -84,7 +84,10 @@ class Work:
 class Pool(Protocol):
     """Who computes."""
 
-    places: int
+    @property
+    def places(self) -> int:
+        """How many batches can be computed at once."""
+        ...
 
     def submit(self, work: Work) -> "Future[Report]":
         """Begins a batch, or queues it."""
@@ -275,11 +278,12 @@ class Dask:
 
     def __enter__(self) -> "Dask":
         try:
-            import dask
+            import dask.config
             import distributed
+            from distributed.scheduler import KilledWorker
         except ImportError as error:
             raise ExecutionError("the dask executor needs the extra: pip install '.[cluster]'") from error
-        self.died = distributed.scheduler.KilledWorker
+        self.died = KilledWorker
         self.failures = 1 + dask.config.get("distributed.scheduler.allowed-failures")
         with contextlib.ExitStack() as stack:
             where = self.address
@@ -305,7 +309,8 @@ class Dask:
     def places(self) -> int:
         """Threads of all workers, counted anew every second: more would wait, and the time given would not."""
         if time.monotonic() - self.counted > 1:
-            self.counted, self.threads = time.monotonic(), sum(self.client.nthreads().values())
+            threads = self.client.nthreads()  # declared as a coroutine, which it is for asynchronous clients alone
+            self.counted, self.threads = time.monotonic(), sum(cast(dict, threads).values())
         return max(1, self.threads)
 
     def submit(self, work: Work) -> "Future[Report]":

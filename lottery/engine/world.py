@@ -39,13 +39,13 @@ class StoreWorld:
         return network_of(training)
 
     def record(self, recipe: Recipe) -> Record:
-        record = self.store.read(recipe.key)
+        record = self.store.read(recipe.key) if self.store else None
         if record is None:
             raise ExecutionError(f"the {type(recipe).__name__} {recipe.key[:12]} is not in the store")
         return record
 
     def state(self, run: Run, step: int) -> State:
-        state = self.store.state(run.key, step)
+        state = self.store.state(run.key, step) if self.store else None
         if state is None:
             raise ExecutionError(f"the weights of run {run.key[:12]} at step {step} are not kept")
         return state
