@@ -1,7 +1,8 @@
 # make book        the quick study (embedded digits, no download) executed and built into the book
 # make test        the tests, a process a core, the tests of a file in one
 # make published   the published chapters executed again from their committed records, and the book built from them
-# make lint        ruff and the other checks made before a commit
+# make lint        ruff, the layout, types, and the other checks made before a commit
+# make check       those of them that need neither git nor network
 # make clean       removes built pages and caches; the environment, data and results of trainings stay
 # make lock        writes requirements.lock anew from the environment
 #
@@ -12,7 +13,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: book test published lint clean environment lock
+.PHONY: book test published lint check clean environment lock
 .DELETE_ON_ERROR:
 
 book: environment
@@ -26,9 +27,13 @@ published: environment
 test: environment
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-lint: environment
+check: environment
 	$(BIN)/ruff check .
-	$(BIN)/pre-commit run --all-files
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pyright --pythonpath $(BIN)/python
+
+lint: check
+	SKIP=ruff,ruff-format,pyright $(BIN)/pre-commit run --all-files
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

@@ -39,7 +39,7 @@ def frozen(recipe: type[T]) -> type[T]:
         try:
             checked(self, *args, **given)
         except ValidationError as error:
-            raise RecipeError(_in_words(type(self).__name__, error)) from None
+            raise RecipeError(_in_words(type(self), error)) from None
 
     made.__init__ = init
     return cast(type[T], made)
@@ -49,14 +49,16 @@ class RecipeError(LotteryError):
     """A recipe that makes no sense."""
 
 
-def _in_words(name: str, error: ValidationError) -> str:
+def _in_words(recipe: type, error: ValidationError) -> str:
     """In one line: each field, what is allowed there, and what was given."""
-    said = []
+    names, said = [field.name for field in fields(recipe)], []
     for wrong in error.errors():
         place = ".".join(map(str, wrong["loc"]))
+        if wrong["loc"] and isinstance(number := wrong["loc"][0], int) and number < len(names):
+            place = ".".join(map(str, (names[number], *wrong["loc"][1:])))  # given by place
         given = f", not {str(wrong['input'])[:60]!r}" if place and wrong["type"] != "missing" else ""
         said.append(f"{place}: {wrong['msg']}{given}" if place else wrong["msg"].removeprefix("Value error, "))
-    return f"this {name} cannot be: {'; '.join(said)}"
+    return f"this {recipe.__name__} cannot be: {'; '.join(said)}"
 
 
 class Recipe:

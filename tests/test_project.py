@@ -77,8 +77,8 @@ def test_lock_satisfies_pyproject(part):
 
 def test_pre_commit_runs_the_locked_ruff():
     hooks = [h for r in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"] for h in r["hooks"]]
-    [ruff] = [h for h in hooks if h["id"] == "ruff"]
-    assert ruff["additional_dependencies"] == [f"ruff=={locked()['ruff']}"]
+    pinned = {h["id"]: h["additional_dependencies"] for h in hooks if h["id"].startswith("ruff")}
+    assert pinned == dict.fromkeys(("ruff", "ruff-format"), [f"ruff=={locked()['ruff']}"])
 
 
 def imported(folder):
@@ -138,6 +138,7 @@ def test_an_installed_package_holds_its_claims_profiles_and_templates(tmp_path):
         "; chapter.Chapter('01_winning_tickets'); assert len(claims.load()) > 30 and settings.project() is None"
         "; assert settings.default_store() == pathlib.Path('results').absolute()"
         "; book = pathlib.Path('installed/lottery/book')"
+        "; assert pathlib.Path('installed/lottery/py.typed').is_file()"
         "; assert all((book / p).is_file() for p in ('study.yml', 'profiles/paper.yml', 'templates/cards.html'))"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LOTTERY_")} | {"PYTHONPATH": str(target)}

@@ -275,7 +275,7 @@ def test_recipes_cannot_be_changed():
 
 
 def test_parts_of_the_wrong_kind_are_refused():
-    with pytest.raises(RecipeError, match="weights: .*Weights.*mask: .*Mask"):
+    with pytest.raises(RecipeError, match=r"weights: .*Weights.*mask: .*Mask"):
         Run(train(), Dense(), Initial(0))
     with pytest.raises(RecipeError, match="this Shuffled cannot be: mask: "):
         Shuffled(Initial(0), 0)
