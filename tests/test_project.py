@@ -78,7 +78,8 @@ def test_lock_satisfies_pyproject(part):
 def test_pre_commit_runs_the_locked_ruff():
     hooks = [h for r in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"] for h in r["hooks"]]
     pinned = {h["id"]: h["additional_dependencies"] for h in hooks if h["id"].startswith("ruff")}
-    assert pinned == dict.fromkeys(("ruff", "ruff-format"), [f"ruff=={locked()['ruff']}"])
+    ruff = [f"ruff=={locked()['ruff']}"]
+    assert pinned == {"ruff": ruff, "ruff-format": ruff}
 
 
 def imported(folder):
