@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -261,12 +262,46 @@ def show(keys, store) -> None:
 @store.command("verify")
 @STORE
 def verify_store(store) -> None:
-    """Check every checksum; what is damaged is set aside."""
+    """Check every checksum; what is damaged is set aside. Says also what has been computed by other code."""
+    from .engine.rebuild import changed_code
+
     opened = _open(store)
     found = opened.verify()
     click.echo("\n".join(found) if found else f"{len(opened.keys())} records, all sound")
+    if changed := changed_code(opened):
+        kinds = Counter(record.recipe["type"] for record in changed)
+        said = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        click.echo(
+            f"{len(changed)} were computed by code that has changed since ({said}): their keys stand for the same "
+            "recipes; `store rebuild --sample N` says whether the same numbers come out"
+        )
     if found:
         raise LotteryError("damaged records were set aside; the next run computes them again")
+
+
+@store.command()
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("--sample", type=click.IntRange(1), default=3, help="How many, drawn at random (default: 3).")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the draw.")
+@click.option("--device", default="cpu", help="cpu (default) or cuda.")
+@STORE
+def rebuild(keys, sample, seed, device, store) -> None:
+    """Compute some records anew, beside the store, and compare bit for bit; exit status 1 where they differ."""
+    from .engine import rebuild as again
+
+    opened = _open(store)
+    among = _find(opened, keys) if keys else None
+    bad = 0
+    for one in again.rebuild(opened, len(among) if among else sample, seed, keys=among, device=device):
+        bad += bool(one.differs or one.failed)
+        where = f"made with torch {one.made.get('torch', '?')} on {one.made.get('device', '?')}"
+        said = one.failed or (f"differs in {', '.join(one.differs)}; {where}" if one.differs else "the same")
+        click.echo(f"{one.key[:12]}  {one.type}: {said}")
+    if bad:
+        raise LotteryError(
+            f"{bad} did not come out the same: another kind of processor or version of torch rounds otherwise; "
+            "if these are the same, the code or the store is at fault"
+        )
 
 
 @store.command()

@@ -45,8 +45,8 @@ def frozen(recipe: type[T]) -> type[T]:
     return cast(type[T], made)
 
 
-class RecipeError(LotteryError):
-    """A recipe that makes no sense."""
+class RecipeError(LotteryError, ValueError):
+    """A recipe that makes no sense; a ValueError as well, as what is wrong with a value has always been here."""
 
 
 def _in_words(recipe: type, error: ValidationError) -> str:

@@ -1,0 +1,50 @@
+"""`store verify` and `store rebuild`, as a user calls them."""
+
+import pytest
+
+from lottery import recipes, tickets
+from lottery.__main__ import main
+from lottery.engine.execute import execute
+from lottery.engine.store import Store
+
+TRAINING = recipes.training(
+    data="digits", model="lenet-10", steps=6, batch=50, optimiser="adam", lr=1e-3, validation=200, evaluate=((6, 6),)
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    kept = Store(tmp_path / "results")
+    execute([tickets.dense(TRAINING, 0)], kept, executor="inline", show=False)
+    return kept
+
+
+def changed(store, **more):
+    """The store's only record with other contents, which its checksums fit."""
+    [key] = store.keys()
+    old = store.read(key)
+    other = Store(store.root.with_name("changed"))
+    made = {**old.made, **more.pop("made", {})}
+    other.save(key, old.recipe, {**old.values, **more}, old.arrays, made)
+    return other
+
+
+def test_a_sound_record_comes_out_the_same(store, capsys):
+    assert main(["store", "rebuild", "--sample", "1", "--store", str(store.root)]) == 0
+    assert "Run: the same" in capsys.readouterr().out
+    assert main(["store", "verify", "--store", str(store.root)]) == 0
+    assert capsys.readouterr().out == "1 records, all sound\n"
+
+
+def test_a_record_that_is_not_what_its_recipe_gives_is_named(store, capsys):
+    other = changed(store, test_accuracy_end=0.5)
+    [key] = other.keys()
+    assert main(["store", "rebuild", key[:8], "--store", str(other.root)]) == 1
+    said = capsys.readouterr()
+    assert "differs in test_accuracy_end; made with torch" in said.out and "1 did not come out the same" in said.err
+
+
+def test_records_of_changed_code_are_counted(store, capsys):
+    other = changed(store, made={"code": "0" * 16})
+    assert main(["store", "verify", "--store", str(other.root)]) == 0
+    assert "1 were computed by code that has changed since (1 Run)" in capsys.readouterr().out
