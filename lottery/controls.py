@@ -144,9 +144,9 @@ class AtStart(Mask):
         training: of which data, network and seed.
         weights: the starting weights.
         keep: share of the prunable weights that stay, over all layers.
-        criterion: "snip" keeps the largest |w ∂L/∂w| on some training examples (Lee et al. 2019, Equation 6); "synflow"
-            the largest w ∂R/∂w of the network with absolute weights on an input of ones, in rounds (Tanaka et al. 2020,
-            Algorithm 1); "magnitude" the largest |w|.
+        criterion: "snip" keeps the largest `|w ∂L/∂w|` on some training examples (Lee et al. 2019, Equation 6);
+            "synflow" the largest w ∂R/∂w of the network with absolute weights on an input of ones, in rounds (Tanaka et al. 2020,
+            Algorithm 1); "magnitude" the largest `|w|`.
         examples: training examples of "snip", the first ones; the data are in random order.
         rounds: of "synflow"; the density falls exponentially.
     """
@@ -211,7 +211,7 @@ class _Kept(torch.autograd.Function):
 class EdgePopup(Mask):
     """A mask that is learned while the weights stay as they are (Ramanujan et al. 2020, Section 3).
 
-    Each weight has a score. The forward pass uses the weights with the largest |score| of each layer; the gradient
+    Each weight has a score. The forward pass uses the weights with the largest `|score|` of each layer; the gradient
     reaches the scores as if all were used. Scores start Kaiming uniform and are trained by SGD with momentum and a
     cosine schedule.
 

@@ -74,7 +74,7 @@ def values_hash(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> str:
     """12 digits of the SHA-256 over the values of other pages that a text glues in.
 
     Args:
-        text: MyST with ``{glue:text}`chapters/NAME.ipynb::KEY:s` `` in it.
+        text: MyST in which the role `glue:text` names them, as ``chapters/NAME.ipynb::KEY:s``.
         chapters: of :func:`executed`.
 
     Raises:
