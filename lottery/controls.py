@@ -145,8 +145,8 @@ class AtStart(Mask):
         weights: the starting weights.
         keep: share of the prunable weights that stay, over all layers.
         criterion: "snip" keeps the largest `|w ∂L/∂w|` on some training examples (Lee et al. 2019, Equation 6);
-            "synflow" the largest w ∂R/∂w of the network with absolute weights on an input of ones, in rounds (Tanaka et al. 2020,
-            Algorithm 1); "magnitude" the largest `|w|`.
+            "synflow" the largest w ∂R/∂w of the network with absolute weights on an input of ones, in rounds (Tanaka et
+            al. 2020, Algorithm 1); "magnitude" the largest `|w|`.
         examples: training examples of "snip", the first ones; the data are in random order.
         rounds: of "synflow"; the density falls exponentially.
     """

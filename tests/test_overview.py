@@ -47,6 +47,15 @@ def test_the_hash_of_findings_follows_the_values_that_they_name():
         pages.values_hash(text, {})
 
 
+def test_findings_of_other_numbers_are_named():
+    body = "x {glue:text}`chapters/01_one.ipynb::a:s` y\n"
+    hash_ = pages.values_hash(body, {"01_one": made("1")})
+    page = f"# T\n\n```{{findings}} {hash_}\n{body}```\n"
+    assert pages.stale(page, {"01_one": made("1")}) == []
+    assert "other numbers" in pages.stale(page, {"01_one": made("2")})[0]
+    assert "01_one" in pages.stale(page, {})[0]
+
+
 def test_every_claim_is_counted_once_and_probes_are_not():
     rules = claims.load()
     counted = [rule for rule in rules.values() if rule.kind != "probe"]

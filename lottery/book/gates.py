@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 
 from .. import LotteryError
-from . import claims, findings, parameters, planning, runner
+from . import claims, findings, pages, parameters, planning, runner
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
 RECORDS_BYTES = 40 * 2**20
@@ -26,6 +26,9 @@ def verify() -> list[str]:
     for name, path in published.items():
         found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_executed(path)]
         found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_published(name, path)]
+    front = planning.book() / "book" / "intro.md"
+    chapters = pages.executed(planning.book() / "book" / "chapters")
+    found += [f"book/intro.md: {problem}" for problem in pages.stale(front.read_text(encoding="utf-8"), chapters)]
     found += [f"no published chapter for notebooks/{name}.ipynb" for name in planning.names() if name not in published]
     size = sum(path.stat().st_size for path in runner.results_files())
     if size > RECORDS_BYTES:

@@ -84,6 +84,22 @@ def values_hash(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def stale(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is wrong with the findings on a page, one line each: the numbers that they were written for have changed.
+
+    Args:
+        text: the page, as MyST.
+        chapters: of :func:`executed`.
+    """
+    found = []
+    for written, body in re.findall(r"^```\{findings\} (\w+)\n(.*?)^```$", text, re.M | re.S):
+        if missing := sorted({Path(path).stem for path, _ in _GLUED.findall(body)} - set(chapters)):
+            found.append(f"its findings are of chapters that are not there: {', '.join(missing)}")
+        elif (now := values_hash(body, chapters)) != written:
+            found.append(f"its findings are of other numbers: read them again, then name {now}")
+    return found
+
+
 class _FromBook(SphinxDirective):
     def chapters(self) -> dict[str, dict[str, Any]]:
         folder = Path(self.env.srcdir) / "book" / "chapters"
