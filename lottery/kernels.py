@@ -262,6 +262,24 @@ def _features() -> dict[str, np.ndarray]:
     }
 
 
+def arranged(counts: np.ndarray, q: float = 0.05) -> np.ndarray:
+    """How many patterns each layer of each network has beyond the null "balance", symmetric forms as one.
+
+    Args:
+        counts: [R, K, 19683] of R networks and K layers, from `pattern_counts`.
+        q: as of `enriched`.
+
+    Returns:
+        [R, K] numbers.
+    """
+    return np.array([[len(enriched(layer, ["balance"], q)) for layer in network] for network in counts])
+
+
+def spelt(number: int) -> str:
+    """A pattern by its number, row by row, such as ``−−0/0+0/000``."""
+    return "/".join("".join("−0+"[sign + 1] for sign in row) for row in patterns()[number])
+
+
 def pattern_shares(counts: np.ndarray) -> dict[str, float]:
     """Three plain statistics of slices; of `expected_counts` they are what chance gives. NaN where nothing is to count.
 

@@ -66,6 +66,15 @@ def summary(values: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
     return Summary(values.size, mean, float(values.min()), float(values.max()), mean - half, mean + half)
 
 
+def spread(values: ArrayLike) -> Summary:
+    """Mean, smallest and largest of values that are not independent, such as pairs that share members: no interval.
+
+    Raises:
+        StatsError: as `summary`.
+    """
+    return replace(summary(values), ci_low=math.nan, ci_high=math.nan)
+
+
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
     """Summarises a - b, replicate by replicate: what replicates share (data order, first weights) cancels.
 

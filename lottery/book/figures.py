@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL import Image
 
+from lottery import kernels
 from lottery.book import text
 from lottery.stats import Summary
 
@@ -590,6 +591,29 @@ def ends_in_words(series: Mapping[str, tuple[Any, Any]], unit: str = "%", digits
     """
     lasts = {label: _checked(label, *values)[1][:, -1].mean() for label, values in series.items()}
     return ", ".join(f"{label} {text.number(last, scale, digits)} {unit}".strip() for label, last in lasts.items())
+
+
+def enriched_tiles(counts: np.ndarray, shown: int = 5) -> tuple[Figure, str]:
+    """The patterns of a layer's kernels that exceed chance the most, a row a null, and what the figure shows in words.
+
+    Args:
+        counts: [19683], of `kernels.pattern_counts`.
+        shown: patterns a row.
+    """
+    labels = {
+        "count": "places and signs by chance",
+        "support": "signs by chance",
+        "balance": "which are positive by chance",
+    }
+    rows, said = {}, []
+    for null, words in labels.items():
+        top = kernels.enrichment(counts, null).top(shown)
+        times = [f"{n / expected:.1f}×" for n, expected in zip(top.count, top.expected, strict=True)]
+        captions = [said if q <= 0.05 else f"{said}, chance" for said, q in zip(times, top.q, strict=True)]
+        rows[f"{null}: {words}"] = kernels.patterns()[top.pattern], captions
+        found = zip(top.pattern, captions, strict=True)
+        said.append(f"{null} " + ", ".join(f"{kernels.spelt(number)} {words}" for number, words in found))
+    return sign_tiles(rows), f"Most enriched patterns, observed over expected counts, against {'; '.join(said)}."
 
 
 def html_image(

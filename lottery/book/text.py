@@ -7,6 +7,22 @@ from numpy.typing import ArrayLike
 
 from ..stats import Summary, summary
 
+MAGNITUDES = {"new": "new magnitudes", "reshuffled": "reshuffled", "constant": "one constant"}
+SIGNS = {"original": "signs kept", "random": "random signs"}
+"""Values and signs of `tickets.sign_ablation` in words."""
+
+CRITERIA = {
+    "magnitude": "ends large",
+    "magnitude_increase": "grew most",
+    "movement": "moved furthest",
+    "large_final_same_sign": "ends large, same sign",
+    "large_init": "starts large",
+    "random": "random",
+    "small_init": "starts small",
+    "small_final": "ends small",
+}
+"""Criteria of `masks.scores` → what their masks keep."""
+
 
 def number(value: float, scale: float = 1, digits: int = 2) -> str:
     """A number with a true minus sign and separated thousands, never "−0.00"."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 import numpy as np
 import pandas as pd
 
-from .. import landscape, movement
+from .. import landscape, movement, signs
 from ..engine.store import Record
 from .parameters import ChapterError
 
@@ -161,6 +161,32 @@ def movements(rows: Sequence[Sequence[Record]], level: int, layer: str, kind: st
     edges = {"starts": movement.START_EDGES, "moves": movement.MOVE_EDGES, "growth": movement.GROWTH_EDGES}[kind]
     counts = sum(row[level].arrays[f"{kind}/{layer}"] for row in rows)
     return {group: (edges, counts[movement.MOVERS.index(group)]) for group in groups}
+
+
+def comparisons(records: Sequence[Record], which: str = "pair") -> np.ndarray:
+    """Arrays of records of `lottery.signs.Compared`, those of all pairs side by side.
+
+    Args:
+        records: one a pair.
+        which: "pair", or "degrees" or "signs" for a null, whose draws follow each other.
+
+    Returns:
+        [comparisons, signed or not, matching, measure, layer].
+    """
+    arrays = [record.arrays[which] for record in records if which in record.arrays]
+    return np.stack(arrays) if which == "pair" else np.concatenate(arrays)
+
+
+def compared(
+    records: Sequence[Record],
+    measure: str,
+    which: str = "pair",
+    signed: bool = True,
+    matching: str | None = "layers",
+) -> np.ndarray:
+    """One measure of these: [comparisons, layers]; arguments as `comparisons` and `signs.compare` have them."""
+    place = signs.SIGNED.index(signed), signs.MATCHED.index(matching), signs.MEASURES.index(measure)
+    return comparisons(records, which)[(slice(None), *place)]
 
 
 def surviving_weights(record: Record) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
