@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lottery import stats
+from lottery import kernels, stats
 from lottery.book import figures
 
 calm = settings(deadline=None)  # a busy machine is no failure
@@ -300,3 +300,20 @@ def test_the_papers_numbers_and_lines_of_reference():
     assert "paper" in {text.get_text() for text in band.axes[0].texts}
     dots = figures.ordering([("a", stats.summary([0.5, 1.5]), None)], "ratio", line=1).axes[0]
     assert any(set(line.get_xdata()) == {1} for line in dots.get_lines())
+
+
+def test_the_most_enriched_patterns_are_drawn_and_spelt():
+    counts = np.zeros(kernels.PATTERNS, int)
+    edge, others = np.array([[1, 0, -1]] * 3), np.random.default_rng(0).integers(-1, 2, (400, 3, 3))
+    numbers = {tuple(pattern.ravel()): n for n, pattern in enumerate(kernels.patterns())}
+    for pattern in [*others, *[edge] * 50]:
+        counts[numbers[tuple(pattern.ravel())]] += 1
+    figure, said = figures.enriched_tiles(counts, 2)
+    assert [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes] == [
+        "count: places and signs by chance",
+        "support: signs by chance",
+        "balance: which are positive by chance",
+    ]
+    first = kernels.enrichment(counts, "balance").top(1)
+    assert f"balance {kernels.spelt(first.pattern[0])} {first.count[0] / first.expected[0]:.1f}×" in said
+    assert first.count[0] >= 50

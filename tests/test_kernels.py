@@ -288,3 +288,15 @@ def test_a_permutation_finds_edges_and_not_the_lean_of_channels():
     planted[number(EDGE)] += 150
     assert kernels.permutation_p(planted, edges, generator, 99) == 0.01
     assert kernels.permutation_p(leaning(0), lambda counts: -edges(counts), generator, 20) <= 1
+
+
+def test_arranged_patterns_are_counted_by_network_and_layer():
+    planted = leaning(0)
+    planted[number(EDGE)] += 150
+    found = kernels.arranged(np.array([[leaning(0), planted], [leaning(1), leaning(1)]]))
+    assert found.shape == (2, 2) and found[0, 1] > found[0, 0] and (found[1] == found[1, 0]).all()
+    assert found[0, 1] == len(kernels.enriched(planted, ["balance"]))
+
+
+def test_patterns_are_spelt_row_by_row():
+    assert kernels.spelt(number(np.array([[1, 0, -1], [0, 0, 0], [-1, 1, 0]]))) == "+0−/000/−+0"

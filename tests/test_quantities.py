@@ -749,3 +749,14 @@ def test_cheaper_masks_lie_between_ticket_and_random():
     assert got["init_mask_gain_pp"].mean == pytest.approx(0.2, abs=1e-3)
     assert asked("Q5-P4 Q5-P5") == set(got)
     assert outcomes("Q5-P4 Q5-P5", got) == {"Q5-P4": "agrees", "Q5-P5": "agrees"}
+
+
+def test_comparisons_are_read_by_measure_and_draws_follow_each_other():
+    pair, null = np.arange(36).reshape(2, 2, 3, 3), np.arange(180).reshape(5, 2, 2, 3, 3)
+    records = [SimpleNamespace(arrays={"pair": pair, "degrees": null}), SimpleNamespace(arrays={"pair": pair + 1})]
+    assert (
+        tidy.comparisons(records).shape == (2, 2, 2, 3, 3) and tidy.comparisons(records, "degrees").shape == null.shape
+    )
+    found = tidy.compared(records, "agreement", signed=False, matching=None)
+    assert found.tolist() == [pair[1, 0, 2].tolist(), (pair[1, 0, 2] + 1).tolist()]
+    assert tidy.compared(records, "distance", "degrees").tolist() == null[:, 0, 1, 0].tolist()

@@ -274,3 +274,8 @@ def test_break_even():
 
 def test_a_network_without_a_ticket_has_no_break_even():
     assert math.isnan(stats.break_even([1, 0.5, 0.25], [0, -1, -1]))  # the dense network's own gain is 0 by definition
+
+
+def test_the_spread_of_values_that_are_not_independent_has_no_interval():
+    found = stats.spread([1.0, 2.0, 6.0])
+    assert (found.n, found.mean, found.low, found.high) == (3, 3, 1, 6) and not found.bounded

@@ -609,10 +609,10 @@ def enriched_tiles(counts: np.ndarray, shown: int = 5) -> tuple[Figure, str]:
     for null, words in labels.items():
         top = kernels.enrichment(counts, null).top(shown)
         times = [f"{n / expected:.1f}×" for n, expected in zip(top.count, top.expected, strict=True)]
-        captions = [said if q <= 0.05 else f"{said}, chance" for said, q in zip(times, top.q, strict=True)]
+        captions = [time if q <= 0.05 else f"{time}, chance" for time, q in zip(times, top.q, strict=True)]
         rows[f"{null}: {words}"] = kernels.patterns()[top.pattern], captions
         found = zip(top.pattern, captions, strict=True)
-        said.append(f"{null} " + ", ".join(f"{kernels.spelt(number)} {words}" for number, words in found))
+        said.append(f"{null} " + ", ".join(f"{kernels.spelt(number)} {time}" for number, time in found))
     return sign_tiles(rows), f"Most enriched patterns, observed over expected counts, against {'; '.join(said)}."
 
 
