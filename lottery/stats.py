@@ -92,19 +92,22 @@ def ratio(a: ArrayLike, base: ArrayLike, confidence: float = CONFIDENCE) -> Summ
     """How many times base a is: mean(a) / mean(base), with Fieller's interval.
 
     The interval holds every R for which a paired t-test does not tell mean(a) from R · mean(base) (Fieller 1954). It is
-    exact for normal numbers, correlated or not. There is none where the base may be zero.
+    exact for normal numbers, correlated or not. There is none where the base may be zero. All is NaN
+    where its mean is zero, as is the step of the smallest loss of networks that learn nothing.
 
     Args:
         a, base: [R] the same quantity under two treatments, in the same order of replicates.
         confidence: as of :func:`summary`.
 
     Raises:
-        StatsError: if the shapes differ or mean(base) is not positive, or as :func:`summary`.
+        StatsError: if the shapes differ or mean(base) is negative, or as :func:`summary`.
     """
     a, base = _pair(a, base)
     over, under = _row(a).mean(), _row(base).mean()
-    if not under > 0:
+    if under < 0:
         raise StatsError(f"a ratio needs a positive base, its mean is {under}")
+    if under == 0:
+        return Summary(a.size, *5 * [math.nan])
     low = high = math.nan
     if a.size > 1:
         spread = np.cov(a, base) * _t(a.size, confidence) ** 2 / a.size
@@ -188,7 +191,7 @@ def smallest(summarise: Callable[[int, float], Summary], count: int) -> Summary:
 
     That all means lie above a bound is shown where each interval does, at the usual confidence; that one lies below
     takes an interval which allows for having looked at all (Bonferroni). So the smallest mean lies in the interval with
-    95 % at least, however the means depend on each other.
+    95 % at least, however the means depend on each other. NaN if one of the means is.
 
     Args:
         summarise: (which of them, confidence) -> summary.
@@ -201,7 +204,7 @@ def smallest(summarise: Callable[[int, float], Summary], count: int) -> Summary:
         raise StatsError("the smallest of no means is not defined")
     usual = [summarise(which, CONFIDENCE) for which in range(count)]
     wary = [summarise(which, 1 - (1 - CONFIDENCE) / count) for which in range(count)]
-    least = min(usual, key=lambda one: one.mean)
+    least = min(usual, key=lambda one: -math.inf if math.isnan(one.mean) else one.mean)
     ends = min(one.ci_low for one in usual), min(one.ci_high for one in wary)
     if not all(one.bounded for one in (*usual, *wary)):
         ends = math.nan, math.nan

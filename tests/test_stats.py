@@ -63,6 +63,7 @@ def test_ratios_are_of_means():
     assert exact.mean == pytest.approx(2) == exact.ci_low == exact.ci_high == exact.low
     with pytest.raises(stats.StatsError):
         stats.relative_change(ticket, -dense)
+    assert math.isnan(stats.relative_change(ticket, 0 * dense).mean)  # nothing to compare with
 
 
 def test_a_ratio_holds_what_a_paired_test_does_not_tell_apart():

@@ -45,17 +45,19 @@ def frames(
     Args:
         frames: combination of options -> HTML; a tuple with one option a control, or the bare option if there is one
             control. Images carry alternative text.
-        controls: (name, options) of every axis. Up to seven options become buttons, more a slider.
+        controls: (name, options) of every axis. Up to seven options become buttons, more a slider. Options that are
+            written alike (levels that differ by less than is shown) are one.
         caption: text below the figure that says what is seen, without any click (plain text).
         start: the combination shown first, the claim's headline; by default the first option of each control.
 
     Raises:
-        ValueError: if there is no control, a control has no options or one of them twice, a combination is missing or
-            superfluous, ``start`` is no combination, or an image lacks alternative text.
+        ValueError: if there is no control, a control has no options, a combination is missing or superfluous,
+            ``start`` is no combination, or an image lacks alternative text.
     """
+    controls = [(name, list(dict.fromkeys(options))) for name, options in controls]
     for name, options in controls:
-        if not options or len(set(options)) != len(options):
-            raise ValueError(f"control {name!r} needs options that all differ")
+        if not options:
+            raise ValueError(f"control {name!r} needs options")
     if not controls:
         raise ValueError("an explorer needs a control")
     given = {key if isinstance(key, tuple) else (key,): value for key, value in frames.items()}
@@ -141,7 +143,8 @@ def ticket_explorer(levels: Sequence[Mapping[str, Any]], caption: str = "", star
     """Drag the level of pruning: test accuracy beside the dense network's, mask of the first layer, weights.
 
     Args:
-        levels: the dense network first, then one mapping a level, at most ``MOST_LEVELS``:
+        levels: the dense network first, then one mapping a level, at most ``MOST_LEVELS``; of levels whose densities
+            are written alike, the first is shown:
             ``density``: share of weights left, in (0, 1].
             ``steps``: [S] iterations at which the test set was evaluated.
             ``test_accuracy``: [R, S] shares, one row a replicate.
@@ -152,7 +155,7 @@ def ticket_explorer(levels: Sequence[Mapping[str, Any]], caption: str = "", star
         start: index of the level shown first.
 
     Raises:
-        ValueError: if there are no levels, too many, or two with the same density in per cent to one decimal.
+        ValueError: if there are no levels, or too many.
     """
     if not 0 < len(levels) <= MOST_LEVELS:
         raise ValueError(f"expected 1 to {MOST_LEVELS} levels, got {len(levels)}")
@@ -161,10 +164,10 @@ def ticket_explorer(levels: Sequence[Mapping[str, Any]], caption: str = "", star
     means = np.concatenate([_late(level["steps"], level["test_accuracy"]) for level in levels])
     margin = 0.06 * np.ptp(means) or 0.01
     ylim = (100 * (means.min() - margin), 100 * (means.max() + margin))
-    if len(set(names)) < len(names):
-        raise ValueError(f"two levels have the same name: {names}")
     drawn = {}
     for name, level in zip(names, levels, strict=True):
+        if name in drawn:
+            continue
         figure, alt = _ticket_figure(name, level, levels[0], ylim, limit), _ticket_alt(name, level)
         for dpi, colours in ((90, 64), (80, 32), (70, 24)):  # curves of pure noise need the last
             drawn[name] = figures.html_image(figure, alt, width=630, dpi=dpi, colours=colours)

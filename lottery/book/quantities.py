@@ -5,6 +5,7 @@ the dense network first. Accuracies are shares, differences of them percentage p
 run is left out of the result, and leaves the check that asks for it open. Levels are picked on the validation set.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,10 +13,33 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import stats
-from ..stats import Summary, at_density, break_even, paired_difference, ratio, relative_change, summary, trend
+from ..stats import Summary, at_density, break_even
 from ..worth import Ledger
 
 Quantities = dict[str, Summary | float]
+
+
+def _where_measured(statistic: Callable[..., Summary]) -> Callable[..., Summary]:
+    """The statistic, NaN where a replicate has no finite value: that leaves the check open that asks for it."""
+
+    @functools.wraps(statistic)
+    def found(*rows: ArrayLike) -> Summary:
+        if all(np.isfinite(np.asarray(row, dtype=np.float64)).all() for row in rows):
+            return statistic(*rows)
+        return Summary(len(np.atleast_1d(rows[0])), *5 * [math.nan])
+
+    return found
+
+
+summary, ratio, relative_change, paired_difference = map(
+    _where_measured, (stats.summary, stats.ratio, stats.relative_change, stats.paired_difference)
+)
+
+
+def trend(values: np.ndarray) -> float:
+    """:func:`stats.trend`; NaN where a value is missing."""
+    return stats.trend(values) if np.isfinite(values).all() else math.nan
+
 
 GUESSING = 0.9
 """Test error of guessing one of ten classes."""

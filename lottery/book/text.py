@@ -1,5 +1,6 @@
 """Numbers as a page shows them: means with intervals, extremes, counts, lists."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,7 +26,9 @@ CRITERIA = {
 
 
 def number(value: float, scale: float = 1, digits: int = 2) -> str:
-    """A number with a true minus sign and separated thousands, never "−0.00"."""
+    """A number with a true minus sign and separated thousands, never "−0.00"; a dash where there is none."""
+    if math.isnan(value):
+        return "–"
     text = f"{abs(value) * scale:,.{digits}f}"
     return ("−" if value < 0 and text.strip("0.,") else "") + text
 

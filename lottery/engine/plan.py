@@ -5,6 +5,8 @@ differ only in weights, mask and seeds and stand at the same depth of the graph,
 """
 
 import functools
+import itertools
+import math
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -143,7 +145,27 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
         recipe.check(StoreWorld(None))
 
 
+LARGEST = 2**28
+"""Weights of the largest fully connected network that is made: a gigabyte, and as much for each of its copies."""
+
+
+def _check_size(training: Training) -> None:
+    """Refuses the name of a network that no machine holds, before it is made."""
+    kind, *numbers = training.model.split("-")
+    if training.model in models.registered():
+        return
+    sizes = [int(number) if number.isascii() and len(number) < 9 else LARGEST for number in numbers if number.isdigit()]
+    if kind == "lenet":
+        shape, classes = data.describe(training.data)
+        weights = sum(a * b for a, b in itertools.pairwise([math.prod(shape), *sizes, classes]))
+    else:
+        weights = LARGEST * (max(sizes, default=0) > 1202)  # layers of the deepest residual network of its authors
+    if weights >= LARGEST:
+        raise ExecutionError(f"the network {training.model[:60]} is too large: make it narrower or less deep")
+
+
 def _check_training(training: Training, device: str) -> None:
+    _check_size(training)
     models.check(training.model)
     here = not device.startswith("cuda") or torch.cuda.is_available()  # else other machines' GPUs are meant
     if here:
@@ -176,19 +198,26 @@ def _tried(training: Training, device: str, network, examples) -> None:
     trial(training, dataset_of(training, device))
 
 
+LEAST = 10
+"""Weights that pruning layers together leaves a layer, in the mean: with fewer, some layer is soon left empty."""
+
+Counts = dict[tuple[str, ...], int]
+"""Layers → weights that they have left together: of one layer, or of several that are ranked together."""
+
+
 class _Counts:
-    """How many weights masks leave in each layer, where numbers alone decide: ranked layer by layer."""
+    """How many weights masks leave, where numbers alone decide."""
 
     def __init__(self):
-        self.known: dict[tuple[str, Training], dict[str, int] | None] = {}
-        self.layers: dict[Training, tuple[dict[str, str], dict[str, int]]] = {}
+        self.known: dict[tuple[str, Training], Counts | None] = {}
+        self.layers: dict[Training, tuple[dict[str, str], Counts]] = {}
 
-    def of(self, mask: Mask, training: Training) -> dict[str, int] | None:
-        """Layer → weights left; None where it depends on values.
+    def of(self, mask: Mask, training: Training) -> Counts | None:
+        """What a mask leaves; None where it depends on values.
 
         Raises:
             MaskError: if fractions do not fit the network.
-            ExecutionError: if a layer would be left empty.
+            ExecutionError: if a layer would be left empty, or nothing would go.
         """
         chain: list[Derived] = []
         while (mask.key, training) not in self.known and isinstance(mask, Derived):
@@ -202,14 +231,14 @@ class _Counts:
             mask = outer
         return self.known[mask.key, training]
 
-    def _network(self, training: Training) -> tuple[dict[str, str], dict[str, int]]:
+    def _network(self, training: Training) -> tuple[dict[str, str], Counts]:
         if training not in self.layers:
             module = network_of(training)
             kinds, tensors = models.prunable(module), module.state_dict()
-            self.layers[training] = kinds, {name: tensors[name].numel() for name in kinds}
+            self.layers[training] = kinds, {(name,): tensors[name].numel() for name in kinds}
         return self.layers[training]
 
-    def _after(self, mask: Derived, before: dict[str, int] | None, training: Training) -> dict[str, int] | None:
+    def _after(self, mask: Derived, before: Counts | None, training: Training) -> Counts | None:
         if isinstance(mask, Shuffled):
             return before
         rates = masks.rates(mask.table, self._network(training)[0])
@@ -219,17 +248,38 @@ class _Counts:
                     "global pruning ranks all layers together: give one fraction (0 leaves a layer out), "
                     f"not {mask.fraction}"
                 )
+            together = tuple(name for name, rate in rates.items() if rate > 0)
+            before = _merged(before, together)
+        if before is None or any(len({rates[name] for name in names}) > 1 for names in before):
             return None
-        if before is None:
+        if mask.scope == "layer" and any(len(names) > 1 for names in before):
             return None
-        left = {name: count - round(rates[name] * count) for name, count in before.items()}
-        for name, count in left.items():
-            if not count:
+        left = {names: count - round(rates[names[0]] * count) for names, count in before.items()}
+        for names, count in left.items():
+            if count < (LEAST * len(names) if len(names) > 1 else 1):
+                layer = names[0] if len(names) == 1 else f"the {len(names)} layers"
                 raise ExecutionError(
-                    f"pruning {rates[name]:.0%} of the {before[name]} weights that {name} of {training.model} has left "
-                    "would leave the layer empty: prune fewer rounds, less, or leave it out"
+                    f"pruning {rates[names[0]]:.0%} of the {before[names]} weights that {layer} of {training.model} "
+                    f"{'has' if len(names) == 1 else 'have together'} left would leave "
+                    f"{'the' if len(names) == 1 else 'some'} layer empty: prune fewer rounds, less, or leave it out"
                 )
+        if left == before:
+            raise ExecutionError(
+                f"a round that prunes {', '.join(f'{rate:.3g}' for rate in sorted(set(rates.values())))} of the "
+                f"{sum(before.values())} weights that {training.model} has left removes none: prune more or stop before"
+            )
         return left
+
+
+def _merged(counts: Counts | None, together: tuple[str, ...]) -> Counts | None:
+    """The counts with layers that are ranked together as one; None where values decide how many some of them have."""
+    if counts is None or not together:
+        return counts
+    inside = [names for names in counts if set(names) <= set(together)]
+    if sum(map(len, inside)) < len(together):
+        return None
+    rest = {names: count for names, count in counts.items() if names not in inside}
+    return {together: sum(counts[names] for names in inside), **rest}
 
 
 # What workers must be handed.
