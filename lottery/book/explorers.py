@@ -249,9 +249,7 @@ def new_ticket(store: Store) -> widgets.Widget:
     )
 
 
-def live(
-    callback: Callable[..., str], button: str = "Train a new ticket", **controls: widgets.Widget
-) -> widgets.Widget:
+def live(callback: Callable[..., str], button: str = "Train a new ticket", **controls: Any) -> widgets.Widget:
     """Controls that compute something new; hidden where no kernel is connected.
 
     While ``callback`` runs the button is disabled and says so. Its result appears below; an exception appears there
@@ -289,7 +287,7 @@ def _words(controls: Sequence[tuple[str, Sequence[str]]], key: Sequence[str]) ->
     return ", ".join(f"{name} = {option}" for (name, _), option in zip(controls, key, strict=True))
 
 
-def _control(name: str, options: Sequence[str], value: str) -> widgets.Widget:
+def _control(name: str, options: Sequence[str], value: str) -> widgets.ToggleButtons | widgets.SelectionSlider:
     common = {"options": list(options), "value": value, "description": name, "tooltip": name}
     if len(options) <= _MOST_BUTTONS:
         return widgets.ToggleButtons(
@@ -308,7 +306,7 @@ def _late(steps: Any, accuracy: Any) -> np.ndarray:
 @mpl.rc_context(figures.STYLE)
 def _ticket_figure(name: str, level: Mapping, dense: Mapping, ylim: tuple[float, float], limit: float) -> Figure:
     figure = Figure(figsize=(7, 6.6), layout="constrained")
-    top, bottom = figure.subfigures(2, 1)
+    top, bottom = figure.subfigures(2, 1, squeeze=False)[:, 0]
     curve, (mask, weights) = top.subplots(), bottom.subplots(1, 2)
     curves = {"dense": _thinned(dense)}
     if level is not dense:

@@ -26,7 +26,7 @@ from lottery.book import text
 from lottery.stats import Summary
 
 INK, PALE = "#333333", "#d9d9d9"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "figure.facecolor": "white",
     "figure.constrained_layout.w_pad": 0.1,
@@ -214,7 +214,7 @@ def training_curves(
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set_xlim(0, max(end[0] for end in ends) * 1.01)
     _finish(ax, xlabel, ylabel, ylim or _zoom(ax), ends)
-    return figure
+    return figure.figure
 
 
 @_HOUSE
@@ -309,7 +309,7 @@ def input_mask_image(mask: Any, shape: Sequence[int], title: str = "", ax: Axes 
     beside = ax.inset_axes((1.05, 0, 0.06, 1))
     bar = figure.colorbar(image, cax=beside, label="connections left", ticks=MaxNLocator(4, integer=True))
     bar.outline.set_visible(False)
-    return figure
+    return figure.figure
 
 
 @_HOUSE
@@ -434,7 +434,9 @@ def densities(
             if edges.size != counts.size + 1 or not counts.sum() > 0:
                 raise ValueError(f"{label!r} in {name!r}: {counts.size} counts, {edges.size} edges, or nothing counted")
             height = counts / counts.sum() / np.diff(np.log(edges) if logx else edges)
-            look = {"fill": True, "color": PALE} if index == 0 else {"color": PALETTE[(index - 1) % len(PALETTE)]}
+            look: dict[str, Any] = (
+                {"fill": True, "color": PALE} if index == 0 else {"color": PALETTE[(index - 1) % len(PALETTE)]}
+            )
             ax.stairs(height, edges, label=label, linewidth=1.8, **look)
             share = np.cumsum(counts) / counts.sum()
             low.append(edges[np.searchsorted(share, 0.002)])
@@ -675,14 +677,15 @@ def _checked(label: str, x: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _looks(labels: Iterable[str]) -> list[tuple[str, str]]:
     """Colour and marker of each: by treatment where a label names one, else by place or, where that is taken, free."""
-    numbers = [next((n for word, n in _ROLES.items() if word in label.lower()), None) for label in labels]
-    taken = set(numbers)
-    for place, number in enumerate(numbers):
+    named = [next((n for word, n in _ROLES.items() if word in label.lower()), None) for label in labels]
+    taken, numbers = set(named), []
+    for place, number in enumerate(named):
         if number is None:
             own = place % len(PALETTE)
             free = [n for n in (*range(own, len(PALETTE)), *range(own)) if n not in taken]
-            numbers[place] = (free or [own])[0]
-            taken.add(numbers[place])
+            number = (free or [own])[0]
+            taken.add(number)
+        numbers.append(number)
     return [(PALETTE[number], _MARKERS[number]) for number in numbers]
 
 
@@ -704,7 +707,8 @@ def _band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: Any, **line: Any)
 
 def _zoom(ax: Axes) -> tuple[float, float]:
     """Limits that leave out the steep start: from the lowest mean after a tenth of training on."""
-    late = [line.get_ydata()[line.get_xdata() >= 0.1 * line.get_xdata().max()] for line in ax.get_lines()]
+    lines = [(np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in ax.get_lines()]
+    late = [y[x >= 0.1 * x.max()] for x, y in lines]
     low, high = min(y.min() for y in late), max(y.max() for y in late)
     margin = 0.08 * (high - low) or 1.0
     return low - margin, high + margin
@@ -773,9 +777,9 @@ def draw_histogram(ax: Axes, initial: Any, final: Any, limit: float, bins: int =
     initial, final = np.ravel(initial), np.ravel(final)
     if initial.size != final.size:
         raise ValueError(f"{initial.size} weights before training, {final.size} after")
-    edges = np.linspace(-limit, limit, bins + 1)
+    edges = np.linspace(-limit, limit, bins + 1).tolist()
     ax.hist(np.clip(initial, -limit, limit), edges, color=PALE, label="before training")
-    look = {"histtype": "step", "color": PALETTE[0], "linewidth": 1.8}
+    look: dict[str, Any] = {"histtype": "step", "color": PALETTE[0], "linewidth": 1.8}
     ax.hist(np.clip(final, -limit, limit), edges, label="after training", **look)
     ax.set(xlabel="weight", xlim=(-limit, limit))
     ax.grid(visible=False, axis="x")
