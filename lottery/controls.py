@@ -7,7 +7,7 @@ it before training.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -18,6 +18,7 @@ from . import LotteryError, masks, models, seeds, signs, tickets
 from .models import State
 from .recipes import (
     Mask,
+    Pruned,
     Rates,
     Result,
     Run,
@@ -434,7 +435,8 @@ def turned(
         for share in shares
     }
     opposite = signs.FlippedSigns(ticket.end, ticket.mask, 1.0, replicate)
-    return found | {"opposed": replace(ticket, weights=Signed(ticket.weights, opposite))}
+    found["opposed"] = replace(ticket, weights=Signed(ticket.weights, opposite))
+    return found
 
 
 def cheaper(
@@ -463,7 +465,7 @@ def cheaper(
     return {
         "ticket": ticket,
         "one-shot": once,
-        "early": replace(ticket, mask=Early(chain[0], round(early * training.steps), once.mask.fraction)),
+        "early": replace(ticket, mask=Early(chain[0], round(early * training.steps), cast(Pruned, once.mask).fraction)),
         "SNIP": replace(ticket, mask=AtStart(training, start, keep, "snip")),
         "SynFlow": replace(ticket, mask=AtStart(training, start, keep, "synflow")),
         "random": tickets.shuffled(ticket, replicate),

@@ -103,13 +103,13 @@ def _one_page(folder, pages):
     parsed = {page: BeautifulSoup((folder / page).read_text(encoding="utf-8"), "html.parser") for page in pages}
     articles = []
     for page, soup in parsed.items():
-        article = soup.select_one("article.bd-article")
+        article = soup.select("article.bd-article")[0]
         for script in article.select("script"):
             script.decompose()
         _rebase(article, page)
         articles.append(f'<div class="printed-page">{article}</div>')
-    fullest = max(parsed, key=lambda page: len(parsed[page].head.select("script")))  # with mathematics, for one
-    head = parsed[fullest].head
+    fullest = max(parsed, key=lambda page: len(parsed[page].select("head script")))  # with mathematics, for one
+    head = parsed[fullest].select("head")[0]
     _rebase(head, fullest)
     return f'<!DOCTYPE html><html lang="en" data-theme="light">{head}<body>{"".join(articles)}</body></html>'
 

@@ -10,6 +10,7 @@ from . import figures, text
 from .chapter import Chapter
 
 Accuracy = Mapping[str, ArrayLike]
+Leads = Mapping[str, np.ndarray]
 
 
 def leads(accuracy: Accuracy, others: Mapping[str, str] | None = None, base: str = "random") -> dict[str, np.ndarray]:
@@ -29,19 +30,19 @@ def leads(accuracy: Accuracy, others: Mapping[str, str] | None = None, base: str
     }
 
 
-def words(ahead: Accuracy) -> str:
+def words(ahead: Leads) -> str:
     """Mean leads as alternative text."""
     means = ", ".join(f"{kind} {np.mean(rows):.2f}" for kind, rows in ahead.items())
     return f"Lead in test accuracy over a random mask in points: {means}."
 
 
-def drawn(ahead: Accuracy, title: str = "") -> figures.Figure:
+def drawn(ahead: Leads, title: str = "") -> figures.Figure:
     """Leads as dots with intervals: kind → [R]."""
     entries = [(kind, stats.summary(rows), None) for kind, rows in ahead.items()]
     return figures.ordering(entries, "test accuracy minus random (pp)", title)
 
 
-def show(chapter: Chapter, ahead: Accuracy, left: str, title: str = "", headline: bool = False) -> None:
+def show(chapter: Chapter, ahead: Leads, left: str, title: str = "", headline: bool = False) -> None:
     """Shows leads as a figure of a chapter.
 
     Args:
@@ -60,7 +61,7 @@ def show(chapter: Chapter, ahead: Accuracy, left: str, title: str = "", headline
     chapter.figure(drawn(ahead, title), alt, caption, headline=headline)
 
 
-def rows(ahead: Accuracy, *columns: tuple[Accuracy, float, str, int]) -> list[list[str]]:
+def rows(ahead: Leads, *columns: tuple[Accuracy, float, str, int]) -> list[list[str]]:
     """Rows of a table: kind, means with intervals of these columns, lead.
 
     Args:

@@ -61,7 +61,9 @@ def ledger(chapters: Mapping[str, Mapping[str, Any]]) -> dict:
 
 def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     """Scale -> outcome -> how many claims of the works; stand-ins and claims that were not run have no outcome."""
-    rows = {scale: dict.fromkeys(claims.OUTCOMES, 0) for scale in (claims.PAPER, claims.REDUCED)}
+    rows: dict[str, dict[str, int]] = {
+        scale: dict.fromkeys(claims.OUTCOMES, 0) for scale in (claims.PAPER, claims.REDUCED)
+    }
     rows |= {claims.STAND_IN: {"": 0}, "not run": {"": 0}}
     for counts in ledger["counts"].values():
         for state, number in counts.items():

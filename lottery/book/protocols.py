@@ -1,6 +1,7 @@
 """From a chapter's parameters to the training that they describe, and the protocols that claims ask for."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from .. import recipes
 
@@ -69,7 +70,7 @@ def on_paths(given: Mapping[str, object]) -> dict[str, object]:
     return {"examples": given["examples"], "test_examples": given["test_examples"], "precision": precision}
 
 
-def in_words(given: Mapping[str, object]) -> dict[str, object]:
+def in_words(given: Mapping[str, Any]) -> dict[str, object]:
     """What a chapter ran, for its table of differences from the papers: values to glue.
 
     Args:

@@ -159,7 +159,7 @@ def movements(rows: Sequence[Sequence[Record]], level: int, layer: str, kind: st
         group → (edges, counts), in the order of the groups.
     """
     edges = {"starts": movement.START_EDGES, "moves": movement.MOVE_EDGES, "growth": movement.GROWTH_EDGES}[kind]
-    counts = sum(row[level].arrays[f"{kind}/{layer}"] for row in rows)
+    counts = np.sum([row[level].arrays[f"{kind}/{layer}"] for row in rows], axis=0)
     return {group: (edges, counts[movement.MOVERS.index(group)]) for group in groups}
 
 
