@@ -256,10 +256,11 @@ class _Counts:
             return None
         left = {names: count - round(rates[names[0]] * count) for names, count in before.items()}
         for names, count in left.items():
+            rate = rates[names[0]]
             if count < (LEAST * len(names) if len(names) > 1 else 1):
                 layer = names[0] if len(names) == 1 else f"the {len(names)} layers"
                 raise ExecutionError(
-                    f"pruning {rates[names[0]]:.0%} of the {before[names]} weights that {layer} of {training.model} "
+                    f"pruning {rate:.0%} of the {before[names]} weights that {layer} of {training.model} "
                     f"{'has' if len(names) == 1 else 'have together'} left would leave "
                     f"{'the' if len(names) == 1 else 'some'} layer empty: prune fewer rounds, less, or leave it out"
                 )
