@@ -61,7 +61,6 @@ def test_one_level_alone_can_be_drawn():
         ([1, 0.5], [[1, 2, 3]], "expected x"),
         ([1, 0.5], [1, 2], "expected x"),
         ([100, 50], [[1, 2]], "shares in"),
-        ([1, 0.5], [[np.nan, np.nan]], "no values"),
     ],
 )
 def test_what_cannot_be_drawn_is_an_error(density, values, message):
@@ -317,3 +316,16 @@ def test_the_most_enriched_patterns_are_drawn_and_spelt():
     first = kernels.enrichment(counts, "balance").top(1)
     assert f"balance {kernels.spelt(first.pattern[0])} {first.count[0] / first.expected[0]:.1f}×" in said
     assert first.count[0] >= 50
+
+
+def test_a_series_that_was_measured_nowhere_is_left_out_and_nothing_at_all_is_said():
+    there, nowhere = ([1, 0.5], [[0.9, 0.8]]), ([1, 0.5], [[np.nan, np.nan]])
+    drawn = figures.against_density({"ticket": there, "gone": nowhere}, "accuracy (%)")
+    assert "gone" not in {text.get_text() for text in drawn.axes[0].texts}
+    for figure in (
+        figures.against_density({"gone": nowhere}, "accuracy (%)"),
+        figures.against_count({"gone": nowhere}, "accuracy (%)"),
+        figures.training_curves({"gone": nowhere}, "step", "accuracy (%)"),
+    ):
+        assert [text.get_text() for text in figure.axes[0].texts] == ["not measured"]
+    assert figures.ends_in_words({"ticket": there, "gone": nowhere}) == "ticket 80.0 %"

@@ -91,8 +91,10 @@ def against_density(
         paper: (density, value) of the paper's figures, drawn as diamonds.
 
     Raises:
-        ValueError: if shapes do not fit, a density is outside (0, 1], or a series has no value at all.
+        ValueError: if shapes do not fit, a density is outside (0, 1].
     """
+    if not (series := _present(series)):
+        return _nothing(title)
     figure, [ax] = _figure(title)
     factor, ends, everything, looks = (100 if percent else 1), [], [], _looks(series)
     for index, (label, (density, values)) in enumerate(series.items()):
@@ -151,10 +153,12 @@ def against_count(
         paper: from which to which number of weights the paper sees what the figure shows, drawn as a band.
 
     Raises:
-        ValueError: if shapes do not fit, a series has no value at all, or there is none of the highlighted label.
+        ValueError: if shapes do not fit or there is none of the highlighted label.
     """
     if highlight and highlight not in series:
         raise ValueError(f"no series {highlight!r} to highlight")
+    if not (series := _present(series)):
+        return _nothing(title)
     figure, [ax] = _figure(title)
     ends, shades = [], mpl.colormaps["viridis"](np.linspace(0.8, 0.0, max(len(series), 2)))
     for label, shade in sorted(zip(series, shades, strict=False), key=lambda pair: pair[0] == highlight):
@@ -200,8 +204,10 @@ def training_curves(
         ax: axes of another figure to draw into; that figure is returned.
 
     Raises:
-        ValueError: if shapes do not fit or a series has no value at all.
+        ValueError: if shapes do not fit.
     """
+    if not (series := _present(series)):
+        return _nothing(title) if ax is None else ax.figure
     figure, [ax] = (ax.figure, [ax]) if ax else _figure(title)
     ends, looks = [], _looks(series)
     shades = mpl.colormaps["viridis"](np.linspace(0.8, 0.0, max(len(series), 2)))
@@ -591,7 +597,7 @@ def ends_in_words(series: Mapping[str, tuple[Any, Any]], unit: str = "%", digits
         series: label -> (x [L], values [R, L]), as the figures take them.
         unit, digits, scale: how the values are written.
     """
-    lasts = {label: _checked(label, *values)[1][:, -1].mean() for label, values in series.items()}
+    lasts = {label: _checked(label, *values)[1][:, -1].mean() for label, values in _present(series).items()}
     return ", ".join(f"{label} {text.number(last, scale, digits)} {unit}".strip() for label, last in lasts.items())
 
 
@@ -664,13 +670,24 @@ def _thousands(value: float, _position: int = 0) -> str:
     return f"{value:,.10g}".replace("-", "−")
 
 
+def _present(series: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """The series that have a value at all; one that could not be measured anywhere is not drawn."""
+    return {label: pair for label, pair in series.items() if not np.isnan(np.asarray(pair[1], dtype=float)).all()}
+
+
+def _nothing(title: str) -> Figure:
+    """What is drawn where no series has a value."""
+    figure, [ax] = _figure(title)
+    ax.text(0.5, 0.5, "not measured", ha="center", va="center", transform=ax.transAxes)
+    ax.set(xticks=[], yticks=[])
+    return figure
+
+
 def _checked(label: str, x: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
     """A series as float arrays, without the columns that no replicate ran."""
     x, values = np.asarray(x, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or values.ndim != 2 or values.shape[1] != x.size:
         raise ValueError(f"{label!r}: expected x [L] and values [R, L], got {x.shape} and {values.shape}")
-    if np.isnan(values).all():
-        raise ValueError(f"{label!r}: no values")
     run = ~np.isnan(values).all(axis=0)
     return x[run], values[:, run]
 
