@@ -225,7 +225,7 @@ def test_the_sign_test_is_scipys(node):
 @pytest.mark.parametrize(
     ("ticket", "fresh", "random", "headline"),
     [
-        (90, 60, 30, "The ticket wins this draw."),
+        (90, 60, 30, "The ticket beats both controls in this draw."),
         (30, 60, 90, "The ticket loses this draw."),
         (60, 60, 60, "This draw is too close to call."),
         (60, 90, 30, "The ticket beats a random mask; the ticket loses to fresh weights."),

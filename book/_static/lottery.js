@@ -416,7 +416,7 @@
     const all = clauses.findIndex(([names]) => names.length === CONTROLS.length);
     const headline =
       all >= 0
-        ? ["The ticket wins this draw.", "The ticket loses this draw.", "This draw is too close to call."][all]
+        ? ["The ticket beats both controls in this draw.", "The ticket loses this draw.", "This draw is too close to call."][all]
         : `${capital(
             clauses
               .filter(([names]) => names.length)
