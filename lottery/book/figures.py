@@ -11,7 +11,7 @@ import html
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -207,7 +207,7 @@ def training_curves(
         ValueError: if shapes do not fit.
     """
     if not (series := _present(series)):
-        return _nothing(title) if ax is None else ax.figure
+        return cast(Figure, ax.figure) if ax else _nothing(title)
     figure, [ax] = (ax.figure, [ax]) if ax else _figure(title)
     ends, looks = [], _looks(series)
     shades = mpl.colormaps["viridis"](np.linspace(0.8, 0.0, max(len(series), 2)))

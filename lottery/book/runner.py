@@ -255,7 +255,9 @@ def _git_state() -> dict:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = bool(git("status", "--porcelain", "--untracked-files=no"))
+        changed = bool(
+            git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!book/chapters", ":!book/results")
+        )
         return {"commit": git("rev-parse", "HEAD"), "changed": changed}
     except (OSError, subprocess.CalledProcessError):
         return {}
