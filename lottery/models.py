@@ -4,6 +4,8 @@ Every network draws its initial weights when it is constructed, so `initial_weig
 tensors are (weights that may be pruned, shared or frozen ones, buffers) stands in one place, `table`.
 """
 
+import contextlib
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -271,7 +273,9 @@ def _known(name: str) -> Factory:
 def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.Module:
     """Constructs a network with initial weights drawn under `seed`; torch's global generator is left as it was.
 
-    A registered network is handed a copy of each batch, so that one which works in place changes no data set.
+    A registered network is a copy of what its factory returned, so that tensors which the factory keeps (pretrained
+    vectors) are never written to, and it is handed a copy of each batch, so that one which works in place changes no
+    data set.
 
     Raises:
         ModelError: if there is no such network or the input does not fit it, or if it has tensors that `table` refuses.
@@ -283,9 +287,20 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
     if not ours(module):
         if not isinstance(module, nn.Module):
             raise ModelError(f"the factory of network {name!r} returned {type(module).__name__}, not a torch.nn.Module")
+        if any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules()):
+            raise ModelError(f"network {name!r} is compiled by torch.jit: register the module that it was made from")
         _check_tensors(name, module)
+        with contextlib.suppress(Exception):  # what cannot be copied is refused before it trains
+            module = copy.deepcopy(module)
         module.register_forward_pre_hook(_copied)
     return module
+
+
+def same_object(name: str, shape: tuple[int, ...], classes: int) -> bool:
+    """Whether a network's factory returns one and the same module each time, and so draws no weights of its own."""
+    factory = _known(name)
+    with torch.random.fork_rng(devices=[]):
+        return factory(shape, classes) is factory(shape, classes)
 
 
 def ours(module: nn.Module) -> bool:
@@ -303,6 +318,13 @@ def _check_tensors(name: str, module: nn.Module) -> None:
             raise ModelError(
                 f"network {name!r}: {key} has no shape yet (a lazy layer): pass one batch of zeros through the "
                 f"network in its factory, or use the layer that is not lazy"
+            )
+    places: dict[int, str] = {}
+    for key, parameter in module.named_parameters():
+        if parameter.numel() and (first := places.setdefault(parameter.data_ptr(), key)) != key:
+            raise ModelError(
+                f"network {name!r}: {first} and {key} are two parameters in the same memory, which cannot be pruned as "
+                f"two: let the layers share one (second.weight = first.weight), or clone it"
             )
     known = {alias for entry in table(module).values() for alias in (entry.name, *entry.aliases)}
     if odd := sorted(set(module.state_dict()) - known):

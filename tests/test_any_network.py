@@ -19,7 +19,7 @@ from torch.nn.utils import parametrizations, weight_norm
 from lottery import curvature, data, landscape, masks, models, seeds
 from lottery import recipes as r
 from lottery.data import Dataset
-from lottery.engine import precision, sparse
+from lottery.engine import identity, precision, sparse
 from lottery.engine.batches import AHEAD, Batches, augment, moved
 from lottery.engine.errors import NotStacked, Slower, TrainingError
 from lottery.engine.network import Single, Stacked, Start, build, stackable
@@ -518,7 +518,47 @@ def by(function):
     return lambda: Net(first, lambda net, x: net.head(function(net, net.first(x)).mean(1)))
 
 
+class Averaging(nn.Module):
+    """Follows the mean of its inputs, in evaluation as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(WIDTH, CLASSES)
+        self.register_buffer("mean", torch.zeros(WIDTH))
+
+    def forward(self, x):
+        self.mean.mul_(0.9).add_(x.detach().mean((0, 1)), alpha=0.1)
+        return self.first(x - self.mean).mean(1)
+
+
+class Growing(nn.Module):
+    """Moves its weights itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                self.first.weight.add_(0.01)
+        return self.first(x).mean(1)
+
+
+def in_the_same_memory():
+    first, second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+    second.weight = nn.Parameter(first.weight.data)
+    return nn.Sequential(first, second, nn.Flatten(), nn.Linear(LENGTH * WIDTH, CLASSES))
+
+
+ONE = nn.Sequential(nn.Flatten(), nn.Linear(LENGTH * WIDTH, CLASSES))
+
 REFUSED = {
+    "learns from test examples": (Averaging, TrainingError, "changes mean when it is evaluated"),
+    "grows again": (Growing, TrainingError, "writes into first.weight when it is trained"),
+    "same memory": (in_the_same_memory, ModelError, "0.weight and 1.weight are two parameters in the same memory"),
+    "one module": (lambda: ONE, ModelError, "returns the same module each time.*build a new one"),
+    "compiled": (lambda: torch.jit.script(ONE), ModelError, "compiled by torch.jit"),
     "numpy": (drawn_by_numpy, ModelError, "called twice under one seed.*first.weight"),
     "own generator": (drawn_by_its_own, ModelError, "called twice under one seed.*first.weight"),
     "python's random": (by(lambda net, h: h * random.random()), TrainingError, "Python's or NumPy's global generator"),
@@ -554,6 +594,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
 def test_what_would_fail_later_is_refused_by_name(kind):
     make, error, words = REFUSED[kind]
     models.register(kind, lambda shape, classes: make())
@@ -677,3 +718,29 @@ def test_attention_can_be_differentiated_twice_where_measurements_are_made():
 def test_stacked_networks_are_what_build_gives_for_several():
     training = recipe("plain")
     assert isinstance(build(training, examples(), [start(training), start(training, 1)]), Stacked)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_tensors_that_a_factory_keeps_are_never_written_to(frozen):
+    vectors = torch.randn(16, WIDTH, generator=torch.Generator().manual_seed(0))
+    before = vectors.clone()
+
+    def pretrained(shape, classes):
+        layer = nn.Embedding.from_pretrained(vectors, freeze=frozen)
+        return nn.Sequential(layer, nn.Flatten(), nn.Linear(LENGTH * WIDTH, classes))
+
+    name = f"pretrained-{frozen}"
+    models.register(name, pretrained)
+    ids = torch.randint(0, 16, (60, LENGTH), generator=torch.Generator().manual_seed(1))
+    labels = ids[:, 0] % 2
+    given = data.register("ids", (ids[:40], labels[:40]), (ids[40:], labels[40:]))
+    training = r.training(
+        data=given, model=name, steps=5, batch=10, optimiser="sgd", lr=0.5, validation=10, scaling="none"
+    )
+    dataset = data.load(given, 10, "none")
+    first = identity.network(training)
+    weights = models.initial_weights(name, dataset.shape, dataset.classes, 0)
+    train(training, dataset, [Start(weights, {})])
+    assert torch.equal(vectors, before) and torch.equal(weights["0.weight"], before)
+    identity._network.cache_clear()
+    assert identity.network(training) == first

@@ -70,6 +70,11 @@ def _built(training: Training, dataset: Dataset) -> tuple[models.State, nn.Modul
         state = {key: tensor.detach().clone() for key, tensor in module.state_dict().items()}
         if number == 0 and not models.ours(module):
             _same(name, state, models.initial_weights(name, dataset.shape, dataset.classes, number))
+            if models.same_object(name, dataset.shape, dataset.classes):
+                raise models.ModelError(
+                    f"network {name!r}: its factory returns the same module each time, so all replicates would start "
+                    f"from the same weights: build a new one in it"
+                )
         if not models.prunable(module):
             raise TrainingError(
                 f"network {name!r} has no trainable weights to prune: only biases, scales or frozen ones"
@@ -97,6 +102,10 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
+def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
 def _logits(name: str, outputs, dataset: Dataset) -> None:
     count = len(dataset.train[0])
     if not isinstance(outputs, torch.Tensor):
@@ -112,7 +121,15 @@ def _behaves(training: Training, dataset: Dataset, module: nn.Module) -> None:
     """Draws where a recipe can seed it, and not in evaluation; has gradients that an optimiser can take."""
     name, (x, y) = training.model, dataset.train
     with _named(name, "in evaluation", tried := copy.deepcopy(module)):
-        if draws(tried, x, training=False):
+        before = {key: tensor.detach().clone() for key, tensor in _tensors(tried)}
+        drew = draws(tried, x, training=False)
+        if odd := [key for key, tensor in _tensors(tried) if not _equal(before[key], tensor.detach())]:
+            raise TrainingError(
+                f"network {name!r} changes {', '.join(odd[:3])} when it is evaluated, so test examples would have a "
+                f"part in what it learns: change it only where self.training is true (of an nn.Embedding, leave out "
+                f"max_norm)"
+            )
+        if drew:
             raise TrainingError(
                 f"network {name!r} draws random numbers in evaluation too, so its losses would depend on chance: pass "
                 f"training=self.training to torch.nn.functional.dropout, or draw only where self.training is true"
@@ -187,6 +204,11 @@ def _trains(training: Training, dataset: Dataset, state: models.State, module: n
         saved = {key: tensor.clone() for key, tensor in whole.tensors().items()}
         whole.advance()
         [outcome] = whole.outcomes()
+    if grown := [key for key, kept in pruned.items() if outcome.states[2][key][~kept.cpu()].any()]:
+        raise TrainingError(
+            f"network {name!r} writes into {', '.join(grown[:3])} when it is trained, so that pruned weights do not "
+            f"stay zero: leave the change of weights to the optimiser"
+        )
     with _named(name, "when it goes on after an interruption", module):
         resumed = Course(short, dataset, [start], [])
         resumed.begin(saved)
