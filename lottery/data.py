@@ -172,7 +172,7 @@ def register(name: str, train, test) -> str:
 
 def _pair(where: str, given) -> Pair:
     """Inputs and labels as `register` was given them, checked, as tensors of our own on the CPU."""
-    if isinstance(given, torch.utils.data.Dataset) and not hasattr(given, "tensors"):
+    if isinstance(given, torch.utils.data.Dataset) and not _plain(given):
         try:
             examples = range(len(cast(Sized, given)))  # torch leaves it to subclasses to have a length
             given = torch.utils.data.default_collate([given[index] for index in examples])
@@ -193,8 +193,16 @@ def _pair(where: str, given) -> Pair:
     return inputs, labels.long()
 
 
+def _plain(given: torch.utils.data.Dataset) -> bool:
+    """Whether the examples of a data set are its tensors as they are: a subclass may transform them."""
+    getter = getattr(type(given), "__getitem__", None)
+    return hasattr(given, "tensors") and getter is torch.utils.data.TensorDataset.__getitem__
+
+
 def _tensor(what: str, value) -> torch.Tensor:
     """A contiguous copy on the CPU."""
+    if np.ma.is_masked(value):
+        raise DataError(f"{what}: {np.ma.count_masked(value):,} values are masked: leave out or fill them (.filled)")
     try:
         if isinstance(value, tuple | list) and len(value) and all(isinstance(part, torch.Tensor) for part in value):
             value = torch.stack(tuple(value))

@@ -224,8 +224,22 @@ def test_bytes_are_scaled_like_images():
     assert data.load(name, 1, "unit").test[0].max() == 1
 
 
+class Shifted(TensorDataset):
+    """Examples that are not its tensors as they are."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x + 3, y
+
+
+def test_what_a_tensor_data_set_of_the_users_own_class_does_to_its_examples_counts():
+    (x, y), test = some(), some(seed=1)
+    assert data.register("shifted", Shifted(x, y), test) == data.register("shifted", (x + 3, y), test)
+
+
 LABELS = torch.tensor([0, 1, 0, 1])
 WRONG = {
+    "masked": ((np.ma.masked_greater(np.eye(4), 0.5), LABELS), r"inputs: 4 values are masked.*\.filled"),
     "labels missing": ((torch.zeros(4, 3), LABELS[:3]), "4 inputs but labels of shape"),
     "no examples": ((torch.zeros(0, 3), LABELS[:0]), "no examples"),
     "no features": ((torch.zeros(4, 0), LABELS), "no examples"),
