@@ -635,3 +635,10 @@ def test_runs_that_train_together_have_a_checkpoint_of_their_own(store):
         for together in (keys[:1], keys[1:2], keys[:2], keys[:3], (keys[0], keys[2]), (keys[0], keys[2], keys[1]))
     }
     assert len(paths) == 6
+
+
+@pytest.mark.parametrize("key", ["", ".", "..", "../..", "ab"])
+def test_what_is_no_key_has_no_record_and_moves_nothing(store, key):
+    put(store)
+    assert store.read(key) is None and store.state(key, 0) is None
+    assert store.keys() == [KEY] and not (store.root / "damaged").exists()

@@ -206,6 +206,8 @@ class Store:
         A damaged record is moved to `damaged/` with a `DamagedRecord` warning, so that it is computed again.
         """
         place = self._record(key)
+        if not KEY.fullmatch(key):  # the place of "" is the folder of all records
+            return None
         if not place.exists():  # asked first: a record comes into its place whole, so from here on a gap is damage
             return None
         try:
