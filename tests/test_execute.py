@@ -638,6 +638,7 @@ def test_augmentation_of_what_is_no_image_is_refused_before_anything_is_computed
         (dict(executor="processes", jobs=0), "jobs must be at least 1, not 0"),
         (dict(stack=0), "stack must be at least 1, not 0"),
         (dict(executor="inline", scheduler="tcp://127.0.0.1:1"), "goes with executor 'dask'"),
+        (dict(executor="inline", device="tpu"), "no device 'tpu': take cpu, cuda"),
     ],
 )
 def test_wrong_ways_to_execute_are_refused_before_anything_is_computed(store, wrong, words):

@@ -129,6 +129,12 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path, wrong, words):
         study.read_plan(tmp_path / "plan.yml")
 
 
+def test_a_plan_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "plan.yml").write_bytes(b"\xff\xfe")
+    with pytest.raises(LotteryError, match="a plan is a list"):
+        study.read_plan(tmp_path / "plan.yml")
+
+
 def test_a_budget_of_nothing_is_refused(tmp_path, plan, capsys):
     assert command(tmp_path, plan, 0) == 1
     assert "the budget must be more than 0 minutes" in capsys.readouterr().err

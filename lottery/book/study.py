@@ -39,7 +39,7 @@ def read_plan(path: Path | None = None) -> list[Part]:
     place = path or importlib.resources.files("lottery.book").joinpath("study.yml")
     try:
         parts = [Part(**entry) for entry in yaml.safe_load(place.read_text(encoding="utf-8")) or []]
-    except (OSError, TypeError, yaml.YAMLError) as error:
+    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise LotteryError(f"a plan is a list of {{chapter: …, profile: …, given: {{…}}}}: {error}") from None
     if path is None:
         parts += [Part(name) for name in planning.names() if name not in {part.chapter for part in parts}]

@@ -8,6 +8,7 @@ import functools
 import itertools
 import math
 import pickle
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -131,6 +132,8 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     Raises:
         LotteryError: saying what is wrong and what to do.
     """
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        raise ExecutionError(f"no device {device[:60]!r}: take cpu, cuda or, of several, cuda:1")
     recipes = list(recipes)
     trainings = {recipe.training for recipe in recipes if isinstance(recipe, Run)}
     for training in sorted(trainings, key=lambda t: (t.data, t.scaling, t.validation, repr(t))):
