@@ -545,6 +545,17 @@ class Growing(nn.Module):
         return self.first(x).mean(1)
 
 
+class Hiding(nn.Module):
+    """Has a layer in a list, of which PyTorch knows nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers, self.head = [nn.Linear(WIDTH, 16)], head()
+
+    def forward(self, x):
+        return self.head(torch.relu(self.layers[0](x)).mean(1))
+
+
 def in_the_same_memory():
     first, second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
     second.weight = nn.Parameter(first.weight.data)
@@ -557,6 +568,7 @@ REFUSED = {
     "learns from test examples": (Averaging, TrainingError, "changes mean when it is evaluated"),
     "grows again": (Growing, TrainingError, "writes into first.weight when it is trained"),
     "same memory": (in_the_same_memory, ModelError, "0.weight and 1.weight are two parameters in the same memory"),
+    "hidden layer": (Hiding, TrainingError, "draws something that its state dict does not hold.*nn.ModuleList"),
     "one module": (lambda: ONE, ModelError, "returns the same module each time.*build a new one"),
     "compiled": (lambda: torch.jit.script(ONE), ModelError, "compiled by torch.jit"),
     "numpy": (drawn_by_numpy, ModelError, "called twice under one seed.*first.weight"),

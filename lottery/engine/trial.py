@@ -53,6 +53,7 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
         module = module.to(device)
         if not models.ours(module):
             _behaves(training, small, module)
+            _held(training.model, small, state, module)
             _says_what_is_not_pruned(training, module)
             _parametrised(training, module)
         _trains(training, small, state, module)
@@ -95,6 +96,20 @@ def _same(name: str, state: models.State, again: models.State) -> None:
         raise models.ModelError(
             f"network {name!r}: its factory, called twice under one seed, gave other weights ({', '.join(odd[:3])}): "
             f"let it draw them with torch's default generator alone, not with NumPy's, Python's or one of its own"
+        )
+
+
+def _held(name: str, dataset: Dataset, state: models.State, module: nn.Module) -> None:
+    """Under another seed, too, a network with the same state computes the same: nothing that it drew is left out."""
+    x, _ = dataset.train
+    other = models.build(name, dataset.shape, dataset.classes, SEEDS).to(x.device)
+    models.load(other, state)
+    with _named(name, "when it is built under another seed", other), torch.no_grad():
+        here, there = (tried(x) for tried in (copy.deepcopy(module).eval(), other.eval()))
+    if here.shape != there.shape or not torch.allclose(here, there, 1e-3, 1e-5, equal_nan=True):
+        raise TrainingError(
+            f"network {name!r} draws something that its state dict does not hold, which would not be trained, pruned "
+            f"or saved: register layers as attributes or in an nn.ModuleList, tensors with register_buffer"
         )
 
 
