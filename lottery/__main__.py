@@ -126,6 +126,8 @@ def study(began, budget, export, files, part, plan, **how) -> int:
 
     if not 0 < budget < float("inf"):
         raise LotteryError(f"the budget must be more than 0 minutes, not {budget:g}")
+    if not 0.1 <= part <= 2**20:
+        raise LotteryError(f"the size of an exported file must be from 0.1 to {2**20} MiB, not {part:g}")
     settings, parts = _settings(**how), module.read_plan(plan)
     runner.check_writable(export, settings.store)
     target = export / "study.lotx"

@@ -135,6 +135,13 @@ def test_a_plan_that_is_no_text_is_refused(tmp_path):
         study.read_plan(tmp_path / "plan.yml")
 
 
+@pytest.mark.parametrize("size", ["inf", "nan"])
+def test_a_size_of_files_that_is_none_is_refused_before_anything_is_computed(tmp_path, size, capsys):
+    given = ["study", "--budget", "1", "--export", str(tmp_path / "out"), "--part", size]
+    assert main(given) == 1
+    assert "must be from 0.1 to" in capsys.readouterr().err
+
+
 def test_a_budget_of_nothing_is_refused(tmp_path, plan, capsys):
     assert command(tmp_path, plan, 0) == 1
     assert "the budget must be more than 0 minutes" in capsys.readouterr().err
