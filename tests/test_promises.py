@@ -9,6 +9,7 @@ import torch
 
 from lottery import data, masks, models, tickets
 from lottery import recipes as r
+from lottery.engine import compute
 from lottery.engine import execute as module
 from lottery.engine.execute import execute, world
 from lottery.engine.store import Store
@@ -104,7 +105,7 @@ def test_exactly_the_rounded_fraction_goes_at_each_level(chain):
 
 def test_pruning_a_network_away_is_an_error_that_names_the_layer(tmp_path):
     runs = tickets.imp(training(model="lenet-2", steps=5), 0, 6, 0.9)
-    with pytest.raises(module.ExecutionError, match=r"would leave layer output\.weight empty"):
+    with pytest.raises(module.ExecutionError, match=r"output\.weight of lenet-2 has left would leave the layer empty"):
         run(runs, Store(tmp_path / "store"))
 
 
@@ -115,14 +116,14 @@ def test_other_test_labels_change_no_mask_no_weight_and_no_early_stop(tmp_path, 
     runs = tickets.imp(training(), 0, 2, 0.3)
     honest, lied_to = Store(tmp_path / "honest"), Store(tmp_path / "lied to")
     true = run(runs, honest)
-    load = module.dataset_of
+    load = compute.dataset_of
 
     def wrong(*args):
         found = load(*args)
         test = (found.test[0], (found.test[1] + 1) % 10)
         return data.Dataset(found.name, found.train, found.validation, test, found.classes)
 
-    monkeypatch.setattr(module, "dataset_of", wrong)
+    monkeypatch.setattr(compute, "dataset_of", wrong)
     for run_, one, other in zip(runs, true, run(runs, lied_to), strict=True):
         assert one.values["test_accuracy_end"] > other.values["test_accuracy_end"] + 0.5
         assert one.values["early_stop_step"] == other.values["early_stop_step"]

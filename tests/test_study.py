@@ -1,5 +1,6 @@
 """A study within a time budget: it stops inside, goes on, and what it exports is all that the chapters need."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from lottery.__main__ import main
 from lottery.book import planning, study
 from lottery.book.planning import Part
 from lottery.engine import compute, settings, stopping
+from lottery.engine import plan as planner
 from lottery.engine import train as engine
 from lottery.engine.plan import plan as missing
 from lottery.engine.store import Store
@@ -81,6 +83,7 @@ def test_a_rehearsed_study_stops_inside_its_budget_goes_on_and_comes_home(tmp_pa
         return ask(self, step)
 
     monkeypatch.setattr(engine.Batches, "__getitem__", counted)
+    monkeypatch.setattr(planner, "trial", lambda *_: None)  # its steps are none of the study's
     monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
     status = command(tmp_path, plan, 10)
     said, store = capsys.readouterr().out, Store(tmp_path / "store")
@@ -110,7 +113,10 @@ def test_the_plan_of_the_study_names_chapters_and_parameters_that_there_are():
 @pytest.mark.parametrize("name", planning.names())
 def test_every_chapter_says_at_every_profile_what_it_needs_before_anything_is_computed(name):
     sizes = [len(set(Part(name, profile).keys)) for profile in planning.PROFILES]
-    assert min(sizes) > 30 and max(sizes) > min(sizes)
+    if name == "00_a_ticket_from_scratch":  # the digits and its own steps at every profile
+        assert min(sizes) == max(sizes) > 20
+    else:
+        assert min(sizes) > 30 and max(sizes) > min(sizes)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +175,27 @@ def test_what_computes_beyond_the_deadline_is_broken_off(tmp_path, monkeypatch):
     assert len(begun) == 1  # nothing new is begun after the deadline
 
 
+def test_breaking_off_is_not_lost_in_a_callback_of_the_collector():
+    """Python drops exceptions there, as in finalisers."""
+
+    def slow(phase, info):
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            pass
+
+    gc.callbacks.append(slow)
+    began = time.monotonic()
+    try:
+        with pytest.raises(stopping.OutOfTime), stopping.in_order(began + 0.1):
+            gc.collect()
+            gc.callbacks.remove(slow)
+            time.sleep(20)
+    finally:
+        if slow in gc.callbacks:
+            gc.callbacks.remove(slow)
+    assert 0.3 < time.monotonic() - began < 10
+
+
 def test_a_part_that_fails_does_not_keep_the_others_from_being_computed(tmp_path, monkeypatch):
     def broken(recipes, by):
         if any(recipe.__class__.__name__ == "Spectrum" for recipe in recipes):
@@ -189,9 +216,9 @@ def test_a_part_that_cannot_be_planned_is_said_at_once(tmp_path):
     said = []
     own = settings.made(store=tmp_path / "store", executor="inline")
     small = SMALL | {"levels": 1}
-    parts = [Part("01_winning_tickets", "quick", given) for given in (small | {"model": "nothing"}, small)]
+    parts = [Part("01_winning_tickets", "quick", given) for given in (small | {"model": "no-such-network"}, small)]
     assert study.run(parts, 5, own, packed, said.append) == 1
-    assert "failed, nothing of it was computed" in said[0] and "'nothing'" in said[0] and "complete" in said[1]
+    assert "failed, nothing of it was computed" in said[0] and "'no-such-network'" in said[0] and "complete" in said[1]
 
 
 def test_a_budget_does_not_follow_a_clock_that_is_set_back(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ the store whole or not at all. A second Ctrl-C ends at once.
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +72,24 @@ def _break_off(number, frame) -> None:
 
 
 @contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Python drops what is raised inside a finaliser or a callback of its collector: breaking off is then tried again."""
+    before = sys.unraisablehook
+
+    def hook(dropped):
+        if isinstance(dropped.exc_value, OutOfTime):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextlib.contextmanager
 def in_order(limit: float | None = None, tell: Callable[[], None] | None = None) -> Iterator[None]:
     """Takes SIGTERM and Ctrl-C as requests while the block runs; nothing changes outside of the main thread.
 
@@ -95,7 +114,8 @@ def in_order(limit: float | None = None, tell: Callable[[], None] | None = None)
     if limit is not None and hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, max(0.001, limit - time.monotonic()))
     try:
-        yield
+        with _heard():
+            yield
     finally:
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
