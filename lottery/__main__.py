@@ -83,7 +83,7 @@ def _run(names, profile, given, publish, export, settings) -> None:
     runner.check_writable(folder, *([runner.results_folder()] if publish else []), *([export.parent] if export else []))
     parts = [planning.Part(name, profile, given) for name in names]
     for part in parts:  # all of them are checked before the first is executed
-        part.check(store, settings.device)
+        part.check(store, settings)
     keys = list(dict.fromkeys(key for part in parts for key in part.keys))
     try:
         for name in names:

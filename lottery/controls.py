@@ -162,7 +162,7 @@ class AtStart(Mask):
     rounds: Annotated[int, Field(ge=1)] = 100
 
     def compute(self, world: World) -> Result:
-        module, dataset = world.network(self.training).eval(), world.dataset(self.training)
+        module, dataset = models.evaluating(world.network(self.training)), world.dataset(self.training)
         names = models.prunable(module)
         state = self.weights.tensors(world, self.training)
         mask = masks.dense(state, names)
@@ -238,7 +238,8 @@ class EdgePopup(Mask):
 
     def compute(self, world: World) -> Result:
         training, device = self.training, world.device
-        module, (inputs, labels) = world.network(training).to(device).train(), world.dataset(training).train
+        module, (inputs, labels) = world.network(training).to(device), world.dataset(training).train
+        module.train()
         names = models.prunable(module)
         state = {name: tensor.to(device) for name, tensor in self.weights.tensors(world, training).items()}
         stream = seeds.generator(training.seed, seeds.LEARNED, self.replicate, self.draw)

@@ -103,7 +103,7 @@ class Hessian:
     ):
         check_finite(state, module)
         reference = state[next(iter(mask))]
-        self.module = copy.deepcopy(module).to(reference.device, reference.dtype).eval()
+        self.module = models.evaluating(copy.deepcopy(module).to(reference.device, reference.dtype))
         models.load(self.module, state)
         for layer in self.module.modules():
             if isinstance(layer, nn.utils.parametrizations._WeightNorm):  # torch's own has another second derivative
@@ -483,7 +483,7 @@ def lowest_loss(
     Returns:
         The loss and where it is found.
     """
-    module = copy.deepcopy(module).eval()
+    module = models.evaluating(copy.deepcopy(module))
     models.load(module, masks.apply(state, mask))
     module.requires_grad_(False)
     parameters = _named(module, mask)

@@ -126,7 +126,7 @@ def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: in
         inputs: training inputs without augmentation.
         batch: examples at a time; a last incomplete batch is left out, unless it is the only one.
     """
-    module = copy.deepcopy(module).eval()
+    module = models.evaluating(copy.deepcopy(module))
     if not _normalisations(module):
         return dict(state)
     with torch.no_grad():
@@ -185,7 +185,7 @@ class Evaluator:
         if unknown := [kind for kind in statistics if kind not in STATISTICS]:
             raise LandscapeError(f"no statistics {unknown[0]!r}; known: {', '.join(STATISTICS)}")
         self.layout = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-        self.module = copy.deepcopy(module).eval()
+        self.module = models.evaluating(copy.deepcopy(module))
         self.module.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # torch declares it for tensors alone
         self.train, self.test, self.statistics, self.batch, self.single = train, test, statistics, batch, single
         self.casts = precision == "bf16"

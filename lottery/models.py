@@ -408,6 +408,12 @@ def _kind(layer: nn.Module, own: str, tensor: torch.Tensor, parametrised: bool) 
     return "embedding" if isinstance(layer, nn.Embedding | nn.EmbeddingBag) else "other"
 
 
+def evaluating(module: nn.Module) -> nn.Module:
+    """The module, in evaluation: a `train` of the user's own may return nothing."""
+    module.eval()
+    return module
+
+
 def load(module: nn.Module, state: State) -> None:
     """Fills a module with a full state dict; where layers share a tensor, its first name decides."""
     same = {alias: entry.name for entry in table(module).values() for alias in entry.aliases}

@@ -271,7 +271,7 @@ def chain(module: nn.Module, inputs: torch.Tensor) -> Chain:
         SignsError: naming the layer, if the network is no chain: its hidden units have no order of their own (residual
             connections, attention, recurrence), or not that of one layer after another.
     """
-    module = copy.deepcopy(module).cpu().double().eval()
+    module = models.evaluating(copy.deepcopy(module).cpu().double())
     inputs = inputs[:4].cpu()
     inputs = inputs.double() if inputs.is_floating_point() else inputs
     kinds, called = models.prunable(module), []

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from . import LotteryError
+from . import LotteryError, models
 from .recipes import Mask, Recipe, Result, Training, Weights, World, frozen
 
 SEED_BYTES = 8
@@ -131,7 +131,7 @@ def in_csr(network: nn.Module, mask: dict[str, torch.Tensor]) -> nn.Module:
     Raises:
         WorthError: if a masked layer is no `nn.Linear`: PyTorch has no such product for convolutions.
     """
-    sparse = copy.deepcopy(network).eval()
+    sparse = models.evaluating(copy.deepcopy(network))
     for name, kept in mask.items():
         place = name.removesuffix(".weight")
         layer = sparse.get_submodule(place)
@@ -169,7 +169,7 @@ class Speed(Recipe):
 
     def compute(self, world: World) -> Result:
         mask, shape = self.mask.tensors(world, self.training), world.dataset(self.training).shape
-        network = world.network(self.training).eval()
+        network = models.evaluating(world.network(self.training))
         for name, kept in mask.items():
             network.get_parameter(name).data.mul_(kept)
         seconds = np.zeros((len(self.batches), 2, self.repeats))

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import random
+import re
 import time
 import warnings
 import weakref
@@ -24,7 +25,7 @@ from lottery.engine.batches import AHEAD, Batches, augment, moved
 from lottery.engine.errors import NotStacked, Slower, TrainingError
 from lottery.engine.network import Single, Stacked, Start, build, stackable
 from lottery.engine.train import train
-from lottery.engine.trial import NotPruned, trial
+from lottery.engine.trial import Doubtful, NotPruned, trial
 from lottery.models import ModelError
 
 CLASSES, LENGTH, WIDTH = 3, 5, 8
@@ -242,7 +243,7 @@ def start(training, replicate=0, share=0.5):
 
 
 def loss_of(training, state, part):
-    module = models.build(training.model, (LENGTH, WIDTH), CLASSES).eval()
+    module = models.evaluating(models.build(training.model, (LENGTH, WIDTH), CLASSES))
     models.load(module, state)
     with torch.no_grad():
         return F.cross_entropy(module(part[0]), part[1]).item()
@@ -251,7 +252,7 @@ def loss_of(training, state, part):
 @NETWORK
 def test_a_trial_lets_a_network_that_works_pass(kind):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if kind == "frozen" else "error")
+        warnings.simplefilter("ignore" if kind in ("frozen", "unused") else "error")
         trial(recipe(kind), examples())
 
 
@@ -426,6 +427,44 @@ def test_frozen_weights_are_named_with_their_share():
         trial(recipe("frozen"), examples())  # 128 of 128 + 48
 
 
+def batch_norm(**more):
+    return lambda: Net(
+        lambda: first() | {"norm": nn.BatchNorm1d(LENGTH, **more)}, lambda net, x: simple(net, net.norm(x))
+    )
+
+
+DOUBTED = {
+    "unused": (NETWORKS["unused"], r"59.3% of the weights of 'unused' have no part in its outputs.*second.weight"),
+    "unused and last": (
+        lambda: Net(lambda: first() | {"aux": nn.Linear(16, 9)}, simple),
+        r"aux.weight is taken for the output layer.*but head.weight is called last",
+    ),
+    "head first": (
+        lambda: Net(lambda: {"head": head(), "first": nn.Linear(WIDTH, 16)}, simple),
+        r"first.weight is taken for the output layer.*but head.weight is called last",
+    ),
+    "head before a convolution": (
+        lambda: Net(
+            lambda: {"head": head(), "first": nn.Conv1d(LENGTH, 16, WIDTH)},
+            lambda net, x: net.head(torch.relu(net.first(x)).flatten(1)),
+        ),
+        r"no layer is taken for the output layer.*but head.weight is called last",
+    ),
+    "softmax": (lambda: Net(first, lambda net, x: simple(net, x).softmax(1)), "'softmax' ends in a softmax"),
+}
+
+
+@pytest.mark.parametrize("kind", DOUBTED)
+def test_what_is_hardly_meant_so_is_said_once(kind):
+    make, words = DOUBTED[kind]
+    models.register(kind, lambda shape, classes: make())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        trial(dataclasses.replace(recipe("plain"), model=kind), examples())
+    assert len(said) == 1 + (kind == "unused and last") and {warning.category for warning in said} == {Doubtful}
+    assert re.search(words, str(said[-1].message))
+
+
 # What is measured of them.
 
 
@@ -567,6 +606,19 @@ ONE = nn.Sequential(nn.Flatten(), nn.Linear(LENGTH * WIDTH, CLASSES))
 REFUSED = {
     "learns from test examples": (Averaging, TrainingError, "changes mean when it is evaluated"),
     "grows again": (Growing, TrainingError, "writes into first.weight when it is trained"),
+    "no statistics": (batch_norm(track_running_stats=False), TrainingError, "in another batch.*track_running_stats"),
+    "squeezes": (
+        lambda: Net(first, lambda net, x: simple(net, x).squeeze()),
+        TrainingError,
+        r"outputs of shape \[3\] for a batch of 1",
+    ),
+    "uses none": (
+        lambda: Net(
+            lambda: first() | {"shift": nn.Parameter(torch.ones(CLASSES))}, lambda net, x: x.mean(1)[:, :3] * net.shift
+        ),
+        TrainingError,
+        "depend on none of the weights",
+    ),
     "same memory": (in_the_same_memory, ModelError, "0.weight and 1.weight are two parameters in the same memory"),
     "hidden layer": (Hiding, TrainingError, "draws something that its state dict does not hold.*nn.ModuleList"),
     "one module": (lambda: ONE, ModelError, "returns the same module each time.*build a new one"),
@@ -614,6 +666,51 @@ def test_what_would_fail_later_is_refused_by_name(kind):
     with pytest.raises(error, match=words) as found:
         trial(training, examples())
     assert repr(kind) in str(found.value) or kind in {"python's random", "numpy's random"}
+
+
+def test_a_batch_of_one_is_tried_where_it_is_trained_with():
+    models.register("normed", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(40), nn.Linear(40, 3)))
+    trial(recipe("plain", model="normed"), examples())
+    with pytest.raises(TrainingError, match=r"'normed' fails in training, in layer '1'.*more than 1 value per channel"):
+        trial(recipe("plain", model="normed", batch=1), examples())
+
+
+def test_ids_beyond_an_embedding_are_found_wherever_in_the_data_they_are():
+    models.register(
+        "few-words", lambda shape, classes: nn.Sequential(nn.Embedding(11, 4), nn.Flatten(), nn.Linear(24, 3))
+    )
+    x, y = torch.arange(360).view(60, 6) % 11, torch.arange(60) % CLASSES
+    other = x.clone()
+    other[50, 3] = 11
+    for part, words in {"train": "when it evaluates", "test": "in training"}.items():
+        given = Dataset("ids", (x, y), (x, y), (x, y), CLASSES)
+        trial(dataclasses.replace(recipe("plain"), model="few-words"), given)
+        with pytest.raises(TrainingError, match=f"'few-words' fails {words}.*in layer '0'.*index out of range"):
+            trial(
+                dataclasses.replace(recipe("plain"), model="few-words"),
+                dataclasses.replace(given, **{part: (other, y)}),
+            )
+
+
+class Silent(nn.Sequential):
+    """Keeps its normalisation fixed, with a `train` that returns nothing."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[1].eval()
+
+
+def test_a_train_that_returns_nothing_is_as_good_as_one_that_returns_the_module():
+    models.register("silent", lambda shape, classes: Silent(nn.Flatten(), nn.BatchNorm1d(40), nn.Linear(40, 3)))
+    training, given = recipe("plain", model="silent"), examples()
+    trial(training, given)
+    begun = start(training)
+    state = train(training, given, [begun])[0].states[12]
+    assert torch.equal(state["1.running_mean"], begun.weights["1.running_mean"])
+    module = models.build("silent", (LENGTH, WIDTH), CLASSES)
+    measured = landscape.Evaluator(module, given.train, given.test, ("averaged",))(state)
+    assert measured["averaged/test_loss"] == pytest.approx(loss_of(training, state, given.test))
+    assert curvature.Hessian(module, state, begun.mask, given.train).size == 60
 
 
 def test_token_ids_are_tried_and_trained_as_integers():

@@ -191,6 +191,13 @@ def test_what_would_die_late_is_refused_before_training(name, given, said, tmp_p
     assert said in executed(name, tiny(name) | given, tmp_path / "store")
 
 
+@pytest.mark.parametrize("how", [{"device": "cuda:999"}, {"executor": "inline", "scheduler": "tcp://127.0.0.1:1"}])
+def test_by_whom_a_chapter_cannot_be_computed_is_refused_before_its_kernel_starts(how, tmp_path):
+    part = planning.Part("01_winning_tickets", "quick", tiny("01_winning_tickets"))
+    with pytest.raises(parameters.ParameterError, match=r"01_winning_tickets.*(cuda:999|goes with executor 'dask')"):
+        part.check(Store(tmp_path), settings.made(**how))
+
+
 def test_a_round_that_removes_nothing_is_refused():
     run = tickets.imp(training(**SMALL), 0, 1, {"fc": 0.0, "output": 0.001})
     with pytest.raises(ExecutionError, match="removes none"):

@@ -17,7 +17,7 @@ import yaml
 
 from .. import LotteryError
 from ..engine import settings
-from ..engine.plan import check, plan
+from ..engine.execute import check, choose, plan
 from ..engine.stopping import OutOfTime
 from ..engine.store import Store
 from ..recipes import Recipe, closure
@@ -103,8 +103,12 @@ class Part:
         """The keys of all records that it needs, what is read before its readers."""
         return [recipe.key for recipe in closure(self.recipes) if recipe.stored]
 
-    def check(self, store: Store, device: str = "cpu") -> None:
+    def check(self, store: Store, by: settings.Settings | None = None) -> None:
         """Refuses what can be seen to fail, if the store lacks any of it.
+
+        Args:
+            store: what is in it is not computed.
+            by: by whom the rest is to be; by default, by this process.
 
         Raises:
             LotteryError: saying what is wrong.
@@ -112,7 +116,9 @@ class Part:
         tasks = plan(self.recipes, store)
         try:
             if tasks:
-                check([task.recipe for task in tasks.values()], device)
+                by = by or settings.made()
+                choose(by.executor, by.jobs, by.device, by.scheduler, by.stack)
+                check([task.recipe for task in tasks.values()], by.device)
         except OutOfTime:
             raise
         except LotteryError as error:

@@ -95,7 +95,7 @@ def run(
     """
     part, settings = Part(name, profile, given or {}), settings or current()
     folder = Path(folder or output_folder(profile))
-    part.check(Store(settings.store), settings.device)
+    part.check(Store(settings.store), settings)
     check_writable(folder, Path(tempfile.gettempdir()))
     notebook = source(name)
     began, started = time.perf_counter(), datetime.now(UTC)

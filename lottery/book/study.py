@@ -107,7 +107,7 @@ def _outcomes(
     planned = []
     for number, part in enumerate(parts):
         try:
-            part.check(store, settings.device)
+            part.check(store, settings)
         except OutOfTime as error:
             yield number, str(error)
             return

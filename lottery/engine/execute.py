@@ -21,7 +21,7 @@ import torch
 from ..recipes import Recipe, Run
 from . import identity, stopping
 from .compute import Failure, FewerAtOnce, Report, named, steps_file
-from .plan import Task, batches, check, plan, registered, rooted
+from .plan import Task, batches, check, has, plan, registered, rooted
 from .progress import Bar
 from .store import Record, Store
 from .workers import Dask, Inline, Pool, Processes, Registered, Work, WorkerDied
@@ -34,6 +34,7 @@ __all__ = [
     "Study",
     "Task",
     "check",
+    "choose",
     "dataset_of",
     "execute",
     "network_of",
@@ -87,7 +88,7 @@ def execute(
     identity.check_networks(recipes, store)
     if tasks := plan(recipes, store):
         given = registered(recipes)
-        executor, jobs = _choose(executor, jobs, device, scheduler, stack, rooted(recipes, given[1]))
+        executor, jobs = choose(executor, jobs, device, scheduler, stack, rooted(recipes, given[1]))
         check((task.recipe for task in tasks.values()), device)
         stack = stack if device.startswith("cuda") else stack or 1
         with _in_order(), store.in_use(), contextlib.ExitStack() as opened:  # `store gc` keeps out
@@ -101,9 +102,23 @@ def execute(
     return records
 
 
-def _choose(
-    executor: str | None, jobs: int | None, device: str, scheduler: str | None, stack: int | None, rooted: str | None
+def choose(
+    executor: str | None = None,
+    jobs: int | None = None,
+    device: str = "cpu",
+    scheduler: str | None = None,
+    stack: int | None = None,
+    rooted: str | None = None,
 ) -> tuple[str, int]:
+    """Who is to compute, and how many at once; refuses what cannot be.
+
+    Args:
+        executor, jobs, device, scheduler, stack: as of `execute`.
+        rooted: what keeps other processes from computing, in words.
+
+    Raises:
+        ExecutionError: saying what cannot be.
+    """
     if jobs is None:
         jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jobs < 1:
@@ -112,8 +127,11 @@ def _choose(
         raise ExecutionError(f"stack must be at least 1, not {stack}")
     if scheduler is not None and executor not in (None, "dask"):
         raise ExecutionError(f"a scheduler's address goes with executor 'dask', not {executor!r}")
-    if device.startswith("cuda") and scheduler is None and not torch.cuda.is_available():
-        raise ExecutionError("device 'cuda' was asked for, but torch finds no GPU here: use --device cpu")
+    if not has(device) and scheduler is None:
+        found = ", ".join(f"cuda:{number}" for number in range(torch.cuda.device_count())) or "no GPU"
+        raise ExecutionError(
+            f"device {device!r} was asked for, but torch finds {found} here: use another (--device cpu)"
+        )
     if executor is None:
         alone = jobs == 1 or device.startswith("cuda") or rooted
         executor = "dask" if scheduler else "inline" if alone else "processes"

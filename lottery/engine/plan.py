@@ -132,8 +132,6 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     Raises:
         LotteryError: saying what is wrong and what to do.
     """
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
-        raise ExecutionError(f"no device {device[:60]!r}: take cpu, cuda or, of several, cuda:1")
     recipes = list(recipes)
     trainings = {recipe.training for recipe in recipes if isinstance(recipe, Run)}
     for training in sorted(trainings, key=lambda t: (t.data, t.scaling, t.validation, repr(t))):
@@ -167,10 +165,22 @@ def _check_size(training: Training) -> None:
         raise ExecutionError(f"the network {training.model[:60]} is too large: make it narrower or less deep")
 
 
+def has(device: str) -> bool:
+    """Whether this machine has a device.
+
+    Raises:
+        ExecutionError: if there is no such kind of device.
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        raise ExecutionError(f"no device {device[:60]!r}: take cpu, cuda or, of several, cuda:1")
+    kind, _, number = device.partition(":")
+    return kind == "cpu" or int(number or 0) < torch.cuda.device_count()
+
+
 def _check_training(training: Training, device: str) -> None:
     _check_size(training)
     models.check(training.model)
-    here = not device.startswith("cuda") or torch.cuda.is_available()  # else other machines' GPUs are meant
+    here = has(device)  # else other machines' GPUs are meant
     if here:
         check_precision(training.precision, device)
     dataset = dataset_of(training)

@@ -73,7 +73,7 @@ def _break_off(number, frame) -> None:
 
 @contextlib.contextmanager
 def _heard() -> Iterator[None]:
-    """Python drops what is raised inside a finaliser or a callback of its collector: breaking off is then tried again."""
+    """Python drops what is raised in a finaliser or a callback of its collector: breaking off is then tried again."""
     before = sys.unraisablehook
 
     def hook(dropped):

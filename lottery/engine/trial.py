@@ -8,6 +8,7 @@ import contextlib
 import copy
 import traceback
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -22,10 +23,16 @@ from .network import EXAMPLES, Start, draws, seed, stackable
 from .train import Course
 
 SEEDS = 3  # of initial weights that are tried; one that gives finite outputs is enough
+MORE = 48  # examples that are tried beside the first ones, where inputs are integers
+PASSES = 20  # in which a network that draws may leave a layer out before it counts as unused
 
 
 class NotPruned(UserWarning):
     """Weights of a network that no mask covers; density counts the others."""
+
+
+class Doubtful(UserWarning):
+    """A network that trains, though hardly as it was meant."""
 
 
 def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
@@ -40,19 +47,15 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
         TrainingError: if something fails; the message names the network, the layer where that is known, and a remedy.
         ModelError: if the network cannot be built, or not in the same way twice.
     """
-    small = replace(
-        dataset,
-        **{
-            part: tuple(tensor[:EXAMPLES] for tensor in getattr(dataset, part))
-            for part in ("train", "validation", "test")
-        },
-    )
+    small = replace(dataset, **{part: _few(*getattr(dataset, part)) for part in ("train", "validation", "test")})
     device = dataset.train[0].device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed(0, device)
         state, module = _built(training, small)
         module = module.to(device)
         if not models.ours(module):
-            _behaves(training, small, module)
+            _evaluates(training.model, small, module)
+            _differentiates(training.model, small, module)
             _held(training.model, small, state, module)
             _says_what_is_not_pruned(training, module)
             _parametrised(training, module)
@@ -60,6 +63,16 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
         if stack:
             stackable(training, small)
     dataset.intact(training.model)
+
+
+def _few(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first examples; of integers, such as token ids, also those with the largest and smallest at each place."""
+    index = torch.arange(min(EXAMPLES, len(x)), device=x.device)
+    if not x.is_floating_point():
+        flat = x.flatten(1)
+        ends = torch.stack([flat.amax(1).argmax(), flat.amin(1).argmin(), *flat.argmax(0), *flat.argmin(0)])
+        index = torch.cat([index, ends[:MORE]]).unique()
+    return x[index], y[index]
 
 
 def _built(training: Training, dataset: Dataset) -> tuple[models.State, nn.Module]:
@@ -81,10 +94,10 @@ def _built(training: Training, dataset: Dataset) -> tuple[models.State, nn.Modul
                 f"network {name!r} has no trainable weights to prune: only biases, scales or frozen ones"
             )
         with _named(name, "when it is copied (torch.nn.utils.parametrizations.weight_norm can be, weight_norm cannot)"):
-            tried = copy.deepcopy(module).to(x.device).eval()
-        with _named(name, f"when it evaluates inputs of shape {list(x.shape)} ({x.dtype})", tried), torch.no_grad():
+            tried = models.evaluating(copy.deepcopy(module).to(x.device))
+        with _named(name, f"when it evaluates inputs of shape {list(x.shape)} ({x.dtype})"), torch.no_grad():
             outputs = tried(x)
-        _logits(name, outputs, dataset)
+        _logits(name, outputs, dataset, len(x))
         if torch.isfinite(outputs).all():
             return state, module
     raise TrainingError(f"network {name!r} gives outputs that are not finite at its initial weights, on {dataset.name}")
@@ -104,8 +117,8 @@ def _held(name: str, dataset: Dataset, state: models.State, module: nn.Module) -
     x, _ = dataset.train
     other = models.build(name, dataset.shape, dataset.classes, SEEDS).to(x.device)
     models.load(other, state)
-    with _named(name, "when it is built under another seed", other), torch.no_grad():
-        here, there = (tried(x) for tried in (copy.deepcopy(module).eval(), other.eval()))
+    with _named(name, "when it is built under another seed"), torch.no_grad():
+        here, there = (models.evaluating(tried)(x) for tried in (copy.deepcopy(module), other))
     if here.shape != there.shape or not torch.allclose(here, there, 1e-3, 1e-5, equal_nan=True):
         raise TrainingError(
             f"network {name!r} draws something that its state dict does not hold, which would not be trained, pruned "
@@ -121,21 +134,21 @@ def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [*module.named_parameters(), *module.named_buffers()]
 
 
-def _logits(name: str, outputs, dataset: Dataset) -> None:
-    count = len(dataset.train[0])
+def _logits(name: str, outputs, dataset: Dataset, count: int) -> None:
     if not isinstance(outputs, torch.Tensor):
         raise TrainingError(f"network {name!r} returns {type(outputs).__name__}: it must return logits, one tensor")
     if outputs.shape != (count, dataset.classes):
         raise TrainingError(
-            f"network {name!r} gives outputs of shape {list(outputs.shape)} for {count} inputs: {dataset.name} has "
+            f"network {name!r} gives outputs of shape {list(outputs.shape)} for a batch of {count}: {dataset.name} has "
             f"{dataset.classes} classes, a number that the factory is given, and logits are [N, {dataset.classes}]"
         )
 
 
-def _behaves(training: Training, dataset: Dataset, module: nn.Module) -> None:
-    """Draws where a recipe can seed it, and not in evaluation; has gradients that an optimiser can take."""
-    name, (x, y) = training.model, dataset.train
-    with _named(name, "in evaluation", tried := copy.deepcopy(module)):
+def _evaluates(name: str, dataset: Dataset, module: nn.Module) -> None:
+    """In evaluation an example's logits depend on itself alone: not on chance, on what came before, or on its batch."""
+    x, _ = dataset.train
+    tried = copy.deepcopy(module)
+    with _named(name, "in evaluation"):
         before = {key: tensor.detach().clone() for key, tensor in _tensors(tried)}
         drew = draws(tried, x, training=False)
         if odd := [key for key, tensor in _tensors(tried) if not _equal(before[key], tensor.detach())]:
@@ -149,17 +162,74 @@ def _behaves(training: Training, dataset: Dataset, module: nn.Module) -> None:
                 f"network {name!r} draws random numbers in evaluation too, so its losses would depend on chance: pass "
                 f"training=self.training to torch.nn.functional.dropout, or draw only where self.training is true"
             )
-    with _named(name, "in training", tried := copy.deepcopy(module).train()):
-        for _ in range(SEEDS):
-            draws(tried, x)
-        cross_entropy(tried(x).float(), y).backward()
-    odd = [
-        key for key, parameter in tried.named_parameters() if parameter.grad is not None and parameter.grad.is_sparse
-    ]
-    if odd:
+        with torch.no_grad():
+            whole = tried(x)
+            halves = [tried(part) for part in x.split(-(-len(x) // 2))]
+    for part, half in zip(x.split(len(halves[0])), halves, strict=True):
+        _logits(name, half, dataset, len(part))
+    if not torch.allclose(whole, torch.cat(halves), 1e-3, 1e-3 * whole.nan_to_num().abs().max().item(), equal_nan=True):
+        raise TrainingError(
+            f"network {name!r} evaluates an example otherwise in another batch, so its losses would depend on how the "
+            f"data are cut into batches: let normalisation keep its running statistics (track_running_stats=True), or "
+            f"use one within examples (nn.GroupNorm, nn.LayerNorm)"
+        )
+    with _named(name, "when it evaluates a single example"), torch.no_grad():
+        _logits(name, tried(x[:1]), dataset, 1)
+    if whole.min() >= 0 and torch.allclose(whole.sum(1), torch.ones(len(x), device=x.device, dtype=whole.dtype), 1e-4):
+        _doubt(
+            f"network {name!r} ends in a softmax, and cross-entropy takes the softmax of its outputs once more: losses "
+            f"stay far from 0, and gradients are small; let it return logits, without a softmax"
+        )
+
+
+def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
+    """It has gradients that an optimiser can take; weights that have none are named."""
+    x, y = dataset.train
+    kinds, called, unused = models.prunable(module), [], []
+    tried = copy.deepcopy(module)
+    with _named(name, "in training"):
+        drew = [draws(tried, x) for _ in range(SEEDS)]
+        for key in kinds:
+            owner = key.partition(".parametrizations.")[0] if ".parametrizations." in key else key.rpartition(".")[0]
+            tried.get_submodule(owner).register_forward_hook(lambda *_, key=key: called.append(key))
+        for _ in range(PASSES if any(drew) else 1):
+            cross_entropy(tried(x).float(), y).backward()
+            unused = [key for key in kinds if tried.get_parameter(key).grad is None]
+            if not unused:
+                break
+    gradients = {key: parameter.grad for key, parameter in tried.named_parameters() if parameter.grad is not None}
+    if odd := [key for key, gradient in gradients.items() if gradient.is_sparse]:
         raise TrainingError(
             f"network {name!r}: {', '.join(odd)} has sparse gradients, which cannot be masked: sparse=False"
         )
+    if len(unused) == len(kinds):
+        raise TrainingError(f"network {name!r}: its outputs depend on none of the weights that could be pruned")
+    if unused:
+        sizes = {key: tried.get_parameter(key).numel() for key in kinds}
+        _doubt(
+            f"{sum(sizes[key] for key in unused) / sum(sizes.values()):.1%} of the weights of {name!r} have no part in "
+            f"its outputs, and are counted and pruned with the others: {_some(unused)}; leave these layers out"
+        )
+    _output(name, kinds, [key for key in called if key not in unused], unused)
+
+
+def _output(name: str, kinds: dict[str, str], called: list[str], unused: list[str]) -> None:
+    """The layer of kind "output" is the last one called, or one that other layers' code reads."""
+    taken = next((key for key, kind in kinds.items() if kind == "output"), None)
+    gives = next((key for key in reversed(called) if kinds[key] in ("conv", "fc", "output")), taken)
+    if gives != taken and gives is not None and kinds[gives] == "fc" and (taken is None or taken in called + unused):
+        _doubt(
+            f"of network {name!r}, {taken or 'no layer'} is taken for the output layer, which is pruned at a rate of "
+            f"its own, but {gives} is called last: define that one last"
+        )
+
+
+def _doubt(said: str) -> None:
+    warnings.warn(said, Doubtful, stacklevel=2)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + ", …" * (len(names) > 5)
 
 
 def _says_what_is_not_pruned(training: Training, module: nn.Module) -> None:
@@ -169,10 +239,9 @@ def _says_what_is_not_pruned(training: Training, module: nn.Module) -> None:
     counts = dict(module.named_parameters())
     covered = sum(counts[name].numel() for name in models.prunable(module))
     share = sum(frozen.values()) / (covered + sum(frozen.values()))
-    shown = ", ".join(list(frozen)[:5]) + (", …" if len(frozen) > 5 else "")
     warnings.warn(
-        f"{share:.1%} of the weights of {training.model!r} are not pruned, for they are frozen: {shown}; density "
-        f"counts the others",
+        f"{share:.1%} of the weights of {training.model!r} are not pruned, for they are frozen: "
+        f"{_some(list(frozen))}; density counts the others",
         NotPruned,
         stacklevel=4,
     )
@@ -181,7 +250,7 @@ def _says_what_is_not_pruned(training: Training, module: nn.Module) -> None:
 def _parametrised(training: Training, module: nn.Module) -> None:
     """Where a layer's weight is computed from another tensor, it must be zero where that is."""
     kinds = models.prunable(module)
-    tried = copy.deepcopy(module).eval()
+    tried = models.evaluating(copy.deepcopy(module))
     for name, entry in models.table(tried).items():
         if not (entry.parametrised and name in kinds):
             continue
@@ -206,13 +275,19 @@ def _trains(training: Training, dataset: Dataset, state: models.State, module: n
     """Two steps under a mask of half the weights; a second training goes on after the first step of the first one."""
     name, count = training.model, len(dataset.train[1])
     short = replace(
-        training, steps=2, batch=count, lr=min(training.lr, 1e-3), milestones=(), warmup=0, evaluate=((2, 2),)
+        training,
+        steps=2,
+        batch=min(training.batch, count),
+        lr=min(training.lr, 1e-3),
+        milestones=(),
+        warmup=0,
+        evaluate=((2, 2),),
     )
     kinds = models.prunable(module)
     dense = masks.dense(state, kinds)
     pruned = masks.prune(dense, masks.magnitude_scores(state, dense), dict.fromkeys(kinds, 0.5))
     start = Start(state, pruned)
-    with _named(name, "in training", module):
+    with _named(name, "in training"):
         whole = Course(short, dataset, [start], [])
         whole.begin(None)
         whole.advance()
@@ -224,7 +299,7 @@ def _trains(training: Training, dataset: Dataset, state: models.State, module: n
             f"network {name!r} writes into {', '.join(grown[:3])} when it is trained, so that pruned weights do not "
             f"stay zero: leave the change of weights to the optimiser"
         )
-    with _named(name, "when it goes on after an interruption", module):
+    with _named(name, "when it goes on after an interruption"):
         resumed = Course(short, dataset, [start], [])
         resumed.begin(saved)
         resumed.advance()
@@ -233,7 +308,7 @@ def _trains(training: Training, dataset: Dataset, state: models.State, module: n
             f"network {name!r}, interrupted and resumed, does not end where it would have ended: it keeps something "
             f"between steps that is no parameter or buffer; register it with register_buffer"
         )
-    with _named(name, "when its weights are read back", module):
+    with _named(name, "when its weights are read back"):
         models.load(module, outcome.states[2])
         module.eval()
         seed(0, dataset.train[0].device)
@@ -251,17 +326,20 @@ def _close(one: models.State, other: models.State) -> bool:
 
 
 @contextlib.contextmanager
-def _named(name: str, when: str, module: nn.Module | None = None):
+def _named(name: str, when: str):
     """Puts the network's name, and that of the layer whose code raised, before what is said."""
     try:
         yield
     except (LotteryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        layers = {id(layer): place for place, layer in module.named_modules()} if module else {}
+        layers: dict[int, str] = {}
         where = ""
         for frame, _ in traceback.walk_tb(error.__traceback__):
-            place = layers.get(id(frame.f_locals.get("self")))
-            where = f", in layer {place!r}" if place else where
+            layer = frame.f_locals.get("self")
+            if isinstance(layer, nn.Module):
+                layers = layers or {id(inside): place for place, inside in layer.named_modules()}
+                place = layers.get(id(layer))
+                where = f", in layer {place!r}" if place else where
         said = str(error).strip().partition("\n")[0]
         raise TrainingError(f"network {name!r} fails {when}{where}: {type(error).__name__}: {said}") from error
