@@ -31,6 +31,7 @@ from .recipes import (
     first,
     frozen,
     rates_table,
+    rehearse,
 )
 
 
@@ -161,6 +162,20 @@ class AtStart(Mask):
     examples: Annotated[int, Field(ge=1)] = 1000
     rounds: Annotated[int, Field(ge=1)] = 100
 
+    def check(self, world: World, training=None) -> None:
+        super().check(world, self.training)
+        if self.criterion == "synflow" and not world.dataset(self.training).dtype.is_floating_point:
+            raise ControlError(
+                f"SynFlow scores a network by its outputs for an input of ones, which says nothing where inputs are "
+                f"integers, as token ids in {self.training.data} are: take criterion 'snip' or 'magnitude'"
+            )
+        rehearse(
+            self.criterion,
+            world,
+            self.training,
+            lambda module, state, examples: self._scores(module, state, models.prunable(module), examples),
+        )
+
     def compute(self, world: World) -> Result:
         module, dataset = models.evaluating(world.network(self.training)), world.dataset(self.training)
         names = models.prunable(module)
@@ -183,7 +198,9 @@ class AtStart(Mask):
             state = {name: t.abs() if t.is_floating_point() else t for name, t in state.items()}
         weights = {name: state[name].double().requires_grad_() for name in names}
         double = {name: t.double() if t.is_floating_point() else t for name, t in state.items()} | weights
-        inputs = examples[0].cpu().double()
+        inputs = examples[0].cpu()
+        inputs = inputs.double() if inputs.is_floating_point() else inputs
+        double = models.once(module, double)
         if self.criterion == "synflow":
             loss = functional_call(module.double(), double, torch.ones_like(inputs[:1])).sum()
         else:
@@ -206,6 +223,11 @@ class _Kept(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grad_outputs):
         return grad_outputs[0], None
+
+
+def _called(module, state: State, examples) -> torch.Tensor:
+    """Outputs under the tensors of a state."""
+    return functional_call(module, models.once(module, state), examples[0])
 
 
 @frozen
@@ -236,7 +258,21 @@ class EdgePopup(Mask):
     replicate: Annotated[int, Field(ge=0)] = 0
     draw: Annotated[int, Field(ge=0)] = 0
 
+    def check(self, world: World, training=None) -> None:
+        super().check(world, self.training)
+        rehearse("edge-popup", world, self.training, _called)
+
     def compute(self, world: World) -> Result:
+        cuda = [torch.device(world.device)] if world.device.startswith("cuda") else []
+        with torch.random.fork_rng(devices=cuda):  # what a network draws in training is drawn from the recipe's stream
+            number = seeds.integer(self.training.seed, seeds.LEARNED, self.replicate, self.draw)
+            torch.default_generator.manual_seed(number)
+            for device in cuda:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(number)
+            return self._learned(world)
+
+    def _learned(self, world: World) -> Result:
         training, device = self.training, world.device
         module, (inputs, labels) = world.network(training).to(device), world.dataset(training).train
         module.train()
@@ -257,7 +293,7 @@ class EdgePopup(Mask):
                 order = torch.from_numpy(stream.permutation(len(labels))).to(device)
             batch = order[step % per_epoch * training.batch :][: training.batch]
             used = {name: state[name] * _Kept.apply(score.abs(), counts[name]) for name, score in scores.items()}
-            loss = cross_entropy(functional_call(module, state | used, inputs[batch]), labels[batch])
+            loss = cross_entropy(_called(module, state | used, (inputs[batch],)), labels[batch])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -576,6 +576,33 @@ class Adaptive(recipes.Mask):
         return values | {"ratio": ratio}, arrays
 
 
+def _rehearsed(module: nn.Module, state: State, examples: Pair) -> None:
+    """A product with the Hessian is a difference of gradients; in float64, if the network computes in it.
+
+    PyTorch says nothing where an operation has a gradient and no second derivative (`once_differentiable`).
+    """
+    mask = masks.dense(state, models.prunable(module))
+    there = Hessian(module, state, mask, examples)
+    direction = torch.randn(there.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    there(direction)
+    state = {name: t.double() if t.is_floating_point() else t for name, t in state.items()}
+    try:
+        there = Hessian(module, state, mask, examples)
+    except RuntimeError:
+        return
+    product, moved, gradients = there(direction), there.expand(1e-5 * direction / direction.norm()), []
+    for sign in (1, -1):
+        step = dict(zip(there.names, moved, strict=True))
+        at = {name: tensor + sign * step[name] if name in step else tensor for name, tensor in state.items()}
+        gradients.append(Hessian(module, at, mask, examples).gradient())
+    wanted = (gradients[0] - gradients[1]) / 2e-5 * direction.norm()
+    if not torch.allclose(product, wanted, 1e-2, 1e-2 * float(wanted.abs().max())):
+        raise LandscapeError(
+            "products with the Hessian are not what gradients change by: some operation of this network has no right "
+            "second derivative; take one that PyTorch differentiates twice"
+        )
+
+
 LONG = 300  # steps of Lanczos after which the largest eigenvalues need no search of their own
 
 
@@ -608,6 +635,10 @@ class Spectrum(Recipe):
 
     def reads(self):
         return [*self.run.end.reads(), *self.run.mask.needed(), *(r for w in self.towards for r in w.needed())]
+
+    def check(self, world: World, training=None) -> None:
+        super().check(world, training)
+        recipes.rehearse("the curvature", world, self.run.training, _rehearsed)
 
     def compute(self, world: World) -> Result:
         training = self.run.training

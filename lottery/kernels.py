@@ -7,14 +7,14 @@ to the base 3, the first the highest.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
 import torch
 
-from . import masks, recipes
+from . import masks, models, recipes
 from .association import ranks
 from .recipes import Recipe, Result, Run, World, frozen
 from .signs import SignsError, signs_of, ternary
@@ -336,6 +336,14 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
 # The recipe that names this measurement.
 
 
+def _spatial(training: recipes.Training, tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names of the layers with 3×3 kernels."""
+    layers = [name for name, layer in tensors.items() if layer.ndim == 4 and layer.shape[2:] == (3, 3)]
+    if not layers:
+        raise SignsError(f"{training.model} has no layer with 3×3 kernels")
+    return layers
+
+
 @frozen
 class Patterns(Recipe):
     """How often each pattern of signs occurs in the 3×3 kernels of a network; see `lottery.kernels`.
@@ -361,14 +369,17 @@ class Patterns(Recipe):
             *(self.mask.needed() if self.mask else ()),
         ]
 
+    def check(self, world: World, training=None) -> None:
+        super().check(world, training)
+        module = world.network(self.run.training)
+        _spatial(self.run.training, {name: module.get_parameter(name) for name in models.prunable(module)})
+
     def compute(self, world: World) -> Result:
         run = self.run
         mask = (self.mask or run.mask).tensors(world, run.training)
         end = {name: layer * mask[name] for name, layer in signs_of(world, run).items()}
         start = ternary(run.weights.tensors(world, run.training), mask)
-        layers = [name for name, layer in end.items() if layer.ndim == 4 and layer.shape[2:] == (3, 3)]
-        if not layers:
-            raise SignsError(f"{run.training.model} has no layer with 3×3 kernels")
+        layers = _spatial(run.training, end)
         arrays = {
             f"{which}/{name}": pattern_counts(net[name]).astype(np.int32)
             for which, net in (("end", end), ("start", start))

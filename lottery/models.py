@@ -420,6 +420,12 @@ def load(module: nn.Module, state: State) -> None:
     module.load_state_dict({name: state[same.get(name, name)] for name in state})
 
 
+def once(module: nn.Module, state: State) -> State:
+    """A state without the other names of shared tensors, as `torch.func.functional_call` takes it."""
+    others = {alias for entry in table(module).values() for alias in entry.aliases}
+    return {name: tensor for name, tensor in state.items() if name not in others}
+
+
 def normalisation(module: nn.Module) -> list[str]:
     """Names in the state dict of what normalisation layers hold: scale, shift and running statistics."""
     layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, NORMALISATION)]

@@ -8,7 +8,7 @@ runs it refers to stand as their keys: a changed parameter recomputes only what 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property, wraps
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
@@ -266,6 +266,33 @@ def trained(world: World, run: "Run", device: str = "cpu") -> tuple[State, masks
 def first(pair: Pair, examples: int) -> Pair:
     """The first examples of a set; 0: all of it."""
     return (pair[0][:examples], pair[1][:examples]) if examples else pair
+
+
+_rehearsed: set[tuple] = set()
+
+
+def rehearse(what: str, world: "World", training: Training, work: Callable[[nn.Module, State, Pair], object]) -> None:
+    """Does on two examples, with a network's initial weights, what would else fail once it has been trained.
+
+    Args:
+        what: in words; done once a process for each network.
+        world: offers data and networks.
+        training: of which network; those of the papers are known to work.
+        work: takes the module, in evaluation, its state dict and the examples.
+
+    Raises:
+        RecipeError: if it fails, naming the network.
+    """
+    key = (what, training.model, models.registered().get(training.model), training.data, training.scaling)
+    if key in _rehearsed or models.ours(module := world.network(training)):
+        return
+    state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+    try:
+        work(models.evaluating(module), state, first(world.dataset(training).train, 2))
+    except Exception as error:
+        said = str(error) if isinstance(error, LotteryError) else f"{type(error).__name__}: {error}"
+        raise RecipeError(f"{what} of network {training.model!r} fails: {said.strip().splitlines()[0]}") from error
+    _rehearsed.add(key)
 
 
 class Weights(Recipe):

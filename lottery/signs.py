@@ -551,7 +551,13 @@ def layers_of(world: World, training: Training) -> Chain:
     dataset = world.dataset(training)
     key = (training.model, models.registered().get(training.model), dataset.shape, dataset.classes)
     if key not in _chains:
-        _chains[key] = chain(world.network(training), dataset.train[0][:4])
+        try:
+            _chains[key] = chain(world.network(training), dataset.train[0][:4])
+        except LotteryError:
+            raise
+        except Exception as error:  # as of a network that cannot compute in float64
+            said = str(error).strip().partition("\n")[0]
+            raise SignsError(f"hidden units cannot be matched: {type(error).__name__}: {said}") from error
     return _chains[key]
 
 

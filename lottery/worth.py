@@ -125,6 +125,15 @@ class _Csr(nn.Module):
         return torch.addmm(self.bias[:, None], self.weight, x.t()).t()
 
 
+def _place(network: nn.Module, name: str) -> str:
+    """The layer of a weight: one that does what `_Csr` does, which a subclass need not."""
+    place = name.rpartition(".")[0]
+    layer = network.get_submodule(place)
+    if type(layer) is not nn.Linear or layer.bias is None:
+        raise WorthError(f"{name} is no fully connected layer with biases: measure a LeNet")
+    return place
+
+
 def in_csr(network: nn.Module, mask: dict[str, torch.Tensor]) -> nn.Module:
     """A copy of a network, for inference, whose linear layers multiply their survivors alone.
 
@@ -133,10 +142,8 @@ def in_csr(network: nn.Module, mask: dict[str, torch.Tensor]) -> nn.Module:
     """
     sparse = models.evaluating(copy.deepcopy(network))
     for name, kept in mask.items():
-        place = name.removesuffix(".weight")
+        place = _place(sparse, name)
         layer = sparse.get_submodule(place)
-        if not isinstance(layer, nn.Linear) or layer.bias is None:
-            raise WorthError(f"{name} is no fully connected layer with biases: measure a LeNet")
         with warnings.catch_warnings():  # PyTorch calls the format a beta, once a process
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
             sparse.set_submodule(place, _Csr(layer, kept))
@@ -166,6 +173,12 @@ class Speed(Recipe):
     mask: Mask
     batches: tuple[Annotated[int, Field(ge=1)], ...] = (1, 60, 1000)
     repeats: Annotated[int, Field(ge=1)] = 15
+
+    def check(self, world: World, training=None) -> None:
+        super().check(world, self.training)
+        network = world.network(self.training)
+        for name in models.prunable(network):
+            _place(network, name)
 
     def compute(self, world: World) -> Result:
         mask, shape = self.mask.tensors(world, self.training), world.dataset(self.training).shape

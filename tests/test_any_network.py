@@ -17,7 +17,20 @@ from torch.autograd.gradcheck import GradcheckError
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, weight_norm
 
-from lottery import curvature, data, landscape, masks, models, seeds
+from lottery import (
+    LotteryError,
+    controls,
+    curvature,
+    data,
+    kernels,
+    landscape,
+    masks,
+    models,
+    seeds,
+    signs,
+    tickets,
+    worth,
+)
 from lottery import recipes as r
 from lottery.data import Dataset
 from lottery.engine import identity, precision, sparse
@@ -26,6 +39,7 @@ from lottery.engine.errors import NotStacked, Slower, TrainingError
 from lottery.engine.network import Single, Stacked, Start, build, stackable
 from lottery.engine.train import train
 from lottery.engine.trial import Doubtful, NotPruned, trial
+from lottery.engine.world import StoreWorld
 from lottery.models import ModelError
 
 CLASSES, LENGTH, WIDTH = 3, 5, 8
@@ -252,7 +266,7 @@ def loss_of(training, state, part):
 @NETWORK
 def test_a_trial_lets_a_network_that_works_pass(kind):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if kind in ("frozen", "unused") else "error")
+        warnings.simplefilter("ignore" if kind in ("frozen", "unused", "weight norm") else "error")
         trial(recipe(kind), examples())
 
 
@@ -450,6 +464,7 @@ DOUBTED = {
         ),
         r"no layer is taken for the output layer.*but head.weight is called last",
     ),
+    "weight norm": (NETWORKS["weight norm"], r"first.weight is computed \(_WeightNorm\).*unit without weights"),
     "softmax": (lambda: Net(first, lambda net, x: simple(net, x).softmax(1)), "'softmax' ends in a softmax"),
 }
 
@@ -489,6 +504,81 @@ def test_curvature_is_that_of_the_plain_network(kind):
     torch.testing.assert_close(got, (near[0] - near[1]) / 2e-5, rtol=1e-4, atol=1e-7)
     unused = torch.cat([torch.full((int(kept.sum()),), name.startswith("second")) for name, kept in mask.items()])
     assert not got[unused].any() and got[~unused].any()
+
+
+class Once(torch.autograd.Function):
+    """Twice its input, with a gradient that has none."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+NETWORKS["once"] = lambda: Net(first, lambda net, x: simple(net, Once.apply(torch.tanh(net.first(x)))[..., :WIDTH]))
+NETWORKS["float32"] = lambda: Net(first, lambda net, x: simple(net, x @ torch.eye(WIDTH)))
+NETWORKS["words"] = lambda: Net(
+    lambda: {"words": nn.Embedding(11, 16), "head": head()}, lambda net, x: net.head(net.words(x).mean(1))
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "measured", "words"),
+    [
+        (
+            "once",
+            curvature.Spectrum,
+            "the curvature of network 'once' fails: products with the Hessian are not what gradients",
+        ),
+        ("float32", signs.Compared, "hidden units cannot be matched: RuntimeError: expected m1 and m2"),
+        ("float32", controls.AtStart, "snip of network 'float32' fails: RuntimeError: expected m1 and m2"),
+        ("words", controls.AtStart, "SynFlow .* says nothing where inputs are integers"),
+        ("cosine", worth.Speed, "first.weight is no fully connected layer"),
+        ("attention", worth.Speed, "attention.in_proj_weight is no fully connected layer"),
+        ("plain", kernels.Patterns, "plain has no layer with 3×3 kernels"),
+    ],
+)
+def test_what_cannot_be_measured_of_a_network_is_refused_before_it_trains(kind, measured, words):
+    training = registered(kind)
+    run = tickets.dense(training, 0)
+    recipes = {
+        curvature.Spectrum: lambda: measured(run, steps=2),
+        signs.Compared: lambda: measured(run, tickets.dense(training, 1), 0),
+        controls.AtStart: lambda: measured(training, r.Initial(0), 0.5, "synflow" if kind == "words" else "snip"),
+        worth.Speed: lambda: measured(training, r.Dense()),
+        kernels.Patterns: lambda: measured(run),
+    }
+    with pytest.raises(LotteryError, match=words):
+        recipes[measured]().check(StoreWorld(None))
+
+
+def registered(kind):
+    """A training of a network of this name on a data set that recipes can load."""
+    given = examples()
+    x = torch.arange(120 * LENGTH).view(120, LENGTH) % 11 if kind == "words" else given.test[0].repeat(4, 1, 1)
+    y = torch.arange(120) % CLASSES
+    name = data.register("measured", (x[:90], y[:90]), (x[90:], y[90:]))
+    return recipe(kind, data=name, scaling="none")
+
+
+@pytest.mark.parametrize("kind", ["words", "tied", "functional dropout"])
+def test_masks_are_learned_and_scored_at_the_start_of_any_network(kind):
+    training, here = registered(kind), StoreWorld(None)
+    for mask in (
+        controls.AtStart(training, r.Initial(0), 0.5, "snip"),
+        controls.EdgePopup(training, r.Initial(0), 0.5, 4),
+    ):
+        mask.check(here)
+        found = []
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            found.append(mask.compute(here))
+        assert found[0][0] == found[1][0] and found[0][1].keys() == found[1][1].keys()
+        assert all(np.array_equal(array, found[1][1][name]) for name, array in found[0][1].items())
 
 
 def test_pytorch_gets_the_second_derivative_of_weight_norm_wrong():

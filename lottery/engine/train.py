@@ -236,9 +236,13 @@ class Course:
         columns += [*self._evaluated(self.dataset.validation), *self._evaluated(self.dataset.test)]
         self.rows.append(np.stack(columns, 1))
         if not (finite := np.isfinite(columns[2])).all():
-            rate = self.training.lr
+            what = (
+                f"lower the learning rate ({self.training.lr})"
+                if self.step > self.first
+                else (f"{self.training.model} has no finite outputs with the weights and the mask that it starts from")
+            )
             raise Diverged(
-                f"the loss is not finite at step {self.step}: lower the learning rate ({rate})",
+                f"the loss is not finite at step {self.step}: {what}",
                 np.flatnonzero(~finite).tolist(),
             )
         self.train_loss.zero_()

@@ -256,18 +256,24 @@ def _parametrised(training: Training, module: nn.Module) -> None:
             continue
         owner, _, tensor = name.rpartition(".")[0].rpartition(".parametrizations.")
         layer = tried.get_submodule(owner)
+        steps = layer.get_submodule(f"parametrizations.{tensor}").children()
+        how = ", ".join(type(step).__name__ for step in steps)
         with torch.no_grad():
             original = tried.get_parameter(name)
             kept = original.abs() > original.abs().median()
             original.mul_(kept)
             weight = getattr(layer, tensor)
+            original[0] = 0
+            without = getattr(layer, tensor)
         if weight.shape != kept.shape or weight[~kept].any():
-            how = ", ".join(
-                type(step).__name__ for step in layer.get_submodule(f"parametrizations.{tensor}").children()
-            )
             raise TrainingError(
                 f"network {training.model!r}: {owner}.{tensor} is computed ({how}) so that it is not zero where its "
                 f"parameter {name} is, and cannot be pruned: leave the parametrisation out, or freeze this layer"
+            )
+        if not torch.isfinite(without).all():
+            _doubt(
+                f"network {training.model!r}: {owner}.{tensor} is computed ({how}) so that a unit without weights "
+                f"is not a number, and a training that comes so far ends: prune less, or leave the parametrisation out"
             )
 
 
