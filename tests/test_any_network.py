@@ -519,11 +519,13 @@ class Once(torch.autograd.Function):
         return 2 * gradient
 
 
-NETWORKS["once"] = lambda: Net(first, lambda net, x: simple(net, Once.apply(torch.tanh(net.first(x)))[..., :WIDTH]))
-NETWORKS["float32"] = lambda: Net(first, lambda net, x: simple(net, x @ torch.eye(WIDTH)))
-NETWORKS["words"] = lambda: Net(
-    lambda: {"words": nn.Embedding(11, 16), "head": head()}, lambda net, x: net.head(net.words(x).mean(1))
-)
+MORE = {
+    "once": lambda: Net(first, lambda net, x: simple(net, Once.apply(torch.tanh(net.first(x)))[..., :WIDTH])),
+    "float32": lambda: Net(first, lambda net, x: simple(net, x @ torch.eye(WIDTH))),
+    "words": lambda: Net(
+        lambda: {"words": nn.Embedding(11, 16), "head": head()}, lambda net, x: net.head(net.words(x).mean(1))
+    ),
+}
 
 
 @pytest.mark.parametrize(
@@ -558,6 +560,7 @@ def test_what_cannot_be_measured_of_a_network_is_refused_before_it_trains(kind, 
 
 def registered(kind):
     """A training of a network of this name on a data set that recipes can load."""
+    NETWORKS.update(MORE)
     given = examples()
     x = torch.arange(120 * LENGTH).view(120, LENGTH) % 11 if kind == "words" else given.test[0].repeat(4, 1, 1)
     y = torch.arange(120) % CLASSES
