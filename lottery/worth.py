@@ -125,13 +125,13 @@ class _Csr(nn.Module):
         return torch.addmm(self.bias[:, None], self.weight, x.t()).t()
 
 
-def _place(network: nn.Module, name: str) -> str:
-    """The layer of a weight: one that does what `_Csr` does, which a subclass need not."""
+def _linear(network: nn.Module, name: str) -> tuple[str, nn.Linear]:
+    """Place and layer of a weight: one that does what `_Csr` does, which a subclass need not."""
     place = name.rpartition(".")[0]
     layer = network.get_submodule(place)
-    if type(layer) is not nn.Linear or layer.bias is None:
+    if not isinstance(layer, nn.Linear) or type(layer) is not nn.Linear or layer.bias is None:
         raise WorthError(f"{name} is no fully connected layer with biases: measure a LeNet")
-    return place
+    return place, layer
 
 
 def in_csr(network: nn.Module, mask: dict[str, torch.Tensor]) -> nn.Module:
@@ -142,8 +142,7 @@ def in_csr(network: nn.Module, mask: dict[str, torch.Tensor]) -> nn.Module:
     """
     sparse = models.evaluating(copy.deepcopy(network))
     for name, kept in mask.items():
-        place = _place(sparse, name)
-        layer = sparse.get_submodule(place)
+        place, layer = _linear(sparse, name)
         with warnings.catch_warnings():  # PyTorch calls the format a beta, once a process
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
             sparse.set_submodule(place, _Csr(layer, kept))
@@ -178,7 +177,7 @@ class Speed(Recipe):
         super().check(world, self.training)
         network = world.network(self.training)
         for name in models.prunable(network):
-            _place(network, name)
+            _linear(network, name)
 
     def compute(self, world: World) -> Result:
         mask, shape = self.mask.tensors(world, self.training), world.dataset(self.training).shape
