@@ -170,8 +170,8 @@ def test_what_computes_beyond_the_deadline_is_broken_off(tmp_path, monkeypatch):
     monkeypatch.setattr(compute, "_results", endless)
     said, began = [], time.monotonic()
     own = settings.made(store=tmp_path / "store", executor="inline")
-    assert study.run([part, part], 0.4, own, packed, said.append) == study.GOES_ON
-    assert time.monotonic() - began < 70 and "time is up" in said[0]
+    assert study.run([part, part], 0.3, own, packed, said.append) == study.GOES_ON
+    assert time.monotonic() - began < 60 and "time is up" in said[0]
     assert len(begun) == 1  # nothing new is begun after the deadline
 
 
@@ -259,9 +259,12 @@ def test_a_signal_saves_exports_and_tells(number, executor, tmp_path):
     )
     try:
         assert "complete" in process.stdout.readline()
-        until = time.monotonic() + (12 if executor == "inline" else 120)  # then the next part trains
-        while time.monotonic() < until and not list((tmp_path / "store" / "partial").glob("*.steps")):
+        store, until = tmp_path / "store", time.monotonic() + 120
+        seen = {"inline": "locks/*", "processes": "partial/*.steps"}[executor]
+        first = len(list(store.glob("locks/*"))) if executor == "inline" else 0
+        while time.monotonic() < until and len(list(store.glob(seen))) == first:  # then the next part trains
             time.sleep(0.2)
+        time.sleep(1)
         process.send_signal(signal.Signals[number])
         said, errors = process.communicate(timeout=120)
     finally:
