@@ -313,6 +313,17 @@ def _copied(module: nn.Module, inputs: tuple) -> tuple:
 
 
 def _check_tensors(name: str, module: nn.Module) -> None:
+    for key, parameter in module.named_parameters():
+        if parameter.requires_grad and parameter.dtype not in (torch.float32, torch.float64):
+            raise ModelError(
+                f"network {name!r}: {key} is {parameter.dtype}: weights are float32 here (.float()); a training of "
+                f"precision='bf16' multiplies in bfloat16"
+            )
+        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+            raise ModelError(
+                f"network {name!r}: {key} has a hook on its gradient, which copies of a network lose: change what the "
+                f"layer computes instead"
+            )
     for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if nn.parameter.is_lazy(tensor):
             raise ModelError(
@@ -393,7 +404,7 @@ def table(module: nn.Module) -> dict[str, Entry]:
 
 def _kind(layer: nn.Module, own: str, tensor: torch.Tensor, parametrised: bool) -> str | None:
     """The kind of a layer's parameter called `own`; None for what is no weight."""
-    if tensor.ndim < 2 or own.startswith("bias") or isinstance(layer, NORMALISATION):
+    if tensor.ndim < 2 or not tensor.numel() or own.startswith("bias") or isinstance(layer, NORMALISATION):
         return None
     weight = own == "weight" and not parametrised
     recurrent = isinstance(layer, nn.RNNBase | nn.RNNCellBase)

@@ -11,6 +11,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from test_train import Memory, assert_same, interrupted_course  # beside this file
 from torch import nn
 from torch.autograd.gradcheck import GradcheckError
@@ -85,6 +86,20 @@ class Position(nn.Module):
     def forward(self, x):
         h = self.first(x) + self.place
         return torch.softmax(h @ h.mT / 4 + self.mask, -1) @ h
+
+
+class Following(nn.Module):
+    """Follows the mean of its inputs by assignment, as an exponential average is mostly written."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head, self.none = nn.Linear(WIDTH, 16), head(), nn.Parameter(torch.zeros(0, 3))
+        self.register_buffer("mean", torch.zeros(WIDTH))
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean((0, 1))
+        return self.head(torch.relu(self.first(x - self.mean)).mean(1))
 
 
 class Frozen(nn.Module):
@@ -223,6 +238,10 @@ NETWORKS = {
         lambda: first() | {"norm": nn.BatchNorm1d(LENGTH)}, lambda net, x: simple(net, net.norm(x))
     ),
     "a branch on a value": lambda: Net(first, lambda net, x: simple(net, x if x.abs().max() < 1e6 else x / 1e6)),
+    "follows": Following,
+    "computed again": lambda: Net(
+        first, lambda net, x: net.head(torch.utils.checkpoint.checkpoint(net.first, x, use_reentrant=False).mean(1))
+    ),
     "own matrix": lambda: Net(
         lambda: {"matrix": nn.Parameter(torch.randn(WIDTH, 16) / 3), "head": head()},
         lambda net, x: net.head((x @ net.matrix).mean(1)),
@@ -650,6 +669,45 @@ def by(function):
     return lambda: Net(first, lambda net, x: net.head(function(net, net.first(x)).mean(1)))
 
 
+class Late(nn.Module):
+    """Makes its weights when it is first used."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = head(WIDTH)
+
+    def forward(self, x):
+        if not hasattr(self, "first"):
+            self.first = nn.Parameter(torch.randn(WIDTH, WIDTH))
+        return self.head((x @ self.first).mean(1))
+
+
+class Bound(nn.Module):
+    """Holds a function that holds the network."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(WIDTH, 16), head()
+        self.act = lambda x: torch.relu(self.first(x))
+
+    def forward(self, x):
+        return self.head(self.act(x).mean(1))
+
+
+def gradients_halved():
+    net = Net(first, simple)
+    net.first.weight.register_hook(half_gradient)
+    return net
+
+
+def half_gradient(gradient):
+    return gradient / 2
+
+
+def of_few_bits():
+    return Net(lambda: {"first": nn.Linear(WIDTH, CLASSES).bfloat16()}, lambda net, x: net.first(x.bfloat16()).mean(1))
+
+
 class Averaging(nn.Module):
     """Follows the mean of its inputs, in evaluation as well."""
 
@@ -699,6 +757,11 @@ ONE = nn.Sequential(nn.Flatten(), nn.Linear(LENGTH * WIDTH, CLASSES))
 REFUSED = {
     "learns from test examples": (Averaging, TrainingError, "changes mean when it is evaluated"),
     "grows again": (Growing, TrainingError, "writes into first.weight when it is trained"),
+    "late": (Late, TrainingError, "makes first in forward: make all tensors in __init__"),
+    "bound": (Bound, TrainingError, "keep no function that holds the network itself"),
+    "half a gradient": (gradients_halved, ModelError, "first.weight has a hook on its gradient"),
+    "few bits": (of_few_bits, ModelError, "first.weight is torch.bfloat16: weights are float32.*precision='bf16'"),
+    "no gradient": (lambda: Net(first, torch.no_grad()(simple)), TrainingError, "depend on none of the weights"),
     "no statistics": (batch_norm(track_running_stats=False), TrainingError, "in another batch.*track_running_stats"),
     "squeezes": (
         lambda: Net(first, lambda net, x: simple(net, x).squeeze()),

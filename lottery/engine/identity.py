@@ -76,7 +76,7 @@ def _probe(module: nn.Module, x: torch.Tensor) -> list[float]:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name, parameter in sorted(module.named_parameters()):
             stream = np.random.Generator(np.random.PCG64(int(_short(name), 16)))
-            fan_in = max(1, parameter[0].numel()) if parameter.ndim else 1
+            fan_in = max(1, parameter[:1].numel()) if parameter.ndim else 1
             draw = stream.standard_normal(tuple(parameter.shape), dtype=np.float32) / np.sqrt(fan_in)
             parameter.copy_(torch.from_numpy(np.asarray(draw, dtype=np.float32)))
         for training in (False, True):

@@ -87,6 +87,9 @@ class Network:
             gradients, masked = [gradient for gradient, _ in pairs], [kept for _, kept in pairs]
             torch._foreach_mul_(gradients, masked)  # pyright: ignore[reportPrivateImportUsage]  # one kernel for all
 
+    def settle(self) -> None:
+        """Puts what a pass has assigned to buffers (`self.mean = …`) into the tensors that are saved."""
+
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of a training batch, in the precision of the training."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False):
@@ -130,6 +133,24 @@ class Single(Network):
     def altered(self) -> bool:
         """Whether anything is done in another way than the plain module does it."""
         return bool(self.sparse) or self.layout is torch.channels_last
+
+    def settle(self) -> None:
+        """Puts what a pass has assigned to buffers (`self.mean = …`) into the tensors that are saved.
+
+        Raises:
+            TrainingError: if it has assigned to a parameter.
+        """
+        if models.ours(self.module):
+            return
+        for name, parameter in self.module.named_parameters():
+            if parameter is not self.state.get(name):
+                raise TrainingError(f"it makes {name} anew in forward, which no optimiser knows: make it in __init__")
+        for name, buffer in list(self.module.named_buffers(remove_duplicate=False)):
+            known = self.state[self.first[name]]
+            if buffer is not known:
+                known.copy_(buffer.detach())
+                owner, _, own = name.rpartition(".")
+                setattr(self.module.get_submodule(owner), own, known)
 
     def _replace(self, mask: masks.Mask) -> dict[str, SparseLinear]:
         layers = {}
@@ -336,23 +357,27 @@ def _difference(network: Single | Stacked, plain: dict[int, Single], x: torch.Te
             network, x if not training or network.count == 1 else x.expand(network.count, *x.shape), training
         )
         for place, one in plain.items():
-            got, wanted = together[place] if network.count > 1 else together, _tried(one, x, training)
-            scale = wanted.nan_to_num(0.0, 0.0, 0.0).abs().max().item()
-            if got.shape != wanted.shape or not torch.allclose(got, wanted, 1e-3, 1e-3 * scale, equal_nan=True):
-                return "its outputs differ from those of the plain network" + " in training" * training
+            for name, wanted in _tried(one, x, training).items():
+                got = together[name][place] if network.count > 1 else together[name]
+                scale = wanted.nan_to_num(0.0, 0.0, 0.0).abs().max().item()
+                if got.shape != wanted.shape or not torch.allclose(got, wanted, 1e-3, 1e-3 * scale, equal_nan=True):
+                    what = f"its buffer {name} differs from that" if name else "its outputs differ from those"
+                    return f"{what} of the plain network" + " in training" * training
     return None
 
 
-def _tried(network: Single | Stacked, x: torch.Tensor, training: bool) -> torch.Tensor:
-    """Outputs of a network, which is left as it was."""
+def _tried(network: Single | Stacked, x: torch.Tensor, training: bool) -> State:
+    """Outputs of a network, under the name "", and its buffers after the pass; it is left as it was."""
     before = {name: tensor.clone() for name, tensor in network.state.items() if network.entries[name].buffer}
     network.module.train(training)
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         seed(0, x.device)
-        outputs = network.forward(x.clone(), shared=not training).float()
+        found = {"": network.forward(x.clone(), shared=not training).float()}
+    network.settle()
+    found |= {name: network.state[name].float().clone() for name in before}
     for name, tensor in before.items():
         network.state[name].copy_(tensor)
-    return outputs
+    return found
 
 
 def seed(number: int, device: torch.device) -> None:

@@ -215,6 +215,7 @@ class Course:
             losses = self.network.losses(inputs, target)
             self.optimiser.zero_grad(set_to_none=True)
             losses.sum().backward()
+        self.network.settle()
         self.network.mask_gradients()
         if self.network.seeded:
             _complete(self.optimiser)

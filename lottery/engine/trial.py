@@ -55,8 +55,8 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
         module = module.to(device)
         if not models.ours(module):
             _evaluates(training.model, small, module)
-            _differentiates(training.model, small, module)
             _held(training.model, small, state, module)
+            _differentiates(training.model, small, module)
             _says_what_is_not_pruned(training, module)
             _parametrised(training, module)
         _trains(training, small, state, module)
@@ -93,7 +93,10 @@ def _built(training: Training, dataset: Dataset) -> tuple[models.State, nn.Modul
             raise TrainingError(
                 f"network {name!r} has no trainable weights to prune: only biases, scales or frozen ones"
             )
-        with _named(name, "when it is copied (torch.nn.utils.parametrizations.weight_norm can be, weight_norm cannot)"):
+        with _named(
+            name,
+            "when it is copied (the old weight_norm and prune of torch.nn.utils keep it from that)",
+        ):
             tried = models.evaluating(copy.deepcopy(module).to(x.device))
         with _named(name, f"when it evaluates inputs of shape {list(x.shape)} ({x.dtype})"), torch.no_grad():
             outputs = tried(x)
@@ -122,7 +125,8 @@ def _held(name: str, dataset: Dataset, state: models.State, module: nn.Module) -
     if here.shape != there.shape or not torch.allclose(here, there, 1e-3, 1e-5, equal_nan=True):
         raise TrainingError(
             f"network {name!r} draws something that its state dict does not hold, which would not be trained, pruned "
-            f"or saved: register layers as attributes or in an nn.ModuleList, tensors with register_buffer"
+            f"or saved: register layers as attributes or in an nn.ModuleList, tensors with register_buffer; keep no "
+            f"function that holds the network itself (a lambda or a hook with self in it), for copies share it"
         )
 
 
@@ -151,6 +155,8 @@ def _evaluates(name: str, dataset: Dataset, module: nn.Module) -> None:
     with _named(name, "in evaluation"):
         before = {key: tensor.detach().clone() for key, tensor in _tensors(tried)}
         drew = draws(tried, x, training=False)
+        if odd := [key for key, _ in _tensors(tried) if key not in before]:
+            raise TrainingError(f"network {name!r} makes {', '.join(odd[:3])} in forward: make all tensors in __init__")
         if odd := [key for key, tensor in _tensors(tried) if not _equal(before[key], tensor.detach())]:
             raise TrainingError(
                 f"network {name!r} changes {', '.join(odd[:3])} when it is evaluated, so test examples would have a "
@@ -185,15 +191,18 @@ def _evaluates(name: str, dataset: Dataset, module: nn.Module) -> None:
 def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
     """It has gradients that an optimiser can take; weights that have none are named."""
     x, y = dataset.train
-    kinds, called, unused = models.prunable(module), [], []
+    kinds, order, called, unused = models.prunable(module), [], [], []
     tried = copy.deepcopy(module)
     with _named(name, "in training"):
         drew = [draws(tried, x) for _ in range(SEEDS)]
         for key in kinds:
             owner = key.partition(".parametrizations.")[0] if ".parametrizations." in key else key.rpartition(".")[0]
-            tried.get_submodule(owner).register_forward_hook(lambda *_, key=key: called.append(key))
+            tried.get_submodule(owner).register_forward_hook(lambda *_, key=key: order.append(key))
         for _ in range(PASSES if any(drew) else 1):
-            cross_entropy(tried(x).float(), y).backward()
+            loss = cross_entropy(tried(x).float(), y)
+            called = list(order)  # what is computed again in the backward pass comes after
+            if loss.requires_grad:
+                loss.backward()
             unused = [key for key in kinds if tried.get_parameter(key).grad is None]
             if not unused:
                 break
@@ -312,7 +321,8 @@ def _trains(training: Training, dataset: Dataset, state: models.State, module: n
     if resumed.step != 2 or not _close(resumed.network.snapshot(0), outcome.states[2]):
         raise TrainingError(
             f"network {name!r}, interrupted and resumed, does not end where it would have ended: it keeps something "
-            f"between steps that is no parameter or buffer; register it with register_buffer"
+            f"between steps that is no parameter or buffer; register it with register_buffer, and let it draw with "
+            f"torch's default generator"
         )
     with _named(name, "when its weights are read back"):
         models.load(module, outcome.states[2])
