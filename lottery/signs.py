@@ -10,7 +10,7 @@ Matching lowers the distance of unrelated networks too: a distance means somethi
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -607,6 +607,11 @@ class Compared(Recipe):
         for null in ("degrees", "signs") if self.draws else ():
             arrays[null] = np.array([measured(p) for p in null_pairs(a, b, stream, self.draws, null == "degrees")])
         return {"layers": list(a)}, arrays
+
+
+def between(runs: Sequence[Run], draws: int = 1, both: bool = False) -> list[Compared]:
+    """All pairs of these runs compared, in the order of `itertools.combinations`; `draws` and `both` of `Compared`."""
+    return [Compared(a, b, draws, both) for a, b in itertools.combinations(runs, 2)]
 
 
 @frozen

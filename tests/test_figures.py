@@ -106,6 +106,7 @@ def test_sign_matrices_show_both_and_where_shared_signs_agree():
     one, other = np.array([[1, -1, 0], [0, 1, 1]]), np.array([[1, 1, 1], [0, 0, 1]])
     drawn = [ax.images[0].get_array() for ax in figures.sign_matrices(one, other).axes]
     assert [image.tolist() for image in drawn] == [one.tolist(), other.tolist(), [[1, -1, 0], [0, 0, 1]]]
+    assert "share 3 connections, 67 % of them with equal signs" in figures.sign_matrices(one, other).get_label()
     with pytest.raises(ValueError, match="one shape"):
         figures.sign_matrices(one, other[:1])
 
@@ -164,7 +165,7 @@ def test_an_html_image_is_a_small_png_with_escaped_alternative_text():
     picture = Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", sharp)[1])))
     assert picture.size == (1400, 800)
     with pytest.raises(ValueError, match="alternative text"):
-        figures.html_image(figure, " ")
+        figures.html_image(Figure(), " ")
 
 
 @calm
@@ -199,6 +200,8 @@ def test_a_spectrum_is_sorted_and_marked():
     np.testing.assert_allclose(curve.get_xdata(), 100 * np.arange(3, 7) / 6)  # a third lies below the axis
     assert curve.get_ydata().tolist() == [0.5, 0.5, 2, 2] and mark.get_xdata() == [25, 25]
     assert ax.get_legend().get_texts()[1].get_text() == "measured: 25.0 %"
+    assert ax.get_xlim() == (24, 101)  # from the smallest mark on
+    assert figure.get_label() == "Eigenvalues from the flattest direction to the sharpest, 2; measured 25.0 %."
     with pytest.raises(ValueError, match="no positive eigenvalue"):
         figures.sorted_spectrum({"flat": (np.zeros(3), np.ones(3))})
 
@@ -274,6 +277,28 @@ def test_a_papers_value_is_a_labelled_line_in_its_panel():
     figure.draw_without_rendering()
 
 
+def test_a_figure_says_what_it_shows_and_an_image_takes_that():
+    figure = figures.against_density(
+        {"ticket": (np.array([1.0, 0.5]), np.array([[0.9, 0.98125], [0.9, 0.98125]]))}, "accuracy (%)", "LeNet"
+    )
+    said = "LeNet: accuracy (%) against weights left (%); at the right end ticket 98.12, dense 90."
+    assert figure.get_label() == said
+    assert figures.paper_line(figure, 97, "paper").get_label() == f"{said} Line at 97: paper."
+    assert f'alt="{said} Line at 97: paper."' in figures.html_image(figure)
+    assert 'alt="other words"' in figures.html_image(figure, "other words")
+    both = [("a", stats.summary([-1234.5]), None), ("b", stats.summary([0.5]), 0.25)]
+    assert figures.ordering(both, "gain").get_label() == "gain: a −1,234; b 0.5 (paper 0.25)."
+    drawn = figures.barriers({"averaged": {"to 0": (np.zeros(2), np.array([0.1, 0.3]))}})
+    assert drawn.get_label().endswith("in percentage points: averaged: to 0 20.")
+
+
+def test_barriers_against_a_step_have_room_for_those_beside_them():
+    series = {"dense": (np.array([0, 10]), np.array([[0.02, -0.001]]))}
+    assert figures.barrier_curves(series, "step").axes[0].get_ylim() == (-1, 2.5)
+    low, high = figures.barrier_curves(series, "step", beside=[np.array([0.5, np.nan, -0.1])]).axes[0].get_ylim()
+    np.testing.assert_allclose((low, high), (-10.5, 52.5))
+
+
 def test_last_values_in_words_are_means_where_something_was_run():
     series = {
         "dense": (np.array([1.0, 0.5]), np.array([[0.981, 0.98], [0.983, 0.97]])),
@@ -307,7 +332,8 @@ def test_the_most_enriched_patterns_are_drawn_and_spelt():
     numbers = {tuple(pattern.ravel()): n for n, pattern in enumerate(kernels.patterns())}
     for pattern in [*others, *[edge] * 50]:
         counts[numbers[tuple(pattern.ravel())]] += 1
-    figure, said = figures.enriched_tiles(counts, 2)
+    figure = figures.enriched_tiles(counts, 2)
+    said = figure.get_label()
     assert [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes] == [
         "count: places and signs by chance",
         "support: signs by chance",

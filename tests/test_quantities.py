@@ -231,7 +231,7 @@ CHAIN = 0.8 ** np.arange(13)
 SPREAD = np.array([[-0.01], [0.0], [0.01]])
 
 
-def flatness(error):
+def flatness(error, resolved=True):
     """Measured ratios that fall from 0.8 to 0.4; the laws are off by `error` at every level and by 0 at every one."""
     measured = np.linspace(0.8, 0.4, 5) + SPREAD
     laws = {"width": {"random": measured + error}, "exact": {"random": measured}}
@@ -239,6 +239,7 @@ def flatness(error):
         laws,
         {"random": measured, "magnitude": measured + 0.05 + SPREAD},
         {"random": np.full((3, 5), 0.2), "magnitude": np.full((3, 5), 0.05)},
+        resolved,
     )
 
 
@@ -250,6 +251,7 @@ def test_flatness_predicts_within_a_tenth():
     assert got["curvature_ratio"].mean == pytest.approx(0.25)
     assert outcomes("B-C4 B-C4p", got) == {"B-C4": "agrees", "B-C4p": "agrees"}
     assert outcomes("B-C4", flatness(0.11))["B-C4"] == "disagrees"
+    assert set(got) - set(flatness(0.09, resolved=False)) == {"width_error", "exact_error", "predicted_trend"}
 
 
 def test_one_shot_is_judged_where_iterative_pruning_matches():
@@ -647,6 +649,37 @@ def test_levels_and_readings_of_learning_speed():
     record = SimpleNamespace(arrays=arrays | {"history/step": np.arange(0, 800, 100)})
     assert tidy.smoothed_stop(record, 3) == 500 and tidy.smoothed_stop(record, 1) == 100
     assert tidy.first_at(record, 0.6) == 200 and tidy.first_at(record, 0.9) == 700
+    assert tidy.column([[record, None]], tidy.at_step(240)).tolist()[0][0] == 0.6
+    assert tidy.at_step(0, "validation_loss")(record) == 9
+
+
+def run_record(accuracy, step=400):
+    values = {"density": 0.5, "early_stop_step": step, "layers": {"fc1": [accuracy]}}
+    values |= dict.fromkeys(("early_stop_test_accuracy", "test_accuracy_end", "train_accuracy_end"), accuracy)
+    return SimpleNamespace(values=values)
+
+
+def test_values_are_found_by_their_way_and_draws_are_averaged():
+    rows = [[[run_record(0.9), run_record(0.8)], [run_record(0.7), None]]]  # a replicate, two draws, two levels
+    assert tidy.column(rows, ("layers", "fc1", 0))[0, 0].tolist() == [0.9, 0.8]
+    found = tidy.over_draws({"Conv-2": {"ticket": rows}}, "test_accuracy_end")["Conv-2"]["ticket"]
+    np.testing.assert_allclose(found, [[0.8, np.nan]])
+    table = tidy.runs({"Conv-2": {"ticket": rows}}, "network", "label")
+    assert list(table.columns) == ["network", "label", "replicate", "level", *tidy.RUN_COLUMNS]
+    assert table[["network", "label", "level"]].to_numpy().tolist() == [["Conv-2", "ticket", 0]]
+
+
+def test_errors_at_the_middle_of_paths():
+    arrays = {f"{way}/test_error": np.array([0.1, 0.3, 0.2]) for way in ("averaged", "re-estimated")}
+    path = SimpleNamespace(arrays=arrays | {"position": np.array([0, 0.5, 1])})
+    for errors in tidy.at_middle([[path, None]]).values():
+        np.testing.assert_array_equal(errors, [[0.3, np.nan]])
+
+
+def test_patterns_are_read_layer_by_layer():
+    arrays = {f"{which}/{name}": np.arange(3) + n for n, name in enumerate("ab") for which in ("end", "start")}
+    record = SimpleNamespace(values={"layers": ["a", "b"]}, arrays=arrays)
+    assert tidy.patterns([record, record]).tolist() == 2 * [[[0, 1, 2], [1, 2, 3]]]
 
 
 def test_movements_of_a_layer_are_added_up_over_replicates():

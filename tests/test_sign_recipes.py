@@ -355,6 +355,11 @@ def test_a_comparison_is_that_of_the_networks_signs_beside_its_nulls(study):
     unmatched = record.arrays["signs"][:, 1, 0]  # the masks are the two's own: without signs nothing changes
     np.testing.assert_allclose(unmatched[:, 0], np.tile(record.arrays["pair"][1, 0, 0], (2, 1)))
     assert "degrees" not in run([signs.Compared(chain[1], chain[2], 0)], store)[0].arrays
+    assert [(one.a, one.b, one.draws) for one in signs.between(chain[:3], 0)] == [
+        (chain[0], chain[1], 0),
+        (chain[0], chain[2], 0),
+        (chain[1], chain[2], 0),
+    ]
 
 
 def test_networks_that_are_no_chain_are_not_compared_but_refused_at_once(tmp_path):

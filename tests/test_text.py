@@ -1,5 +1,7 @@
 """Numbers as a page shows them."""
 
+import numpy as np
+
 from lottery import stats
 from lottery.book import text
 
@@ -16,6 +18,18 @@ def test_intervals():
 def test_extremes():
     assert text.extremes([0.9, 0.95], 100, "%", 1) == "92.5 % (90.0 to 95.0)"
     assert text.extremes([-1.0]) == text.extremes(-1.0) == "−1.00"
+
+
+def test_points_and_what_is_said_of_each():
+    assert text.points([0.07, 0.121]) == "9.6 (7.0 to 12.1)"
+    assert text.each({"Conv-2": "3 pp", "Conv-4": "2 pp"}) == "Conv-2: 3 pp; Conv-4: 2 pp"
+    gaps = {"averaged": np.array([0.01, 0.03]), "re-estimated": np.array([0.002])}
+    assert text.above_middle(gaps) == {
+        "typical_averaged": "2.0",
+        "above_averaged": "3.0",
+        "typical_reestimated": "0.2",
+        "above_reestimated": "0.2",
+    }
 
 
 def test_counts():

@@ -106,9 +106,10 @@ class Chapter:
         """The training that the parameters describe, and more or other ones; see `protocols.training`."""
         return protocols.training(self.parameters, **more)
 
-    def protocol(self, name: str, **wanted) -> str:
-        """The name of a protocol if the parameters are those wanted, else "changed"."""
-        return protocols.named(name, self.parameters, wanted)
+    def protocol(self, name: str, *, whole: bool = True, **wanted) -> str:
+        """The name of a protocol if the parameters are those wanted, else "changed"; shortened if not the whole ran."""
+        found = protocols.named(name, self.parameters, wanted)
+        return found if whole else protocols.shortened(found)
 
     def execute(self, study):
         """Records of recipes, in the same nesting of lists and dicts; computes what is not in the store.
@@ -134,8 +135,10 @@ class Chapter:
 
     # Output.
 
-    def figure(self, figure, alt: str, caption: str, width: int | None = None, headline: bool = False) -> None:
-        """Shows a figure with alternative text and a caption.
+    def figure(
+        self, figure, alt: str = "", caption: str = "", width: int | None = None, headline: bool = False
+    ) -> None:
+        """Shows a figure with alternative text, by default its own words, and a caption.
 
         Args:
             figure, alt, caption, width: of `figures.html_image`.
@@ -176,6 +179,10 @@ class Chapter:
         replicates = text.count(max(map(len, groups.values())), "replicate")
         caption = f"{replicates}; means with 95 % intervals."
         self.show_table([header, *(words for words, *_ in RUNS.values())], rows, caption)
+
+    def offer_runs(self, filename: str, records, *names: str) -> None:
+        """A link as :meth:`offer_csv` gives it, to what :func:`tidy.runs` makes of nested records of runs."""
+        self.offer_csv(filename, tidy.runs(records, *names))
 
     def offer_csv(self, filename: str, table: pd.DataFrame) -> None:
         """A link that downloads the numbers behind a figure as CSV, without a server; see `tidy.frame`."""

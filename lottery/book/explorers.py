@@ -129,13 +129,17 @@ def paths(
 
 
 def drawn(
-    pictures: Mapping[tuple[str, ...], tuple[Figure, str]],
+    pictures: Mapping[tuple[str, ...], Figure | tuple[Figure, str]],
     controls: Sequence[tuple[str, Sequence[str]]],
     caption: str = "",
     start: Sequence[str] | None = None,
 ) -> widgets.Widget:
-    """An explorer over figures: combination of options -> figure and its alternative text; else as :func:`frames`."""
-    made = {key: figures.html_image(figure, alt, dpi=80, colours=32) for key, (figure, alt) in pictures.items()}
+    """An explorer over figures: combination of options -> figure, or figure and its alternative text.
+
+    By default a figure is told in its own words; all else is as in :func:`frames`.
+    """
+    pairs = {key: one if isinstance(one, tuple) else (one, "") for key, one in pictures.items()}
+    made = {key: figures.html_image(figure, alt, dpi=80, colours=32) for key, (figure, alt) in pairs.items()}
     return frames(made, controls, caption, start)
 
 

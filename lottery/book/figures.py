@@ -1,7 +1,8 @@
 """Figures in one house style: labelled directly, safe for colour-blind readers, readable on a telephone (390 px).
 
 Functions take numpy arrays and return a new ``matplotlib.figure.Figure``; none touches pyplot's global state. Shares
-(density, accuracy) are given as fractions and shown in per cent.
+(density, accuracy) are given as fractions and shown in per cent. A figure says in words what it shows, for those who do
+not see it: ``figure.get_label()``, which :func:`html_image` takes where it is given no other text.
 """
 
 from __future__ import annotations
@@ -223,6 +224,22 @@ def training_curves(
     return figure.figure
 
 
+def barrier_curves(
+    series: Mapping[str, tuple[Any, Any]], xlabel: str, title: str = "", beside: Sequence[Any] = ()
+) -> Figure:
+    """Barriers against a step or a length, as :func:`training_curves` draws them, on an axis with room for all.
+
+    Args:
+        series: label -> (x [S], barriers [R, S]), shares shown in percentage points.
+        xlabel, title: texts.
+        beside: arrays of barriers for which there is room, too, so that figures beside each other compare.
+    """
+    values = [np.asarray(one) for one in (*(values for _, values in series.values()), *beside)]
+    low, high = min(np.nanmin(one) for one in values), max(np.nanmax(one) for one in values)
+    ylim = min(-1.0, 105 * low), max(2.5, 105 * high)
+    return training_curves(series, xlabel, "barrier (pp)", title, ylim=ylim)
+
+
 @_HOUSE
 def paths(
     panels: Mapping[str, Mapping[str, tuple[Any, Any]]],
@@ -284,8 +301,12 @@ def barriers(panels: Mapping[str, Mapping[str, tuple[Any, Any]]], epsilon: float
     reach = max((np.abs(line.get_xdata()).max() for ax in axes for line in ax.get_lines()), default=1)
     axes[-1].set_xticks([tick for tick in (-10, -1, 0, 1, 10, 100) if abs(tick) <= max(1, 1.5 * reach)])
     axes[-1].set_xlabel("test error minus that of the dense network (pp)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, borderaxespad=0.3, fontsize=11)
+    _legend_above(figure, *axes[0].get_legend_handles_labels())
+    means = (
+        f"{name}: {', '.join(f'{label} {_short(100 * np.mean(height))}' for label, (_, height) in series.items())}"
+        for name, series in panels.items()
+    )
+    figure.set_label(f"Barrier against excess test error; mean barriers in percentage points: {'; '.join(means)}.")
     return figure
 
 
@@ -341,6 +362,9 @@ def sign_matrices(one: Any, other: Any) -> Figure:
         ax.grid(visible=False)
         ax.spines[:].set_visible(True)
         ax.spines[:].set_color(PALE)
+    both = (one * other)[(one != 0) & (other != 0)]
+    equal = f", {100 * (both > 0).mean():.0f} % of them with equal signs" if both.size else ""
+    figure.set_label(f"Signs of a layer of two networks, which share {both.size:,} connections{equal}.")
     return figure
 
 
@@ -468,7 +492,7 @@ def sorted_spectrum(
 
     Args:
         series: label -> (eigenvalues [n], weights [n]) as quadrature gives them; from light to dark if there are
-            several. Those that are not positive lie below the axis, and only take up room on the left.
+            several. The axis begins where the first of them is positive, or at the smallest mark.
         marks: label -> share of the directions, drawn as a vertical line from the foot.
         ylim: limits of the eigenvalues; by default the largest and a millionth of it.
         title: what is seen, in one line.
@@ -478,7 +502,7 @@ def sorted_spectrum(
     """
     figure, [ax] = _figure(title)
     shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.8, max(len(series), 2)))
-    highest = 0.0
+    highest, first = 0.0, [100 * share for share in (marks or {}).values()]
     for colour, (label, (values, weights)) in zip(shades, series.items(), strict=False):
         values, weights = np.ravel(values), np.ravel(weights)
         order = np.argsort(values)
@@ -486,14 +510,22 @@ def sorted_spectrum(
         if not values[-1] > 0:
             raise ValueError(f"{label!r}: no positive eigenvalue")
         highest = max(highest, values[-1])
+        first.append(share[values <= 0].max(initial=0))
         ax.step(share[values > 0], values[values > 0], where="pre", color=colour, label=label)
-    ax.set(yscale="log", xlim=(0, 101), xlabel="directions, from flat to sharp (%)", ylabel="eigenvalue")
+    ax.set(
+        yscale="log",
+        xlim=(max(0, min(first) - 1), 101),
+        xlabel="directions, from flat to sharp (%)",
+        ylabel="eigenvalue",
+    )
     ax.set_ylim(ylim or (1e-6 * highest, 3 * highest))
     looks = zip(PALETTE[1:], (":", "--", "-", "-."), strict=False)
     for (colour, style), (label, share) in zip(looks, (marks or {}).items(), strict=False):
         line = {"linestyle": style, "linewidth": 2.4}
         ax.axvline(100 * share, color=colour, label=f"{label}: {percent(share)} %", **line)
     ax.legend(frameon=False, loc="upper left", fontsize=11)
+    shares = "".join(f"; {label} {percent(share)} %" for label, share in (marks or {}).items())
+    figure.set_label(f"Eigenvalues from the flattest direction to the sharpest, {_short(highest)}{shares}.")
     return figure
 
 
@@ -570,6 +602,9 @@ def ordering(
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # one a label
     if len(handles) > 1:
         _legend_above(figure, handles.values(), handles)
+    papers = ["" if paper is None else f" (paper {_short(paper)})" for *_, paper in entries]
+    said = [f"{label} {_short(ours.mean)}{beside}" for (label, ours, _), beside in zip(entries, papers, strict=True)]
+    figure.set_label(f"{title + ': ' if title else ''}{xlabel}: {'; '.join(said)}.")
     return figure
 
 
@@ -587,6 +622,7 @@ def paper_line(figure: Figure, value: float, label: str = "paper", panel: int = 
     place = {"xy": (0.99, value), "xycoords": ("axes fraction", "data"), "va": "bottom", "ha": "right"}
     words = {"xytext": (0, 3), "textcoords": "offset points", "size": 11, "color": _dark(PALETTE[1])}
     ax.annotate(label, **place, **words)
+    figure.set_label(f"{figure.get_label()} Line at {value:g}: {label}.".strip())
     return figure
 
 
@@ -601,8 +637,8 @@ def ends_in_words(series: Mapping[str, tuple[Any, Any]], unit: str = "%", digits
     return ", ".join(f"{label} {text.number(last, scale, digits)} {unit}".strip() for label, last in lasts.items())
 
 
-def enriched_tiles(counts: np.ndarray, shown: int = 5) -> tuple[Figure, str]:
-    """The patterns of a layer's kernels that exceed chance the most, a row a null, and what the figure shows in words.
+def enriched_tiles(counts: np.ndarray, shown: int = 5) -> Figure:
+    """The patterns of a layer's kernels that exceed chance the most, a row a null.
 
     Args:
         counts: [19683], of `kernels.pattern_counts`.
@@ -621,17 +657,19 @@ def enriched_tiles(counts: np.ndarray, shown: int = 5) -> tuple[Figure, str]:
         rows[f"{null}: {words}"] = kernels.patterns()[top.pattern], captions
         found = zip(top.pattern, captions, strict=True)
         said.append(f"{null} " + ", ".join(f"{kernels.spelt(number)} {time}" for number, time in found))
-    return sign_tiles(rows), f"Most enriched patterns, observed over expected counts, against {'; '.join(said)}."
+    figure = sign_tiles(rows)
+    figure.set_label(f"Most enriched patterns, observed over expected counts, against {'; '.join(said)}.")
+    return figure
 
 
 def html_image(
-    figure: Figure, alt: str, width: int | None = None, dpi: int = 100, colours: int = 64, sharp: int = 1
+    figure: Figure, alt: str = "", width: int | None = None, dpi: int = 100, colours: int = 64, sharp: int = 1
 ) -> str:
     """A figure as an ``<img>`` that carries its PNG and its alternative text; it never grows wider than its column.
 
     Args:
         figure: what to draw.
-        alt: what it shows, for readers who do not see it.
+        alt: what it shows, for readers who do not see it; by default what it says of itself.
         width: width on the page in CSS pixels; by default that of the figure at this dpi.
         dpi: CSS pixels an inch.
         colours: size of the picture's palette (2 to 256), which makes it two to three times smaller.
@@ -640,7 +678,7 @@ def html_image(
     Raises:
         ValueError: if there is no alternative text.
     """
-    if not alt.strip():
+    if not (alt := alt.strip() or str(figure.get_label())):
         raise ValueError("an image needs alternative text")
     raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="png", dpi=sharp * dpi)
@@ -668,6 +706,11 @@ def _legend_above(figure: Figure, handles: Iterable, labels: Iterable[str]) -> N
 
 def _thousands(value: float, _position: int = 0) -> str:
     return f"{value:,.10g}".replace("-", "−")
+
+
+def _short(value: float) -> str:
+    """A number in four digits, or all before its point."""
+    return f"{value:,.0f}".replace("-", "−") if abs(value) >= 1000 else f"{value:.4g}".replace("-", "−")
 
 
 def _present(series: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
@@ -751,6 +794,9 @@ def _density_axis(ax: Axes, density: np.ndarray) -> None:
 def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None, ends: list[tuple]) -> None:
     """Labels axes, and every line at its right end: in its colour, moved apart where they would overlap."""
     ax.set(xlabel=xlabel, ylabel=ylabel)
+    said = ", ".join(f"{label} {_short(y)}" for _, y, label, _ in ends)
+    title = ax.figure.get_suptitle()
+    ax.figure.set_label(f"{title + ': ' if title else ''}{ylabel} against {xlabel}; at the right end {said}.")
     ax.set_ylim(ylim or ax.get_ylim())
     place = ax.transScale.transform  # the share of the axis' height at which a value lies
     bottom, top = (place((1, y))[1] for y in ax.get_ylim())

@@ -20,6 +20,16 @@ RESNET = {
 }
 """Frankle et al. (2020), Table 1: ResNet-20, which also wants its rewind point among the steps 1000 to 2000."""
 
+CONV = {"batch": 60, "learning_rate": 2e-4, "conv_rate": 0.1, "hidden_rate": 0.2, "output_rate": 0.1}
+"""Frankle & Carbin (2019), Figure 2: Conv-2."""
+
+CONVS = {"conv-2": CONV, "conv-4": CONV | {"learning_rate": 3e-4}}
+CONVS["conv-6"] = CONVS["conv-4"] | {"conv_rate": 0.15}
+"""The same: its convolutional networks."""
+
+CONV_STEPS = {"conv-2": 20_000, "conv-4": 25_000, "conv-6": 30_000}
+"""The same: their iterations."""
+
 CHANGED = "changed"
 _LESS = ", shortened"
 

@@ -44,9 +44,6 @@ def trend(values: np.ndarray) -> float:
 GUESSING = 0.9
 """Test error of guessing one of ten classes."""
 
-OF_SPECTRA = ("width_error", "exact_error", "predicted_trend")
-"""Quantities that hang on small curvatures: measured only with spectra of enough Lanczos steps."""
-
 
 def tolerance(dense_error: ArrayLike | None = None) -> float:
     """ε: the excess test error up to which a network is matching, as a share.
@@ -411,6 +408,7 @@ def flatness_quantities(
     predicted: Mapping[str, Mapping[str, ArrayLike]],
     measured: Mapping[str, ArrayLike],
     curvature: Mapping[str, ArrayLike],
+    resolved: bool = True,
 ) -> Quantities:
     """Ratios that can go at once, predicted and measured: the quantities of B-C4, B-C4p and B-C5.
 
@@ -418,6 +416,8 @@ def flatness_quantities(
         predicted: law -> order -> [R, L] predicted ratio, laws "width" and "exact", orders "random" and "magnitude".
         measured: order -> [R, L] measured ratio.
         curvature: order -> [R, L] of the loss along the pruning projection.
+        resolved: whether spectra of enough Lanczos steps show the small curvatures that predictions hang on; if not,
+            nothing is said of predictions.
     """
     found = {order: np.asarray(values, dtype=np.float64) for order, values in measured.items()}
     bent = {order: np.asarray(values, dtype=np.float64).mean(axis=1) for order, values in curvature.items()}
@@ -429,11 +429,12 @@ def flatness_quantities(
     def falls(rows):
         return trend(rows.mean(axis=0))
 
-    out: Quantities = {
-        f"{law}_error": stats.bootstrap(missed, ratios, found["random"], within=(0, 1)) for law, ratios in said.items()
-    }
+    out: Quantities = {}
+    if resolved:
+        for law, ratios in said.items():
+            out[f"{law}_error"] = stats.bootstrap(missed, ratios, found["random"], within=(0, 1))
+        out["predicted_trend"] = stats.bootstrap(falls, said["width"], within=(-1, 1))
     out["measured_trend"] = stats.bootstrap(falls, found["random"], within=(-1, 1))
-    out["predicted_trend"] = stats.bootstrap(falls, said["width"], within=(-1, 1))
     out["magnitude_minus_random"] = summary((found["magnitude"] - found["random"]).mean(axis=1))
     if bent["random"].mean() > 0:
         out["curvature_ratio"] = ratio(bent["magnitude"], bent["random"])
@@ -573,12 +574,13 @@ def halves_quantities(halves: ArrayLike, halves_null: ArrayLike, pairs: ArrayLik
     """Pairs of tickets from disjoint halves of the training set, beside pairs that share it: A-C5.
 
     Args:
-        halves, halves_null: [P] and [P, D] signed distances of pairs from halves and of their null pairs.
+        halves, halves_null: [P] and [P, D] signed distances of pairs from halves and of their null pairs, or [P · D].
         pairs, pairs_null: [Q] and [Q, D] of pairs of ordinary tickets; their mean lead over the null is taken as known.
     """
     halves, halves_null, pairs, pairs_null = (
         np.asarray(a, dtype=np.float64) for a in (halves, halves_null, pairs, pairs_null)
     )
+    halves_null, pairs_null = halves_null.reshape(len(halves), -1), pairs_null.reshape(len(pairs), -1)
     lead = float((pairs_null.mean(axis=1) - pairs).mean())
     out: Quantities = {
         "halves_null_auc": stats.bootstrap(

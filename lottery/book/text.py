@@ -1,7 +1,7 @@
 """Numbers as a page shows them: means with intervals, extremes, counts, lists."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -65,6 +65,30 @@ def extremes(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 
     return f"{mean}{' ' + unit if unit else ''}" + (f" ({ends[0]} to {ends[1]})" if np.size(values) > 1 else "")
 
 
+def points(shares: ArrayLike) -> str:
+    """Mean of shares, the smallest, the largest, as percentage points of one decimal: ``9.3 (7.0 to 12.1)``."""
+    return extremes(shares, scale=100, digits=1)
+
+
+def above_middle(gaps: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """How far the highest points of paths lie above the middle, in percentage points, as texts to glue.
+
+    Args:
+        gaps: of `tidy.above_middle`.
+
+    Returns:
+        ``typical_…``, the mean, and ``above_…``, the largest, of both kinds of statistics.
+    """
+    found = {}
+    for way, values in gaps.items():
+        name = way.replace("-", "")
+        found |= {
+            f"typical_{name}": f"{100 * values.mean():.1f}",
+            f"above_{name}": f"{100 * values.max(initial=0):.1f}",
+        }
+    return found
+
+
 def count(number: int, noun: str) -> str:
     """A number with its noun: ``1 replicate``, ``3 replicates``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -73,3 +97,8 @@ def count(number: int, noun: str) -> str:
 def listed(noun: str, numbers: Sequence[int]) -> str:
     """Numbers after their noun: ``level 9``, ``levels 1, 3, 5``; ``no level`` if there is none."""
     return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else f"no {noun}"
+
+
+def each(words: Mapping[str, str]) -> str:
+    """What is said of each of several: ``Conv-2: 3.1 pp; Conv-4: 2.0 pp``."""
+    return "; ".join(f"{name}: {said}" for name, said in words.items())

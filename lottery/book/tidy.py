@@ -1,5 +1,7 @@
 """Nested records as arrays and tables: what figures, tables and quantities of a chapter are made from."""
 
+import functools
+import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -8,6 +10,15 @@ import pandas as pd
 from .. import landscape, movement, signs
 from ..engine.store import Record
 from .parameters import ChapterError
+
+RUN_COLUMNS = {
+    "weights_left": "density",
+    "early_stop_iteration": "early_stop_step",
+    "test_accuracy_early_stop": "early_stop_test_accuracy",
+    "test_accuracy_end": "test_accuracy_end",
+    "train_accuracy_end": "train_accuracy_end",
+}
+"""Columns of :func:`runs` → values of the records."""
 
 
 def leaves(nested) -> Iterator:
@@ -30,19 +41,45 @@ def mapped(nested, function: Callable):
     return None if nested is None else function(nested)
 
 
-def column(records, value: str | Callable[[Record], float]) -> np.ndarray:
+def column(records, value: str | tuple | Callable[[Record], float]) -> np.ndarray:
     """A value of nested records as an array of the same shape; NaN where there is none.
 
     Args:
         records: nested lists of records or None.
-        value: name of a value, or a function of a record.
+        value: name of a value, the keys and places that lead to it, or a function of a record.
     """
-    read = value if callable(value) else lambda record: record.values[value]
+    way = value if isinstance(value, tuple) else (value,)
+    read = value if callable(value) else lambda record: functools.reduce(operator.getitem, way, record.values)
 
     def filled(part):
         return [filled(one) for one in part] if isinstance(part, list) else np.nan if part is None else read(part)
 
     return np.array(filled(records), dtype=np.float64)
+
+
+def over_draws(records, value: str | tuple | Callable[[Record], float]):
+    """A value of nested records [replicates][draws][levels] as [replicates, levels]: mean of the draws, NaN if one is.
+
+    Args:
+        records: such records, or a mapping to them, or a mapping to mappings; the result is nested alike.
+        value: of :func:`column`.
+    """
+    if isinstance(records, Mapping):
+        return {name: over_draws(part, value) for name, part in records.items()}
+    return column(records, value).mean(axis=1)
+
+
+def runs(records, *names: str) -> pd.DataFrame:
+    """How fast nested records of runs learned and how accurate they became, as a tidy table.
+
+    Args:
+        records: of :func:`over_draws`.
+        names: of the columns for the keys of the mappings, from the outer to the inner one.
+    """
+    if names:
+        return stacked({key: runs(part, *names[1:]) for key, part in records.items()}, names[0])
+    columns = {name: over_draws(records, value) for name, value in RUN_COLUMNS.items()}
+    return frame(("replicate", "level"), columns)
 
 
 def barriers(paths) -> dict[str, np.ndarray]:
@@ -54,6 +91,19 @@ def barriers(paths) -> dict[str, np.ndarray]:
 
     def middle(way: str) -> np.ndarray:
         return column(paths, lambda path: landscape.midpoint_barrier(path.arrays[f"{way}/test_error"]))
+
+    return {way: middle(way) for way in landscape.STATISTICS}
+
+
+def at_middle(paths) -> dict[str, np.ndarray]:
+    """Test error at the middle of nested records of paths: statistics → array of the same shape.
+
+    Args:
+        paths: as of :func:`barriers`.
+    """
+
+    def middle(way: str) -> np.ndarray:
+        return column(paths, lambda path: path.arrays[f"{way}/test_error"][path.arrays["position"] == 0.5][0])
 
     return {way: middle(way) for way in landscape.STATISTICS}
 
@@ -92,6 +142,15 @@ def first_at(record: Record, accuracy: float) -> float:
     """First iteration with this test accuracy, a share; the last one if there is none."""
     reached = np.flatnonzero(record.arrays["history/test_accuracy"] >= accuracy)
     return float(record.arrays["history/step"][reached[0] if len(reached) else -1])
+
+
+def at_step(step: float, name: str = "test_accuracy") -> Callable[[Record], float]:
+    """What reads a run's history, by default its test accuracy, where it was evaluated next to a step."""
+
+    def read(record: Record) -> float:
+        return record.arrays[f"history/{name}"][np.abs(record.arrays["history/step"] - step).argmin()]
+
+    return read
 
 
 def nearest(density: Sequence[float] | np.ndarray, *wanted: float) -> list[int]:
@@ -161,6 +220,11 @@ def movements(rows: Sequence[Sequence[Record]], level: int, layer: str, kind: st
     edges = {"starts": movement.START_EDGES, "moves": movement.MOVE_EDGES, "growth": movement.GROWTH_EDGES}[kind]
     counts = np.sum([row[level].arrays[f"{kind}/{layer}"] for row in rows], axis=0)
     return {group: (edges, counts[movement.MOVERS.index(group)]) for group in groups}
+
+
+def patterns(records: Sequence[Record], which: str = "end") -> np.ndarray:
+    """[records, layers, patterns] counts of records of `lottery.kernels.Patterns`, by "end" or "start" signs."""
+    return np.array([[one.arrays[f"{which}/{layer}"] for layer in one.values["layers"]] for one in records])
 
 
 def comparisons(records: Sequence[Record], which: str = "pair") -> np.ndarray:
