@@ -77,8 +77,11 @@ def run(chapters, every, published, profile, given, publish, export, **how) -> N
 
 def _run(names, profile, given, publish, export, settings) -> None:
     from .book import planning, runner
+    from .engine import archive
     from .engine.store import Store
 
+    if export:
+        archive.check_target(export)
     store, folder = Store(settings.store), runner.output_folder(profile, publish)
     runner.check_writable(folder, *([runner.results_folder()] if publish else []), *([export.parent] if export else []))
     parts = [planning.Part(name, profile, given) for name in names]

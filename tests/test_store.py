@@ -202,8 +202,13 @@ def test_what_takes_the_place_of_a_record_is_set_aside(store):
     store._record(KEY).write_bytes(b"a file")
     (store._record(OTHER) / "record.json").mkdir(parents=True)
     assert len(store.verify()) == 2 and store.keys() == []
-    put(store)
+    put(store, states={3: {"w": torch.ones(2)}})
     assert store.verify() == [] and store.keys() == [KEY]
+    (weights,) = store._record(KEY).glob("weights-*")
+    weights.unlink()
+    for folder in (weights, store.checkpoint(KEY).path):
+        folder.mkdir()
+    assert len(store.verify()) == 2 and store.verify() == [] and store.states(KEY) == set()
 
 
 def test_verify_goes_on_where_nothing_can_be_set_aside(store):

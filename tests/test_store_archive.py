@@ -1,6 +1,7 @@
 """Exports: the same bytes every time, in parts, held to their manifests, and never more or less than was packed."""
 
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -100,6 +101,15 @@ def test_an_export_of_nothing_removes_nothing(store, tmp_path):
     (file,) = store.export([KEY], tmp_path / "study.lotx")
     before = file.read_bytes()
     assert store.export([], tmp_path / "study.lotx") == [] and file.read_bytes() == before
+
+
+@pytest.mark.parametrize("there", [os.mkdir, os.mkfifo])
+def test_an_export_takes_the_place_of_no_folder_or_device(store, tmp_path, there):
+    put(store)
+    there(tmp_path / "study.lotx")
+    with pytest.raises(StoreError, match=r"study.lotx is there already, and is no file"):
+        store.export([KEY], tmp_path / "study.lotx")
+    assert [path.name for path in tmp_path.glob("study*")] == ["study.lotx"] and not (tmp_path / "study.lotx").is_file()
 
 
 @pytest.mark.parametrize("part", [1, 2, 3])
@@ -285,10 +295,10 @@ def test_a_manifest_that_is_not_this_version_s_is_refused(store, home, tmp_path,
         home.import_([target])
 
 
-@pytest.mark.parametrize("content", [b"", b"not a zip archive"])
+@pytest.mark.parametrize("content", [b"", b"not a zip archive", b"PK\5\6" + bytes(18)])
 def test_what_is_no_export_is_refused(home, tmp_path, content):
     (tmp_path / "other.lotx").write_bytes(content)
-    with pytest.raises(StoreError, match=r"other.lotx is not an export"):
+    with pytest.raises(StoreError, match=r"other.lotx is (not an export|an empty zip archive)"):
         home.import_([tmp_path / "other.lotx"])
 
 

@@ -43,6 +43,17 @@ def parts(target: Path) -> list[Path]:
     return sorted(path for path in target.parent.glob("*") if name.fullmatch(path.name))
 
 
+def check_target(target: Path) -> None:
+    """Refuses a name that an export cannot take: it would put a file in the place of a folder or a device.
+
+    Raises:
+        StoreError: saying so.
+    """
+    with disk.explained(f"the export {target}"):
+        if target.exists() and not target.is_file():
+            raise StoreError(f"{target} is there already, and is no file: export to another name")
+
+
 def pack(
     keys: Iterable[str],
     read: Callable[[str], tuple[bytes, bytes]],
@@ -77,6 +88,8 @@ def pack(
     names = [target.with_name(f"{target.stem}-{i:02d}{target.suffix}") for i in range(len(plan))]
     names = names if len(plan) > 1 else [target]
     new = [disk.temporary(name) for name in names]
+    for name in names:
+        check_target(name)
     with disk.explained(f"the export {target}"):
         disk.make(target.parent)
         old = parts(target)
@@ -132,6 +145,8 @@ class Archive:
             unpacked, limit = sum(entry.file_size for entry in entries), max(FLOOR, RATIO * source.stat().st_size)
             if unpacked > limit:
                 raise StoreError(f"{source} would unpack to {unpacked:,} bytes, more than {limit:,}: it is no export")
+            if not entries:
+                raise StoreError(f"{source} is an empty zip archive: export it again")
             if len(self.names) < len(entries) or any(entry.compress_type not in (0, 8) for entry in entries):
                 raise StoreError(f"{source} is not an export of a store: no export repeats or packs entries so")
             self.manifest = self._manifest()

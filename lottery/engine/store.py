@@ -272,7 +272,7 @@ class Store:
                     return state
                 except FileNotFoundError:
                     continue
-                except BROKEN as error:
+                except (*BROKEN, IsADirectoryError) as error:
                     what = f"weights of {key} at step {step} are damaged ({error})"
                     self._set_aside(path, f"{key}-{path.name}", what)
         return None
@@ -476,13 +476,12 @@ class Checkpoint:
         """The saved tensors; None if there are none or they are damaged (then the run starts over)."""
         try:
             data = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
             if hashlib.sha256(data[32:]).digest() != data[:32]:
                 raise Damaged("it does not fit its checksum")
             return safetensors.torch.load(data[32:])
-        except BROKEN as error:
+        except FileNotFoundError:
+            return None
+        except (*BROKEN, IsADirectoryError) as error:
             what = f"the checkpoint {self.path.name} is damaged: the run starts over ({error})"
             self.store._set_aside(self.path, self.path.name, what)
             return None
