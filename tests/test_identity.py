@@ -83,6 +83,18 @@ def test_another_source_is_another_network_and_another_comment_is_not():
     assert identity.difference(found | {"source": "a"}, found) is None
 
 
+def test_a_lambda_is_the_same_network_whatever_statement_it_stands_in():
+    found = []
+    models.register("own", lambda shape, classes: Net(classes))
+    found.append(identity.network(training(model="own")))
+    for _ in range(1):
+        models.register("own", lambda shape, classes: Net(classes)), found.copy()
+    found.append(identity.network(training(model="own")))
+    models.register("own", lambda shape, classes: Net(classes, width=9))
+    found.append(identity.network(training(model="own")))
+    assert found[0] == found[1] and found[0]["source"] != found[2]["source"]
+
+
 def test_numbers_of_another_machine_are_those_of_the_same_network():
     found = identity.network(training())
     rounded = found | {"probe": [number * (1 + 1e-5) for number in found["probe"]]}

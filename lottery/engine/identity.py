@@ -99,10 +99,20 @@ def _source(module: nn.Module, factory) -> str | None:
         kind for kind in kinds if (getattr(kind, "__module__", "") or "").split(".")[0] not in ("torch", "lottery")
     ]
     try:
-        texts = sorted(normal(inspect.getsource(kind)) for kind in theirs)
+        texts = sorted(map(_text, theirs))
     except (OSError, TypeError, SyntaxError):
         return None
     return _short("\n".join(texts)) if texts else None
+
+
+def _text(kind) -> str:
+    """The source of a class or function; of a lambda without the statement that it stands in."""
+    source = inspect.getsource(kind)
+    if kind.__name__ != "<lambda>":
+        return normal(source)
+    return "\n".join(
+        ast.dump(node) for node in ast.walk(ast.parse(textwrap.dedent(source))) if isinstance(node, ast.Lambda)
+    )
 
 
 def normal(source: str) -> str:
