@@ -463,6 +463,14 @@ def prunable(module: nn.Module) -> dict[str, str]:
     return kinds
 
 
+def sizes(module: nn.Module) -> dict[str, int]:
+    """How many weights of each kind may be pruned: the kinds of `prunable` → number."""
+    weights, found = dict(module.named_parameters()), {}
+    for name, kind in prunable(module).items():
+        found[kind] = found.get(kind, 0) + weights[name].numel()
+    return found
+
+
 def unpruned(module: nn.Module) -> dict[str, int]:
     """The weights that `prunable` leaves out because they are frozen: name → number."""
     return {

@@ -20,6 +20,11 @@ def sizes(name, shape):
     return {key: tuple(w.shape) for key, w in models.initial_weights(name, shape, 10, 0).items() if w.ndim > 1}
 
 
+def test_sizes_by_kind_are_those_of_the_papers_table():
+    found = models.sizes(models.build("lenet-300-100", (1, 28, 28), 10))
+    assert found == {"fc": 784 * 300 + 300 * 100, "output": 1000}
+
+
 def test_lenet_has_the_papers_layers():
     found = sizes("lenet-300-100", (1, 28, 28))
     assert found == {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
