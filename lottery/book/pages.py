@@ -9,7 +9,8 @@ A Sphinx extension with two MyST directives. ``{from-chapters} NAME`` puts one o
 
 ``{findings} HASH`` shows its content where the book has the published chapters. The hash is that of the glued values
 that the content names: it was written for these, and a build in which they differ says so. The extension also gives
-every page a description and the book a picture for links, and puts the ledger of claims beside the pages.
+every page a description and the book a picture for links, puts the ledger of claims beside the pages, and makes of the
+notebooks that pages offer such that run from nothing (`lottery.book.launch`).
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from . import claims
+from . import claims, launch, planning
 
 LEDGER = "claims.json"
 PICTURE = "_static/overview.png"
@@ -242,11 +243,37 @@ def _write_ledger(app: Sphinx, failure: Exception | None) -> None:
         (Path(app.outdir) / "book" / LEDGER).write_text(text + "\n", encoding="utf-8")
 
 
+def _launch_buttons(app: Sphinx, _page: str, _template: str, context: dict, _doctree: nodes.document | None) -> None:
+    """Points the theme's buttons at the branch with the notebooks that run from nothing."""
+    shown = app.config.html_theme_options.get("repository_branch", "")
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []) if group.get("label") == "launch-buttons" else []:
+            button["url"] = re.sub(rf"/{re.escape(shown)}([/?])", rf"/{launch.BRANCH}\1", button["url"], count=1)
+
+
+def _write_notebooks(app: Sphinx, failure: Exception | None) -> None:
+    if failure is not None or app.builder.format != "html":
+        return
+    source, offered = Path(app.srcdir) / "book", Path(app.outdir) / "_sources" / "book" / "chapters"
+    release = launch.release(app.config.html_theme_options.get("repository_url", ""))
+    cited: Any = app.env.domains["cite"]
+    cited = launch.cited(cited.bibdata.data.entries)
+    exports = sorted((source / "results").glob("*.lotx"))
+    for path in offered.glob("*.ipynb"):
+        executed = nbformat.read(source / "chapters" / path.name, as_version=4)
+        quick = planning.profile_parameters(path.stem, "quick", executed)
+        records = launch.holders(executed.metadata["lottery"]["keys"], exports)
+        pages = f"{app.config.html_baseurl.rstrip('/')}/book/chapters"
+        nbformat.write(launch.notebook(executed, release, quick, records, cited, pages), path)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_directive("from-chapters", FromChapters)
     app.add_directive("findings", Findings)
     app.connect("autodoc-process-signature", _shorten)
     app.connect("html-page-context", _describe)
+    app.connect("html-page-context", _launch_buttons, priority=900)  # after the theme has made them
     app.connect("build-finished", _write_ledger)
+    app.connect("build-finished", _write_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

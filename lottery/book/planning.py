@@ -55,8 +55,13 @@ def source(name: str) -> nbformat.NotebookNode:
     return nbformat.read(book() / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
-def profile_parameters(name: str, profile: str) -> dict[str, object]:
+def profile_parameters(name: str, profile: str, notebook: nbformat.NotebookNode | None = None) -> dict[str, object]:
     """What a profile sets for a chapter: the entries of `common` that the chapter has, then its own.
+
+    Args:
+        name: of the chapter.
+        profile: one of `PROFILES`.
+        notebook: whose parameters count, by default the chapter's source.
 
     Raises:
         ChapterError: if there is no such profile.
@@ -65,7 +70,7 @@ def profile_parameters(name: str, profile: str) -> dict[str, object]:
         raise ChapterError(f"no profile {profile[:60]!r}; profiles: {', '.join(PROFILES)}")
     text = importlib.resources.files("lottery.book").joinpath("profiles", f"{profile}.yml").read_text(encoding="utf-8")
     table = yaml.safe_load(text) or {}
-    declared = parameters.parameters_of(source(name))
+    declared = parameters.parameters_of(notebook or source(name))
     return {k: v for k, v in table.get("common", {}).items() if k in declared} | (table.get(name) or {})
 
 
