@@ -3,6 +3,8 @@
 # make published   the published chapters executed again from their committed records, and the book built from them
 # make lint        ruff, the layout, types, and the other checks made before a commit
 # make check       those of them that need neither git nor network
+# make links       whether what the pages link to elsewhere is still there
+# make release     what a release holds, in _build/release: offline book, PDF, wheel, records, checksums
 # make clean       removes built pages and caches; the environment, data and results of trainings stay
 # make lock        writes requirements.lock anew from the environment
 #
@@ -13,7 +15,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: book test published lint check clean environment lock
+.PHONY: book test published lint check links release clean environment lock
 .DELETE_ON_ERROR:
 
 book: environment
@@ -34,6 +36,18 @@ check: environment
 
 lint: check
 	SKIP=ruff,ruff-format,pyright $(BIN)/pre-commit run --all-files
+
+links: environment
+	$(BIN)/jupyter-book build . --all --builder linkcheck
+
+release: environment
+	rm -rf _build/release
+	mkdir -p _build/release
+	$(BIN)/python -m lottery book --pdf
+	cp _build/offline/html/*.pdf book/results/*.lotx CITATION.cff _build/release
+	cd _build/offline && $(abspath $(BIN))/python -m zipfile -c ../release/lottery-tickets-reproduced.zip html
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir _build/release .
+	cd _build/release && sha256sum -- * > SHA256SUMS
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

@@ -173,7 +173,9 @@ def book(profile, offline, pdf) -> None:
     """Build the pages."""
     from .book import build, planning
 
-    index = build.build(planning.book(), profile=profile, offline=offline or pdf)
+    index = build.build(planning.book(), profile=profile)
+    if offline or pdf:
+        index = build.for_offline(planning.book(), index)
     click.echo(f"open {os.path.relpath(index)}")
     if pdf:
         click.echo(f"printed {os.path.relpath(build.print_pdf(planning.book(), index))}")

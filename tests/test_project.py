@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import lottery
+from lottery.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -114,9 +116,38 @@ def test_every_dependency_is_used():
     assert {*DEPENDENCIES} - used <= {"jupyter-book"}
 
 
-def test_citation_and_package_tell_the_same_version():
+def test_citation_archive_and_package_tell_the_same():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert (citation["version"], citation["license"]) == (lottery.__version__, PROJECT["license"])
+    zenodo = json.loads((ROOT / ".zenodo.json").read_text())
+    assert {name: zenodo[name] for name in ("title", "version", "license", "keywords")} == {
+        name: citation[name] for name in ("title", "version", "license", "keywords")
+    }
+    assert [one["name"] for one in zenodo["creators"]] == [one["name"] for one in citation["authors"]]
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_call_what_exists(path):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    flow = yaml.load(path.read_text(), yaml.BaseLoader)  # BaseLoader, since "on" is a truth value elsewhere
+    assert {"name", "on", "permissions", "jobs"} <= flow.keys()
+    for job in flow["jobs"].values():
+        assert job["runs-on"] and int(job["timeout-minutes"]) <= 90
+        needs = job.get("needs", [])
+        assert {needs} if isinstance(needs, str) else set(needs) <= flow["jobs"].keys()
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step)
+            assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/none@v0"))
+            script = step.get("run", "")
+            subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+            assert set(re.findall(r"\bmake ([a-z]+)", script)) <= targets
+            for command in re.findall(r"python -m lottery ([\w -]+)", script):
+                main([*command.split(), "--help"])
+            for program in re.findall(r"^\S*/\S+", script):
+                assert program.startswith(".venv/") or os.access(ROOT / program, os.X_OK), program
 
 
 def test_readme_names_only_make_targets_that_exist():

@@ -2,14 +2,14 @@
 
 Building only renders. Chapters are executed before, by papermill (``python -m lottery run``). Where things lie:
 
-=====================  =====================================  ==============================
+=====================  =====================================  =========================
 book                   chapters it shows                      pages
-=====================  =====================================  ==============================
+=====================  =====================================  =========================
 published              ``book/chapters/``                     ``_build/html``
-published, offline     ``book/chapters/``                     ``_build/offline/_build/html``
 profile P              ``_build/P/chapters/``                 ``_build/P/_build/html``
-profile P, offline     ``_build/P/chapters/``                 ``_build/P-offline/_build/html``
-=====================  =====================================  ==============================
+=====================  =====================================  =========================
+
+Pages for reading offline are a copy of these, in ``offline/html`` beside ``html``.
 """
 
 import os
@@ -20,7 +20,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
 from bs4 import BeautifulSoup
 
 from .. import LotteryError
@@ -40,31 +39,55 @@ class BookError(LotteryError):
     """The book cannot be built; the message says what is missing or wrong."""
 
 
-def build(root, profile=None, offline=False, strict=True):
+def build(root, profile=None, strict=True):
     """Renders the book with Jupyter Book.
 
     Args:
         root: the repository's root folder, which holds ``_config.yml``.
         profile: ``None`` for the published chapters, else the profile whose executed chapters are shown.
-        offline: take all scripts from npm instead of a CDN, so that pages ask no other host for anything.
         strict: any warning is a failure, unresolved references included.
 
     Returns:
         Path of the built ``index.html``.
 
     Raises:
-        BookError: a chapter is missing, npm is missing or failed, or Jupyter Book reported warnings or errors.
+        BookError: a chapter is missing, or Jupyter Book reported warnings or errors.
     """
     root = Path(root).resolve()
     chapters = root / "book" / "chapters" if profile is None else root / "_build" / profile / "chapters"
     _check_chapters(root, chapters, profile)
-    if profile is None and not offline:
-        source = output = root
-    else:
-        output = root / "_build" / "-".join(([profile] if profile else []) + (["offline"] if offline else []))
-        source = _stage(root, chapters, output / "source", offline)
+    output = root if profile is None else root / "_build" / profile
+    source = root if profile is None else _stage(root, chapters, output / "source")
     _jupyter_book(root, source, output, strict)
     return output / "_build" / "html" / "index.html"
+
+
+def for_offline(root, index):
+    """Copies built pages, with all scripts from npm instead of a CDN: the copy asks no other host for anything.
+
+    Args:
+        root: the repository's root folder.
+        index: of `build`.
+
+    Returns:
+        Path of the copied ``index.html``.
+
+    Raises:
+        BookError: npm is missing or failed.
+    """
+    pages, target = index.parent, index.parent.parent / "offline" / "html"
+    shutil.rmtree(target.parent, ignore_errors=True)
+    shutil.copytree(pages, target)
+    _copy_scripts(root, target / "_static" / "vendor")
+    places = {address: f"vendor/{path}" for address, path in cdn_files(root).items()}
+    for path in target.rglob("*.html"):
+        static = f"{os.path.relpath(target, path.parent)}/_static/"
+        text = path.read_text(encoding="utf-8")
+        for address, place in places.items():
+            text = text.replace(f'src="{address}"', f'src="{static}{place}"')
+            text = text.replace(f'data-base="{address}"', f'data-base="{place}"')
+        path.write_text(text, encoding="utf-8")
+    return target / "index.html"
 
 
 def print_pdf(root, index):
@@ -72,7 +95,7 @@ def print_pdf(root, index):
 
     Args:
         root: the repository's root folder.
-        index: of :func:`build`; pages for reading offline need no network here either.
+        index: of `for_offline`.
 
     Returns:
         Path of the PDF, beside the pages.
@@ -172,29 +195,15 @@ def _check_chapters(root, chapters, profile):
         raise BookError(f"no executed chapter {', '.join(missing)} in {chapters}; make it with: {command}")
 
 
-def _stage(root, chapters, stage, offline):
+def _stage(root, chapters, stage):
     """Copies configuration, prose and the chapters wanted into an empty folder; returns it."""
     shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns("chapters", "vendor", ".*"))
+    left_out = shutil.ignore_patterns("chapters", "results", "vendor", ".*")
+    shutil.copytree(root / "book", stage / "book", ignore=left_out)
     shutil.copytree(chapters, stage / "book" / "chapters", ignore=shutil.ignore_patterns(".*"))
-    shutil.copy(root / "_toc.yml", stage)
-    text = (root / "_config.yml").read_text(encoding="utf-8")
-    config = yaml.safe_load(text)
-    if offline:
-        config = _localise(config)
-        _copy_scripts(root, stage / "book" / "_static" / "vendor")
-    (stage / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(root / name, stage)
     return stage
-
-
-def _localise(value):
-    """The configuration with every address of the CDN replaced by a path below ``_static``, in order."""
-    if isinstance(value, dict):
-        return {_localise(key): _localise(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_localise(item) for item in value]
-    match = CDN.fullmatch(value) if isinstance(value, str) else None
-    return f"vendor/{match[1]}/{match[3]}" if match else value
 
 
 def _copy_scripts(root, target):

@@ -258,6 +258,7 @@ def _write_notebooks(app: Sphinx, failure: Exception | None) -> None:
     release = launch.release(app.config.html_theme_options.get("repository_url", ""))
     cited: Any = app.env.domains["cite"]
     cited = launch.cited(cited.bibdata.data.entries)
+    (Path(app.outdir) / "_sources" / "requirements.txt").write_text(f"{release}/{launch.wheel()}\n")  # for Binder
     exports = sorted((source / "results").glob("*.lotx"))
     for path in offered.glob("*.ipynb"):
         executed = nbformat.read(source / "chapters" / path.name, as_version=4)
