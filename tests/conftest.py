@@ -1,9 +1,7 @@
-"""What several test modules share: the chapters executed at the quick profile, and the book built from them."""
+"""What several test modules share: the published book as built."""
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: test processes side by side must not share cores
@@ -31,27 +29,11 @@ def unavailable(reason):
 
 
 @pytest.fixture(scope="session")
-def quick_chapters(tmp_path_factory):
-    """Folder of all chapters executed at the quick profile; executed only if something they come from is newer."""
-    folder = ROOT / "_build" / "quick" / "chapters"
-    sources = [path for kind in ("*.py", "*.yml", "*.html") for path in (ROOT / "lottery").rglob(kind)]
-    sources += (ROOT / "notebooks").glob("*.ipynb")
-    made = [folder / notebook.name for notebook in (ROOT / "notebooks").glob("*.ipynb")]
-    newest = max(path.stat().st_mtime for path in sources)
-    if not made or not all(path.exists() and path.stat().st_mtime >= newest for path in made):
-        environment = {**os.environ, "LOTTERY_STORE": str(tmp_path_factory.mktemp("store"))}
-        command = [sys.executable, "-m", "lottery", "run", "all", "--profile", "quick"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
-@pytest.fixture(scope="session")
-def quick_book(quick_chapters):
-    """Folder of the built pages of the book with the quick chapters, for the web."""
+def published_book():
+    """Folder of the built pages of the published book, for the web."""
     from lottery.book.build import build
 
-    return build(ROOT, profile="quick").parent
+    return build(ROOT).parent
 
 
 @pytest.fixture(scope="session")
@@ -65,8 +47,8 @@ def scripts():
 
 
 @pytest.fixture(scope="session")
-def quick_book_offline(quick_chapters, scripts):
-    """As `quick_book`, for reading without a network."""
-    from lottery.book.build import build
+def published_offline(published_book, scripts):
+    """As `published_book`, for reading without a network."""
+    from lottery.book.build import for_offline
 
-    return build(ROOT, profile="quick", offline=True).parent
+    return for_offline(ROOT, published_book / "index.html").parent

@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from lottery import stats
 from lottery.book import claims, pages
 
 INTRO = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
@@ -67,3 +68,24 @@ def test_every_claim_is_counted_once_and_probes_are_not():
     assert sum(sum(row.values()) for row in rows.values()) == len(counted)
     assert rows["paper"] == {"agrees": 0, "agrees in part": 0, "open": 1, "disagrees": 0}
     assert rows["not run"][""] == len(counted) - 1  # what an older scheme has judged is not taken over
+
+
+def test_reconstructions_agree_with_nobody_and_what_was_not_measured_was_not_run():
+    rules = claims.load()
+    rule = rules["D5-C1"]
+    assert rule.kind == "reconstruction"
+    holds = {check.quantity: _inside(check) for check in rule.checks}
+    reconstructed = claims.judge(rule, holds, rule.needs.paper)
+    stand_in, not_run = (claims.judge(rules["C-C1"], measured, {}) for measured in ({"early_stop_change_21": -0.5}, {}))
+    assert (stand_in.badge, not_run.badge) == ("stand-in", "not run")
+    judged = {"D5-C1": reconstructed, "C-C1": stand_in, "C-C2": not_run}
+    rows = pages.tally(pages.ledger({"01_one": made("1", {name: one.json() for name, one in judged.items()})}))
+    assert rows["reconstruction"] == {"reconstructed": 1} and rows["stand-in"] == {"": 1}
+    assert not any(rows["paper"].values()) and not any(rows["reduced"].values())
+
+
+def _inside(check):
+    """A measurement that a check's bounds allow, with its interval."""
+    [(kind, bound), *more] = check.bounds
+    value = 0.0 if more else bound + (1 if kind in ("at_least", "above") else -1)
+    return stats.Summary(3, value, value - 0.1, value + 0.1, value - 0.1, value + 0.1)

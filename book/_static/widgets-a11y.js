@@ -1,4 +1,5 @@
 // What ipywidgets leaves unsaid to a screen reader: names of slider handles and Play buttons, which button is pressed.
+// And what MyST-NB says wrongly: every folded cell has the same name, which is not what can be read on it.
 (function () {
   function label(root) {
     for (const handle of root.querySelectorAll(".noUi-handle:not([aria-label])")) {
@@ -19,6 +20,7 @@
   }
   function start() {
     label(document);
+    for (const fold of document.querySelectorAll("details.hide > summary")) fold.removeAttribute("aria-label");
     const watched = {childList: true, subtree: true, attributes: true, attributeFilter: ["class"]};
     new MutationObserver(() => label(document)).observe(document.body, watched);
   }

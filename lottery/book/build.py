@@ -58,8 +58,10 @@ def build(root, profile=None, strict=True):
     _check_chapters(root, chapters, profile)
     output = root if profile is None else root / "_build" / profile
     source = root if profile is None else _stage(root, chapters, output / "source")
+    pages = output / "_build" / "html"
+    shutil.rmtree(pages / "_modules", ignore_errors=True)  # Sphinx keeps a listing that is newer than its module
     _jupyter_book(root, source, output, strict)
-    return output / "_build" / "html" / "index.html"
+    return pages / "index.html"
 
 
 def for_offline(root, index):

@@ -39,6 +39,7 @@ Kind = Literal["claim", "reconstruction", "probe"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 PAPER, REDUCED, STAND_IN = SCALES
+NOT_RUN = "not run"
 AGREES, IN_PART, OPEN, DISAGREES = OUTCOMES
 FULL = 3
 """Replicates that a full verdict takes at reduced scale."""
@@ -303,6 +304,12 @@ class Verdict:
         }[self.outcome]
 
     @property
+    def badge(self) -> str:
+        """The label, but "not run" for a stand-in in which nothing was measured that the rule asks for."""
+        nothing = self.scale == STAND_IN and all(math.isnan(check.measured) for check in self.checks)
+        return NOT_RUN if nothing else self.label
+
+    @property
     def needed(self) -> int | None:
         """Replicates that would decide what is open; None if nothing is, or no number of them would."""
         asked = [check.needed for check in self.checks if check.outcome == "open"]
@@ -536,8 +543,8 @@ def ledger(judged: Mapping[str, Verdict | Judged], rules: Mapping[str, Rule] | N
             "records": list(one.keys) if one else [],
         }
         if rule.kind != "probe":  # ours: no claim of a work, and not counted
-            state = "not run" if verdict is None else f"{verdict.scale}: {verdict.outcome}"
-            state = STAND_IN if verdict and verdict.scale == STAND_IN else state
+            state = NOT_RUN if verdict is None else f"{verdict.scale}: {verdict.outcome}"
+            state = verdict.badge if verdict and verdict.scale == STAND_IN else state
             count = out["counts"].setdefault(rule.work, {})
             count[state] = count.get(state, 0) + 1
     return out

@@ -61,15 +61,25 @@ def ledger(chapters: Mapping[str, Mapping[str, Any]]) -> dict:
 
 
 def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Scale -> outcome -> how many claims of the works; stand-ins and claims that were not run have no outcome."""
+    """Scale -> outcome -> how many claims of the works; stand-ins and claims that were not run have no outcome.
+
+    Reconstructions have a row of their own with outcomes of their own: there is no work that they could agree with.
+    Probes of ours are not counted.
+    """
     rows: dict[str, dict[str, int]] = {
         scale: dict.fromkeys(claims.OUTCOMES, 0) for scale in (claims.PAPER, claims.REDUCED)
     }
-    rows |= {claims.STAND_IN: {"": 0}, "not run": {"": 0}}
-    for counts in ledger["counts"].values():
-        for state, number in counts.items():
-            scale, _, outcome = state.partition(": ")
-            rows[scale][outcome] += number
+    rows |= {"reconstruction": {}, claims.STAND_IN: {"": 0}, claims.NOT_RUN: {"": 0}}
+    for one in ledger["claims"].values():
+        verdict = claims.read(one["verdict"]) if one["verdict"] else None
+        if one["kind"] == "probe":
+            continue
+        elif verdict is None or verdict.scale == claims.STAND_IN:
+            rows[verdict.badge if verdict else claims.NOT_RUN][""] += 1
+        elif one["kind"] == "reconstruction":
+            rows["reconstruction"][verdict.label] = rows["reconstruction"].get(verdict.label, 0) + 1
+        else:
+            rows[verdict.scale][verdict.outcome] += 1
     return rows
 
 
@@ -155,7 +165,7 @@ class FromChapters(_FromBook):
         verdicts = {name: claims.read(one["verdict"]) for name, one in book["claims"].items() if one["verdict"]}
         choices = {
             "work": {key: work.name for key, work in works.items()},
-            "scale": {scale: scale for scale in (*claims.SCALES, "not run")},
+            "scale": {scale: scale for scale in (*claims.SCALES, claims.NOT_RUN)},
             "outcome": {outcome: outcome for outcome in claims.OUTCOMES},
         }
         yield self._html("filters.html", choices=choices)
