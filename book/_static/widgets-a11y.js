@@ -1,5 +1,6 @@
 // What ipywidgets leaves unsaid to a screen reader: names of slider handles and Play buttons, which button is pressed.
-// And what MyST-NB says wrongly: every folded cell has the same name, which is not what can be read on it.
+// And what pages say wrongly: folded cells have one name, which is not what can be read on them, and the empty corner of a
+// table is called a header.
 (function () {
   function label(root) {
     for (const handle of root.querySelectorAll(".noUi-handle:not([aria-label])")) {
@@ -21,6 +22,7 @@
   function start() {
     label(document);
     for (const fold of document.querySelectorAll("details.hide > summary")) fold.removeAttribute("aria-label");
+    for (const corner of document.querySelectorAll("th:empty")) corner.replaceWith(document.createElement("td"));
     const watched = {childList: true, subtree: true, attributes: true, attributeFilter: ["class"]};
     new MutationObserver(() => label(document)).observe(document.body, watched);
   }

@@ -294,7 +294,9 @@ def barriers(panels: Mapping[str, Mapping[str, tuple[Any, Any]]], epsilon: float
             ax.plot(100 * np.ravel(excess), 100 * np.ravel(barrier), marker, color=colour, alpha=0.75, label=label)
         ax.axvline(100 * epsilon, color=INK, linestyle=(0, (4, 3)), linewidth=1.3)
         ax.set_title(name, weight="normal")
-        ax.set(xscale="symlog", yscale="symlog", ylabel="barrier (pp)", ylim=(-1.5, 130))
+        ax.set(xscale="symlog", yscale="symlog", ylabel="barrier (pp)")
+        lowest = min((line.get_ydata().min() for line in ax.get_lines()), default=0)
+        ax.set_ylim(min(-1.5, 1.3 * lowest), 130)
         ax.yaxis.set(major_formatter=FuncFormatter(_thousands), minor_locator=NullLocator())
         ax.set_yticks([-1, 0, 1, 10, 100])
     axes[-1].xaxis.set(major_formatter=FuncFormatter(_thousands), minor_locator=NullLocator())
@@ -569,16 +571,20 @@ def ordering(
         title: what is seen, in one line.
         line: the value of no effect, marked; a zero only where the axis reaches it.
 
+    Intervals of an accuracy end at 0 and 100 %.
+
     Raises:
         ValueError: if there is no entry.
     """
     if not entries:
         raise ValueError("nothing to draw")
     figure, [ax] = _figure(title, (7, 1.7 + 0.5 * len(entries)))
+    inside = (0, 100) if xlabel.endswith("accuracy (%)") else (-math.inf, math.inf)  # where the quantity can be
     for y, (_label, ours, paper) in enumerate(entries):
         ax.plot([ours.low, ours.high], [y, y], color=PALETTE[0], linewidth=1.4, alpha=0.5, solid_capstyle="butt")
         if not math.isnan(ours.ci_low):
-            ax.plot([ours.ci_low, ours.ci_high], [y, y], color=PALETTE[0], linewidth=4.5, solid_capstyle="butt")
+            ends = np.clip([ours.ci_low, ours.ci_high], *inside)
+            ax.plot(ends, [y, y], color=PALETTE[0], linewidth=4.5, solid_capstyle="butt")
         ax.plot(ours.mean, y, "o", color=PALETTE[0], markersize=10, markeredgecolor="white", zorder=4, label="ours")
         if paper is not None:
             ax.plot(
@@ -593,6 +599,7 @@ def ordering(
                 label="paper",
             )
     ax.set(yticks=range(len(entries)), yticklabels=[label for label, *_ in entries], xlabel=xlabel)
+    ax.xaxis.set_major_locator(MaxNLocator(5))  # long labels leave little room for numbers
     ax.set_ylim(len(entries) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
