@@ -22,7 +22,9 @@
   function start() {
     label(document);
     for (const fold of document.querySelectorAll("details.hide > summary")) fold.removeAttribute("aria-label");
-    for (const corner of document.querySelectorAll("th:empty")) corner.replaceWith(document.createElement("td"));
+    for (const head of document.querySelectorAll("th")) {
+      if (!head.textContent.trim()) head.replaceWith(document.createElement("td"));
+    }
     const watched = {childList: true, subtree: true, attributes: true, attributeFilter: ["class"]};
     new MutationObserver(() => label(document)).observe(document.body, watched);
   }
