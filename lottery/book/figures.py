@@ -295,7 +295,7 @@ def barriers(panels: Mapping[str, Mapping[str, tuple[Any, Any]]], epsilon: float
         ax.axvline(100 * epsilon, color=INK, linestyle=(0, (4, 3)), linewidth=1.3)
         ax.set_title(name, weight="normal")
         ax.set(xscale="symlog", yscale="symlog", ylabel="barrier (pp)")
-        lowest = min((line.get_ydata().min() for line in ax.get_lines()), default=0)
+        lowest = min((100 * np.min(barrier, initial=0) for _excess, barrier in series.values()), default=0)
         ax.set_ylim(min(-1.5, 1.3 * lowest), 130)
         ax.yaxis.set(major_formatter=FuncFormatter(_thousands), minor_locator=NullLocator())
         ax.set_yticks([-1, 0, 1, 10, 100])
