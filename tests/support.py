@@ -1,8 +1,29 @@
-"""What several test modules of the store share."""
+"""What several test modules share."""
 
 import numpy as np
 
+from lottery import recipes, tickets
+from lottery.engine.execute import execute
 from lottery.engine.records import canonical, sha
+from lottery.engine.store import Store
+
+LENET = recipes.training(
+    data="digits", model="lenet-30-20", steps=60, batch=50, optimiser="adam", lr=5e-3, validation=200, scaling="unit"
+)
+"""A training of seconds."""
+
+
+def run(found, store):
+    """Records of recipes, computed here if the store lacks them."""
+    return execute(found, store, executor="inline", show=False)
+
+
+def chain_in(folder, levels, rate):
+    """A chain of tickets of `LENET` and the store in which it has been run."""
+    store = Store(folder)
+    runs = tickets.imp(LENET, 0, levels, rate)
+    run(runs, store)
+    return runs, store
 
 
 def recipe(number):

@@ -1,7 +1,11 @@
 """Controls, losing tickets, masks at the start and learned masks."""
 
+import dataclasses
+
 import pytest
 import torch
+from support import LENET as T
+from support import chain_in, run
 
 from lottery import masks, models, tickets
 from lottery import recipes as r
@@ -22,29 +26,14 @@ from lottery.controls import (
     transfers,
     turned,
 )
-from lottery.engine.execute import execute, world
+from lottery.engine.execute import world
 from lottery.engine.store import Store
-
-T_VALUES = {
-    "data": "digits",
-    "model": "lenet-30-20",
-    "steps": 60,
-    "batch": 50,
-    "optimiser": "adam",
-    "lr": 5e-3,
-    "validation": 200,
-    "scaling": "unit",
-}
-T = r.training(**T_VALUES)
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     """A chain of three levels of 40 %, and its store."""
-    store = Store(tmp_path_factory.mktemp("store"))
-    runs = tickets.imp(T, 0, 3, 0.4)
-    execute(runs, store, executor="inline", show=False)
-    return runs, store
+    return chain_in(tmp_path_factory.mktemp("store"), 3, 0.4)
 
 
 def made(recipe, store):
@@ -52,7 +41,7 @@ def made(recipe, store):
 
 
 def record(recipe, store):
-    return execute([recipe], store, executor="inline", show=False)[0]
+    return run([recipe], store)[0]
 
 
 def test_a_complement_has_the_counts_of_the_mask_and_none_of_its_weights(chain):
@@ -133,7 +122,7 @@ def test_a_learned_mask_works_untrained_where_a_random_one_does_not(tmp_path):
     store, start = Store(tmp_path), Drawn(0, kind="constant", keep=0.5)
     learned = EdgePopup(T, start, 0.5, 300)
     runs = [r.Run(T, start, learned), r.Run(T, start, r.Shuffled(learned, 0))]
-    found = execute([tickets.untrained(run) for run in runs], store, executor="inline", show=False)
+    found = run([tickets.untrained(one) for one in runs], store)
     learned_accuracy, random_accuracy = (one.arrays["history/test_accuracy"][0] for one in found)
     assert learned_accuracy > 0.6 and random_accuracy < 0.35
     mask = made(learned, store)
@@ -178,9 +167,9 @@ def test_a_transferred_ticket_starts_where_its_source_does_and_trains_as_the_tar
 
 def test_parts_of_a_transfer_are_made_of_two_masks_and_two_starts(chain):
     runs, store = chain
-    half = r.training(**{**T_VALUES, "part": (0, 2)})
+    half = dataclasses.replace(T, part=(0, 2))
     other = tickets.imp(half, 0, 1, 0.4)
-    execute(other, store, executor="inline", show=False)
+    run(other, store)
     [made_of] = transfers(half, T, 0, [1], 0.4)
     native, moved = made_of["native"], made_of["moved"]
     assert (native, moved) == (runs[1], transferred(other[1], T))

@@ -3,29 +3,22 @@
 import numpy as np
 import pytest
 import torch
+from support import LENET as T
+from support import chain_in, run
 
-from lottery import models, tickets
-from lottery import recipes as r
-from lottery.engine.execute import execute, world
-from lottery.engine.store import Store
+from lottery import models
+from lottery.engine.execute import world
 from lottery.worth import SEED_BYTES, Ledger, Packed, Speed, WorthError, in_csr
-
-T = r.training(
-    data="digits", model="lenet-30-20", steps=50, batch=50, optimiser="adam", lr=5e-3, validation=200, scaling="unit"
-)
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     """A chain of two levels of 80 %, and its store."""
-    store = Store(tmp_path_factory.mktemp("store"))
-    runs = tickets.imp(T, 0, 2, 0.8)
-    execute(runs, store, executor="inline", show=False)
-    return runs, store
+    return chain_in(tmp_path_factory.mktemp("store"), 2, 0.8)
 
 
 def record(recipe, store):
-    return execute([recipe], store, executor="inline", show=False)[0]
+    return run([recipe], store)[0]
 
 
 def test_a_ledger_by_hand():
