@@ -299,15 +299,6 @@ def test_barriers_against_a_step_have_room_for_those_beside_them():
     np.testing.assert_allclose((low, high), (-10.5, 52.5))
 
 
-def test_last_values_in_words_are_means_where_something_was_run():
-    series = {
-        "dense": (np.array([1.0, 0.5]), np.array([[0.981, 0.98], [0.983, 0.97]])),
-        "ticket": (np.array([1.0, 0.5]), np.array([[-0.02, np.nan]])),
-    }
-    assert figures.ends_in_words(series) == "dense 97.5 %, ticket −2.0 %"
-    assert figures.ends_in_words(series, "pp", 2, 1) == "dense 0.97 pp, ticket −0.02 pp"
-
-
 def test_the_papers_numbers_and_lines_of_reference():
     figure = figures.against_density(
         {"ticket": (DENSITY, accuracies())},
@@ -354,4 +345,6 @@ def test_a_series_that_was_measured_nowhere_is_left_out_and_nothing_at_all_is_sa
         figures.training_curves({"gone": nowhere}, "step", "accuracy (%)"),
     ):
         assert [text.get_text() for text in figure.axes[0].texts] == ["not measured"]
-    assert figures.ends_in_words({"ticket": there, "gone": nowhere}) == "ticket 80.0 %"
+        assert figure.get_label() == "Not measured."
+    figure = figures.against_density({"ticket": there, "gone": nowhere}, "accuracy (%)", dense_line=False)
+    assert figure.get_label().endswith("at the right end ticket 80.")

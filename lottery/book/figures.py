@@ -23,7 +23,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from PIL import Image
 
 from lottery import kernels
-from lottery.book import text
 from lottery.stats import Summary
 
 INK, PALE = "#333333", "#d9d9d9"
@@ -633,17 +632,6 @@ def paper_line(figure: Figure, value: float, label: str = "paper", panel: int = 
     return figure
 
 
-def ends_in_words(series: Mapping[str, tuple[Any, Any]], unit: str = "%", digits: int = 1, scale: float = 100) -> str:
-    """The mean of each series at its last place that was run, for alternative texts: "dense 98.1 %, ticket 97.9 %".
-
-    Args:
-        series: label -> (x [L], values [R, L]), as the figures take them.
-        unit, digits, scale: how the values are written.
-    """
-    lasts = {label: _checked(label, *values)[1][:, -1].mean() for label, values in _present(series).items()}
-    return ", ".join(f"{label} {text.number(last, scale, digits)} {unit}".strip() for label, last in lasts.items())
-
-
 def enriched_tiles(counts: np.ndarray, shown: int = 5) -> Figure:
     """The patterns of a layer's kernels that exceed chance the most, a row a null.
 
@@ -730,6 +718,7 @@ def _nothing(title: str) -> Figure:
     figure, [ax] = _figure(title)
     ax.text(0.5, 0.5, "not measured", ha="center", va="center", transform=ax.transAxes)
     ax.set(xticks=[], yticks=[])
+    figure.set_label(f"{title}: not measured." if title else "Not measured.")
     return figure
 
 
