@@ -211,6 +211,18 @@ def test_what_takes_the_place_of_a_record_is_set_aside(store):
     assert len(store.verify()) == 2 and store.verify() == [] and store.states(KEY) == set()
 
 
+def test_a_checkpoint_is_saved_whoever_cleared_its_folder_away_but_not_beside_a_store_that_is_gone(store):
+    put(store)
+    shutil.rmtree(store.root / "partial")
+    checkpoint = store.checkpoint(KEY)
+    checkpoint.save({"w": torch.ones(2)})
+    assert torch.equal(checkpoint.load()["w"], torch.ones(2))
+    shutil.rmtree(store.root)
+    with pytest.raises(StoreError, match="cannot be reached"):
+        checkpoint.save({"w": torch.ones(2)})
+    assert not store.root.exists()
+
+
 def test_verify_goes_on_where_nothing_can_be_set_aside(store):
     for number in range(3):
         put(store, number)

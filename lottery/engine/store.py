@@ -490,6 +490,8 @@ class Checkpoint:
     def save(self, tensors: State) -> None:
         """Keeps the tensors; a kill at any moment leaves the old or the new file whole."""
         data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        if (self.root / "records").is_dir():  # else the disk is gone, and nothing is to be made in its place
+            disk.make(self.path.parent)
         disk.replace(self.path, hashlib.sha256(data).digest() + data)
 
     @_explained
