@@ -132,6 +132,12 @@ def half(layer, given, made):
     return made / 2
 
 
+def with_inner():
+    layer = nn.Linear(WIDTH, 16)
+    layer.inner = nn.Linear(16, 16)
+    return layer
+
+
 def two_blocks():
     block = nn.Linear(WIDTH, WIDTH)
     return {"blocks": nn.ModuleList([block, block]), "head": head(WIDTH)}
@@ -238,6 +244,9 @@ NETWORKS = {
         lambda: first() | {"norm": nn.BatchNorm1d(LENGTH)}, lambda net, x: simple(net, net.norm(x))
     ),
     "a branch on a value": lambda: Net(first, lambda net, x: simple(net, x if x.abs().max() < 1e6 else x / 1e6)),
+    "layer in a layer": lambda: Net(
+        lambda: first(with_inner()), lambda net, x: net.head(net.first.inner(net.first(x)).mean(1))
+    ),
     "follows": Following,
     "computed again": lambda: Net(
         first, lambda net, x: net.head(torch.utils.checkpoint.checkpoint(net.first, x, use_reentrant=False).mean(1))
@@ -374,7 +383,8 @@ def test_sparse_layers_are_the_same_function_or_are_not_taken(kind, sparse_layer
 
 
 def test_subclasses_and_layers_with_hooks_or_shared_weights_stay_as_they_are(sparse_layers):
-    for kind, replaced in {"plain": 2, "cosine": 1, "hook": 1, "attention": 2, "tied": 1, "used twice": 1}.items():
+    expected = {"plain": 2, "cosine": 1, "hook": 1, "attention": 2, "tied": 1, "used twice": 1, "layer in a layer": 2}
+    for kind, replaced in expected.items():
         network = build(recipe(kind), examples(), [start(recipe(kind))])
         assert sum(isinstance(layer, sparse.SparseLinear) for layer in network.module.modules()) == replaced, kind
 

@@ -493,14 +493,15 @@ def sorted_spectrum(
 
     Args:
         series: label -> (eigenvalues [n], weights [n]) as quadrature gives them; from light to dark if there are
-            several. The axis begins where the first of them is positive, or at the smallest mark.
+            several. The axis begins where the first of them is positive, or at the smallest mark. A series without a
+            positive eigenvalue, as of a network that learnt nothing, is left out.
         marks: label -> share of the directions, drawn as a vertical line from the foot.
         ylim: limits of the eigenvalues; by default the largest and a millionth of it.
         title: what is seen, in one line.
-
-    Raises:
-        ValueError: if a series has no positive eigenvalue.
     """
+    series = {label: pair for label, pair in series.items() if np.max(pair[0]) > 0}
+    if not series:
+        return _nothing(title)
     figure, [ax] = _figure(title)
     shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.8, max(len(series), 2)))
     highest, first = 0.0, [100 * share for share in (marks or {}).values()]
@@ -508,8 +509,6 @@ def sorted_spectrum(
         values, weights = np.ravel(values), np.ravel(weights)
         order = np.argsort(values)
         values, share = values[order], 100 * np.cumsum(weights[order]) / weights.sum()
-        if not values[-1] > 0:
-            raise ValueError(f"{label!r}: no positive eigenvalue")
         highest = max(highest, values[-1])
         first.append(share[values <= 0].max(initial=0))
         ax.step(share[values > 0], values[values > 0], where="pre", color=colour, label=label)

@@ -18,10 +18,12 @@ WEIGHTS = 2**16  # and from this size on
 def pays(layer: nn.Module, mask: torch.Tensor) -> TypeGuard[nn.Linear]:
     """Whether a layer under a mask is worth replacing (see the module's docstring), and does what it is replaced by.
 
-    A subclass of `nn.Linear`, a layer with hooks or a method of its own may do anything.
+    A subclass of `nn.Linear`, a layer with hooks, a method or tensors of its own may do anything.
     """
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if type(layer) is not nn.Linear or "forward" in vars(layer) or any(getattr(layer, hook) for hook in hooks):
+        return False
+    if layer._modules or layer._buffers or layer._parameters.keys() != {"weight", "bias"}:
         return False
     fits = layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
     if not fits or mask.numel() < WEIGHTS or not torch.backends.mkl.is_available():
