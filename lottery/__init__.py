@@ -7,7 +7,7 @@ The house has three rooms, and imports point one way, from the last to the first
         tickets       iterative magnitude pruning and every ablation, each a few lines that build recipes
         controls      masks and starts that pruning does not find: controls, losing tickets, learned masks
         data models masks seeds
-        landscape curvature signs kernels movement association worth
+        landscape curvature signs kernels movement association marks worth
                       what is measured of trained networks, with the recipes that name the measurements
         stats         spread, intervals, equivalence
     lottery.engine/   how runs are computed: train, network, batches; plan, execute, workers; store, settings

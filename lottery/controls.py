@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from . import LotteryError, masks, models, seeds, signs, tickets
 from .models import State
 from .recipes import (
+    Constant,
     Mask,
     Pruned,
     Rates,
@@ -468,6 +469,24 @@ def losing(
     }
 
 
+def beside(
+    training: Training, replicate: int, levels: int, fraction: masks.Fraction, *, fresh_order: bool = False
+) -> dict[str, Run]:
+    """A ticket and networks of its size that differ from it in one thing each.
+
+    Args:
+        training, replicate, levels, fraction, fresh_order: as of `losing`.
+
+    Returns:
+        By name, as of `losing`: "ticket", "one-shot", "reinitialised", "random", "complement", "small at the end"; and
+        "degrees", the ticket's start under a random mask with as many connections a unit.
+    """
+    found = losing(training, replicate, levels, fraction, fresh_order=fresh_order)
+    ticket, left_out = found["ticket"], ("dense", "another random", "small at the start", "small, rescaled")
+    others = {name: run for name, run in found.items() if name not in left_out}
+    return others | {"degrees": replace(ticket, mask=DegreePreserving(ticket.mask, replicate))}
+
+
 def turned(
     ticket: Run, replicate: int, shares: Sequence[float] = (0.1, 0.25, 0.5, 1.0)
 ) -> dict[float | Literal["opposed"], Run]:
@@ -522,3 +541,33 @@ def cheaper(
         "SynFlow": replace(ticket, mask=AtStart(training, start, keep, "synflow")),
         "random": tickets.shuffled(ticket, replicate),
     }
+
+
+def chosen(training: Training, replicate: int, keep: float, steps: int, lr: float = 0.1) -> dict[str, Run]:
+    """Networks that are not trained, under masks that keep one share of each layer: what choosing alone can do.
+
+    Args:
+        training: of which network and data; masks by criterion look at its dense run.
+        replicate: of all draws.
+        keep: share of each layer's weights that masks keep.
+        steps, lr: of the training of scores; see `EdgePopup`.
+
+    Returns:
+        By name, before training: "constants" and "normal", masks learned for signed constants and for normal weights;
+        "same sign", constants with the dense network's starting signs under the mask of the weights that end largest
+        with the sign they start with (Zhou et al. 2019, Section 5); "largest", the start under the mask of the weights
+        that end largest; "random", the learned mask of constants shuffled in each layer.
+    """
+    dense, rates = tickets.dense(training, replicate), 1 - keep
+    drawn = {kind: Drawn(replicate, 0, kind, keep) for kind in ("constant", "normal")}
+    learned = {
+        kind: EdgePopup(training, weights, keep, steps, lr, replicate=replicate) for kind, weights in drawn.items()
+    }
+    pairs = {
+        "constants": (drawn["constant"], learned["constant"]),
+        "normal": (drawn["normal"], learned["normal"]),
+        "same sign": (Constant(dense.weights), Pruned(dense, rates, "layer", "large_final_same_sign")),
+        "largest": (dense.weights, Pruned(dense, rates)),
+        "random": (drawn["constant"], Shuffled(learned["constant"], replicate)),
+    }
+    return {name: tickets.untrained(replace(dense, weights=w, mask=mask)) for name, (w, mask) in pairs.items()}

@@ -31,6 +31,7 @@ from lottery.engine.execute import execute
 from lottery.engine.store import FORMAT, Record, Store
 from lottery.kernels import Patterns
 from lottery.landscape import Path, Perturbed, Plane, path, projection
+from lottery.marks import Beginning
 from lottery.movement import Moved, Survivors
 from lottery.recipes import (
     Constant,
@@ -196,6 +197,7 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
     add("Run from Drawn", Run(lenet, Drawn(0, kind="constant", keep=0.5), ticket.mask, (0, 6)))
     add("Run from Rescaled", Run(lenet, Rescaled(Initial(0, 1), half.mask, Initial(0), ticket.mask), half.mask, (0, 6)))
     add("Packed", Packed(lenet, ticket.weights, ticket.mask))
+    add("Beginning", Beginning(lenet, ticket.weights, ticket.mask, 200))
     computed = set(found)
 
     # Keys alone: the papers' networks, and whatever the experiments can be given.

@@ -135,6 +135,16 @@ STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 
             "Q2-P1 Q2-P6",
         ),
         (
+            "16_networks_that_work_untrained",
+            {"model": "lenet-30-20", "shares_kept": "10 50", "score_steps": 10, "narrower": "lenet-9"},
+            "D2-C3b D3-C1 Q3-P2",
+        ),
+        (
+            "17_what_marks_a_ticket",
+            {"model": "lenet-30-20", "hidden_rate": 0.4, "output_rate": 0.3, "flipped": "100"},
+            "Q4-P1 Q4-P4 Q4-P6",
+        ),
+        (
             "18_what_a_ticket_is_worth",
             {"model": "lenet-30-20", "measured_every": 2, "cheap_levels": 2},
             "Q5-P1 Q5-P5",
@@ -223,6 +233,10 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, said, tmp_pa
         ("15_losing_tickets", {"levels": 6}, "take more levels"),
         ("15_losing_tickets", {"output_rate": 0.0}, "take more levels"),
         ("15_losing_tickets", {"random_masks": 1}, "at least 2"),
+        ("16_networks_that_work_untrained", {"shares_kept": "10 90"}, "50 must be in both"),
+        ("16_networks_that_work_untrained", {"model": "resnet-8"}, "a LeNet or conv-2"),
+        ("17_what_marks_a_ticket", {"levels": 6}, "take more levels"),
+        ("17_what_marks_a_ticket", {"model": "conv-2"}, "must be a LeNet"),
         ("18_what_a_ticket_is_worth", {"cheap_steps": 20}, "must be 0, or at least 50"),
         ("18_what_a_ticket_is_worth", {"model": "conv-2"}, "of a LeNet"),
         ("18_what_a_ticket_is_worth", {"measured_every": 20}, "at most the 15 levels"),

@@ -19,7 +19,9 @@ from lottery.controls import (
     EdgePopup,
     Rescaled,
     Spliced,
+    _largest,
     cheaper,
+    chosen,
     complement,
     losing,
     transferred,
@@ -130,6 +132,27 @@ def test_a_learned_mask_works_untrained_where_a_random_one_does_not(tmp_path):
     other = Store(tmp_path / "other")
     record(learned, other)
     assert all(torch.equal(kept, made(learned, other)[name]) for name, kept in mask.items())
+
+
+@pytest.mark.parametrize("near", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("count", [1, 500, 1000])
+def test_the_largest_scores_are_found_wherever_the_last_threshold_was(count, near):
+    scores = torch.rand(20, 50, generator=torch.Generator().manual_seed(0))
+    kept, least = _largest(scores, count, near)
+    assert least == scores.flatten().sort(descending=True).values[count - 1]
+    assert torch.equal(kept == 1, scores >= least) and kept.sum() == count
+    equal, _ = _largest(torch.ones(20, 50), count, 1.0)
+    assert equal.sum() == count
+
+
+def test_networks_that_are_not_trained_keep_one_share_of_each_layer(tmp_path):
+    runs = chosen(T, 0, 0.5, 100)
+    found = run(list(runs.values()), Store(tmp_path))
+    for name, one in zip(runs, found, strict=True):
+        assert one.values["density"] == pytest.approx(0.5, abs=1e-3), name
+        assert one.arrays["history/step"][-1] == 1, name
+    accuracy = {name: one.arrays["history/test_accuracy"][0] for name, one in zip(runs, found, strict=True)}
+    assert min(accuracy["constants"], accuracy["normal"], accuracy["same sign"]) > accuracy["random"] + 0.1
 
 
 def test_drawn_weights_have_the_scale_of_their_fan_in(tmp_path):

@@ -188,6 +188,17 @@ def test_tickets_of_records():
     np.testing.assert_array_equal(ticket["test_accuracy"][1], chains[1][1].arrays["history/test_accuracy"])
 
 
+def test_first_layers_of_masks_that_are_compared():
+    values, arrays = masks.to_record({"fc1.weight": torch.eye(9, dtype=torch.bool)})
+    record = SimpleNamespace(values=values, arrays=arrays)
+    found = {share: dict.fromkeys(("constants", "normal"), (record, 0.87)) for share in ("10 %", "50 %")}
+    explorer = explorers.first_layers(found, "weights kept", "Masks.", ("50 %", "normal"))
+    state = dependency_state([explorer])
+    check_static(state)
+    shown = [one["state"]["value"] for one in state.values() if one["model_name"] == "HTMLModel"]
+    assert sum("% right" in text and "<img" in text for text in shown) == 4
+
+
 def test_learning_curves_of_what_is_compared():
     options = {"21 %": {"ticket": [record(), record(seed=1)]}, "4 %": {"ticket": [record(seed=2)]}}
     box = explorers.learning_curves(options, "weights left", "All of them.", "4 %")

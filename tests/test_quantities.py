@@ -399,6 +399,35 @@ def test_a_supermask_is_judged_at_the_level_that_validation_picks():
     assert quantities.supermask_quantities(same * np.nan, same, same) == {}
 
 
+def test_how_much_of_a_ticket_is_there_before_training():
+    before, after = np.array([0.1, 0.4, 0.7]) + SPREAD, np.array([0.9, 0.9, 0.8]) + SPREAD
+    got = quantities.untrained_quantities(before, after, np.array([0.1, 0.5, 0.4]) + SPREAD)
+    assert got["untrained_share"].mean == pytest.approx(0.3 / 0.8)  # the level that validation picks
+    assert quantities.untrained_quantities(before, after) == {}
+
+
+def test_learned_masks_are_compared_at_half_of_the_weights():
+    constants, normal = np.array([0.8, 0.9, 0.7]) + SPREAD, np.array([0.95, 0.85, 0.95]) + SPREAD
+    row = np.full(3, 0.89)
+    got = quantities.popup_quantities(
+        [10, 50, 90], constants, normal, np.array([0.9, 0.8, 0.7]) + SPREAD, row, row - 0.2
+    )
+    means = {name: value.mean for name, value in got.items()}
+    assert means == pytest.approx(
+        {
+            "learned_mask_accuracy": 0.8,
+            "popup_constant_gain_pp": 5,
+            "popup_middle_minus_few_pp": 10,
+            "popup_middle_minus_many_pp": 20,
+            "popup_wide_gain_pp": 21,
+            "popup_minus_ticket_pp": 1,
+        }
+    )
+    assert set(got) == asked("D2-C3b D3-C1 D3-C2 D3-C3 Q3-P2")
+    assert quantities.popup_quantities([10], constants[:, :1], normal[:, :1]) == {}
+    assert set(quantities.popup_quantities([50], constants[:, :1], normal[:, :1])) == {"popup_constant_gain_pp"}
+
+
 def test_flips_are_compared_at_one_level_whatever_the_last():
     density = [0.5, 0.134, 0.05]
     rewound, kept = np.array([0.2, 0.1, 0.3]) + SPREAD, np.array([0.2, 0.25, 0.1]) + SPREAD

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from .. import landscape, masks, recipes, tickets
 from ..engine import execute
 from ..engine.store import Record, Store
-from . import figures, tidy
+from . import figures, text, tidy
 
 MOST_LEVELS = 25
 FRAME_BYTES = 30_000
@@ -178,6 +178,28 @@ def ticket_explorer(levels: Sequence[Mapping[str, Any]], caption: str = "", star
             if len(drawn[name]) <= FRAME_BYTES:
                 break
     return frames(drawn, [("weights left", names)], caption, names[start])
+
+
+def first_layers(
+    found: Mapping[str, Mapping[str, tuple[Record, float]]], name: str, caption: str, start: tuple[str, str]
+) -> widgets.Widget:
+    """How many connections each pixel keeps to the first layer, for masks that are compared.
+
+    Args:
+        found: option of the control -> kind of mask -> its record and the network's test accuracy, a share.
+        name: of the control.
+        caption: as in :func:`frames`.
+        start: option and kind shown first.
+    """
+    pictures = {}
+    for option, kinds in found.items():
+        for kind, (record, accuracy) in kinds.items():
+            mask = next(iter(masks.from_record(record).values())).numpy()
+            side = math.isqrt(mask.shape[1])
+            title = f"{kind}: {text.number(accuracy, 100, 1)} % right"
+            alt = f"Connections that each pixel keeps, {name} {option}; {title}"
+            pictures[option, kind] = figures.input_mask_image(mask, (side, side), title), alt
+    return drawn(pictures, [(name, list(found)), ("mask", list(found[start[0]]))], caption, start)
 
 
 def learning_curves(

@@ -312,6 +312,34 @@ def barriers(panels: Mapping[str, Mapping[str, tuple[Any, Any]]], epsilon: float
 
 
 @_HOUSE
+def scattered(
+    series: Mapping[str, tuple[Any, Any]], xlabel: str, ylabel: str, title: str = "", size: tuple[float, float] = (7, 4)
+) -> Figure:
+    """One measurement against another, a dot each.
+
+    Args:
+        series: label -> (x [n], y [n]) of one kind of thing.
+        xlabel, ylabel: labels of the axes, with their units.
+        title: what is seen, in one line.
+        size: of the figure in inches.
+
+    Raises:
+        ValueError: if the two of a label differ in length.
+    """
+    figure, [ax] = _figure(title, size)
+    for (label, (x, y)), (colour, marker) in zip(series.items(), _looks(series), strict=True):
+        if np.size(x) != np.size(y):
+            raise ValueError(f"{label!r}: {np.size(x)} and {np.size(y)} values")
+        ax.plot(np.ravel(x), np.ravel(y), marker, color=colour, alpha=0.75, markeredgecolor="white", label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(FuncFormatter(_thousands))
+        axis.set_major_locator(MaxNLocator(5))
+    _legend_above(figure, *ax.get_legend_handles_labels())
+    return figure
+
+
+@_HOUSE
 def input_mask_image(mask: Any, shape: Sequence[int], title: str = "", ax: Axes | None = None) -> Figure:
     """How many connections of every input pixel survive in the first layer.
 

@@ -13,7 +13,7 @@ from .. import LotteryError
 from . import claims, findings, pages, parameters, planning, runner
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
-RECORDS_BYTES = 40 * 2**20
+RECORDS_BYTES = 48 * 2**20
 STATE = "application/vnd.jupyter.widget-state+json"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import stats
+from .. import association, marks, stats
 from ..stats import Summary, at_density, break_even
 from ..worth import Ledger
 
@@ -1028,6 +1028,106 @@ def cheap_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
         "early_bird_loss_pp": paired_difference(rows["ticket"], rows["early"]),
         "init_mask_loss_pp": _least(rows["ticket"][:, None] - start),
         "init_mask_gain_pp": _least(start - rows["random"][:, None]),
+    }
+
+
+def untrained_quantities(before: ArrayLike, after: ArrayLike, validation: ArrayLike | None = None) -> Quantities:
+    """How much of a ticket's accuracy over guessing is there before training: the quantity of Q3-P1.
+
+    Args:
+        before: [R, L] test accuracy of tickets with their own starting weights, before training.
+        after: [R, L] the same at early stop.
+        validation: [R, L] validation accuracy before training: picks the level.
+    """
+    before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if (level := _picked(validation, _run(before, after))) is None:
+        return {}
+    guessing = 1 - GUESSING
+    return {"untrained_share": ratio(before[:, level] - guessing, after[:, level] - guessing)}
+
+
+def popup_quantities(
+    shares: Sequence[int],
+    constants: ArrayLike,
+    normal: ArrayLike,
+    validation: ArrayLike | None = None,
+    ticket: ArrayLike | None = None,
+    narrow: ArrayLike | None = None,
+) -> Quantities:
+    """Masks by learned scores on weights that are never trained: the quantities of D2-C3b, D3-C1 to C3 and Q3-P2.
+
+    Args:
+        shares: of the weights of each layer that are kept, in per cent.
+        constants, normal: [R, S] test accuracy, signed constants and normal weights.
+        validation: [R, S] validation accuracy of constants: picks the share for D2-C3b.
+        ticket: [R] test accuracy of trained tickets.
+        narrow: [R] test accuracy of constants at 50 % in the narrowest network.
+    """
+    constants, normal = (np.asarray(values, dtype=np.float64) for values in (constants, normal))
+    percent = {share: 100 * constants[:, place] for place, share in enumerate(shares)}
+    out: Quantities = {}
+    if (place := _picked(validation, _run(constants))) is not None:
+        out["learned_mask_accuracy"] = summary(constants[:, place])
+    if (half := percent.get(50)) is None:
+        return out
+    others = {
+        "popup_constant_gain_pp": 100 * normal[:, list(shares).index(50)],
+        "popup_middle_minus_few_pp": percent.get(10),
+        "popup_middle_minus_many_pp": percent.get(90),
+        "popup_wide_gain_pp": None if narrow is None else 100 * np.asarray(narrow),
+        "popup_minus_ticket_pp": None if ticket is None else 100 * np.asarray(ticket),
+    }
+    return out | {name: paired_difference(half, other) for name, other in others.items() if other is not None}
+
+
+def mark_quantities(networks: marks.Networks, epsilon: float) -> Quantities:
+    """How well marks tell networks that match: the quantities of Q4-P1 to P3.
+
+    Args:
+        networks: of one or more levels, with all their marks.
+        epsilon: how much less accurate than its dense network a matching one may be, a share.
+    """
+    matching = networks.matching(epsilon)
+    signed, unsigned = (networks.better(name) for name in ("signed distance", "unsigned distance"))
+    density = networks.marks["density"]
+    odds = [-marks.predicted(features, matching) for features in (list(networks.marks.values()), [density])]
+
+    def gain(one: np.ndarray, other: np.ndarray, kind: np.ndarray) -> float:
+        return marks.separation(one, kind, networks.level) - marks.separation(other, kind, networks.level)
+
+    def told(one: np.ndarray, other: np.ndarray, kind: np.ndarray) -> float:
+        known = np.isfinite(one).all() and np.isfinite(other).all()
+        return marks.separation(one, kind) - marks.separation(other, kind) if known else math.nan
+
+    return {
+        "mark_signed_auc": networks.area("signed distance", epsilon),
+        "mark_sign_gain_auc": stats.bootstrap(gain, signed, unsigned, matching, within=(-1, 1)),
+        "mark_barrier_auc": networks.area("error barrier", epsilon),
+        "marks_gain_auc": stats.bootstrap(told, *odds, matching, within=(-1, 1)),
+    }
+
+
+def basin_quantities(
+    signed: ArrayLike, barrier: ArrayLike, distance: ArrayLike, swapped: ArrayLike, anywhere: ArrayLike
+) -> Quantities:
+    """Whether signs go with the error barrier: the quantities of Q4-P4 and P5.
+
+    Args:
+        signed, barrier, distance: [R, P] signed distance, barrier and Euclidean distance of P pairs of networks of one
+            density in each replicate.
+        swapped, anywhere: [R] barriers that are left after one network took the other's values where signs differ, or
+            as many elsewhere.
+    """
+    signed, barrier, distance = (np.asarray(values, dtype=np.float64) for values in (signed, barrier, distance))
+
+    def partial(*rows: np.ndarray) -> float:
+        return association.partial_spearman(*(row.ravel() for row in rows))
+
+    matched = [marks.matched_difference(s, 100 * b, d) for s, b, d in zip(signed, barrier, distance, strict=True)]
+    return {
+        "sign_barrier_partial": stats.bootstrap(partial, signed, barrier, distance, within=(-1, 1)),
+        "sign_barrier_matched_pp": summary(matched),
+        "sign_swap_excess_pp": paired_difference(100 * np.asarray(anywhere), 100 * np.asarray(swapped)),
     }
 
 

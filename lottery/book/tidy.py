@@ -131,6 +131,11 @@ def early_validation(records) -> np.ndarray:
     return column(records, at_stop)
 
 
+def at_first(records, value: str = "test_accuracy") -> np.ndarray:
+    """A column of the histories of nested records before the first step, as an array of the same shape."""
+    return column(records, lambda record: record.arrays[f"history/{value}"][0])
+
+
 def smoothed_stop(record: Record, width: int = 5) -> float:
     """Iteration of the smallest moving average of validation loss over `width` evaluations."""
     loss, steps = record.arrays["history/validation_loss"][1:], record.arrays["history/step"][1:]

@@ -1,0 +1,341 @@
+"""What marks a ticket: measurements of sparse networks, and how well each tells those that match their dense network.
+
+Networks are compared within a replicate, where all but those from a new draw share the dense network's start. Values
+are arrays [R, N] of R replicates and N networks each; a network is *matching* or not.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from pydantic import Field
+from torch import nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from . import controls, masks, models, stats, tickets
+from .association import auc, partial_spearman
+from .curvature import Spectrum
+from .landscape import Pair, Path, midpoint_barrier
+from .models import State
+from .recipes import Dense, Mask, Recipe, Result, Run, Stored, Training, Weights, World, first, frozen, rehearse
+from .signs import Aligned, Compared, Hybrid
+from .stats import Summary
+
+LESS, MORE = -1, 1
+MARKS = {
+    "signed distance": LESS,
+    "unsigned distance": LESS,
+    "signed distance, matched": LESS,
+    "sign agreement": MORE,
+    "error barrier": LESS,
+    "error barrier, matched": LESS,
+    "largest curvature": LESS,
+    "mean curvature": LESS,
+    "size at the start": MORE,
+    "gradient at the start": MORE,
+}
+"""Mark → whether a ticket has less of it or more, as far as the works say."""
+
+
+@frozen
+class Beginning(Recipe):
+    """What a sparse network is like before its first step.
+
+    The record's values: "gradient", the Euclidean norm of the gradient of the training loss in the surviving weights
+    (nats); "size", the root mean square of the survivors over that of all starting weights, mean over layers.
+
+    Attributes:
+        training: of which data and network.
+        weights, mask: the start.
+        examples: training examples of the gradient, the first ones; 0: all.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+    weights: Weights
+    mask: Mask
+    examples: Annotated[int, Field(ge=0)] = 0
+
+    def reads(self):
+        return [*self.weights.needed(), *self.mask.needed()]
+
+    def check(self, world: World, training: Training | None = None) -> None:
+        super().check(world, self.training)
+        rehearse("first gradient", world, self.training, _gradients)
+
+    def compute(self, world: World) -> Result:
+        module, dataset = models.evaluating(world.network(self.training)), world.dataset(self.training)
+        inputs, labels = first(dataset.train, self.examples)
+        state, mask = (part.tensors(world, self.training) for part in (self.weights, self.mask))
+        gradients = _gradients(module, masks.apply(state, mask), (inputs.cpu(), labels.cpu()))
+        square = sum(float((gradients[name][kept].double() ** 2).sum()) for name, kept in mask.items())
+        sizes = [
+            float((state[n][kept].double() ** 2).mean() / (state[n].double() ** 2).mean()) for n, kept in mask.items()
+        ]
+        return {"gradient": square**0.5, "size": float(np.sqrt(sizes).mean())}, {}
+
+
+def _gradients(module: nn.Module, state: State, examples: Pair) -> State:
+    """Gradients of the loss in the prunable weights; zero where the outputs do not hang on them."""
+    weights = {name: state[name].clone().requires_grad_() for name in models.prunable(module)}
+    loss = cross_entropy(functional_call(module, models.once(module, {**state, **weights}), examples[0]), examples[1])
+    found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+    return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(weights.items(), found, strict=True)}
+
+
+def measurements(run: Run, dense: Run, curved: int, examples: int = 0, test_examples: int = 0) -> dict[str, Recipe]:
+    """The recipes of which the marks of a trained sparse network are read; see `marks_of`.
+
+    Args:
+        run: the network.
+        dense: of its replicate.
+        examples, test_examples: of training and test set, for paths and the first gradient; 0: all.
+        curved: training examples of curvatures.
+    """
+    ends = run.end, Aligned(run.end, dense.end)
+    paths = [_line(run.training, dense.end, end, examples, test_examples) for end in ends]
+    return {
+        "signs": Compared(run, dense, 0),
+        "path": paths[0],
+        "matched": paths[1],
+        "curvature": Spectrum(run, 10, 1, 1, examples=curved),
+        "beginning": Beginning(run.training, run.weights, run.mask, examples),
+    }
+
+
+def marks_of(records: Mapping[str, Stored]) -> dict[str, float]:
+    """Each of `MARKS` from the records of `measurements`: distances and barriers are those to the dense network.
+
+    Distances are means over layers, in the units' own order or matched by incoming connections. Barriers are those of
+    test error at the middle; without normalisation there is one kind of statistics. Curvatures are those of the
+    training loss in the surviving weights.
+    """
+    pair = records["signs"].arrays["pair"].mean(axis=-1).astype(float)  # signed or not, matching, measure
+    pair = pair.round(6)  # they were summed in float32: equal ones differ beyond
+    curved, start = records["curvature"], records["beginning"].values
+    return {
+        "signed distance": pair[0, 0, 0],
+        "unsigned distance": pair[1, 0, 0],
+        "signed distance, matched": pair[0, 1, 0],
+        "sign agreement": pair[0, 0, 2],
+        "error barrier": barrier(records["path"]),
+        "error barrier, matched": barrier(records["matched"]),
+        "largest curvature": float(curved.arrays["top"][0]),
+        "mean curvature": curved.values["trace"] / curved.values["size"],
+        "size at the start": start["size"],
+        "gradient at the start": start["gradient"],
+    }
+
+
+def between(a: Run, b: Run, examples: int = 0, test_examples: int = 0) -> dict[str, Recipe]:
+    """Signs of two networks beside each other, and the path between them; examples are as of `measurements`."""
+    return {"signs": Compared(a, b, 0), "path": _line(a.training, a.end, b.end, examples, test_examples)}
+
+
+def exchanged(a: Run, b: Run, replicate: int, examples: int = 0, test_examples: int = 0) -> dict[str, Recipe]:
+    """Paths from a network to another, and to the other with this one's values on some weights.
+
+    Returns:
+        "whole", to the other as it is; "signs differ", with this one's values where their signs differ; "anywhere",
+        with as many in Euclidean distance at random.
+    """
+    ends: dict[str, Weights] = {
+        "whole": b.end,
+        "signs differ": Hybrid(b.end, a.end),
+        "anywhere": Hybrid(b.end, a.end, "anywhere", replicate),
+    }
+    return {name: _line(a.training, a.end, end, examples, test_examples) for name, end in ends.items()}
+
+
+def _line(training: Training, one: Weights, other: Weights, examples: int, test_examples: int) -> Path:
+    return Path(training, (one, other), Dense(), 3, examples, test_examples)
+
+
+def barrier(path: Stored) -> float:
+    """The barrier of test error at the middle of a path, re-estimated statistics."""
+    return midpoint_barrier(path.arrays["re-estimated/test_error"])
+
+
+def apart(records: Mapping[str, Stored]) -> list[float]:
+    """Signed distance, Euclidean distance and barrier of two networks, from the records of `between`."""
+    signed = records["signs"].arrays["pair"][0, 0, 0]
+    return [float(signed.mean()), records["path"].values["distance"][0], barrier(records["path"])]
+
+
+def of_replicate(
+    training: Training,
+    replicate: int,
+    levels: int,
+    fraction: masks.Fraction,
+    shares: Sequence[float],
+    curved: int,
+    *,
+    fresh_order: bool = False,
+    examples: int = 0,
+    test_examples: int = 0,
+) -> dict:
+    """Tickets of every level, others beside the last one, and all that is measured of them.
+
+    Args:
+        training, replicate, levels, fraction, fresh_order: as of `controls.losing`.
+        shares: of a ticket's starting signs that are flipped before it is trained again.
+        curved, examples, test_examples: as of `measurements`.
+
+    Returns:
+        "dense", the run; "networks", name -> run; "marks", name -> `measurements`; "pairs", two names -> `between`
+        networks of the last level; "turned", share -> run; "from the ticket", share -> `between` the ticket and that
+        run; "exchanged", of the ticket and the reinitialised network.
+    """
+    chain = tickets.imp(training, replicate, levels, fraction, fresh_order=fresh_order)
+    last = controls.beside(training, replicate, levels, fraction, fresh_order=fresh_order)
+    networks = {f"ticket {level}": chain[level] for level in range(1, levels)} | last
+    turned = controls.turned(chain[-1], replicate, shares)
+    turned.pop("opposed")
+    sample = examples, test_examples
+    return {
+        "dense": chain[0],
+        "networks": networks,
+        "marks": {name: measurements(run, chain[0], curved, *sample) for name, run in networks.items()},
+        "pairs": {(a, b): between(last[a], last[b], *sample) for a, b in itertools.combinations(last, 2)},
+        "turned": turned,
+        "from the ticket": {share: between(chain[-1], run, *sample) for share, run in turned.items()},
+        "exchanged": exchanged(last["ticket"], last["reinitialised"], replicate, *sample),
+    }
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks with their marks, as arrays [R, N].
+
+    Attributes:
+        names: [N].
+        level: [N] rounds of pruning, from 1 on.
+        accuracy: test accuracy at early stop.
+        dense: [R, 1] that of the dense network.
+        marks: mark → values; "density", too.
+    """
+
+    names: list[str]
+    level: np.ndarray
+    accuracy: np.ndarray
+    dense: np.ndarray
+    marks: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, found: Sequence[Mapping], levels: int) -> "Networks":
+        """From records in the nesting of `of_replicate`, one a replicate."""
+        names = list(found[0]["networks"])
+        level = np.array([int(name.split()[1]) if name.startswith("ticket ") else levels for name in names])
+        rows = [[marks_of(one) for one in row["marks"].values()] for row in found]
+        values = {mark: np.array([[one[mark] for one in row] for row in rows]) for mark in MARKS}
+        runs = [[record.values for record in (row["dense"], *row["networks"].values())] for row in found]
+        accuracy, density = (
+            np.array([[one[value] for one in row] for row in runs]) for value in ("early_stop_test_accuracy", "density")
+        )
+        return cls(names, level, accuracy[:, 1:], accuracy[:, :1], {**values, "density": density[:, 1:]})
+
+    def matching(self, epsilon: float) -> np.ndarray:
+        """[R, N] which are at most so much less accurate than the dense network, a share."""
+        return self.accuracy >= self.dense - epsilon - 1e-9  # equal shares may differ by their rounding
+
+    def better(self, mark: str) -> np.ndarray:
+        """[R, N] a mark with the sign with which a ticket has less of it."""
+        return -MARKS.get(mark, MORE) * self.marks[mark]
+
+    def area(self, mark: str, epsilon: float, within: bool = True) -> Summary:
+        """How often a matching network has the better mark, within levels or over all: an area under the curve."""
+        group = self.level if within else None
+        matching, found = self.matching(epsilon), self.better(mark)
+        return stats.bootstrap(lambda one, kind: separation(one, kind, group), found, matching, within=(0, 1))
+
+    def rank(self, mark: str, within: bool = True) -> float:
+        """Spearman's ρ of a mark with accuracy, within levels that have other networks than tickets, or over all."""
+        return rank_correlation(self.marks[mark], self.accuracy, self.level if within else None)
+
+
+# How well a mark tells matching networks from others.
+
+
+def separation(mark: ArrayLike, matching: ArrayLike, group: ArrayLike | None = None) -> float:
+    """How often a matching network has less of a mark than another one, ties counted half: the area under the curve.
+
+    Args:
+        mark: [R, N].
+        matching: [R, N] of which networks match.
+        group: [N] labels, such as levels: networks are compared within a group, and the mean is over groups that have
+            both kinds. By default all are one group.
+
+    Returns:
+        The area; NaN where no group has both kinds.
+    """
+    mark, matching = np.asarray(mark, dtype=np.float64), np.asarray(matching, dtype=bool)
+    label = np.zeros(mark.shape[1], dtype=int) if group is None else np.asarray(group)
+    parts = [(mark[:, label == one], matching[:, label == one]) for one in np.unique(label)]
+    found = [auc(values[kind], values[~kind]) for values, kind in parts if kind.any() and not kind.all()]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def rank_correlation(mark: ArrayLike, accuracy: ArrayLike, group: ArrayLike | None = None, least: int = 4) -> float:
+    """Spearman's ρ of a mark with accuracy, over all networks or as the mean within groups.
+
+    Args:
+        mark, accuracy: [R, N].
+        group: as of `separation`.
+        least: networks of a replicate that a group has at least, to count.
+    """
+    mark, accuracy = (np.asarray(values, dtype=np.float64) for values in (mark, accuracy))
+    label = np.zeros(mark.shape[1], dtype=int) if group is None else np.asarray(group)
+    groups = [label == one for one in np.unique(label) if (label == one).sum() >= least]
+    found = [partial_spearman(mark[:, inside].ravel(), accuracy[:, inside].ravel()) for inside in groups]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def predicted(features: ArrayLike, matching: ArrayLike) -> np.ndarray:
+    """How sure a logistic regression is that a network matches, having seen the other replicates alone.
+
+    Args:
+        features: [F, R, N], each brought to mean 0 and variance 1 over the replicates that are seen.
+        matching: [R, N].
+
+    Returns:
+        [R, N] log-odds; NaN for a replicate beside which all networks are of one kind.
+    """
+    from sklearn.linear_model import LogisticRegression  # takes a second to import, and few need it
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    features, matching = np.asarray(features, dtype=np.float64), np.asarray(matching, dtype=bool)
+    odds = np.zeros(matching.shape)
+    for own in range(len(matching)):
+        seen = np.arange(len(matching)) != own
+        kinds = matching[seen].ravel()
+        if not kinds.any() or kinds.all():
+            odds[own] = np.nan
+            continue
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        model.fit(features[:, seen].reshape(len(features), -1).T, kinds)
+        odds[own] = model.decision_function(features[:, own].T)
+    return odds
+
+
+def matched_difference(one: ArrayLike, other: ArrayLike, distance: ArrayLike, within: float = 0.05) -> float:
+    """By how much a second measurement of pairs is larger where a first lies above its median, at equal distances.
+
+    Args:
+        one, other, distance: [P] of P pairs of networks.
+        within: pairs are compared whose distances differ by this share at most.
+
+    Returns:
+        The mean over all couples of a pair above the median and one at or below it; NaN where there are none.
+    """
+    one, other, distance = (np.asarray(values, dtype=np.float64) for values in (one, other, distance))
+    high = one > np.median(one)
+    near = np.abs(np.log(distance[high][:, None] / distance[~high])) <= np.log1p(within)
+    difference = other[high][:, None] - other[~high]
+    return float(difference[near].mean()) if near.any() else float("nan")

@@ -1,0 +1,123 @@
+"""Marks of tickets, and how well they tell networks that match."""
+
+import numpy as np
+import pytest
+import torch
+from ipywidgets.embed import dependency_state
+
+from lottery import marks, masks
+from lottery import recipes as r
+from lottery.book import marked, quantities
+from lottery.engine.execute import execute, world
+from lottery.engine.store import Store
+
+T = r.training(data="digits", model="lenet-30-20", steps=60, batch=50, optimiser="adam", lr=5e-3, validation=200)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The records of one replicate, and the study that they are of."""
+    study = marks.of_replicate(T, 0, 2, 0.4, [1.0], 100, examples=200, test_examples=100)
+    flat = [x for part in study.values() for x in leaves(part)]
+    records = execute(flat, Store(tmp_path_factory.mktemp("store")), executor="inline", show=False)
+    return study, dict(zip((x.key for x in flat), records, strict=True))
+
+
+def leaves(part):
+    return [x for one in part.values() for x in leaves(one)] if isinstance(part, dict) else [part]
+
+
+def test_every_mark_is_measured_of_every_network(found):
+    study, records = found
+    got = [marks.marks_of({name: records[x.key] for name, x in one.items()}) for one in study["marks"].values()]
+    assert list(study["marks"]) == list(study["networks"]) and len(got) == 8
+    assert all(list(one) == list(marks.MARKS) and np.isfinite(list(one.values())).all() for one in got)
+    ticket, reinitialised = got[1], got[list(study["networks"]).index("reinitialised")]
+    assert ticket["sign agreement"] > 0.7 > reinitialised["sign agreement"]
+    assert ticket["signed distance"] < reinitialised["signed distance"]
+    assert ticket["unsigned distance"] == pytest.approx(reinitialised["unsigned distance"])  # a mask's size alone
+
+
+def test_the_beginning_is_that_of_the_surviving_weights(tmp_path):
+    store, start = Store(tmp_path), r.Initial(0)
+    mask = r.Shuffled(r.Pruned(r.Run(T, start, r.Dense(), (0,)), 0.5), 0)
+    run = marks.Beginning(T, start, mask, 200)
+    got = execute([run], store, executor="inline", show=False)[0].values
+    here = world(store)
+    module, kept, state = here.network(T), mask.tensors(here, T), start.tensors(here, T)
+    module.load_state_dict(masks.apply(state, kept))
+    inputs, labels = here.dataset(T).train
+    loss = torch.nn.functional.cross_entropy(module(inputs[:200]), labels[:200])
+    weights = dict(module.named_parameters())
+    gradients = torch.cat([torch.autograd.grad(loss, weights[n], retain_graph=True)[0][k] for n, k in kept.items()])
+    assert got["gradient"] == pytest.approx(float(gradients.norm()), rel=1e-4)
+    assert got["size"] == pytest.approx(1, abs=0.1)  # a random mask keeps weights of all sizes
+
+
+MATCHING = np.array([[True, True, False, False]] * 3)
+ACCURACY = np.where(MATCHING, 0.9, 0.8) + np.array([0, 0.02, 0, 0.02])
+
+
+def networks(**values):
+    """Three replicates of two levels, a matching network and another at each."""
+    rows = {name: np.zeros((3, 4)) for name in marks.MARKS} | {"density": np.full((3, 4), 0.5)}
+    rows |= {name.replace("_", " "): np.asarray(row) + np.zeros((3, 4)) for name, row in values.items()}
+    return marks.Networks(list("abcd"), np.array([1, 2, 1, 2]), ACCURACY, np.full((3, 1), 0.9), rows)
+
+
+def means(got):
+    return {name: getattr(value, "mean", value) for name, value in got.items()}
+
+
+def test_separation_is_computed_group_by_group():
+    mark = np.array([[1, 11, 2, 12]] * 3)  # each level tells by one, levels differ by ten
+    assert marks.separation(mark, MATCHING, [1, 2, 1, 2]) == 1
+    assert marks.separation(mark, MATCHING) == 0.75
+    assert np.isnan(marks.separation(mark, MATCHING, [1, 1, 2, 2]))
+    assert marks.rank_correlation(mark, -mark) == pytest.approx(-1)
+
+
+def test_what_matches_is_no_more_than_the_tolerance_less_accurate():
+    assert (networks().matching(0.0) == MATCHING).all()
+    assert networks().matching(0.1).all()
+
+
+def test_regressions_see_the_other_replicates_alone():
+    told = marks.predicted([np.where(MATCHING, 1.0, 0.0)], MATCHING)
+    assert (told[MATCHING] > 0).all() and (told[~MATCHING] < 0).all()
+    odd = np.where(MATCHING, 1.0, 0.0)
+    odd[0] = 1 - odd[0]  # as the other replicates have it, this one is the wrong way round
+    assert (marks.predicted([odd], MATCHING)[0] < 0).tolist() == MATCHING[0].tolist()
+    assert np.isnan(marks.predicted([odd], np.ones((3, 4), dtype=bool))).all()
+
+
+def test_marks_are_judged_in_the_direction_that_the_works_expect():
+    good = networks(signed_distance=[0.1, 0.2, 0.8, 0.9], unsigned_distance=0.5, error_barrier=[0.9, 0.9, 0.1, 0.1])
+    assert means(quantities.mark_quantities(good, 0.0)) == pytest.approx(
+        {"mark_signed_auc": 1, "mark_sign_gain_auc": 0.5, "mark_barrier_auc": 0, "marks_gain_auc": 0.5}
+    )
+    agree = networks(sign_agreement=[0.9, 0.8, 0.2, 0.1])
+    assert agree.area("sign agreement", 0.0).mean == 1
+    assert next(iter(marked.areas(agree, 0.0))) == "sign agreement"
+
+
+def test_pairs_are_compared_at_equal_distances():
+    signs, barrier, distance = (
+        np.array([0.1, 0.2, 0.3, 0.4]),
+        np.array([1.0, 5.0, 4.0, 5.0]),
+        np.array([1, 2, 1.04, 3.0]),
+    )
+    assert marks.matched_difference(signs, barrier, distance) == pytest.approx(3)
+    assert np.isnan(marks.matched_difference(signs, barrier, 10.0 ** np.arange(4)))
+    one, other, far = (np.stack([x] * 3) for x in (signs, barrier / 100, distance))
+    left, more = np.array([0.1, 0.11, 0.12]), np.array([0.3, 0.31, 0.32])
+    got = means(quantities.basin_quantities(one, other, far, left, more))
+    assert got["sign_barrier_matched_pp"] == pytest.approx(3) and got["sign_swap_excess_pp"] == pytest.approx(20)
+    assert -1 <= got["sign_barrier_partial"] <= 1
+
+
+def test_the_explorer_has_a_frame_for_every_two_marks():
+    explorer = marked.explorer(networks(signed_distance=[0.1, 0.2, 0.8, 0.9]), 0.0, ("signed distance", "density"))
+    state = dependency_state([explorer])
+    shown = [one["state"]["value"] for one in state.values() if one["model_name"] == "HTMLModel"]
+    assert sum("rank correlation" in text for text in shown) == 2 * 3
