@@ -4,6 +4,7 @@ A notebook opens a `Chapter`, which draws its claim cards; checks its parameters
 tag `study`; executes them; and closes with verdicts and provenance. `lottery.book.runner` executes notebooks.
 """
 
+import ast
 import base64
 import contextlib
 import platform
@@ -157,6 +158,8 @@ class Chapter:
             key = name.replace("_", "-")
             plain = value if isinstance(value, str) else repr(value.item() if hasattr(value, "item") else value)
             self.values[key] = plain
+            if isinstance(value, str):
+                plain = _quoted(plain)
             prefix = "application/papermill.record/"
             mark = {"scrapbook": {"name": key, "mime_prefix": prefix}}
             _publish({prefix + "text/plain": plain}, metadata=mark)
@@ -275,6 +278,14 @@ def compute(flat: Sequence[recipes.Recipe], by: settings.Settings) -> list[Recor
 
 def _plain(text: str) -> str:
     return re.sub(r"<[^>]+>|\s+", " ", text).strip()[:500]
+
+
+def _quoted(words: str) -> str:
+    """Quoted if MyST-NB, which reads what is glued as a literal, would make something else of it, as of ``5,460``."""
+    try:
+        return words if str(ast.literal_eval(words)) == words else repr(words)
+    except (SyntaxError, ValueError):
+        return words
 
 
 def _publish(bundle: dict, **more) -> None:

@@ -305,9 +305,8 @@ class Verdict:
 
     @property
     def badge(self) -> str:
-        """The label, but "not run" for a stand-in in which nothing was measured that the rule asks for."""
-        nothing = self.scale == STAND_IN and all(math.isnan(check.measured) for check in self.checks)
-        return NOT_RUN if nothing else self.label
+        """The label, but "not run" where nothing was measured that the rule asks for."""
+        return NOT_RUN if all(math.isnan(check.measured) for check in self.checks) else self.label
 
     @property
     def needed(self) -> int | None:

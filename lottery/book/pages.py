@@ -74,10 +74,11 @@ def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
         verdict = claims.read(one["verdict"]) if one["verdict"] else None
         if one["kind"] == "probe":
             continue
-        elif verdict is None or verdict.scale == claims.STAND_IN:
-            rows[verdict.badge if verdict else claims.NOT_RUN][""] += 1
+        badge = verdict.badge if verdict else claims.NOT_RUN
+        if verdict is None or badge in (claims.STAND_IN, claims.NOT_RUN):
+            rows[badge][""] += 1
         elif one["kind"] == "reconstruction":
-            rows["reconstruction"][verdict.label] = rows["reconstruction"].get(verdict.label, 0) + 1
+            rows["reconstruction"][badge] = rows["reconstruction"].get(badge, 0) + 1
         else:
             rows[verdict.scale][verdict.outcome] += 1
     return rows
