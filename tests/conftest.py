@@ -16,9 +16,12 @@ settings.register_profile("lottery", max_examples=50, deadline=None)
 settings.load_profile("lottery")
 
 
+LONGEST = ("test_chapters.py", "test_pages.py", "test_published.py", "test_execute.py")
+
+
 def pytest_collection_modifyitems(items):
-    """The file that takes longest comes first, so that no process waits for it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_pages.py")
+    """The files that take longest come first, so that no process waits for one at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def unavailable(reason):

@@ -37,6 +37,7 @@ def executed(tmp_path_factory):
 
 
 STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 20, "search": 1, "path_half": 1}
+STAND_IN |= {"examples": 256, "test_examples": 100}
 
 
 @pytest.mark.parametrize(
@@ -464,9 +465,3 @@ def test_what_is_published_is_not_ignored_by_git():
     published = [path for folder in ("chapters", "results") for path in (ROOT / "book" / folder).iterdir()]
     ignored = subprocess.run(["git", "check-ignore", "--no-index", *map(str, published)], cwd=ROOT, capture_output=True)
     assert ignored.stdout == b"" and ignored.returncode == 1  # 1: none is; 128: git failed
-
-
-@pytest.mark.skipif(not runner.published(), reason="no chapter is published yet")
-def test_published_chapters_pass_the_gates_and_keep_their_numbers(tmp_path):
-    assert gates.verify() == []
-    assert runner.run_published(tmp_path, show=False) == []

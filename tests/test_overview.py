@@ -62,7 +62,7 @@ def test_every_claim_is_counted_once_and_probes_are_not():
     counted = [rule for rule in rules.values() if rule.kind != "probe"]
     rule = rules["C-C1"]
     context = rule.needs.paper
-    verdict = claims.judge(rule, {}, context).json()
+    verdict = claims.judge(rule, {"early_stop_change_21": -0.5}, context).json()
     book = pages.ledger({"01_one": made("1", {"C-C1": verdict, "C-C2": "reproduced"})})
     rows = pages.tally(book)
     assert sum(sum(row.values()) for row in rows.values()) == len(counted)

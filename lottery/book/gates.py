@@ -4,6 +4,7 @@ Each gate returns what is wrong, one line each. The numbers themselves are compa
 --published`; the built pages (links, foreign requests, overflow) by the tests.
 """
 
+import html
 import re
 from pathlib import Path
 
@@ -132,8 +133,9 @@ def _live_only(model, models) -> bool:
 
 
 def check_published(name: str, path: Path) -> list[str]:
-    """A published chapter: not quick, and each verdict a label that its rule can give."""
-    made = nbformat.read(path, as_version=4).metadata.get("lottery", {})
+    """A published chapter: not quick, its verdicts such as its rules can give, its findings those of findings.yml."""
+    notebook = nbformat.read(path, as_version=4)
+    made = notebook.metadata.get("lottery", {})
     found = []
     if made.get("profile") == "quick":
         found.append("executed at the quick profile")
@@ -145,7 +147,19 @@ def check_published(name: str, path: Path) -> list[str]:
             found.append(f"{claim}: no such verdict: {verdict!r}")
         elif verdict.get("rule") != known[claim].hash:
             found.append(f"{claim}: judged by another rule than that of claims.yml: publish the chapter again")
-    return found + check_findings(name, made)
+    return found + (check_findings(name, made) or _check_shown(name, notebook))
+
+
+def _check_shown(name: str, notebook) -> list[str]:
+    """The page says what findings.yml says: it was executed after its sentences were written."""
+    entry = findings.load().get(name)
+    if entry is None:
+        return []
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    page = html.unescape("".join(output.get("data", {}).get("text/html", "") for output in outputs))
+    if all(sentence in page for sentence in entry.filled(notebook.metadata["lottery"]["values"])):
+        return []
+    return ["its page does not show the sentences of findings.yml: publish the chapter again"]
 
 
 def check_findings(name: str, made: dict) -> list[str]:

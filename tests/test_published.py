@@ -1,0 +1,29 @@
+"""The published chapters: they pass the gates, and their committed records give their numbers again."""
+
+import html
+
+import nbformat
+import pytest
+
+from lottery.book import findings, gates, runner
+
+pytestmark = pytest.mark.skipif(not runner.published(), reason="no chapter is published yet")
+
+
+def test_they_pass_the_gates_and_keep_their_numbers(tmp_path):
+    assert gates.verify() == []
+    assert runner.run_published(tmp_path, show=False) == []
+
+
+def test_a_page_that_was_executed_before_its_findings_were_written_is_noticed(tmp_path):
+    name, path = next((name, path) for name, path in runner.published().items() if name in findings.load())
+    notebook = nbformat.read(path, as_version=4)
+    [first, *_] = findings.load()[name].filled(notebook.metadata["lottery"]["values"])
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if "text/html" in output.get("data", {}):
+                output.data["text/html"] = html.unescape(output.data["text/html"]).replace(first, "")
+    nbformat.write(notebook, tmp_path / path.name)
+    assert gates.check_published(name, tmp_path / path.name) == [
+        "its page does not show the sentences of findings.yml: publish the chapter again"
+    ]
