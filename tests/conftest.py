@@ -16,7 +16,7 @@ settings.register_profile("lottery", max_examples=50, deadline=None)
 settings.load_profile("lottery")
 
 
-LONGEST = ("test_chapters.py", "test_pages.py", "test_published.py", "test_execute.py")
+LONGEST = ("test_chapters.py", "test_pages.py", "test_execute.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,4 @@
-"""The published chapters: they pass the gates, and their committed records give their numbers again."""
+"""The published chapters pass the gates."""
 
 import html
 
@@ -10,9 +10,9 @@ from lottery.book import findings, gates, runner
 pytestmark = pytest.mark.skipif(not runner.published(), reason="no chapter is published yet")
 
 
-def test_they_pass_the_gates_and_keep_their_numbers(tmp_path):
+def test_they_pass_the_gates():
+    """That their records give the same numbers again is the business of `run --published`, a step of its own in CI."""
     assert gates.verify() == []
-    assert runner.run_published(tmp_path, show=False) == []
 
 
 def test_a_page_that_was_executed_before_its_findings_were_written_is_noticed(tmp_path):
