@@ -57,7 +57,8 @@ STAND_IN |= {"examples": 256, "test_examples": 100}
         ("06_what_the_mask_conveys", STAND_IN | {"late_step": 40}, "B-C1 B-C2 B-C10"),
         (
             "07_how_sgd_finds_the_way_back",
-            STAND_IN | {"level": 1, "doublings": 1, "tune_step": 50, "tune_levels": 1, "ticket_every": 3},
+            STAND_IN
+            | {"model": "lenet-12-6", "level": 1, "doublings": 1, "tune_step": 50, "tune_levels": 1, "ticket_every": 3},
             "B-C3 B-C8 D1-C1 D1-C2",
         ),
         (
@@ -73,7 +74,7 @@ STAND_IN |= {"examples": 256, "test_examples": 100}
             },
             "B-C4 B-C5 B-C6 B-C9",
         ),
-        ("09_what_retraining_is_for", {"model": "resnet-8", "rewind_step": 10, "batch": 32}, "B-C7 D6-C1"),
+        ("09_what_retraining_is_for", {"model": "lenet-12-6", "rewind_step": 10, "batch": 32}, "B-C7 D6-C1"),
         (
             "10_convolutional_tickets",
             {
