@@ -685,17 +685,6 @@ def enriched_tiles(counts: np.ndarray, shown: int = 5) -> Figure:
     return figure
 
 
-def ends_in_words(series: Mapping[str, tuple[Any, Any]], unit: str = "%", digits: int = 1, scale: float = 100) -> str:
-    """The mean of each series at its last place that was run, for alternative texts: "dense 98.1 %, ticket 97.9 %".
-
-    Args:
-        series: label -> (x [L], values [R, L]), as the figures take them.
-        unit, digits, scale: how the values are written.
-    """
-    lasts = {label: _checked(label, *values)[1][:, -1].mean() for label, values in _present(series).items()}
-    return ", ".join(f"{label} {text.number(last, scale, digits)} {unit}".strip() for label, last in lasts.items())
-
-
 def html_image(
     figure: Figure, alt: str = "", width: int | None = None, dpi: int = 100, colours: int = 64, sharp: int = 1
 ) -> str:
