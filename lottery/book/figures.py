@@ -23,7 +23,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from PIL import Image
 
 from lottery import kernels
-from lottery.book import text
 from lottery.stats import Summary
 
 INK, PALE = "#333333", "#d9d9d9"
