@@ -207,7 +207,7 @@ def engine_step(network, steps, density, together=1, device="cpu", precision="fl
     """Milliseconds of `lottery.engine.train.train` for a step of each of the networks that train together."""
     dataset, (weights, mask) = resident(SETTINGS[network]["data"], device), start(network, density)
     few = {part: tuple(tensor[:200] for tensor in getattr(dataset, part)) for part in ("validation", "test")}
-    warm, times, ask = warm_up(steps), {}, train._Batches.__getitem__
+    warm, times, ask = warm_up(steps), {}, train.Batches.__getitem__
     layout = "channels_first" if network == LENET else "channels_last"
     total = warm + steps + 1
     training = recipes.Training(
@@ -228,7 +228,7 @@ def engine_step(network, steps, density, together=1, device="cpu", precision="fl
             raise Measured
         return ask(batches, step)
 
-    train._Batches.__getitem__ = timed
+    train.Batches.__getitem__ = timed
     try:
         train.train(
             training, dataclasses.replace(dataset, **few), [train.Start(weights, mask, (i,)) for i in range(together)]
@@ -236,7 +236,7 @@ def engine_step(network, steps, density, together=1, device="cpu", precision="fl
     except Measured:
         return 1000 * (times[warm + steps] - times[warm]) / steps / together
     finally:
-        train._Batches.__getitem__ = ask
+        train.Batches.__getitem__ = ask
 
 
 @functools.cache
@@ -381,12 +381,12 @@ def on_gpu(repeats, steps, density, networks):
     """Each network alone and several as one batch, beside the ordinary loop."""
     table = []
     for network in networks:
-        few, together = max(20, steps // 4), {LENET: (8, 64), "conv-2": (8,), "resnet-20": (8,)}[network]
+        few = max(20, steps // 4)
         rows = {"ordinary loop, 8 loader processes": functools.partial(ordinary_step, network, 8, few, density, "cuda")}
-        for precision in ("float32", "tf32", "bf16"):
-            for count in (1, *together):
-                name = f"engine, {precision}, {count} network{'s' * (count > 1)}"
-                rows[name] = functools.partial(engine_step, network, few, density, count, "cuda", precision)
+        ways = [("float32", 1), ("float32", 8), *([("float32", 64)] if network == LENET else [("tf32", 1), ("bf16", 1)])]
+        for precision, count in ways:
+            name = f"engine, {precision}, {count} network{'s' * (count > 1)}"
+            rows[name] = functools.partial(engine_step, network, few, density, count, "cuda", precision)
         table += compare(f"{network}, on the GPU", "ms a step of a network", rows, repeats, min)
     return table
 
@@ -452,8 +452,6 @@ def measure(repeats, steps, density, study, networks):
             },
             max(3, repeats // 2),
         )
-    if torch.cuda.is_available():
-        table += on_gpu(repeats, steps, density, networks)
     return table
 
 
@@ -493,12 +491,15 @@ def main():
     parser.add_argument("--networks", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which (all)")
     parser.add_argument("--density", type=float, default=0.21, help="fraction of weights left (0.21)")
     parser.add_argument("--study", type=int, default=10_000, help="steps of each run of the study, 0: none (10000)")
+    parser.add_argument("--on", choices=["cpu", "gpu"], help="measure there alone (both)")
     parser.add_argument("--json", type=Path, help="also write the figures, every single one, to this file")
     parser.add_argument("--markdown", type=Path, help="also write the table as Markdown to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    about = machine(options.density)
-    table = measure(options.repeats, options.steps, options.density, options.study, options.networks)
+    about, given = machine(options.density), (options.repeats, options.steps, options.density)
+    table = [] if options.on == "gpu" else measure(*given, options.study, options.networks)
+    if torch.cuda.is_available() and options.on != "cpu":
+        table += on_gpu(*given, options.networks)
     print(show(about, table))
     if options.json:
         options.json.write_text(json.dumps({"about": about, "table": table}, indent=1) + "\n")

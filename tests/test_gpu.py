@@ -3,14 +3,16 @@
 import dataclasses
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from test_train import ADAM, SGD, interrupted, recipe, start  # beside this file
 
-from lottery import data, models, tickets
+from lottery import curvature, data, landscape, marks, models, movement, tickets
 from lottery import recipes as r
-from lottery.engine import execute, graphs, precision, train
+from lottery.engine import errors, execute, graphs, precision, train
 from lottery.engine.store import Store
+from lottery.engine.world import world
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")]
 KINDS = pytest.mark.parametrize(
@@ -44,8 +46,9 @@ def test_a_training_is_the_one_on_the_cpu_to_rounding_and_takes_a_graph(model, r
     with warnings.catch_warnings():
         warnings.simplefilter("error", graphs.NotCaptured)
         outcomes = on("cuda", training, starts)
+    share = 0.1 if model == "resnet-8" else 0.02  # on a CPU, too, alone and stacked differ by 0.04: a unit switches over
     for begun, outcome, other in zip(starts, outcomes, on("cpu", training, starts), strict=True):
-        assert_near(outcome, other, begun, 0.02)
+        assert_near(outcome, other, begun, share)
 
 
 @KINDS
@@ -56,6 +59,10 @@ def test_every_precision_trains_alone_and_stacked(model, rule, precision):
     rounded = dataclasses.replace(training, precision=precision)
     for begun, other in zip(starts, on("cpu", training, starts), strict=True):
         assert_near(on("cuda", rounded, [begun])[0], other, begun, 0.3)
+    if (model, precision) == ("resnet-8", "bf16"):
+        with pytest.raises(errors.NotStacked):  # PyTorch has no batch normalisation of stacked bfloat16 on a GPU
+            on("cuda", rounded, starts)
+        return
     for begun, one, other in zip(starts, on("cuda", rounded, starts), on("cpu", training, starts), strict=True):
         assert_near(one, other, begun, 0.3)
 
@@ -132,6 +139,42 @@ def test_what_is_measured_is_computed_to_the_full_24_bits():
     with torch.no_grad(), precision.exact("cuda"):
         far = (module.cuda()(x.cuda()).cpu() - module.cpu()(x)).abs().max()
     assert far < 1e-4
+
+
+def numbers(value, name=""):
+    """Place → number of nested values."""
+    if isinstance(value, dict | list | tuple):
+        inside = value.items() if isinstance(value, dict) else enumerate(value)
+        return {place: number for key, part in inside for place, number in numbers(part, f"{name}/{key}").items()}
+    return {name: value} if isinstance(value, int | float) else {}
+
+
+@pytest.mark.parametrize("model, rule", [("lenet-30", ADAM), ("resnet-8", SGD)], ids=["lenet", "resnet"])
+def test_what_is_measured_of_networks_is_what_the_cpu_measures(model, rule, tmp_path):
+    """Paths, a plane, spectra, the search for a low loss and marks, all on the same weights."""
+    training, store = short(model, rule), Store(tmp_path)
+    dense, ticket = tickets.imp(training, 0, 1, 0.5, scope="global")
+    near = r.Masked(dense.end, r.Pruned(dense, 0.2, "global"))
+    measured = {
+        "path": (landscape.path(dense, ticket, alphas=3), 1e-3),
+        "projection": (landscape.Path(training, (dense.end, near), dense.mask, 3), 1e-3),
+        "spectrum": (curvature.Spectrum(dense, 6, 2, towards=(near,), examples=64), 1e-2),
+        "prunable": (curvature.Prunable(dense, 0.05, "magnitude", 5, 0.01, 64, 0, 0), 2e-2),
+        "survivors": (movement.Survivors(ticket, 20), 1e-3),
+        "beginning": (marks.Beginning(training, ticket.weights, ticket.mask, 64), 1e-3),
+    }
+    execute.execute([recipe for recipe, _ in measured.values()], store, executor="inline", show=False)
+    for name, (recipe, share) in measured.items():
+        found = []
+        for device in ("cpu", "cuda"):
+            with precision.exact(device):
+                values, arrays = recipe.compute(world(store, device))
+            found.append({**numbers(values), **arrays})
+        assert found[0].keys() == found[1].keys()
+        for part in found[0]:
+            wanted, got = (np.asarray(one[part], dtype=float) for one in found)
+            off = np.abs(got - wanted).max(initial=0.0)
+            assert off <= share * max(1e-6, np.abs(wanted).max(initial=0.0)), f"{name}: {part} is off by {off}"
 
 
 def test_diverging_runs_leave_no_memory_taken():

@@ -262,7 +262,9 @@ class _Together:
             return None
         if isinstance(error, Diverged):
             return {group[place].key: failure(group[place], error) for place in error.places}
-        return {} if isinstance(error, TrainingError) else {run.key: failure(run, error) for run in group}
+        if isinstance(error, TrainingError | RuntimeError):  # which may be the stack's alone
+            return {}
+        return {run.key: failure(run, error) for run in group}
 
     def _free(self, error: Exception) -> None:
         _clear(error)  # frames hold the tensors that took the memory
@@ -387,7 +389,7 @@ def _faster(training: Training, device: str, count: int) -> bool:
 
     try:
         return of_a_step(count) < count * of_a_step(1)
-    except (torch.OutOfMemoryError, TrainingError):
+    except (RuntimeError, TrainingError):  # out of memory, or whatever a stack of such layers meets on this device
         return False
 
 

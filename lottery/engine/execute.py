@@ -186,10 +186,14 @@ class _Batch:
     def first(self) -> Task:
         return next(iter(self.tasks.values()))
 
-    @property
-    def order(self) -> tuple:
-        """What takes milliseconds first, and the longest chains, which keeps all workers busy to the end."""
-        return not self.first.recipe.light, self.busy, -max(task.ahead for task in self.tasks.values()), self.number
+    def order(self, scans_first: bool) -> tuple:
+        """What takes milliseconds first, and the longest chains, which keeps all workers busy to the end.
+
+        Args:
+            scans_first: what is measured of networks goes before training.
+        """
+        ahead = -max(task.ahead for task in self.tasks.values())
+        return not self.first.recipe.light, self.busy, not (scans_first and _scan(self.first)), ahead, self.number
 
 
 class Study:
@@ -262,7 +266,8 @@ class Study:
                 self._push(batch)
 
     def _push(self, batch: _Batch) -> None:
-        heapq.heappush(self.ready, (batch.order, batch))
+        # Before a deadline, what is measured comes as soon as it can: weights may not outlive the time, records do.
+        heapq.heappush(self.ready, (batch.order(self.deadline is not None), batch))
 
     def _begin(self, pool: Pool) -> None:
         """Begins what is ready, as far as there is place and time."""

@@ -6,6 +6,7 @@ the same state; otherwise, and where nothing can be captured, training goes on s
 """
 
 import contextlib
+import functools
 import gc
 import warnings
 from collections.abc import Callable, Sequence
@@ -129,7 +130,7 @@ class Capture:
     """
 
     def __init__(self, device: torch.device):
-        self.device, self.stream = device, cuda.Stream(device)
+        self.device, self.stream = device, _stream(device)
 
     def aside(self, step: Step, given) -> None:
         """An ordinary step on the stream that captures."""
@@ -170,6 +171,12 @@ class Capture:
         except RuntimeError:
             torch._C._cuda_endAllocateToPool(self.device.index or 0, pool)
             raise
+
+
+@functools.cache
+def _stream(device: torch.device) -> cuda.Stream:
+    """One for all captures: libraries keep some 64 MiB for every stream that they have worked on."""
+    return cuda.Stream(device)
 
 
 def _copy(values: Sequence[torch.Tensor], places: Sequence[torch.Tensor]) -> None:

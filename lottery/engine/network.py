@@ -25,6 +25,7 @@ from ..recipes import Training
 from . import sparse
 from .batches import moved
 from .errors import NotStacked, Slower, TrainingError
+from .precision import multiplying
 from .sparse import SparseLinear
 
 EXAMPLES = 16  # on which a faster network is compared with the plain one
@@ -172,6 +173,10 @@ class Single(Network):
         return inputs if draws is None else moved(inputs, draws), y[index[0]]
 
     def forward(self, x: torch.Tensor, shared: bool = False) -> torch.Tensor:
+        if shared and self.device.type == "cuda" and self.layout is torch.channels_last:
+            # 10,000 images of CIFAR-10 through a ResNet-20 to the full 24 bits: 58 ms on an H200, channels last 150
+            first = {name: tensor.contiguous() for name, tensor in self.state.items() if tensor.ndim == 4}
+            return torch.func.functional_call(self.module, first, (x,))
         return self.module(self._laid(x))
 
     def losses(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -287,6 +292,8 @@ def _stacked(training, module, starts, device, plain, few, drawing) -> Stacked:
         network = Stacked(training, module, starts, device)
         why = _difference(network, {place: plain(place) for place in (0, len(starts) - 1)}, few)
         if not why:
+            if network.bfloat16:  # in which some layers take no stack
+                _rehearse(network, few)
             return network
     except torch.OutOfMemoryError:
         raise
@@ -366,11 +373,22 @@ def _difference(network: Single | Stacked, plain: dict[int, Single], x: torch.Te
     return None
 
 
+def _rehearse(network: Stacked, x: torch.Tensor) -> None:
+    """A pass forward and back in the precision of the training; the network is left as it was."""
+    before = {name: network.state[name].clone() for name, entry in network.entries.items() if entry.buffer}
+    network.module.train()
+    logits = network.logits(x.expand(network.count, *x.shape).clone())
+    torch.autograd.grad(logits.sum(), list(network.parameters.values()), allow_unused=True)
+    for name, tensor in before.items():
+        network.state[name].copy_(tensor)
+
+
 def _tried(network: Single | Stacked, x: torch.Tensor, training: bool) -> State:
     """Outputs of a network, under the name "", and its buffers after the pass; it is left as it was."""
     before = {name: tensor.clone() for name, tensor in network.state.items() if network.entries[name].buffer}
     network.module.train(training)
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), multiplying("float32", x.device):
         seed(0, x.device)
         found = {"": network.forward(x.clone(), shared=not training).float()}
     network.settle()
