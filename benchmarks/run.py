@@ -383,7 +383,11 @@ def on_gpu(repeats, steps, density, networks):
     for network in networks:
         few = max(20, steps // 4)
         rows = {"ordinary loop, 8 loader processes": functools.partial(ordinary_step, network, 8, few, density, "cuda")}
-        ways = [("float32", 1), ("float32", 8), *([("float32", 64)] if network == LENET else [("tf32", 1), ("bf16", 1)])]
+        ways = [
+            ("float32", 1),
+            ("float32", 8),
+            *([("float32", 64)] if network == LENET else [("tf32", 1), ("bf16", 1)]),
+        ]
         for precision, count in ways:
             name = f"engine, {precision}, {count} network{'s' * (count > 1)}"
             rows[name] = functools.partial(engine_step, network, few, density, count, "cuda", precision)

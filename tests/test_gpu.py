@@ -46,7 +46,9 @@ def test_a_training_is_the_one_on_the_cpu_to_rounding_and_takes_a_graph(model, r
     with warnings.catch_warnings():
         warnings.simplefilter("error", graphs.NotCaptured)
         outcomes = on("cuda", training, starts)
-    share = 0.1 if model == "resnet-8" else 0.02  # on a CPU, too, alone and stacked differ by 0.04: a unit switches over
+    share = (
+        0.1 if model == "resnet-8" else 0.02
+    )  # on a CPU, too, alone and stacked differ by 0.04: a unit switches over
     for begun, outcome, other in zip(starts, outcomes, on("cpu", training, starts), strict=True):
         assert_near(outcome, other, begun, share)
 

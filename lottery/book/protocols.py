@@ -80,6 +80,12 @@ def on_paths(given: Mapping[str, object]) -> dict[str, object]:
     return {"examples": given["examples"], "test_examples": given["test_examples"], "precision": precision}
 
 
+def sample_in_words(given: Mapping[str, Any]) -> str:
+    """The images that paths are measured on, as a text to glue."""
+    many = (f"the first {given[n]:,}" if given[n] else "all" for n in ("test_examples", "examples"))
+    return "{} test and {} training images".format(*many)
+
+
 def in_words(given: Mapping[str, Any]) -> dict[str, object]:
     """What a chapter ran, for its table of differences from the papers: values to glue.
 
