@@ -165,12 +165,12 @@ def test_what_is_measured_of_networks_is_what_the_cpu_measures(model, rule, tmp_
         "survivors": (movement.Survivors(ticket, 20), 1e-3),
         "beginning": (marks.Beginning(training, ticket.weights, ticket.mask, 64), 1e-3),
     }
-    execute.execute([recipe for recipe, _ in measured.values()], store, executor="inline", show=False)
-    for name, (recipe, share) in measured.items():
+    execute.execute([measure for measure, _ in measured.values()], store, executor="inline", show=False)
+    for name, (measure, share) in measured.items():
         found = []
         for device in ("cpu", "cuda"):
             with precision.exact(device):
-                values, arrays = recipe.compute(world(store, device))
+                values, arrays = measure.compute(world(store, device))
             found.append({**numbers(values), **arrays})
         assert found[0].keys() == found[1].keys()
         for part in found[0]:
