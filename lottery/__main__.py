@@ -143,7 +143,7 @@ def study(began, budget, export, files, part, plan, **how) -> int:
     def pack(store, keys) -> None:
         packed = 0
         for path in store.export(keys, target, files, int(part * 2**20)):
-            packed += module.records_in(path)
+            packed += len(archive.keys(path))
             say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
         if packed < len(keys):
             say(f"{len(keys) - packed} records, the last of the plan, do not fit into {files} files")

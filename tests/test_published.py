@@ -27,3 +27,11 @@ def test_a_page_that_was_executed_before_its_findings_were_written_is_noticed(tm
     assert gates.check_published(name, tmp_path / path.name) == [
         "its page does not show the sentences of findings.yml: publish the chapter again"
     ]
+
+
+def test_a_chapter_whose_records_are_not_committed_is_noticed():
+    published, files = runner.published(), runner.results_files()
+    [name] = [name for name in published if name.startswith("06")]
+    assert gates.check_records({name: published[name]}, files) == []
+    [problem] = gates.check_records({name: published[name]}, [file for file in files if file.stem != name])
+    assert problem.startswith(f"book/chapters/{name}.ipynb: ") and problem.endswith("records are not in book/results")

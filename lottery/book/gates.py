@@ -6,11 +6,13 @@ Each gate returns what is wrong, one line each. The numbers themselves are compa
 
 import html
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nbformat
 
 from .. import LotteryError
+from ..engine import archive
 from . import claims, findings, pages, parameters, planning, runner
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
@@ -30,10 +32,22 @@ def verify() -> list[str]:
     front = planning.book() / "book" / "intro.md"
     chapters = pages.executed(planning.book() / "book" / "chapters")
     found += [f"book/intro.md: {problem}" for problem in pages.stale(front.read_text(encoding="utf-8"), chapters)]
+    found += check_records(published, runner.results_files())
     found += [f"no published chapter for notebooks/{name}.ipynb" for name in planning.names() if name not in published]
     size = sum(path.stat().st_size for path in runner.results_files())
     if size > RECORDS_BYTES:
         found.append(f"book/results: {size / 2**20:.1f} MiB of records, more than {RECORDS_BYTES // 2**20}")
+    return found
+
+
+def check_records(chapters: Mapping[str, Path], files: Iterable[Path]) -> list[str]:
+    """All that published chapters rest on is in the committed records."""
+    there = {key for file in files for key in archive.keys(file)}
+    found = []
+    for name, path in chapters.items():
+        made = nbformat.read(path, as_version=4).metadata.get("lottery", {})
+        if lacking := set(made.get("keys", ())) - there:
+            found.append(f"book/chapters/{name}.ipynb: {len(lacking)} of its records are not in book/results")
     return found
 
 

@@ -7,7 +7,6 @@ records; at home the chapters find every recipe in the store.
 
 import importlib.resources
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -130,9 +129,3 @@ def _outcomes(
         yield number, f"{outcome}; {len(store.keys()) - known} new records in {time.monotonic() - began:.0f} s"
         if stopping.due(settings.deadline):
             return
-
-
-def records_in(path: Path) -> int:
-    """How many records an exported file holds."""
-    with zipfile.ZipFile(path) as archive:
-        return sum(name.endswith("/record.json") for name in archive.namelist())

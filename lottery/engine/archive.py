@@ -43,6 +43,12 @@ def parts(target: Path) -> list[Path]:
     return sorted(path for path in target.parent.glob("*") if name.fullmatch(path.name))
 
 
+def keys(path: Path) -> list[str]:
+    """The keys of the records that an exported file holds; the file is listed, not read."""
+    with zipfile.ZipFile(path) as archive:
+        return [name.partition("/")[0] for name in archive.namelist() if name.endswith(f"/{RECORD}")]
+
+
 def check_target(target: Path) -> None:
     """Refuses a name that an export cannot take: it would put a file in the place of a folder or a device.
 
