@@ -450,6 +450,11 @@ def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeyp
     assert runner.run_published(tmp_path / "again", show=False) == []
     path = root / "book" / "chapters" / f"{FIRST}.ipynb"
     notebook = read(path)
+    notebook.metadata.lottery["keys"] = []  # as if it rested on others now
+    nbformat.write(notebook, path)
+    assert gates.check_records({SECOND: places[SECOND]}, [root / "book" / "results" / f"{SECOND}.lotx"])
+    runner.publish_records(FIRST, Store(tmp_path / "new"))
+    assert gates.check_records(places, runner.results_files()) == []
     notebook.metadata.lottery["values"]["dense-stop"] = "1"
     nbformat.write(notebook, path)
     assert any("dense-stop was '1'" in line for line in runner.run_published(tmp_path / "more", show=False))

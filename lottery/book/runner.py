@@ -314,15 +314,24 @@ def results_files() -> list[Path]:
 def publish_records(name: str, store: Store) -> list[Path]:
     """Writes the records that a published chapter rests on and no other one has into `book/results`.
 
+    What other chapters rest on and only its file had stays in that file; it is taken into the store for that.
+
     Raises:
         StoreError: if the store lacks any of them; what was committed stays as it was.
     """
-    target = results_folder() / f"{name}.lotx"
+    target, chapters = results_folder() / f"{name}.lotx", published()
     own = archive.parts(target)
-    with tempfile.TemporaryDirectory() as scratch:
-        others = set(Store(scratch).import_([path for path in results_files() if path not in own]))
-    keys = nbformat.read(published()[name], as_version=4).metadata["lottery"]["keys"]
+    others = {key for path in results_files() if path not in own for key in archive.keys(path)}
+    needed = {key for other, path in chapters.items() if other != name for key in _rests_on(path)}
+    shared = {key for path in own for key in archive.keys(path)} & needed - others
+    if shared:
+        store.import_(own)
+    keys = dict.fromkeys([*_rests_on(chapters[name]), *sorted(shared)])
     return store.export([key for key in keys if key not in others], target)
+
+
+def _rests_on(path: Path) -> list[str]:
+    return nbformat.read(path, as_version=4).metadata.get("lottery", {}).get("keys", [])
 
 
 def run_published(folder: Path, show: bool = True, settings: Settings | None = None) -> list[str]:
