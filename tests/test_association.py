@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from lottery import signs
-from lottery.association import AssociationError, auc, contrast, dprime, over_networks, partial_spearman, ranks
+from lottery.association import AssociationError, auc, contrast, dprime, partial_spearman, ranks
 
 
 def test_separation():
@@ -78,23 +78,3 @@ def test_paired_contrasts_draw_a_replicate_with_its_control():
     for odd in (one[:2, :2], one[:3]):
         with pytest.raises(AssociationError, match="three or more"):
             contrast(one, odd, np.random.default_rng(0))
-
-
-def test_intervals_over_networks_are_wider_than_over_pairs_where_networks_make_the_difference():
-    a, b = np.triu_indices(12, 1)
-    x, y = (distances(12, seed)[a, b] for seed in (0, 1))
-    pairs = np.stack([a, b], 1)
-    value, low, high = over_networks(
-        lambda rows: partial_spearman(x[rows], y[rows]), pairs, np.random.default_rng(0), 400
-    )
-    generator, rows = np.random.default_rng(0), np.arange(len(a))
-    found = [partial_spearman(x[some], y[some]) for some in generator.choice(rows, (400, len(rows)))]
-    assert value == partial_spearman(x, y) and low < value < high
-    assert high - low > 1.3 * np.subtract(*np.quantile(found, [0.975, 0.025]))
-
-
-def test_what_is_no_pair_is_refused():
-    with pytest.raises(AssociationError, match="two different networks"):
-        over_networks(len, np.array([[0, 0]]), np.random.default_rng(0))
-    with pytest.raises(AssociationError, match="too few networks"):
-        over_networks(lambda rows: np.nan, np.array([["a", "b"], ["b", "c"]]), np.random.default_rng(0), 20)
