@@ -362,12 +362,6 @@ def spectral_measure(product: Callable, starts: torch.Tensor, steps: int) -> tup
     return nodes, weights
 
 
-def spectral_density(nodes: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: float) -> np.ndarray:
-    """The measure smoothed by a Gaussian of standard deviation `width`, on a grid; it integrates to 1."""
-    distance = (np.asarray(grid)[:, None] - nodes.ravel()) / width
-    return np.exp(-(distance**2) / 2) @ weights.ravel() / (len(nodes) * width * math.sqrt(2 * math.pi))
-
-
 def curvature(product: Callable, direction: torch.Tensor) -> float:
     """uᵀHu for the unit vector u along the direction."""
     unit = direction / direction.norm()

@@ -308,11 +308,6 @@ def describe(name: str) -> tuple[tuple[int, ...], int]:
     return tuple(inputs.shape[1:]), classes
 
 
-def input_dtype(name: str, scaling: str) -> torch.dtype:
-    """The dtype that a network gets of this data set under a scaling, float32 or int64; as cheap as `describe`."""
-    return torch.int64 if scaling == "none" and not _raw(name)[0][0].is_floating_point() else torch.float32
-
-
 def forget() -> None:
     """Drops what `load` and `describe` keep in memory; data sets of your own stay registered."""
     _resident.cache_clear()

@@ -7,7 +7,7 @@ to the base 3, the first the highest.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -210,35 +210,6 @@ def chance_counts(counts: np.ndarray, null: str, generator: np.random.Generator,
             chances = probability[members] / probability[members].sum()
             found[:, members] = generator.multinomial(number, chances, draws)
     return found
-
-
-def permutation_p(
-    counts: np.ndarray,
-    statistic: Callable[[np.ndarray], float],
-    generator: np.random.Generator,
-    draws: int = 999,
-    null: str = "balance",
-) -> float:
-    """The probability that chance gives a statistic of the counts that is as high as it is, or higher.
-
-    With "balance" this is the permutation test for patterns: each slice keeps which weights it has and how many are
-    positive, so neither density nor channels that lean to one sign count as a pattern. For example
-    `lambda counts: pattern_shares(counts)["edge-like"]`, or the count of an orbit that another network named.
-
-    Args:
-        counts, null: as of `expected_counts`.
-        statistic: of counts [19683]; the higher, the more of a pattern.
-        generator: of the permutations.
-        draws: permutations; p is at least 1 / (draws + 1).
-
-    Raises:
-        SignsError: as `expected_counts`.
-    """
-    seen, reached = statistic(np.asarray(counts)), 0
-    for begun in range(0, draws, 100):  # all at once would take 160 MB a thousand
-        some = chance_counts(counts, null, generator, min(100, draws - begun))
-        reached += sum(bool(statistic(drawn) >= seen) for drawn in some)
-    return float(1 + reached) / (draws + 1)
 
 
 @functools.cache

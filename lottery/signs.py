@@ -406,16 +406,6 @@ def compare(a: Signs, b: Signs, signed: bool = True, matching: str | None = "lay
 # What chance gives. Independent masks of the same counts: `lottery.masks.shuffle`.
 
 
-def expected_distance(p: float, q: float | None = None, signed: bool = True) -> float:
-    """The distance of unmatched independent layers with densities p and q (by default p), signs at random.
-
-    With signs 1 − p/(4 − p), without 1 − p/(2 − p), for p = q and units of many connections.
-    """
-    q = p if q is None else q
-    shared = p * q / 2 if signed else p * q
-    return 1 - shared / (p + q - shared)
-
-
 def scattered(signs: Signs, mask: Mask, generator: np.random.Generator) -> Signs:
     """The signs of each layer in random order on the connections of a mask, e.g. of the network itself.
 
