@@ -264,10 +264,15 @@ class Chapter:
 
     def _cost(self) -> str:
         runs = [record for record in self.used.values() if record.recipe["type"] == "Run"]
-        hours = sum(record.made["seconds"] for record in runs) / 3600
-        devices = sorted({record.made["device"] for record in runs})
-        spent = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
-        return f"{len(runs)} training runs, {spent} of {' and '.join(devices)}"
+        spent: dict[str, float] = {}
+        for record in runs:
+            spent[record.made["device"]] = spent.get(record.made["device"], 0.0) + record.made["seconds"] / 3600
+        words = (
+            f"{f'{hours:.1f} hours' if hours >= 1 else f'{60 * hours:.1f} minutes'} of {device}"
+            + (", where runs that shared it count each" if "1 thread" not in device else "")
+            for device, hours in sorted(spent.items())
+        )
+        return f"{len(runs)} training runs, {' and '.join(words)}"
 
 
 def compute(flat: Sequence[recipes.Recipe], by: settings.Settings) -> list[Record]:

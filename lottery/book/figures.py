@@ -300,7 +300,7 @@ def barriers(panels: Mapping[str, Mapping[str, tuple[Any, Any]]], epsilon: float
         ax.set_yticks([-1, 0, 1, 10, 100])
     axes[-1].xaxis.set(major_formatter=FuncFormatter(_thousands), minor_locator=NullLocator())
     reach = max((np.abs(line.get_xdata()).max() for ax in axes for line in ax.get_lines()), default=1)
-    axes[-1].set_xticks([tick for tick in (-10, -1, 0, 1, 10, 100) if abs(tick) <= max(1, 1.5 * reach)])
+    axes[-1].set_xticks([tick for tick in (-10, -3, -1, 0, 1, 3, 10, 100) if abs(tick) <= max(1, 1.5 * reach)])
     axes[-1].set_xlabel("test error minus that of the dense network (pp)")
     _legend_above(figure, *axes[0].get_legend_handles_labels())
     means = (
