@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from lottery import LotteryError
 from lottery.__main__ import main
@@ -17,6 +18,7 @@ from lottery.engine.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"steps": 60, "levels": 3, "replicates": 2}
+REPOSITORY = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
 FIRST, SECOND = "01_winning_tickets", "02_structure_or_initialisation"
 
 
@@ -176,7 +178,12 @@ def test_chapters_share_their_tickets(executed):
 
 
 def test_provenance_says_what_made_the_page(executed):
-    made = read(executed[0] / f"{FIRST}.ipynb").metadata.lottery
+    notebook = read(executed[0] / f"{FIRST}.ipynb")
+    made, shown = notebook.metadata.lottery, code(notebook)[-1].outputs[-1]["data"]["text/html"]
+    at = made["git"]["commit"] if made["git"] else "main"  # an archive has no commits
+    leads = [f"blob/{at}/notebooks/{FIRST}.ipynb", f"blob/{at}/lottery/book/claims.yml", "tree/main/book/results"]
+    for path in leads + ([f"commit/{at}"] if made["git"] else []):
+        assert f'href="{REPOSITORY}/{path}"' in shown
     assert made["parameters"]["steps"] == 60 and made["profile"] == "quick"
     assert {claim: verdict["label"] for claim, verdict in made["verdicts"].items()} == dict.fromkeys(
         ("C-C1", "C-C2", "C-C2b"), "stand-in"

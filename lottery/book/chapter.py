@@ -9,11 +9,14 @@ import base64
 import contextlib
 import platform
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 import jinja2
 import pandas as pd
+import yaml
 
 from .. import __version__, recipes
 from ..engine import execute, settings
@@ -33,9 +36,10 @@ RUNS = {
 }
 """Values of runs that tables show → their words, factor, unit and digits."""
 
-_templates = jinja2.Environment(
+templates = jinja2.Environment(
     loader=jinja2.PackageLoader("lottery.book"), autoescape=True, keep_trailing_newline=False
 )
+"""Of what chapters show, and in `pages` of what pages say of all chapters."""
 
 
 def versions() -> dict[str, str]:
@@ -45,6 +49,30 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
+
+
+def git_state() -> dict[str, Any]:
+    """The commit of the checkout that the book lies in, and whether it was changed since; empty outside of one."""
+    root = settings.project()
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        ours = (".", ":!book/chapters", ":!book/results")
+        changed = root and git("status", "--porcelain", "--untracked-files=no", "--", *ours)
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)} if root else {}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def repository() -> str:
+    """Where the book's sources are kept, as `_config.yml` says; "" without the book."""
+    root = settings.project()
+    if root is None or not (config := root / "_config.yml").is_file():
+        return ""
+    return yaml.safe_load(config.read_text(encoding="utf-8"))["repository"]["url"]
 
 
 class Chapter:
@@ -147,7 +175,7 @@ class Chapter:
         """
         picture = figures.html_image(figure, alt, width, colours=32, sharp=2)
         if headline:
-            shown = _templates.get_template("figure.html").render(picture=picture, caption=caption).strip()
+            shown = templates.get_template("figure.html").render(picture=picture, caption=caption).strip()
             self._place("headline", shown, update=True)
         else:
             self._show("figure", alt, picture=picture, caption=caption)
@@ -236,12 +264,13 @@ class Chapter:
             "parameters": self.parameters,
             "cost": self._cost(),
         }
-        self._show("provenance", "end of the chapter", {"lottery": end}, rows=rows, keys=list(self.used))
+        from_ = {"repository": repository(), "git": git_state(), "name": self.name}
+        self._show("provenance", "end of the chapter", {"lottery": end}, rows=rows, keys=list(self.used), **from_)
 
     # Drawing.
 
     def _show(self, template: str, plain: str = "", metadata: dict | None = None, **values) -> None:
-        text = _templates.get_template(f"{template}.html").render(**values).strip()
+        text = templates.get_template(f"{template}.html").render(**values).strip()
         _publish({"text/html": text, "text/plain": plain or _plain(text)}, metadata=metadata or {})
 
     def _draw_found(self, update: bool) -> None:
@@ -250,7 +279,7 @@ class Chapter:
         fits = update and entry is not None and entry.hash(self.values, labels) == entry.written_for
         sentences = entry.filled(self.values) if entry and fits else []
         values = {"sentences": sentences, "verdicts": self.verdicts, "rules": self.rules}
-        text = _templates.get_template("found.html").render(**values).strip()
+        text = templates.get_template("found.html").render(**values).strip()
         self._place("found", text if self.rules or sentences else "", update)
 
     def _place(self, name: str, text: str, update: bool) -> None:
@@ -260,7 +289,7 @@ class Chapter:
 
     def _draw_cards(self, update: bool) -> None:
         values = {"rules": self.rules, "verdicts": self.verdicts, "stand_in": claims.STAND_IN, "cost": self._cost()}
-        self._place("cards", _templates.get_template("cards.html").render(**values).strip(), update)
+        self._place("cards", templates.get_template("cards.html").render(**values).strip(), update)
 
     def _cost(self) -> str:
         runs = [record for record in self.used.values() if record.recipe["type"] == "Run"]

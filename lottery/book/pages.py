@@ -21,7 +21,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -29,11 +28,11 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from . import claims, launch, planning
+from .chapter import templates
 
 LEDGER = "claims.json"
 PICTURE = "_static/overview.png"
 _GLUED = re.compile(r"\{glue:text\}`([^`:]+)::([^`:]+)[^`]*`")
-_templates = jinja2.Environment(loader=jinja2.PackageLoader("lottery.book", "templates/pages"), autoescape=True)
 _log = logging.getLogger(__name__)
 
 
@@ -204,7 +203,7 @@ class FromChapters(_FromBook):
 
     def _html(self, template: str, **values) -> nodes.raw:
         repository = self.config.html_theme_options.get("repository_url", "")
-        text = _templates.get_template(template).render(repository=repository, claims=claims, **values)
+        text = templates.get_template(f"pages/{template}").render(repository=repository, claims=claims, **values)
         return nodes.raw("", text, format="html")
 
 

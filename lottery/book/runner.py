@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,7 +24,7 @@ import nbformat
 from ..engine import archive, progress, stopping
 from ..engine.settings import VARIABLE, Settings, current
 from ..engine.store import Store
-from .chapter import versions
+from .chapter import git_state, versions
 from .parameters import ChapterError
 from .planning import Part, book, source
 
@@ -119,7 +118,7 @@ def run(
             "chapter": name,
             "profile": profile,
             "source_sha256": code_hash(notebook),
-            "git": _git_state(),
+            "git": git_state(),
             "versions": versions(),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - began, 1),
@@ -247,20 +246,6 @@ def _tidy(notebook) -> None:
             cell.metadata["tags"].append("hide-input")  # folded like all code
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
-
-
-def _git_state() -> dict:
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(book()), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = bool(
-            git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!book/chapters", ":!book/results")
-        )
-        return {"commit": git("rev-parse", "HEAD"), "changed": changed}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
 
 
 def incomplete(notebook) -> list[str]:
