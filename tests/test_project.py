@@ -11,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -216,3 +217,13 @@ def test_ruff_finds_nothing():
 def test_readme_links_lead_somewhere():
     targets = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
     assert [t for t in targets if "://" not in t and not (ROOT / t).exists()] == []
+
+
+def test_the_glossary_explains_every_abbreviation_of_the_chapters():
+    glossary = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
+    names = {"MNIST", "CIFAR", "VGG", "GPU", "NNSTD"}  # of data, networks, machines, and another's measure
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        prose = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+        prose = re.sub(r"```.*?```|\{[\w:]+\}`[^`]*`|`[^`]*`|\([^)]*\.ipynb\)|\$[^$]*\$", "", prose, flags=re.S)
+        missing = {word for word in re.findall(r"\b[A-Z]{2,}\b", prose) if word not in names and word not in glossary}
+        assert not missing, f"{path.name}: {missing}"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from lottery import stats
-from lottery.book import text
+from lottery.book import chapter, text
 
 
 def test_intervals():
@@ -39,3 +39,20 @@ def test_counts():
 
 def test_what_was_not_run_has_no_interval():
     assert text.interval([0.5, float("nan")], 100, "%") == "not run"
+
+
+def test_a_long_table_is_folded():
+    table = chapter.templates.get_template("table.html")
+    short, long = (table.render(header=["n"], rows=[[str(i)] for i in range(n)], caption="Counts.") for n in (12, 13))
+    assert "<details" not in short and "<caption>Counts.</caption>" in short
+    assert (
+        long.startswith('<details class="long-table"><summary>Counts. (13 rows)</summary>') and long.count("<td>") == 13
+    )
+
+
+def test_words_are_set_for_a_page_and_read_back_as_they_were_written():
+    words = "signs that it *ended* with lose 0.52 pp [0.35, 0.69], n = 5 & 3 % < 9 ponies"
+    page = (
+        "signs that it <em>ended</em> with lose 0.52\u00a0pp [0.35, 0.69], n\u00a0=\u00a05 &amp; 3\u00a0% &lt; 9 ponies"
+    )
+    assert chapter.typeset(words) == page and chapter.as_written(page) == words

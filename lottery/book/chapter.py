@@ -7,6 +7,7 @@ tag `study`; executes them; and closes with verdicts and provenance. `lottery.bo
 import ast
 import base64
 import contextlib
+import html
 import platform
 import re
 import subprocess
@@ -40,6 +41,23 @@ templates = jinja2.Environment(
     loader=jinja2.PackageLoader("lottery.book"), autoescape=True, keep_trailing_newline=False
 )
 """Of what chapters show, and in `pages` of what pages say of all chapters."""
+
+
+_TIGHT = re.compile(r"(?<=\bn) = (?=\d)|(?<=\d) (?=(?:%|pp|times|ε)(?!\w))")
+
+
+def typeset(words: str) -> str:
+    """Plain words as HTML: emphasised between asterisks, and with no break before a unit or in ``n = 5``."""
+    words = _TIGHT.sub(lambda match: match[0].replace(" ", "\u00a0"), words)
+    return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", html.escape(words, quote=False))
+
+
+def as_written(page: str) -> str:
+    """HTML in which the words that `typeset` has set stand as they were written."""
+    return html.unescape(re.sub("</?em>", "*", page)).replace("\u00a0", " ")
+
+
+templates.filters["typeset"] = lambda words: jinja2.filters.do_mark_safe(typeset(words))
 
 
 def versions() -> dict[str, str]:
@@ -193,7 +211,7 @@ class Chapter:
             _publish({prefix + "text/plain": plain}, metadata=mark)
 
     def show_table(self, header: Sequence[str], rows: Sequence[Sequence], caption: str) -> None:
-        """Shows a table of texts."""
+        """Shows a table of texts; one of more than twelve rows is folded."""
         self._show("table", header=header, rows=rows, caption=caption)
 
     def show_runs(self, header: str, groups: Mapping[str, Sequence]) -> None:

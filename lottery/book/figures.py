@@ -705,7 +705,9 @@ def html_image(
     raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="png", dpi=sharp * dpi)
     picture = Image.open(raw).convert("RGB")
-    picture.quantize(colours, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    # Other methods mix the thin lines with the bands around them: then a label has another colour than its line.
+    picture = picture.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    picture.save(small, format="png", optimize=True)
     data = base64.b64encode(small.getvalue()).decode()
     w = width or round(picture.width / sharp)
     return (
@@ -727,7 +729,8 @@ def _legend_above(figure: Figure, handles: Iterable, labels: Iterable[str]) -> N
 
 
 def _thousands(value: float, _position: int = 0) -> str:
-    return f"{value:,.10g}".replace("-", "−")
+    mantissa, small, exponent = f"{value:,.10g}".replace("-", "−").partition("e−")
+    return f"{mantissa}·$10^{{-{int(exponent)}}}$".removeprefix("1·") if small else mantissa
 
 
 def _short(value: float) -> str:

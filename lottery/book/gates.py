@@ -4,7 +4,6 @@ Each gate returns what is wrong, one line each. The numbers themselves are compa
 --published`; the built pages (links, foreign requests, overflow) by the tests.
 """
 
-import html
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import nbformat
 from .. import LotteryError
 from ..engine import archive
 from . import claims, findings, pages, parameters, planning, runner
+from .chapter import as_written
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
 RECORDS_BYTES = 48 * 2**20
@@ -170,8 +170,9 @@ def _check_shown(name: str, notebook) -> list[str]:
     if entry is None:
         return []
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    page = html.unescape("".join(output.get("data", {}).get("text/html", "") for output in outputs))
-    if all(sentence in page for sentence in entry.filled(notebook.metadata["lottery"]["values"])):
+    page = "".join(output.get("data", {}).get("text/html", "") for output in outputs)
+    written = as_written(page)
+    if all(sentence in written for sentence in entry.filled(notebook.metadata["lottery"]["values"])):
         return []
     return ["its page does not show the sentences of findings.yml: publish the chapter again"]
 
