@@ -181,15 +181,18 @@ def seen(browser, published_offline, scripts):
         figures = page.locator("figure.lottery-figure img")
         now.first_figure = figures.first.bounding_box()["y"] if figures.count() else None
         now.blurred = page.evaluate(BLURRED)
-        if "/api" not in name:  # lists that autodoc makes, a minute each
-            page.evaluate(axe)
+        page.evaluate(axe)
+        listed = "/api" in name  # lists of thousands of entries, which autodoc makes alike
         for width, theme in SIZES:
+            if listed and theme == "dark":
+                continue
             show(page, width, theme)
             now.wide += [f"{width}: {what}" for what in page.evaluate(TOO_WIDE)]
-            if "/api" not in name:
+            if not listed:
                 page.screenshot(path=pictures / f"{name.replace('/', '_').removesuffix('.html')}-{width}-{theme}.png")
-                if width == 1280:
-                    now.axe += page.evaluate(AXE, ["color-contrast"] if theme == "dark" else None)
+            if width == 1280:
+                rules = ["color-contrast"] if theme == "dark" else None
+                now.axe += page.evaluate(AXE, [FIRST_ENTRIES if listed else ["article.bd-article"], rules])
         show(page, *SIZES[0])
         use(page, now)
     context.close()
@@ -216,10 +219,13 @@ BLURRED = """() => [...document.querySelectorAll('article img')].filter(
     i => i.checkVisibility() && !i.closest('.jupyter-widgets') && !/svg/.test(i.src.slice(0, 99) + i.src.slice(-3))
         && i.naturalWidth < 1.95 * i.clientWidth).map(i => `${i.alt}: ${i.naturalWidth} on ${i.clientWidth}`)"""
 
+# Of a list its head and what opens each part: of a whole one axe takes half a minute.
+FIRST_ENTRIES = ["article.bd-article > section > :not(section)", "article.bd-article section > dl:first-of-type"]
+
 # In the article, but for the bibliography, whose roles docutils gives. Style sheets are not fetched again (`preload`):
 # from the disk that is refused.
-AXE = """async rules => (await axe.run(
-    {include: ['article.bd-article'], exclude: ['.citation-list']},
+AXE = """async ([include, rules]) => (await axe.run(
+    {include, exclude: ['.citation-list']},
     {resultTypes: ['violations'], preload: false, ...(rules ? {runOnly: rules} : {})},
 )).violations.map(v => `${v.id} (${v.nodes.length}): ${v.nodes[0].html.slice(0, 200)}`)"""
 

@@ -18,6 +18,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 import yaml
+from jinja2.filters import do_mark_safe
 
 from .. import __version__, recipes
 from ..engine import execute, settings
@@ -57,7 +58,7 @@ def as_written(page: str) -> str:
     return html.unescape(re.sub("</?em>", "*", page)).replace("\u00a0", " ")
 
 
-templates.filters["typeset"] = lambda words: jinja2.filters.do_mark_safe(typeset(words))
+templates.filters["typeset"] = lambda words: do_mark_safe(typeset(words))
 
 
 def versions() -> dict[str, str]:
