@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .. import LotteryError, stats
 from ..stats import Summary
 from . import text
+from .text import from_yaml
 
 FILE = Path(__file__).with_name("claims.yml")
 
@@ -187,7 +188,7 @@ def load(path: str | os.PathLike | None = None) -> dict[str, Rule]:
     """
     path = Path(path or FILE)
     try:
-        text = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = from_yaml(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ClaimError(f"{path} cannot be read: {error}") from error
     if not isinstance(text, dict) or set(text) != {"works", "quantities", "claims"}:
@@ -214,7 +215,7 @@ def load(path: str | os.PathLike | None = None) -> dict[str, Rule]:
 
 def works(path: str | os.PathLike | None = None) -> dict[str, Work]:
     """The works by their short names; the file must be sound (:func:`load`)."""
-    entries = yaml.safe_load(Path(path or FILE).read_text(encoding="utf-8"))["works"]
+    entries = from_yaml(Path(path or FILE).read_text(encoding="utf-8"))["works"]
     return {name: Work(**entry) for name, entry in entries.items()}
 
 

@@ -13,10 +13,10 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from .parameters import ChapterError
+from .text import from_yaml
 
 _PLACE = re.compile(r"\{([\w-]+)(?::([^{}]+))?\}")
 
@@ -67,4 +67,4 @@ class Findings(BaseModel):
 def load() -> dict[str, Findings]:
     """Chapter → its findings, from `findings.yml` in this package."""
     text = importlib.resources.files("lottery.book").joinpath("findings.yml").read_text(encoding="utf-8")
-    return {name: Findings(**entry) for name, entry in (yaml.safe_load(text) or {}).items()}
+    return {name: Findings(**entry) for name, entry in (from_yaml(text) or {}).items()}

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 import nbformat
-import yaml
 
 from .. import LotteryError
 from ..engine import settings
@@ -23,6 +22,7 @@ from ..engine.store import Store
 from ..recipes import Recipe, closure
 from . import parameters, tidy
 from .parameters import ChapterError, ParameterError
+from .text import from_yaml
 
 PROFILES = ("quick", "standard", "paper")
 
@@ -69,7 +69,7 @@ def profile_parameters(name: str, profile: str, notebook: nbformat.NotebookNode 
     if profile not in PROFILES:
         raise ChapterError(f"no profile {profile[:60]!r}; profiles: {', '.join(PROFILES)}")
     text = importlib.resources.files("lottery.book").joinpath("profiles", f"{profile}.yml").read_text(encoding="utf-8")
-    table = yaml.safe_load(text) or {}
+    table = from_yaml(text) or {}
     declared = parameters.parameters_of(notebook or source(name))
     return {k: v for k, v in table.get("common", {}).items() if k in declared} | (table.get(name) or {})
 

@@ -20,6 +20,7 @@ from ..engine.store import Store
 from . import planning
 from .chapter import compute
 from .planning import Part
+from .text import from_yaml
 
 GOES_ON = 75
 """Exit status of a study that ran out of time: EX_TEMPFAIL of sysexits.h, the same command goes on."""
@@ -37,7 +38,7 @@ def read_plan(path: Path | None = None) -> list[Part]:
     """
     place = path or importlib.resources.files("lottery.book").joinpath("study.yml")
     try:
-        parts = [Part(**entry) for entry in yaml.safe_load(place.read_text(encoding="utf-8")) or []]
+        parts = [Part(**entry) for entry in from_yaml(place.read_text(encoding="utf-8")) or []]
     except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise LotteryError(f"a plan is a list of {{chapter: …, profile: …, given: {{…}}}}: {error}") from None
     if path is None:
