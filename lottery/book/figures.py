@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL import Image
 
-from lottery import kernels
-from lottery.stats import Summary
+from .. import kernels
+from ..engine import settings
+from ..stats import Summary
 
 INK, PALE = "#333333", "#d9d9d9"
 STYLE: dict[Any, Any] = {
@@ -703,6 +704,8 @@ def html_image(
     """
     if not (alt := alt.strip() or str(figure.get_label())):
         raise ValueError("an image needs alternative text")
+    if not settings.current().draw:
+        return f'<img alt="{html.escape(alt)}">'
     # `savefig` draws twice where there is a layout, once for the layout alone; the pixels are the same.
     canvas, small = FigureCanvasAgg(figure), io.BytesIO()
     figure.dpi = sharp * dpi

@@ -156,6 +156,8 @@ def _papermill(name: str, values: Mapping, target: Path, settings: Settings, sho
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from traitlets import Unicode
 
+    from . import forked
+
     connection = target.with_name("kernel.json")
     short = len(os.fsencode(connection)) < 90  # a system allows the name of a socket about 100 bytes
     kernels = []
@@ -171,6 +173,8 @@ def _papermill(name: str, values: Mapping, target: Path, settings: Settings, sho
         connection_file = Unicode(str(connection))
 
         async def start_kernel(self, **more):
+            if forked.POSSIBLE:
+                self.provisioner = forked.Forking(parent=self, kernel_id=name, kernel_spec=self.kernel_spec)
             await super().start_kernel(**more, env={**os.environ, VARIABLE: settings.model_dump_json()})
             kernels.append(self.provisioner)
             if stopping.asked():
@@ -320,7 +324,7 @@ def _rests_on(path: Path) -> list[str]:
 
 
 def run_published(folder: Path, show: bool = True, settings: Settings | None = None) -> list[str]:
-    """Executes the published chapters again from the committed records: no training, no data set, no GPU.
+    """Executes the published chapters again from the committed records: no training, no data set, no GPU, no pictures.
 
     Returns:
         What differs from the published numbers, one line each; empty if nothing does.
@@ -328,7 +332,7 @@ def run_published(folder: Path, show: bool = True, settings: Settings | None = N
     differences = []
     with tempfile.TemporaryDirectory() as scratch:
         Store(scratch).import_(results_files())
-        settings = (settings or current()).but(store=Path(scratch), read_only=True)
+        settings = (settings or current()).but(store=Path(scratch), read_only=True, draw=False)
         for name, path in published().items():
             old = nbformat.read(path, as_version=4).metadata["lottery"]
             new = run(name, old["profile"], old["parameters"], folder=folder, settings=settings, show=show)

@@ -47,6 +47,7 @@ class Settings(BaseModel):
         deadline: `time.monotonic()` from which nothing is begun any more, on this machine.
         read_only: a recipe that is not in the store is an error.
         checkpoint_seconds: how often a training is saved.
+        draw: figures are drawn; without, pages have their words and numbers alone.
         progress: file that takes the state of the progress bar, as JSON; None draws the bar.
     """
 
@@ -61,6 +62,7 @@ class Settings(BaseModel):
     deadline: float | None = None
     read_only: bool = False
     checkpoint_seconds: float = Field(60.0, ge=0)
+    draw: bool = True
     progress: Path | None = None
 
     def but(self, **changed) -> "Settings":
