@@ -89,16 +89,35 @@ def _run(names, profile, given, publish, export, settings) -> None:
         part.check(store, settings)
     keys = list(dict.fromkeys(key for part in parts for key in part.keys))
     try:
-        for name in names:
-            place = runner.run(name, profile, given, folder=folder, settings=settings)
+        failed = _compute(parts, settings)
+        done = [part.chapter for part in parts if not failed or all(key in store for key in part.keys)]
+        tasks = [
+            lambda alone, name=name: runner.run(name, profile, given, folder=folder, settings=settings, show=alone)
+            for name in done
+        ]
+        for name, place in zip(done, runner.run_beside(tasks, settings), strict=True):
             click.echo(f"{name}: {os.path.relpath(place)}")
             if publish:
                 for path in runner.publish_records(name, store):
                     click.echo(f"{name}: {os.path.relpath(path)}")
+        if failed:
+            raise failed
     finally:
         if export and (there := [key for key in keys if key in store]):
             for path in store.export(there, export):
                 click.echo(f"records: {os.path.relpath(path)}")
+
+
+def _compute(parts, settings):
+    """Computes what all chapters need at once, so that no core waits for the last run of each; what failed, if any."""
+    from .book.chapter import compute
+    from .engine.world import ExecutionError
+
+    try:
+        with settings.active():
+            compute([recipe for part in parts for recipe in part.recipes], settings, sys.stderr.isatty())
+    except ExecutionError as error:
+        return error
 
 
 def _run_published(settings) -> None:

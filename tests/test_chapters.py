@@ -321,48 +321,28 @@ while not Path(f"{other}.there").exists():
 """
 
 
-def test_two_chapters_are_executed_at_a_time_from_one_folder(tmp_path):
+def test_two_chapters_are_executed_at_a_time_from_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOTTERY_ROOT", str(tmp_path))
     (tmp_path / "notebooks").mkdir()
-    command = (
-        "import sys, pathlib; from lottery.book import runner; from lottery.engine import settings"
-        "; name, scratch = sys.argv[1], pathlib.Path(sys.argv[2])"
-        "; own = settings.made(progress=scratch / 'state.json')"
-        "; sys.exit(runner._papermill(name, {}, scratch / 'out.ipynb', own, False))"
-    )
-    environment = os.environ | {"LOTTERY_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    processes = []
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    tasks = []
     for mine, other in (("a", "b"), ("b", "a")):
         cells = [nbformat.v4.new_code_cell(f"mine, other = {mine!r}, {other!r}" + TOGETHER)]
-        nbformat.write(
-            nbformat.v4.new_notebook(
-                cells=cells,
-                metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-            ),
-            tmp_path / "notebooks" / f"{mine}.ipynb",
-        )
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{mine}.ipynb")
         (scratch := tmp_path / f"scratch-{mine}").mkdir()
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-c", command, mine, scratch],
-                cwd=tmp_path,
-                env=environment | {"LOTTERY_STORE": str(scratch / "store")},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    try:
-        said = [process.communicate(timeout=180)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        own = settings_of.made(store=scratch / "store", progress=scratch / "state.json")
+        out = scratch / "out.ipynb"
+        tasks.append(lambda alone, mine=mine, out=out, own=own: (alone, runner._papermill(mine, {}, out, own, alone)))
+    both = runner.run_beside(tasks, settings_of.made(executor="processes", jobs=2))
+    assert list(both) == [(False, None), (False, None)]
+    assert {path.name for path in tmp_path.iterdir()} == {
         "a.there",
         "b.there",
         "notebooks",
         "scratch-a",
         "scratch-b",
-    ]
+    }
 
 
 # Gates: each is shown a notebook that it must refuse.
@@ -441,6 +421,15 @@ def test_command_line_looks_into_a_store(executed, tmp_path, capsys):
     assert main(["store", "import", str(tmp_path / "all.lotx"), "--store", str(tmp_path / "other")]) == 0
     assert main(["store", "verify", "--store", str(tmp_path / "other")]) == 0
     assert main(["store", "show", "zz", *store]) == 1
+
+
+def test_a_recipe_that_fails_keeps_no_chapter_from_being_executed_that_does_without(executed, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr("lottery.__main__._compute", lambda *given: LotteryError("one run failed"))
+    monkeypatch.setattr(runner, "run", lambda name, *given, **more: ran.append(name) or executed[0] / f"{name}.ipynb")
+    given = [word for name, value in SMALL.items() for word in ("-p", name, str(value))]
+    assert main(["run", FIRST, SECOND, *given, "--store", str(executed[1])]) == 1  # of the second, some are missing
+    assert ran == [FIRST] and "one run failed" in capsys.readouterr().err
 
 
 def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeypatch):

@@ -323,10 +323,10 @@ class Chapter:
         return f"{len(runs)} training runs, {' and '.join(words)}"
 
 
-def compute(flat: Sequence[recipes.Recipe], by: settings.Settings) -> list[Record]:
-    """Records of recipes, computed where the store lacks them, as the settings say."""
+def compute(flat: Sequence[recipes.Recipe], by: settings.Settings, show: bool = True) -> list[Record]:
+    """Records of recipes, computed where the store lacks them, as the settings say; with or without a progress bar."""
     how = by.model_dump(include={"executor", "jobs", "device", "scheduler", "stack", "deadline"})
-    return execute.execute(flat, Store(by.store), **how)
+    return execute.execute(flat, Store(by.store), show=show, **how)
 
 
 def _plain(text: str) -> str:

@@ -7,6 +7,7 @@ before a kernel starts, and `lottery study` needs neither kernels nor papermill.
 import contextlib
 import importlib.resources
 import io
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,9 @@ from .parameters import ChapterError, ParameterError
 from .text import from_yaml
 
 PROFILES = ("quick", "standard", "paper")
+
+
+_ALONE = threading.Lock()  # what is printed is the whole process's business
 
 
 def book() -> Path:
@@ -154,7 +158,7 @@ def study_of(name: str, values: Mapping[str, object]):
     for number, text in enumerate(sources):
         namespace["In"] = sources[: number + 1]
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
+            with _ALONE, contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(text, f"{name}, cell {number}", "exec"), namespace)
         except OutOfTime:
             raise

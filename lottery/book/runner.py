@@ -5,6 +5,7 @@ to the end.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -15,13 +16,15 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
 
 from ..engine import archive, progress, stopping
+from ..engine.execute import choose
 from ..engine.settings import VARIABLE, Settings, current
 from ..engine.store import Store
 from .chapter import git_state, versions
@@ -160,7 +163,6 @@ def _papermill(name: str, values: Mapping, target: Path, settings: Settings, sho
 
     connection = target.with_name("kernel.json")
     short = len(os.fsencode(connection)) < 90  # a system allows the name of a socket about 100 bytes
-    kernels = []
 
     class LocalKernel(AsyncKernelManager):
         """A kernel behind files that only this user can read, instead of open ports of the machine.
@@ -175,24 +177,20 @@ def _papermill(name: str, values: Mapping, target: Path, settings: Settings, sho
         async def start_kernel(self, **more):
             if forked.POSSIBLE:
                 self.provisioner = forked.Forking(parent=self, kernel_id=name, kernel_spec=self.kernel_spec)
-            await super().start_kernel(**more, env={**os.environ, VARIABLE: settings.model_dump_json()})
-            kernels.append(self.provisioner)
+            # Not papermill's `cwd`: that is the directory of the whole process, also of chapters executed beside this.
+            own = {"env": {**os.environ, VARIABLE: settings.model_dump_json()}, "cwd": str(book())}
+            await super().start_kernel(**more, **own)
+            _kernels.append(self.provisioner)
             if stopping.asked():
-                hand_on()
-
-    def hand_on() -> None:
-        """The kernel stops in good order, and with it the cell that is executed, and so papermill."""
-        for kernel in kernels:
-            os.kill(kernel.pid, signal.SIGINT)
+                _hand_on()
 
     try:
-        with stopping.in_order(tell=hand_on), _watched(name, settings.progress, show):
+        with stopping.in_order(tell=_hand_on), _watched(name, settings.progress, show):
             try:
                 papermill.execute_notebook(
                     os.path.relpath(book() / "notebooks" / f"{name}.ipynb"),
                     target,
                     parameters=dict(values),
-                    cwd=book(),
                     kernel_name="python3",
                     progress_bar=False,
                     kernel_manager_class=LocalKernel,
@@ -205,6 +203,39 @@ def _papermill(name: str, values: Mapping, target: Path, settings: Settings, sho
     except (DeadKernelError, CellTimeoutError) as error:
         return f"the kernel died ({error}): was there enough memory?"
     return None
+
+
+_kernels: list = []  # provisioners of all that this process has started
+
+
+def _hand_on() -> None:
+    """Kernels stop in good order, and with each the cell that it executes, and so papermill."""
+    for kernel in list(_kernels):
+        if kernel.has_process:
+            os.kill(kernel.pid, signal.SIGINT)
+
+
+def run_beside(tasks: Sequence[Callable[[bool], Path]], settings: Settings) -> Iterator[Path]:
+    """Does what each task does, as many at a time as there are cores; a kernel that starts or draws needs one.
+
+    Args:
+        tasks: each executes a chapter by `run`; told whether to show its progress, which it may if it is alone.
+        settings: by which chapters are executed.
+
+    Yields:
+        What the tasks return, in their order; what the first one raises that fails ends them all.
+    """
+    executor, jobs = choose(settings.executor, settings.jobs, settings.device, settings.scheduler, settings.stack)
+    if executor == "inline" or jobs == 1 or len(tasks) == 1:
+        for task in tasks:
+            yield task(True)
+        return
+    with stopping.in_order(tell=_hand_on), ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in [pool.submit(task, False) for task in tasks]:
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -333,9 +364,14 @@ def run_published(folder: Path, show: bool = True, settings: Settings | None = N
     with tempfile.TemporaryDirectory() as scratch:
         Store(scratch).import_(results_files())
         settings = (settings or current()).but(store=Path(scratch), read_only=True, draw=False)
-        for name, path in published().items():
-            old = nbformat.read(path, as_version=4).metadata["lottery"]
-            new = run(name, old["profile"], old["parameters"], folder=folder, settings=settings, show=show)
+        before = {name: nbformat.read(path, as_version=4).metadata["lottery"] for name, path in published().items()}
+
+        def task(name: str, old: Mapping, alone: bool) -> Path:
+            shown = show and alone
+            return run(name, old["profile"], old["parameters"], folder=folder, settings=settings, show=shown)
+
+        tasks = [functools.partial(task, name, old) for name, old in before.items()]
+        for (name, old), new in zip(before.items(), run_beside(tasks, settings), strict=True):
             again = nbformat.read(new, as_version=4).metadata["lottery"]
             for part in ("values", "verdicts"):
                 for key in sorted(set(old[part]) | set(again[part])):
