@@ -15,6 +15,15 @@ def test_intervals():
     assert text.interval([0.977, 0.978, 0.979], 100, "%") == "97.80 % [97.55, 98.05]"
 
 
+def test_no_interval_leaves_what_is_possible():
+    assert text.interval([0.9990, 0.9999], 100, "%") == "99.94 % [99.37, 100.00]"
+    assert text.interval([0.0, 0.1], 100, "%", 0) == "5 % [0, 69]"
+    assert text.interval([-0.5, -0.9], 100, "pp", 0) == "−70 pp [−100, 100]"
+    assert text.interval([0, 0, 2], digits=1, within=(0, np.inf)) == "0.7 [0.0, 3.5]"
+    assert text.interval([0, 0, 2], digits=1) == "0.7 [−2.2, 3.5]"
+    assert text.interval([1.0], 100, "%") == "100.00 %"
+
+
 def test_extremes():
     assert text.extremes([0.9, 0.95], 100, "%", 1) == "92.5 % (90.0 to 95.0)"
     assert text.extremes([-1.0]) == text.extremes(-1.0) == "−1.00"

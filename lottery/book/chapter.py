@@ -227,7 +227,7 @@ class Chapter:
             values = {name: tidy.column(runs, name).reshape(len(runs), -1).mean(axis=1) for name in RUNS}
             rows.append([label, *(text.interval(values[name], *form) for name, (_, *form) in RUNS.items())])
         replicates = text.count(max(map(len, groups.values())), "replicate")
-        caption = f"{replicates}; means with 95 % intervals."
+        caption = f"{replicates}; means with 95 % intervals, cut at 0 and 100 %."
         self.show_table([header, *(words for words, *_ in RUNS.values())], rows, caption)
 
     def offer_runs(self, filename: str, records, *names: str) -> None:

@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike
 
 from ..stats import Summary, summary
+
+RANGES = {"%": (0, 100), "pp": (-100, 100)}
+"""Unit → the range of shares and of their differences in it."""
 
 MAGNITUDES = {"new": "new magnitudes", "reshuffled": "reshuffled", "constant": "one constant"}
 SIGNS = {"original": "signs kept", "random": "random signs"}
@@ -62,14 +66,29 @@ def format_interval(value: Summary | float, scale: float = 1, unit: str = "", di
     return f"{number(mean, scale, digits)}{' ' + unit if unit else ''}{ends}{tail}"
 
 
-def interval(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+def interval(
+    values: ArrayLike,
+    scale: float = 1,
+    unit: str = "",
+    digits: int = 2,
+    within: tuple[float, float] | None = None,
+) -> str:
     """Mean of [R] replicates and its interval as :func:`format_interval` writes them, without n: for tables.
 
     Where a value is NaN, since a replicate was not run, it is "not run".
+
+    Args:
+        values: [R], one a replicate.
+        scale, unit, digits: of :func:`format_interval`.
+        within: the range of what is shown, in the unit: the interval does not leave it. By default that of shares in %
+            and of their differences in pp; there is none for other units.
     """
     if np.isnan(np.asarray(values, dtype=np.float64)).any():
         return "not run"
-    return format_interval(summary(values), scale, unit, digits).rpartition(", n = ")[0]
+    low, high = within or RANGES.get(unit, (-math.inf, math.inf))
+    found = summary(values)
+    found = replace(found, ci_low=max(found.ci_low, low / scale), ci_high=min(found.ci_high, high / scale))
+    return format_interval(found, scale, unit, digits).rpartition(", n = ")[0]
 
 
 def extremes(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 2) -> str:
