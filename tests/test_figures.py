@@ -83,7 +83,7 @@ def test_no_two_series_share_a_colour():
     assert colours[2] == figures.PALETTE[1] and len(set(colours)) == 3
 
 
-def test_lines_keep_their_colours_in_a_small_palette():
+def test_lines_bands_and_ground_keep_their_colours_in_a_small_palette():
     names = ("tickets", "start signs", "pruned once", "random mask", "reinitialised", "null")
     series = {name: (DENSITY, accuracies() - i / 20) for i, name in enumerate(names)}
     figure, raw = figures.against_density(series, "y"), io.BytesIO()
@@ -91,12 +91,14 @@ def test_lines_keep_their_colours_in_a_small_palette():
         raw.seek(0)
         figure.savefig(raw, format="png", dpi=200)
     drawn = np.asarray(Image.open(raw).convert("RGB")).astype(int)
-    data = re.search('base64,([^"]+)', figures.html_image(figure, colours=32, sharp=2))[1]
+    data = re.search('base64,([^"]+)', figures.html_image(figure, sharp=2))[1]
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
     for line in figure.axes[0].get_lines():
         colour = np.round(255 * np.array(to_rgb(line.get_color()))).astype(int)
         at = (drawn == colour).all(axis=-1)
         assert at.any() and np.abs(shown[at] - colour).max() <= 8
+    off = np.abs(shown - drawn).max(axis=-1)
+    assert off.mean() < 3 and off[(drawn == 255).all(axis=-1)].max() <= 1
 
 
 def test_training_curves_leave_out_the_steep_start_unless_told_otherwise():

@@ -192,7 +192,7 @@ class Chapter:
             figure, alt, caption, width: of `figures.html_image`.
             headline: it carries the chapter's claim, and is shown at the top of the page instead of here.
         """
-        picture = figures.html_image(figure, alt, width, colours=32, sharp=2)
+        picture = figures.html_image(figure, alt, width, sharp=2)
         if headline:
             shown = templates.get_template("figure.html").render(picture=picture, caption=caption).strip()
             self._place("headline", shown, update=True)

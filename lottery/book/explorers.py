@@ -123,7 +123,6 @@ def paths(
             figures.paths(panels, "test error (%)", ends=ends(key), ylims=[(0, 108 * top or 1) for top in tops]),
             f"Test error on the line; {_words(controls, key)}. {'; '.join(said)}.",
             dpi=80,
-            colours=32,
         )
     return frames(drawn, controls, caption, start)
 
@@ -139,7 +138,7 @@ def drawn(
     By default a figure is told in its own words; all else is as in :func:`frames`.
     """
     pairs = {key: one if isinstance(one, tuple) else (one, "") for key, one in pictures.items()}
-    made = {key: figures.html_image(figure, alt, dpi=80, colours=32) for key, (figure, alt) in pairs.items()}
+    made = {key: figures.html_image(figure, alt, dpi=80) for key, (figure, alt) in pairs.items()}
     return frames(made, controls, caption, start)
 
 
@@ -173,7 +172,7 @@ def ticket_explorer(levels: Sequence[Mapping[str, Any]], caption: str = "", star
         if name in drawn:
             continue
         figure, alt = _ticket_figure(name, level, levels[0], ylim, limit), _ticket_alt(name, level)
-        for dpi, colours in ((90, 64), (80, 32), (70, 24)):  # curves of pure noise need the last
+        for dpi, colours in ((90, 64), (80, 48), (70, 48)):  # curves of pure noise need the last
             drawn[name] = figures.html_image(figure, alt, width=630, dpi=dpi, colours=colours)
             if len(drawn[name]) <= FRAME_BYTES:
                 break

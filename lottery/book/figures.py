@@ -696,7 +696,8 @@ def html_image(
         alt: what it shows, for readers who do not see it; by default what it says of itself.
         width: width on the page in CSS pixels; by default that of the figure at this dpi.
         dpi: CSS pixels an inch.
-        colours: size of the picture's palette (2 to 256), which makes it two to three times smaller.
+        colours: size of the picture's palette (2 to 256), which makes it two to three times smaller; with fewer than
+            48, bands are lost in the ground.
         sharp: pixels of the picture for one of the page, along each side; 2 for screens with fine pixels.
 
     Raises:
@@ -711,7 +712,7 @@ def html_image(
     figure.dpi = sharp * dpi
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    # Other methods mix the thin lines with the bands around them: then a label has another colour than its line.
+    # Others of Pillow's methods mix lines with the bands around them: then a label has another colour than its line.
     picture = picture.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     # The last of zlib's levels takes twice the time for one byte in a hundred.
     picture.save(small, format="png", compress_level=8)
