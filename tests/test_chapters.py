@@ -47,16 +47,16 @@ STAND_IN |= {"examples": 256, "test_examples": 100}
     [
         (
             "03_are_tickets_alike",
-            {"compare_every": 2, "controls_every": 2, "orders_levels": 1, "halves_levels": 1},
+            {"model": "lenet-30-20", "compare_every": 2, "controls_every": 2, "orders_levels": 1, "halves_levels": 1},
             "A-C1 A-C2 A-C5",
         ),
         (
             "04_do_signs_carry_the_ticket",
-            {"altered_every": 2, "criteria_level": 1, "supermask_every": 2, "rate_levels": 2},
+            {"model": "lenet-30-20", "altered_every": 2, "criteria_level": 1, "supermask_every": 2, "rate_levels": 2},
             "A-C4 D2-C1 D2-C2 D2-C3 D5-C1 D5-C2",
         ),
-        ("05_patterns_in_kernels", {"compare_every": 3, "controls_every": 3, "permutations": 9}, "A-C3"),
-        ("06_what_the_mask_conveys", STAND_IN | {"late_step": 40}, "B-C1 B-C2 B-C10"),
+        ("05_patterns_in_kernels", {"batch": 20, "compare_every": 3, "controls_every": 3, "permutations": 9}, "A-C3"),
+        ("06_what_the_mask_conveys", STAND_IN | {"batch": 16, "levels": 2, "late_step": 40}, "B-C1 B-C2 B-C10"),
         (
             "07_how_sgd_finds_the_way_back",
             STAND_IN
@@ -80,6 +80,7 @@ STAND_IN |= {"examples": 256, "test_examples": 100}
         (
             "10_convolutional_tickets",
             {
+                "batch": 20,
                 "steps": 50,
                 "levels": 1,
                 "replicates": 1,
@@ -97,6 +98,7 @@ STAND_IN |= {"examples": 256, "test_examples": 100}
         (
             "11_deeper_networks",
             {
+                "batch": 32,
                 "vgg": True,
                 "vgg_width": 4,
                 "steps": 50,
@@ -135,6 +137,7 @@ STAND_IN |= {"examples": 256, "test_examples": 100}
                 "conv_replicates": 1,
                 "conv_data": "digits",
                 "conv_steps": 50,
+                "batch": 20,
             },
             "Q2-P1 Q2-P6",
         ),

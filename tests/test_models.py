@@ -244,7 +244,7 @@ def exact():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", ["lenet-20", "conv-2", "resnet-8", "vgg-19"])
+@pytest.mark.parametrize("name", ["lenet-20", "conv-2", "resnet-8", "vgg-19-8"])
 def test_stacked_networks_train_as_single_ones(exact, name):
     """Weights, running statistics and their counts, with masks that differ and images augmented in each its own way."""
     dataset = data.load("digits", 200)
