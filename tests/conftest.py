@@ -16,7 +16,16 @@ settings.register_profile("lottery", max_examples=50, deadline=None)
 settings.load_profile("lottery")
 
 
-LONGEST = ("test_chapters.py", "test_pages.py", "test_execute.py")
+LONGEST = (
+    "test_chapters.py",
+    "test_pages.py",
+    "test_execute.py",
+    "test_study.py",
+    "test_launch.py",
+    "test_any_network.py",
+    "test_landscape.py",
+    "test_ranges.py",
+)
 
 
 def pytest_collection_modifyitems(items):
