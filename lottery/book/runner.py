@@ -342,15 +342,16 @@ def publish_records(name: str, store: Store) -> list[Path]:
     target, chapters = results_folder() / f"{name}.lotx", published()
     own = archive.parts(target)
     others = {key for path in results_files() if path not in own for key in archive.keys(path)}
-    needed = {key for other, path in chapters.items() if other != name for key in _rests_on(path)}
+    needed = {key for other, path in chapters.items() if other != name for key in rests_on(path)}
     shared = {key for path in own for key in archive.keys(path)} & needed - others
     if shared:
         store.import_(own)
-    keys = dict.fromkeys([*_rests_on(chapters[name]), *sorted(shared)])
+    keys = dict.fromkeys([*rests_on(chapters[name]), *sorted(shared)])
     return store.export([key for key in keys if key not in others], target)
 
 
-def _rests_on(path: Path) -> list[str]:
+def rests_on(path: Path) -> list[str]:
+    """The keys of the records that an executed chapter rests on."""
     return nbformat.read(path, as_version=4).metadata.get("lottery", {}).get("keys", [])
 
 

@@ -7,10 +7,11 @@ lie channels last; several run as one module under `torch.vmap` over stacked par
 use one process a run). Whatever is not the plain module is compared with it on a few examples before it trains.
 """
 
+import contextlib
 import copy
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -375,26 +376,31 @@ def _difference(network: Single | Stacked, plain: dict[int, Single], x: torch.Te
 
 def _rehearse(network: Stacked, x: torch.Tensor) -> None:
     """A pass forward and back in the precision of the training; the network is left as it was."""
-    before = {name: network.state[name].clone() for name, entry in network.entries.items() if entry.buffer}
-    network.module.train()
-    logits = network.logits(x.expand(network.count, *x.shape).clone())
-    torch.autograd.grad(logits.sum(), list(network.parameters.values()), allow_unused=True)
+    with _buffers_kept(network):
+        network.module.train()
+        logits = network.logits(x.expand(network.count, *x.shape).clone())
+        torch.autograd.grad(logits.sum(), list(network.parameters.values()), allow_unused=True)
+
+
+@contextlib.contextmanager
+def _buffers_kept(network: Single | Stacked) -> Iterator[State]:
+    """The buffers of a network, which are put back in the end."""
+    before = {name: tensor.clone() for name, tensor in network.state.items() if network.entries[name].buffer}
+    yield before
     for name, tensor in before.items():
         network.state[name].copy_(tensor)
 
 
 def _tried(network: Single | Stacked, x: torch.Tensor, training: bool) -> State:
     """Outputs of a network, under the name "", and its buffers after the pass; it is left as it was."""
-    before = {name: tensor.clone() for name, tensor in network.state.items() if network.entries[name].buffer}
-    network.module.train(training)
     devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), multiplying("float32", x.device):
-        seed(0, x.device)
-        found = {"": network.forward(x.clone(), shared=not training).float()}
-    network.settle()
-    found |= {name: network.state[name].float().clone() for name in before}
-    for name, tensor in before.items():
-        network.state[name].copy_(tensor)
+    with _buffers_kept(network) as before:
+        network.module.train(training)
+        with torch.random.fork_rng(devices=devices), multiplying("float32", x.device):
+            seed(0, x.device)
+            found = {"": network.forward(x.clone(), shared=not training).float()}
+        network.settle()
+        found |= {name: network.state[name].float().clone() for name in before}
     return found
 
 
