@@ -1,10 +1,14 @@
 """The published chapters pass the gates."""
 
+import shutil
+
 import nbformat
 import pytest
 
 from lottery.book import findings, gates, runner
 from lottery.book.chapter import as_written
+from lottery.engine.disk import StoreError
+from lottery.engine.store import Store
 
 pytestmark = pytest.mark.skipif(not runner.published(), reason="no chapter is published yet")
 
@@ -34,3 +38,13 @@ def test_a_chapter_whose_records_are_not_committed_is_noticed():
     assert gates.check_records({name: published[name]}, files) == []
     [problem] = gates.check_records({name: published[name]}, [file for file in files if file.stem != name])
     assert problem.startswith(f"book/chapters/{name}.ipynb: ") and problem.endswith("records are not in book/results")
+
+
+def test_records_that_a_store_lacks_are_not_taken_from_what_was_committed(tmp_path, monkeypatch):
+    [name] = [name for name in runner.published() if name.startswith("01")]
+    committed = shutil.copytree(runner.results_folder(), tmp_path / "results")
+    monkeypatch.setattr(runner, "results_folder", lambda: committed)
+    before = {file: file.read_bytes() for file in committed.iterdir()}
+    with pytest.raises(StoreError):
+        runner.publish_records(name, Store(tmp_path / "empty"))
+    assert {file: file.read_bytes() for file in committed.iterdir()} == before

@@ -344,10 +344,10 @@ def publish_records(name: str, store: Store) -> list[Path]:
     others = {key for path in results_files() if path not in own for key in archive.keys(path)}
     needed = {key for other, path in chapters.items() if other != name for key in rests_on(path)}
     shared = {key for path in own for key in archive.keys(path)} & needed - others
-    if shared:
+    keys = [key for key in rests_on(chapters[name]) if key not in others]
+    if shared and all(key in store for key in keys):
         store.import_(own)
-    keys = dict.fromkeys([*rests_on(chapters[name]), *sorted(shared)])
-    return store.export([key for key in keys if key not in others], target)
+    return store.export([*dict.fromkeys([*keys, *sorted(shared)])], target)
 
 
 def rests_on(path: Path) -> list[str]:
