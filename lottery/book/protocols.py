@@ -34,7 +34,7 @@ CHANGED = "changed"
 _LESS = ", shortened"
 
 _PRUNED = {"fraction", "conv_rate", "conv_6_rate", "hidden_rate", "output_rate"}
-SHORTER = _PRUNED | {"early_step", "rewind_step", "matching_step", "precision"}
+SHORTER = _PRUNED | {"early_step", "rewind_step", "matching_step", "precision", "conv_precision"}
 """What may differ in a study that still follows the protocol, shortened; steps, levels, replicates count by number."""
 
 DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}

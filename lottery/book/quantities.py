@@ -619,11 +619,28 @@ def sign_quantities(
         run = _run(*kinds["original"]) & (density >= 0.1) & (density < 1)
         out["signed_loss_max_pp"] = _most(np.concatenate([loss[:, run] for loss in kinds["original"]], axis=1))
         out["unsigned_loss_min_pp"] = _least(np.stack([loss[:, level] for loss in kinds["random"]], axis=1))
-    if (level := _level(density, 0.134, ticket, transferred, *kinds["random"])) is not None:
-        moved, drawn = (100 * np.asarray(values)[:, level] for values in (transferred, altered["new", "random"]))
-        out["transfer_loss_pp"] = paired_difference(100 * ticket[:, level], moved)
-        out["transfer_gain_pp"] = paired_difference(moved, drawn)
-    return out
+    return out | signs_given_quantities(density, ticket, transferred, altered["new", "random"])
+
+
+def signs_given_quantities(
+    density: ArrayLike, ticket: ArrayLike, transferred: ArrayLike, fresh: ArrayLike, prefix: str = ""
+) -> Quantities:
+    """New starts that take over the signs tickets ended with: the quantities of D5-C1 and, of "conv_", of D5-C1b.
+
+    Args:
+        density: [L] share of weights left; density[0] is 1.
+        ticket: [R, L] test accuracy.
+        transferred: [R, L] of the masks on new starts with the signs that the tickets ended with.
+        fresh: [R, L] of the masks on new starts with random signs.
+        prefix: of the quantities' names.
+    """
+    ticket, moved, drawn = (100 * np.asarray(values, dtype=np.float64) for values in (ticket, transferred, fresh))
+    if (level := _level(np.asarray(density), 0.134, ticket, moved, drawn)) is None:
+        return {}
+    return {
+        f"{prefix}transfer_loss_pp": paired_difference(ticket[:, level], moved[:, level]),
+        f"{prefix}transfer_gain_pp": paired_difference(moved[:, level], drawn[:, level]),
+    }
 
 
 def criteria_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
