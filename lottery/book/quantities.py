@@ -625,14 +625,14 @@ def sign_quantities(
 def signs_given_quantities(
     density: ArrayLike, ticket: ArrayLike, transferred: ArrayLike, fresh: ArrayLike, prefix: str = ""
 ) -> Quantities:
-    """New starts that take over the signs tickets ended with: the quantities of D5-C1 and, of "conv_", of D5-C1b.
+    """New starts that take over the signs tickets ended with: the quantities of D5-C1 or, with a prefix, of D5-C1b.
 
     Args:
         density: [L] share of weights left; density[0] is 1.
         ticket: [R, L] test accuracy.
         transferred: [R, L] of the masks on new starts with the signs that the tickets ended with.
         fresh: [R, L] of the masks on new starts with random signs.
-        prefix: of the quantities' names.
+        prefix: of the names; "conv" and a low line for D5-C1b.
     """
     ticket, moved, drawn = (100 * np.asarray(values, dtype=np.float64) for values in (ticket, transferred, fresh))
     if (level := _level(np.asarray(density), 0.134, ticket, moved, drawn)) is None:
