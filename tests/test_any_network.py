@@ -400,7 +400,7 @@ def test_a_network_that_images_laid_out_otherwise_break_trains_without():
     weights = models.initial_weights("views", (3, 6, 6), CLASSES, 0)
     with pytest.warns(Slower, match="views trains without images that lie channels last"):
         network = build(training, given, [Start(weights, {})])
-    assert isinstance(network, Single) and not network.altered
+    assert isinstance(network, Single) and not network.ways
 
 
 # What is a weight.

@@ -10,10 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from lottery import data, masks, models, seeds
 from lottery import recipes as r
-from lottery.engine import sparse
+from lottery.engine import chain, sparse
 from lottery.engine import train as engine
 from lottery.engine.batches import augment
-from lottery.engine.network import build
+from lottery.engine.network import Single, build
 from lottery.engine.stopping import OutOfTime
 from lottery.engine.train import Start, TrainingError, evaluate, train
 
@@ -378,14 +378,14 @@ def test_layout_in_memory_changes_rounding_alone(rule, model):
 @pytest.fixture
 def sparse_layers(monkeypatch):
     """Makes every masked linear layer sparse, however small or dense."""
-    monkeypatch.setattr(sparse, "WEIGHTS", 1)
-    monkeypatch.setattr(sparse, "DENSITY", 0.9)
+    for way in (sparse, chain):
+        monkeypatch.setattr(way, "WEIGHTS", 1)
+        monkeypatch.setattr(way, "DENSITY", 0.9)
 
 
-@pytest.mark.parametrize("model", ["lenet-12-8", "conv-2"])
 @BOTH
-def test_sparse_layers_equal_masked_dense_ones(rule, model, monkeypatch, sparse_layers):
-    training = recipe(rule, model=model, steps=20 if model == "conv-2" else 60)
+def test_sparse_layers_equal_masked_dense_ones(rule, monkeypatch, sparse_layers):
+    training = recipe(rule, model="conv-2", steps=20)
     begun = start(training)
     few = one(training, begun, keep=[0])
     assert any(isinstance(m, sparse.SparseLinear) for m in network_of(training, begun).modules())
@@ -416,6 +416,108 @@ def test_only_large_layers_with_few_survivors_are_made_sparse():
     assert sparse.pays(large, few) == torch.backends.mkl.is_available()
     assert not sparse.pays(large, torch.ones(300, 784, dtype=torch.bool))
     assert not sparse.pays(nn.Linear(100, 50), few[:50, :100]) and not sparse.pays(nn.Conv2d(3, 5, 3), few)
+
+
+# LeNets by hand.
+
+
+def with_dead_parts(begun):
+    """The start under a mask in which two inputs and a hidden unit have lost all connections, and a unit all inputs."""
+    mask = {name: kept.clone() for name, kept in begun.mask.items()}
+    mask["fc1.weight"][:, [20, 30]] = False
+    mask["fc1.weight"][[3, 5]] = False
+    mask["fc2.weight"][:, 3] = False
+    return dataclasses.replace(begun, mask=mask)
+
+
+def batch_of_chain(begun):
+    names = ["fc1", "fc2", "output"]
+    made = chain.Chain(names, begun.weights, begun.mask)
+    x, y = (part[:50] for part in dataset(recipe()).train)
+    return made, x.flatten(1), y
+
+
+@pytest.mark.parametrize("density", [1, 0.4, 0.05])
+@pytest.mark.parametrize("few", [False, True], ids=["masked", "sparse"])
+def test_gradients_by_hand_are_those_of_autograd(density, few, monkeypatch, request):
+    if few:
+        request.getfixturevalue("sparse_layers")
+    begun = with_dead_parts(start(recipe(model="lenet-12-8"), density=density))
+    made, x, y = batch_of_chain(begun)
+    kinds = {type(layer) for layer in made.layers.values()}
+    assert kinds == ({chain.Dense} if not few else {chain.Few} if density < 1 else {chain.Few, chain.Dense})
+    made.backward(x, 1 - y.clamp(max=1))  # what an earlier batch wrote down is gone
+    loss = made.backward(x, y)
+    module = models.build("lenet-12-8", (1, 8, 8), 10)
+    module.load_state_dict(masks.apply(begun.weights, begun.mask))
+    wanted = cross_entropy(module(x), y)
+    wanted.backward()
+    torch.testing.assert_close(loss, wanted)
+    torch.testing.assert_close(made.forward(x), module(x))
+    for tensor in made.parameters.values():
+        tensor.copy_(tensor.grad)  # `snapshot` then says where each gradient belongs
+    for name, got in made.snapshot().items():
+        gradient = module.get_parameter(name).grad
+        torch.testing.assert_close(got, gradient * begun.mask[name] if name in begun.mask else gradient)
+
+
+@pytest.mark.parametrize(
+    "rule", [ADAM, ADAM | dict(weight_decay=1e-2), SGD], ids=["adam", "decaying", "momentum, decaying"]
+)
+@pytest.mark.parametrize("few", [False, True], ids=["masked", "sparse"])
+def test_lenets_by_hand_learn_what_the_plain_module_learns(rule, few, monkeypatch, request):
+    if few:
+        request.getfixturevalue("sparse_layers")
+    training = recipe(rule, model="lenet-12-8", steps=300, augment=True)
+    begun = with_dead_parts(start(training))
+    mine = one(training, begun, keep=[0, 150])
+    monkeypatch.setattr(chain, "fits", lambda *_: False)
+    monkeypatch.setattr(sparse, "pays", lambda *_: False)
+    plain = one(training, begun, keep=[0, 150])
+    (assert_close if few else assert_same)(mine, plain)
+    assert all(torch.equal(mine.states[0][name], plain.states[0][name]) for name in plain.states[0])
+    assert list(mine.states[150]) == list(plain.states[150])
+    assert not any(mine.states[300][name][~kept].any() for name, kept in begun.mask.items())
+
+
+def frozen(module):
+    module.fc1.weight.requires_grad_(False)
+
+
+def shared(module):
+    module.fc3.weight = module.fc2.weight
+
+
+def hooked(module):
+    module.fc2.register_forward_hook(lambda layer, given, made: 2 * made)
+
+
+def replaced(module):
+    module.fc2 = nn.Sequential(module.fc2, nn.ReLU())
+
+
+def unbiased(module):
+    module.output = nn.Linear(12, 10, bias=False)
+
+
+def parametrised(module):
+    nn.utils.parametrizations.weight_norm(module.fc1)
+
+
+@pytest.mark.parametrize("change", [frozen, shared, hooked, replaced, unbiased, parametrised])
+def test_a_lenet_that_was_changed_trains_as_the_module_that_it_is(change):
+    def factory(shape, classes):
+        module = models.LeNet(shape, classes, (12, 12, 12))
+        change(module)
+        return module
+
+    models.register(f"changed-{change.__name__}", factory)
+    training = recipe(model=f"changed-{change.__name__}")
+    begun = start(training)
+    unchanged, cpu = models.LeNet((1, 8, 8), 10), torch.device("cpu")
+    assert chain.fits(unchanged, training, cpu)
+    assert not chain.fits(unchanged, dataclasses.replace(training, precision="bf16"), cpu)
+    assert isinstance(build(training, dataset(training), [begun]), Single)
 
 
 # Augmentation.
@@ -569,7 +671,7 @@ def test_a_checkpoint_of_other_shapes_makes_a_training_begin_again(sparse_layers
     training = recipe(**LONG)
     begun = start(training)
     checkpoint = interrupted(training, [begun])
-    monkeypatch.setattr(sparse, "DENSITY", 0.0)
+    monkeypatch.setattr(chain, "DENSITY", 0.0)
     assert_same(one(training, begun, checkpoint=checkpoint), one(training, begun))
 
 

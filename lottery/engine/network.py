@@ -1,10 +1,11 @@
 """Networks as the loop sees them: one, or several stacked, each under its mask, behind one interface.
 
 Masks act on the starting weights once and on every gradient, so a pruned weight is exactly zero after every step (also
-under momentum, weight decay and Adam), which equals masking in the forward pass at a fraction of its cost. One network
-runs as the plain module, in which large linear layers with few survivors multiply those alone (`sparse`) and images may
-lie channels last; several run as one module under `torch.vmap` over stacked parameters, which pays on a GPU (on a CPU
-use one process a run). Whatever is not the plain module is compared with it on a few examples before it trains.
+under momentum, weight decay and Adam), which equals masking in the forward pass at a fraction of its cost. One LeNet on
+a CPU is a chain of products by hand (`chain`). Any other network that is alone runs as the plain module, in which large
+linear layers with few survivors multiply those alone (`sparse`) and images may lie channels last; several run as one
+module under `torch.vmap` over stacked parameters, which pays on a GPU (on a CPU use one process a run). Whatever is not
+the plain module is compared with it on a few examples before it trains.
 """
 
 import contextlib
@@ -18,12 +19,13 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.optim.adam import adam
 
 from .. import masks, models
 from ..data import Dataset
 from ..models import State
 from ..recipes import Training
-from . import sparse
+from . import chain, sparse
 from .batches import moved
 from .errors import NotStacked, Slower, TrainingError
 from .precision import multiplying
@@ -57,9 +59,14 @@ class Network:
         parameters: name → what an optimiser is to move.
         state: name → every tensor that training changes, `parameters` and buffers; shared ones once.
         masked, mask: parameters that have pruned weights, and where theirs survive, as numbers.
+        count: how many networks it is.
+        ways: what is done in another way than the plain module does it, in words.
         seeded: whether steps are to draw from the run's own stream: for all but the papers' networks without dropout.
         drawing: whether the network was seen to draw random numbers in training.
     """
+
+    count = 1
+    ways: Sequence[str] = ()
 
     def __init__(self, training: Training, module: nn.Module, device: torch.device):
         self.module, self.device = module.to(device), device
@@ -92,6 +99,28 @@ class Network:
     def settle(self) -> None:
         """Puts what a pass has assigned to buffers (`self.mean = …`) into the tensors that are saved."""
 
+    def batch(self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor, draws: torch.Tensor | None):
+        """Inputs and labels of the examples [R, B], augmented as drawn."""
+        raise NotImplementedError
+
+    def backward(self, inputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropies of a training batch; `parameters` have its gradients then, masked."""
+        losses = self.losses(inputs, target)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        losses.sum().backward()
+        self.settle()
+        self.mask_gradients()
+        return losses.detach()
+
+    def move(self, optimiser: torch.optim.Optimizer) -> None:
+        """A step of the optimiser, which has `parameters`."""
+        optimiser.step()
+
+    def losses(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropies of a training batch."""
+        raise NotImplementedError
+
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of a training batch, in the precision of the training."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False):
@@ -100,6 +129,10 @@ class Network:
 
     def forward(self, x: torch.Tensor, shared: bool = False) -> torch.Tensor:
         """Logits of a batch: [B, classes] of one network, [R, B, classes] of R stacked ones."""
+        raise NotImplementedError
+
+    def snapshot(self, index: int) -> State:
+        """A full copy of one network's state dict."""
         raise NotImplementedError
 
 
@@ -114,14 +147,14 @@ class Single(Network):
         plain: leave out what makes it faster.
     """
 
-    count = 1
-
     def __init__(self, training: Training, module: nn.Module, start: Start, device: torch.device, plain: bool = False):
         super().__init__(training, module, device)
         models.load(module, masks.apply(start.weights, start.mask))
         last = training.layout == "channels_last" and not plain
         self.layout = torch.channels_last if last else torch.contiguous_format
         self.sparse = {} if plain or self.bfloat16 else self._replace(start.mask)
+        self.ways = [f"{name} as a sparse matrix" for name in self.sparse]
+        self.ways += ["images that lie channels last"] * last
         parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
         self.state = parameters | buffers
         for tensor in self.state.values():
@@ -130,11 +163,6 @@ class Single(Network):
         for name, kept in start.mask.items():
             if name not in self.sparse:
                 self.watch(name, self._laid(kept.to(device)))
-
-    @property
-    def altered(self) -> bool:
-        """Whether anything is done in another way than the plain module does it."""
-        return bool(self.sparse) or self.layout is torch.channels_last
 
     def settle(self) -> None:
         """Puts what a pass has assigned to buffers (`self.mean = …`) into the tensors that are saved.
@@ -191,6 +219,54 @@ class Single(Network):
             tensor = self.state[self.first[name]].detach().cpu().clone(memory_format=torch.contiguous_format)
             state[name] = self.sparse[name].whole(tensor) if name in self.sparse else tensor
         return state
+
+
+class Chained(Network):
+    """One of the papers' LeNets on a CPU, forward and back by hand (`chain`).
+
+    Args:
+        training: its precision counts.
+        module: freshly built; taken over, its weights unused.
+        start: where it starts.
+        device: a CPU.
+    """
+
+    ways = ("products by hand",)
+
+    def __init__(self, training: Training, module: models.LeNet, start: Start, device: torch.device):
+        super().__init__(training, module, device)
+        self.chain = chain.Chain(chain.names(module), start.weights, start.mask)
+        self.parameters = self.state = self.chain.parameters
+
+    def batch(self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor, draws: torch.Tensor | None):
+        """Inputs and labels of the examples [1, B], augmented as drawn."""
+        inputs = x.index_select(0, index[0])
+        return inputs if draws is None else moved(inputs, draws), y.index_select(0, index[0])
+
+    def forward(self, x: torch.Tensor, shared: bool = False) -> torch.Tensor:
+        """Logits [B, classes] of a batch."""
+        return self.chain.forward(x.flatten(1))
+
+    def backward(self, inputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of a training batch; the gradients of what survives are written down."""
+        return self.chain.backward(inputs.flatten(1), target)
+
+    def move(self, optimiser: torch.optim.Optimizer) -> None:
+        """A step of the optimiser; Adam without what surrounds it in `torch.optim`, which takes longer than it does."""
+        moving, group = list(self.parameters.values()), optimiser.param_groups[0]
+        slots = [optimiser.state[tensor] for tensor in moving]
+        if not isinstance(optimiser, torch.optim.Adam) or not all(slots):  # its first step makes them
+            optimiser.step()
+            return
+        means, squares, steps = ([slot[name] for slot in slots] for name in ("exp_avg", "exp_avg_sq", "step"))
+        gradients = [tensor.grad for tensor in moving if tensor.grad is not None]
+        given = {name: group[name] for name in ("amsgrad", "lr", "weight_decay", "eps", "maximize")}
+        beta1, beta2 = group["betas"]
+        adam(moving, gradients, means, squares, [], steps, fused=True, beta1=beta1, beta2=beta2, **given)
+
+    def snapshot(self, index: int) -> State:
+        """A full copy of the network's state dict."""
+        return self.chain.snapshot()
 
 
 class Stacked(Network):
@@ -258,7 +334,7 @@ class Stacked(Network):
         }
 
 
-def build(training: Training, dataset: Dataset, starts: Sequence[Start]) -> Single | Stacked:
+def build(training: Training, dataset: Dataset, starts: Sequence[Start]) -> Network:
     """The networks of a training on the data's device: the fastest way that does what the plain module does.
 
     Raises:
@@ -303,9 +379,12 @@ def _stacked(training, module, starts, device, plain, few, drawing) -> Stacked:
     raise NotStacked(f"networks of {training.model} cannot be stacked and train one by one: {why}")
 
 
-def _single(training, module, start, device, plain, few) -> Single:
-    network = Single(training, module, start, device)
-    if not network.altered:
+def _single(training, module, start, device, plain, few) -> Network:
+    if chain.fits(module, training, device):
+        network = Chained(training, module, start, device)
+    else:
+        network = Single(training, module, start, device)
+    if not network.ways:
         return network
     try:
         why = _difference(network, {0: plain(0)}, few)
@@ -315,9 +394,8 @@ def _single(training, module, start, device, plain, few) -> Single:
         why = _first_line(error)
     if not why:
         return network
-    ways = [f"{name} as a sparse matrix" for name in network.sparse]
-    ways += ["images that lie channels last"] * (network.layout is torch.channels_last)
-    warnings.warn(f"{training.model} trains without {' and '.join(ways)}: {why}", Slower, stacklevel=4)
+    ways = " and ".join(network.ways)
+    warnings.warn(f"{training.model} trains without {ways}: {why}", Slower, stacklevel=4)
     return plain(0)
 
 
@@ -354,7 +432,7 @@ def _check(training: Training, module: nn.Module, starts: Sequence[Start]) -> No
 
 
 @torch.no_grad()
-def _difference(network: Single | Stacked, plain: dict[int, Single], x: torch.Tensor) -> str | None:
+def _difference(network: Network, plain: dict[int, Network], x: torch.Tensor) -> str | None:
     """What tells a network's outputs from those of the plain ones at these places; None if rounding does.
 
     Evaluated and in training; the networks' buffers are left as they were. The papers' networks are compared evaluated
@@ -383,7 +461,7 @@ def _rehearse(network: Stacked, x: torch.Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _buffers_kept(network: Single | Stacked) -> Iterator[State]:
+def _buffers_kept(network: Network) -> Iterator[State]:
     """The buffers of a network, which are put back in the end."""
     before = {name: tensor.clone() for name, tensor in network.state.items() if network.entries[name].buffer}
     yield before
@@ -391,7 +469,7 @@ def _buffers_kept(network: Single | Stacked) -> Iterator[State]:
         network.state[name].copy_(tensor)
 
 
-def _tried(network: Single | Stacked, x: torch.Tensor, training: bool) -> State:
+def _tried(network: Network, x: torch.Tensor, training: bool) -> State:
     """Outputs of a network, under the name "", and its buffers after the pass; it is left as it was."""
     devices = [x.device] if x.device.type == "cuda" else []
     with _buffers_kept(network) as before:

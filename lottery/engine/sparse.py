@@ -15,27 +15,38 @@ DENSITY = 0.12  # the layer pays below this share of weights
 WEIGHTS = 2**16  # and from this size on
 
 
-def pays(layer: nn.Module, mask: torch.Tensor) -> TypeGuard[nn.Linear]:
-    """Whether a layer under a mask is worth replacing (see the module's docstring), and does what it is replaced by.
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
-    A subclass of `nn.Linear`, a layer with hooks, a method or tensors of its own may do anything.
-    """
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    if type(layer) is not nn.Linear or "forward" in vars(layer) or any(getattr(layer, hook) for hook in hooks):
+
+def altered(module: nn.Module) -> bool:
+    """Whether a module has hooks or a `forward` of its own, and so may do anything."""
+    return "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS)
+
+
+def plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a layer is a linear one, just as PyTorch has it, in float32 on a CPU."""
+    if type(layer) is not nn.Linear or altered(layer):
         return False
     if layer._modules or layer._buffers or layer._parameters.keys() != {"weight", "bias"}:
         return False
-    fits = layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
-    if not fits or mask.numel() < WEIGHTS or not torch.backends.mkl.is_available():
+    return layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
+
+
+def pays(layer: nn.Module, mask: torch.Tensor) -> TypeGuard[nn.Linear]:
+    """Whether a layer under a mask is worth replacing (see the module's docstring), and does what it is replaced by."""
+    if not plain(layer) or mask.numel() < WEIGHTS or not torch.backends.mkl.is_available():
         return False
     return mask.float().mean().item() < DENSITY
 
 
-def _csr(rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, shape) -> torch.Tensor:
-    """A CSR matrix from positions in row-major order."""
+def csr(rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, shape) -> torch.Tensor:
+    """A CSR matrix from positions in row-major order, over these very values."""
     starts = torch.zeros(shape[0] + 1, dtype=torch.int32)
     starts[1:] = torch.bincount(rows, minlength=shape[0]).cumsum(0)
-    return torch.sparse_csr_tensor(starts, columns.int(), values, shape, check_invariants=False)
+    with warnings.catch_warnings():  # PyTorch calls the format a beta, once a process
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+        warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled")  # explicitly, but 2.11
+        return torch.sparse_csr_tensor(starts, columns.int(), values, shape, check_invariants=False)
 
 
 def _with(pattern: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -80,13 +91,9 @@ class SparseLinear(nn.Module):
         self.weight = nn.Parameter(layer.weight.detach()[mask].clone())
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
         rows, columns = mask.nonzero(as_tuple=True)
-        with warnings.catch_warnings():  # PyTorch calls the format a beta, once a process
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-            warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled")  # explicitly, but 2.11
-            zeros = torch.zeros(len(rows))
-            self.pattern = _csr(rows, columns, zeros, mask.shape)
-            self.order = torch.argsort(columns, stable=True)
-            self.transposed = _csr(columns[self.order], rows[self.order], zeros, mask.shape[::-1])
+        zeros, self.order = torch.zeros(len(rows)), torch.argsort(columns, stable=True)
+        self.pattern = csr(rows, columns, zeros, mask.shape)
+        self.transposed = csr(columns[self.order], rows[self.order], zeros, mask.shape[::-1])
 
     def forward(self, x):
         y = _Multiply.apply(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), self.weight, self)

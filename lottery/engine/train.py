@@ -23,7 +23,7 @@ from ..recipes import Training
 from . import graphs, stopping
 from .batches import Batches
 from .errors import Diverged, NotStacked, TrainingError
-from .network import Single, Stacked, Start, build, memory, seed
+from .network import Network, Start, build, memory, seed
 from .precision import check_precision, multiplying
 
 TOGETHER = 2**31  # bytes that networks which train together may take to evaluate a batch
@@ -169,7 +169,7 @@ class Course:
             raise TrainingError("networks that train together must start at the same step and mask the same layers")
         self.device = dataset.train[0].device
         check_precision(training.precision, self.device)
-        self.network: Single | Stacked = build(training, dataset, starts)
+        self.network: Network = build(training, dataset, starts)
         self.orders = [start.order for start in starts]
         self.batches = Batches(training, self.orders, len(dataset.train[1]), self.device)
         self.keep = {step for step in keep if self.first <= step <= training.steps} | {training.steps}
@@ -212,15 +212,11 @@ class Course:
         """One step, all of it on the device."""
         inputs, target = self.network.batch(*self.dataset.train, index, draws)
         with multiplying(self.training.precision, self.device):
-            losses = self.network.losses(inputs, target)
-            self.optimiser.zero_grad(set_to_none=True)
-            losses.sum().backward()
-        self.network.settle()
-        self.network.mask_gradients()
+            losses = self.network.backward(inputs, target)
         if self.network.seeded:
             _complete(self.optimiser)
-        self.optimiser.step()
-        self.train_loss.add_(losses.detach())
+        self.network.move(self.optimiser)
+        self.train_loss.add_(losses)
 
     def _evaluated(self, part: tuple[torch.Tensor, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """Losses and accuracies [R] on a part of the data."""
