@@ -1,7 +1,7 @@
 """Measures the engine beside the ordinary training loop, in one run on one machine, and prints a table.
 
     python benchmarks/run.py [--repeats 7] [--steps 400] [--networks lenet-300-100 …] [--density 0.21] [--json FILE]
-                             [--markdown FILE]
+                             [--by-density] [--markdown FILE]
 
 LeNet-300-100 on MNIST, Conv-2 and ResNet-20 on CIFAR-10 as in the papers' protocols, masked, on one CPU thread; where
 there is a GPU, there too, alone and several as one batch. What is compared is measured in turn (A B A B …), so that a
@@ -13,7 +13,8 @@ The ordinary loop is what a tutorial would teach: torchvision's data set with it
 comes. Nothing in it is slowed down on purpose: no `.item()` a step, no logging. Data are read where `LOTTERY_DATA` has
 them; else random pixels of their shape, which cost the same. Beside both, for convolutions on the CPU, stands a bare
 step of PyTorch, the same batch again and again without data, augmentation or mask, as it comes and through
-`torch.compile`. `--markdown` writes the table that the book's page on speed shows.
+`torch.compile`. `--markdown` writes the table that the book's page on speed shows; `--by-density` measures LeNet alone
+at several densities.
 """
 
 import argparse
@@ -48,6 +49,7 @@ SETTINGS = {
         data="cifar10", batch=128, optimiser="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4, augment=True
     ),
 }
+DENSITIES = (1, 0.51, 0.21, 0.05, 0.015)  # of `--by-density`
 SLOWER = {LENET: 1, "conv-2": 20, "resnet-20": 40}  # so many steps fewer are measured
 STATISTICS = {"mnist": ((0.1307,), (0.3081,)), "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))}
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
@@ -459,6 +461,23 @@ def measure(repeats, steps, density, study, networks):
     return table
 
 
+def by_density(repeats, steps):
+    """LeNet on one thread at several densities: a block each."""
+    plain, tuned = Side(tuned=False), Side(tuned=True)
+    table = []
+    try:
+        for density in DENSITIES:
+            rows = {
+                "ordinary loop": lambda density=density: plain.ask("ordinary_step", LENET, 0, steps, density).recv(),
+                "engine": lambda density=density: tuned.ask("engine_step", LENET, steps, density).recv(),
+            }
+            table += compare(f"{LENET}, {100 * density:g} % of weights", "ms a step of a network", rows, repeats, min)
+    finally:
+        for side in (plain, tuned):
+            side.stop()
+    return table
+
+
 def show(about, table):
     """The table as text."""
     lines = [f"{name}: {value}" for name, value in about.items()]
@@ -474,8 +493,9 @@ def show(about, table):
 def markdown(about, table):
     """The table for a page of the book."""
     counts = sorted({row["n"] for row in table})
+    left = "" if about["density"] is None else f"{100 * about['density']:g} % of weights left; "
     lines = [
-        f"*{about['device']}; {about['versions']}; {about['data']}; {100 * about['density']:g} % of weights left; "
+        f"*{about['device']}; {about['versions']}; {about['data']}; {left}"
         f"each measured {' or '.join(map(str, counts))} times*"
     ]
     for title, rows in itertools.groupby(table, key=lambda row: row["block"]):
@@ -494,15 +514,20 @@ def main():
     parser.add_argument("--steps", type=int, default=400, help="steps of LeNet a measurement (400)")
     parser.add_argument("--networks", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which (all)")
     parser.add_argument("--density", type=float, default=0.21, help="fraction of weights left (0.21)")
+    parser.add_argument("--by-density", action="store_true", help=f"{LENET} on a CPU at {DENSITIES}, and nothing else")
     parser.add_argument("--study", type=int, default=10_000, help="steps of each run of the study, 0: none (10000)")
     parser.add_argument("--on", choices=["cpu", "gpu"], help="measure there alone (both)")
     parser.add_argument("--json", type=Path, help="also write the figures, every single one, to this file")
     parser.add_argument("--markdown", type=Path, help="also write the table as Markdown to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    about, given = machine(options.density), (options.repeats, options.steps, options.density)
-    table = [] if options.on == "gpu" else measure(*given, options.study, options.networks)
-    if torch.cuda.is_available() and options.on != "cpu":
+    about = machine(None if options.by_density else options.density)
+    given = (options.repeats, options.steps, options.density)
+    if options.by_density:
+        table = by_density(options.repeats, options.steps)
+    else:
+        table = [] if options.on == "gpu" else measure(*given, options.study, options.networks)
+    if not options.by_density and torch.cuda.is_available() and options.on != "cpu":
         table += on_gpu(*given, options.networks)
     print(show(about, table))
     if options.json:
