@@ -17,7 +17,7 @@ from torch import nn
 
 from .. import masks, models
 from ..recipes import Training
-from . import sparse
+from . import graphs, sparse
 
 DENSITY = 0.25  # a layer multiplies its survivors alone below this share of weights
 WEIGHTS = 2**12  # and from this size on
@@ -28,7 +28,9 @@ def fits(module: nn.Module, training: Training, device: torch.device) -> TypeGua
 
     Any other module, and a LeNet that a factory has changed, may do more in its forward pass than its layers say.
     """
-    if type(module) is not models.LeNet or training.precision != "float32" or device.type != "cpu":
+    if type(module) is not models.LeNet or training.precision != "float32":
+        return False
+    if device.type != "cpu" or graphs.worth(device):  # a graph has gradients of its own
         return False
     layers = [module.get_submodule(name) for name in names(module)]
     entries = models.table(module).values()
