@@ -9,16 +9,14 @@ import pickle
 from collections.abc import Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
 
 from . import LotteryError, seeds
-
-if TYPE_CHECKING:
-    from sklearn.utils import Bunch
 
 NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
 SCALINGS = ("standardise", "unit", "unit-norm", "none")
@@ -392,14 +390,24 @@ def _cifar(contents: list[bytes]) -> Pair:
     return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
 
+def _digits_file() -> Path:
+    """Where scikit-learn keeps what its `load_digits` reads.
+
+    To import that function takes a second, in every process that trains; the place is scikit-learn's own affair, and a
+    test compares what is read with what the function gives.
+    """
+    spec = find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise DataError("the digits are a file of scikit-learn, which is not installed: pip install scikit-learn")
+    return Path(spec.origin).with_name("datasets") / "data" / "digits.csv.gz"
+
+
 @lru_cache(maxsize=2)
 def _published(name: str, root: Path) -> tuple[Pair, Pair, int]:
     if name == "digits":
-        from sklearn.datasets import load_digits
-
-        bunch = cast("Bunch", load_digits())
-        images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
-        labels = torch.from_numpy(bunch.target.astype(np.int64))
+        rows = np.loadtxt(_digits_file(), delimiter=",")  # 64 pixels from 0 to 16 and the digit
+        images = torch.from_numpy(np.round(rows[:, :-1] * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
+        labels = torch.from_numpy(rows[:, -1].astype(np.int64))
         order = torch.from_numpy(np.random.Generator(np.random.PCG64(0)).permutation(len(labels)))
         train, test = order[:1400], order[1400:]
         return (images[train], labels[train]), (images[test], labels[test]), 10

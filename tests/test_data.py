@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lottery import data, seeds
@@ -55,11 +56,14 @@ def test_digits_have_their_1797_examples_in_three_parts():
     assert digits.shape == (1, 8, 8) and digits.classes == 10
 
 
-def test_the_three_parts_share_no_example():
-    digits = data.load("digits", 200, "unit")
+def test_the_three_parts_are_scikit_learns_digits_and_share_no_example():
+    digits, bunch = data.load("digits", 200, "unit"), load_digits()
     seen = [row for part in PARTS for row in rows(getattr(digits, part))]
     # scikit-learn's digits hold no image twice, so equal images would be one example in two parts
     assert len(set(seen)) == len(seen) == 1797
+    labels = [label for part in PARTS for label in getattr(digits, part)[1].tolist()]
+    theirs = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8)).float()[:, None] / 255
+    assert dict(zip(seen, labels, strict=True)) == dict(zip(rows((theirs,)), bunch.target.tolist(), strict=True))
 
 
 def test_tensors_are_float32_and_labels_int64():
