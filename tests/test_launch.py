@@ -80,7 +80,7 @@ def offered(name, release, **quick):
     ids=["quick", "published"],
 )
 def test_a_downloaded_notebook_runs_from_nothing(tmp_path, release, python, name, published):
-    executed, notebook = offered(name, release, steps=100, levels=3)
+    executed, notebook = offered(name, release, steps=50, levels=2)
     first = notebook.cells[0]
     assert "PUBLISHED = False" in first.source
     first.source = first.source.replace("PUBLISHED = False", f"PUBLISHED = {published}")
@@ -104,7 +104,7 @@ def test_a_downloaded_notebook_runs_from_nothing(tmp_path, release, python, name
     if published:  # from the records: the data set is not even there
         assert ending["values"] == before["values"] and ending["verdicts"] == before["verdicts"]
     else:
-        assert (ending["parameters"]["steps"], ending["parameters"]["levels"]) == (100, 3)
+        assert (ending["parameters"]["steps"], ending["parameters"]["levels"]) == (50, 2)
 
 
 def test_without_a_network_a_chapter_is_trained(tmp_path, monkeypatch, capsys):

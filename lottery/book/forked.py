@@ -32,6 +32,7 @@ IMPORTS = (
     "scipy.optimize",
     "scipy.stats",
     "sklearn.datasets",
+    "torch._dynamo",  # torch's optimisers import it, at their first use
     "lottery.book.chapter",
     "lottery.book.explorers",
     "lottery.book.leads",
