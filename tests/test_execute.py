@@ -62,38 +62,46 @@ def store(tmp_path):
 # The same whoever computes. The network is one whose process is killed (SIGKILL) in its first run, in mid-run.
 
 
-def killed_study(monkeypatch, tmp_path, inline):
-    """Two chains, with their records as computed inline and nothing killed; the next process that trains is killed."""
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory):
+    """Two chains, with their records as computed inline and nothing killed."""
     models.register("killed", worker_networks.Killed)
-    monkeypatch.setenv("LOTTERY_SETTINGS", '{"checkpoint_seconds": 0}')
-    monkeypatch.setenv("LOTTERY_TEST_KILLED", str(tmp_path / "killed"))
-    slow = training(model="killed", steps=400)
+    slow = training(model="killed", steps=300)
     chains = [run_ for replicate in range(2) for run_ in tickets.imp(slow, replicate, 1, 0.2, rewind_step=20)]
     study = [*chains, chains[1].mask, tickets.random_sparse(chains[1], 0), tickets.reinitialised(chains[3], 1)]
-    (tmp_path / "killed").touch()
-    expected = run(study, inline)
-    (tmp_path / "killed").unlink()
-    return study, expected
+    folder = tmp_path_factory.mktemp("inline")
+    (folder / "killed").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOTTERY_TEST_KILLED", str(folder / "killed"))
+        return study, run(study, Store(folder / "store"))
 
 
-def test_a_pool_whose_worker_is_killed_gives_what_one_process_gives(store, tmp_path, monkeypatch):
-    study, expected = killed_study(monkeypatch, tmp_path, Store(tmp_path / "inline"))
+@pytest.fixture
+def killed_study(never_killed, tmp_path, monkeypatch):
+    """As `never_killed`; the next process that trains it is killed."""
+    monkeypatch.setenv("LOTTERY_SETTINGS", '{"checkpoint_seconds": 0}')
+    monkeypatch.setenv("LOTTERY_TEST_KILLED", str(tmp_path / "killed"))
+    return never_killed
+
+
+def test_a_pool_whose_worker_is_killed_gives_what_one_process_gives(killed_study, store, tmp_path):
+    study, expected = killed_study
     assert_same(run(study, store, "processes", jobs=2), expected)
     assert (tmp_path / "killed").exists() and store.verify() == []
 
 
 def test_a_run_that_always_kills_its_worker_fails_alone(store):
     models.register("deadly", worker_networks.Deadly)
-    sound = [tickets.dense(training(steps=1500), replicate) for replicate in range(3)]
-    words = r"1 of 4 recipes .* \(deadly on digits, .*its worker died 3 times .* it was ended by SIGKILL, as a system"
+    sound = [tickets.dense(training(steps=800), replicate) for replicate in range(2)]
+    words = r"1 of 3 recipes .* \(deadly on digits, .*its worker died 3 times .* it was ended by SIGKILL, as a system"
     with pytest.raises(ExecutionError, match=words):
         run([tickets.dense(training(model="deadly"), 0), *sound], store, "processes", jobs=2)
     assert all(record is not None for record in map(store.read, (run_.key for run_ in sound)))
 
 
-def test_a_running_dask_cluster_whose_worker_is_killed_gives_what_one_process_gives(store, tmp_path, monkeypatch):
+def test_a_running_dask_cluster_whose_worker_is_killed_gives_what_one_process_gives(killed_study, store, tmp_path):
     distributed = pytest.importorskip("distributed")
-    study, expected = killed_study(monkeypatch, tmp_path, Store(tmp_path / "inline"))
+    study, expected = killed_study
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs="CRITICAL"
     ) as cluster:
@@ -114,7 +122,7 @@ images = torch.arange(640.0).view(80, 8) % 7
 name = data.register("own", (images, torch.arange(80) % 2), (images, torch.arange(80) % 2))
 training = r.training(data=name, model="lenet-8", steps=50, batch=20, optimiser="adam", lr=3e-3, validation=10)
 chain = tickets.imp(training, 0, 1, 0.2)
-records = execute(chain, Store(sys.argv[1] + "/store"), executor=sys.argv[2], jobs=2, show=False)
+records = execute(chain, Store(sys.argv[1] + "/store"), executor=sys.argv[2], jobs=1, show=False)
 print(len(records), records[1].values["density"])
 """
 
@@ -218,21 +226,32 @@ def test_the_number_of_threads_that_the_user_set_does_not_matter_and_stays(store
 # Until a deadline.
 
 
-@pytest.mark.parametrize(
-    "more",
-    [dict(executor="inline", stack=1), dict(executor="inline", stack=2), dict(executor="processes", jobs=2)],
-    ids=["inline", "stacked", "pool"],
-)
-def test_a_study_stops_at_its_deadline(store, more):
+def stops_at_its_deadline(store, seconds, **more):
+    """Whether it does, and then begins nothing; returns what is saved of trainings."""
     long = training(steps=200_000, evaluate=((200_000, 100_000),))
     study = [run_ for k in range(2) for run_ in tickets.imp(long, k, 1, 0.2)]
-    run([tickets.dense(training(steps=1), 0)], store)  # loads what is loaded at the first use
     began = time.monotonic()
-    for seconds in (4, -1):
+    for deadline in (began + seconds, began - 1):
         with pytest.raises(stopping.OutOfTime, match=r"time is up: 6 of 6 recipes are left"):
-            execute(study, store, show=False, deadline=began + seconds, **more)
-    saved = list((store.root / "partial").glob("*.safetensors"))
-    assert len(saved) == 1 or more["executor"] == "processes"
+            execute(study, store, show=False, deadline=deadline, **more)
+    return list((store.root / "partial").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("stack", [1, 2])
+def test_a_study_stops_at_its_deadline(store, monkeypatch, stack):
+    clock, ask = [time.monotonic()], engine.Batches.__getitem__  # goes on with the steps alone
+
+    def counted(self, step):
+        clock[0] += 1
+        return ask(self, step)
+
+    monkeypatch.setattr(engine.Batches, "__getitem__", counted)
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
+    assert len(stops_at_its_deadline(store, 400, executor="inline", stack=stack)) == 1
+
+
+def test_a_pool_stops_at_its_deadline(store):
+    stops_at_its_deadline(store, 4, executor="processes", jobs=2)
 
 
 # How many at once.
@@ -405,16 +424,20 @@ def test_a_run_is_computed_again_only_for_weights_that_were_dropped(store, train
     assert sum(trained) == 3  # the dense run for its weights, and the new ticket
 
 
-def test_a_study_that_asks_for_an_earlier_state_of_an_interrupted_run_gets_it(store, tmp_path):
+def test_a_study_that_asks_for_an_earlier_state_of_an_interrupted_run_gets_it(store, tmp_path, monkeypatch):
     dense, ticket = tickets.imp(training(steps=500), 0, 1, 0.2, rewind_step=50)
-    killed = KILLED.replace("rewind_step=50", "rewind_step=0")  # its checkpoint at 300 has no state of step 50
-    subprocess.run(
-        [sys.executable, "-c", killed, store.root],
-        cwd=ROOT,
-        check=False,
-        env={**os.environ, "LOTTERY_SETTINGS": '{"checkpoint_seconds": 0}'},
-    )
-    assert store.checkpoint(dense.key).load() is not None
+    ask = engine.Batches.__getitem__
+
+    def until(self, step):
+        if step == 337:
+            raise SystemExit  # no error of the run, which would be reported
+        return ask(self, step)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setenv("LOTTERY_SETTINGS", '{"checkpoint_seconds": 0}')
+        patch.setattr(engine.Batches, "__getitem__", until)
+        run([dense], store)  # its checkpoint at 300 has no state of step 50
+    assert store.keys() == [] and store.checkpoint(dense.key).load() is not None
     assert_same(run([dense, ticket], store), run([dense, ticket], Store(tmp_path / "fresh")))
 
 

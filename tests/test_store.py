@@ -518,7 +518,7 @@ def counted(*args, **kwargs):
     return train(*args, **kwargs)
 
 engine.train = counted
-training = r.training(data="digits", model="lenet-8", steps=1500, batch=50, optimiser="adam", lr=3e-3, validation=200)
+training = r.training(data="digits", model="lenet-8", steps=600, batch=50, optimiser="adam", lr=3e-3, validation=200)
 (folder / f"ready-{os.getpid()}").touch()
 while len(list(folder.glob("ready-*"))) < 2:
     time.sleep(0.002)
