@@ -1,5 +1,5 @@
 # make book        the quick study (embedded digits, no download) executed and built into the book
-# make test        the tests, a process a core, the tests of a file in one
+# make test        the tests, in one process more than cores, those of a file in one
 # make published   the published chapters executed again from their committed records, and the book built from them
 # make lint        ruff, the layout, types, and the other checks made before a commit
 # make check       those of them that need neither git nor network

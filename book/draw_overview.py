@@ -20,6 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lottery.book import figures, planning, runner, tidy
+from lottery.engine import archive
 from lottery.engine.store import Store
 
 TARGET = Path(__file__).parent / "_static" / "overview.png"
@@ -38,7 +39,8 @@ def numbers() -> dict:
     study = planning.study_of(CHAPTER, published["parameters"])
     with tempfile.TemporaryDirectory() as scratch:
         store = Store(scratch)
-        store.import_(runner.results_files())
+        keys = set(published["keys"])
+        store.import_(path for path in runner.results_files() if keys.intersection(archive.keys(path)))
         records = tidy.mapped(study, lambda recipe: store.read(recipe.key))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice")  # levels at which a treatment was not run

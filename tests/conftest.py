@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: test processes side by side must not share cores
@@ -10,6 +11,21 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+MEMORY = "/dev/shm"
+
+
+def roomy(folder):
+    """Whether temporary files can be there: it has 4 GiB left, and programs in it can be run."""
+    return (
+        os.access(folder, os.W_OK)
+        and shutil.disk_usage(folder).free >= 4 * 2**30
+        and not os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0)
+    )
+
+
+# A disk takes minutes to write through, and then to delete, what all tests write.
+if not {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"} & os.environ.keys() and roomy(MEMORY):
+    os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
 
 # Fewer examples for a fast suite, and no deadline: on a busy machine it fails tests that are right.
 settings.register_profile("lottery", max_examples=50, deadline=None)
@@ -17,20 +33,32 @@ settings.load_profile("lottery")
 
 
 LONGEST = (
-    "test_chapters.py",
     "test_pages.py",
+    "test_chapters.py",
     "test_execute.py",
     "test_study.py",
     "test_launch.py",
-    "test_any_network.py",
+    "test_browser_lottery.py",
+    "test_train.py",
+    "test_store.py",
     "test_landscape.py",
     "test_ranges.py",
+    "test_data.py",
+    "test_project.py",
+    "test_any_network.py",
+    "test_store_disk.py",
 )
 
 
 def pytest_collection_modifyitems(items):
     """The files that take longest come first, so that no process waits for one at the end."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """With `-n auto` one test process more than cores: some tests wait, for other processes or a browser."""
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def unavailable(reason):
