@@ -190,11 +190,13 @@ def seen(browser, published_offline, scripts):
             now.wide += [f"{width}: {what}" for what in page.evaluate(TOO_WIDE)]
             if not listed:
                 page.screenshot(path=pictures / f"{name.replace('/', '_').removesuffix('.html')}-{width}-{theme}.png")
-            if width == 1280:
-                rules = ["color-contrast"] if theme == "dark" else None
-                now.axe += page.evaluate(AXE, [FIRST_ENTRIES if listed else ["article.bd-article"], rules])
+            if width == 1280 and not listed:
+                now.axe += page.evaluate(AXE, ["color-contrast"] if theme == "dark" else None)
         show(page, *SIZES[0])
         use(page, now)
+        if listed:
+            page.evaluate(SHORTEN)
+            now.axe += page.evaluate(AXE, None)
     context.close()
     return every
 
@@ -219,13 +221,14 @@ BLURRED = """() => [...document.querySelectorAll('article img')].filter(
     i => i.checkVisibility() && !i.closest('.jupyter-widgets') && !/svg/.test(i.src.slice(0, 99) + i.src.slice(-3))
         && i.naturalWidth < 1.95 * i.clientWidth).map(i => `${i.alt}: ${i.naturalWidth} on ${i.clientWidth}`)"""
 
-# Of a list its head and what opens each part: of a whole one axe takes half a minute.
-FIRST_ENTRIES = ["article.bd-article > section > :not(section)", "article.bd-article section > dl:first-of-type"]
+# Leaves of a list what opens each part: of a whole one axe takes half a minute.
+SHORTEN = """() => document.querySelectorAll('article.bd-article section > dl:not(:first-of-type)')
+    .forEach(entry => entry.remove())"""
 
 # In the article, but for the bibliography, whose roles docutils gives. Style sheets are not fetched again (`preload`):
 # from the disk that is refused.
-AXE = """async ([include, rules]) => (await axe.run(
-    {include, exclude: ['.citation-list']},
+AXE = """async rules => (await axe.run(
+    {include: ['article.bd-article'], exclude: ['.citation-list']},
     {resultTypes: ['violations'], preload: false, ...(rules ? {runOnly: rules} : {})},
 )).violations.map(v => `${v.id} (${v.nodes.length}): ${v.nodes[0].html.slice(0, 200)}`)"""
 
