@@ -146,6 +146,7 @@ STAND_IN |= {"examples": 64, "test_examples": 50, "evaluations": 5}
                 "conv_replicates": 1,
                 "conv_data": "digits",
                 "conv_steps": 50,
+                "conv_evaluations": 5,
                 "batch": 10,
             },
             "Q2-P1 Q2-P6",
