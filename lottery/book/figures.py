@@ -644,7 +644,9 @@ def ordering(
 
 
 def paper_line(figure: Figure, value: float, label: str = "paper", panel: int = 0) -> Figure:
-    """The same figure with a dotted line at a paper's value, in the unit of the axis, labelled above the line.
+    """The same figure with a dotted line at a paper's value, in the unit of the axis, labelled below the axes.
+
+    The line has no colour of a series, and no series crosses its label.
 
     Args:
         figure: of a function above.
@@ -652,11 +654,8 @@ def paper_line(figure: Figure, value: float, label: str = "paper", panel: int = 
         label: what it is.
         panel: which of the figure's axes, from the top.
     """
-    ax = figure.axes[panel]
-    ax.axhline(value, color=PALETTE[1], linestyle=":", linewidth=2, zorder=1)
-    place = {"xy": (0.99, value), "xycoords": ("axes fraction", "data"), "va": "bottom", "ha": "right"}
-    words = {"xytext": (0, 3), "textcoords": "offset points", "size": 11, "color": _dark(PALETTE[1])}
-    ax.annotate(label, **place, **words)
+    line = figure.axes[panel].axhline(value, color=INK, linestyle=":", linewidth=2, zorder=1)
+    figure.legend([line], [label], loc="outside lower right", frameon=False, borderaxespad=0.3, fontsize=11)
     figure.set_label(f"{figure.get_label()} Line at {value:g}: {label}.".strip())
     return figure
 

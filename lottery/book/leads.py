@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import stats
-from . import figures, text
+from . import figures, text, tidy
 from .chapter import Chapter
 
 Accuracy = Mapping[str, ArrayLike]
@@ -28,6 +28,27 @@ def leads(accuracy: Accuracy, others: Mapping[str, str] | None = None, base: str
         for kind, values in rows.items()
         if kind not in (base, *others.values())
     }
+
+
+def of_loss(loss: stats.Summary | float) -> stats.Summary | float:
+    """The lead that a loss is, with its interval: what was subtracted from what is the other way round."""
+    if not isinstance(loss, stats.Summary):
+        return -loss
+    return stats.Summary(loss.n, -loss.mean, -loss.high, -loss.low, -loss.ci_high, -loss.ci_low)
+
+
+def learned(runs: Mapping[str, Sequence]) -> dict[str, str]:
+    """How far training went, to glue: ``ticket_stop``, the iteration of early stopping, and ``ticket_fitted``, the
+    accuracy on training images at the end; means over records.
+
+    Args:
+        runs: kind → nested records of runs.
+    """
+    told = {}
+    for kind, records in runs.items():
+        told[f"{kind}_stop"] = f"{tidy.column(records, 'early_stop_step').mean():,.0f}"
+        told[f"{kind}_fitted"] = f"{100 * tidy.column(records, 'train_accuracy_end').mean():.2f} %"
+    return told
 
 
 def words(ahead: Leads) -> str:

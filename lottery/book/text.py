@@ -91,6 +91,14 @@ def interval(
     return format_interval(found, scale, unit, digits).rpartition(", n = ")[0]
 
 
+def of_two(value: Summary, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+    """A summary as :func:`format_interval` writes it; of two replicates, whose interval says nothing, both values."""
+    if value.n != 2:
+        return format_interval(value, scale, unit, digits)
+    both = " and ".join(number(one, scale, digits) for one in (value.low, value.high))
+    return f"{both}{' ' + unit if unit else ''}"
+
+
 def extremes(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 2) -> str:
     """Mean of [R] replicates, the smallest, the largest: ``97.81 % (97.70 to 97.92)``; for tables."""
     mean, *ends = (number(float(pick(np.asarray(values))), scale, digits) for pick in (np.mean, np.min, np.max))
