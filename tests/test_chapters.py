@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 import yaml
 
 from lottery import LotteryError
@@ -178,6 +179,22 @@ def test_other_chapters(name, given, judged, tmp_path):
 
 def read(path):
     return nbformat.read(path, as_version=4)
+
+
+def test_the_code_that_the_first_page_shows_is_a_script_of_its_own():
+    cells = nbformat.read(ROOT / "notebooks" / "00_a_ticket_from_scratch.ipynb", as_version=4).cells
+    until = next(i for i, cell in enumerate(cells) if "study" in cell.metadata.get("tags", ()))
+    code = [cell for cell in cells[:until] if cell.cell_type == "code"]
+    shown = [cell.source for cell in code if not {"remove-input", "hide-input"} & {*cell.metadata.get("tags", ())}]
+    assert "lottery" not in "".join(shown)
+    parameters, *plain = shown
+    bare, threads = {"__name__": "__main__"}, torch.get_num_threads()
+    try:
+        exec("\n\n".join([parameters, "steps, levels = 60, 2", *plain]), bare)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(bare["ticket"]) == len(bare["control"]) == 3 and min(bare["ticket"]) > 0.3
+    assert bare["left"][0] == 1 and bare["left"] == sorted(bare["left"], reverse=True)
 
 
 def test_executed_chapters_pass_the_gates(executed):
