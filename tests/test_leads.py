@@ -1,8 +1,11 @@
 """Leads over random masks, and parameters that hold several numbers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from lottery import stats
 from lottery.book import leads, parameters
 
 ACCURACY = {"ticket": np.array([0.98, 0.97]), "mask": np.array([0.96, 0.96]), "random": np.array([0.95, 0.96])}
@@ -25,6 +28,26 @@ def test_tables_end_with_what_has_no_lead():
     rows = leads.rows(leads.leads(ACCURACY), (ACCURACY, 100, "%", 1))
     assert [row[0] for row in rows] == ["ticket", "mask", "random"]
     assert rows[0][1].startswith("97.5 %") and rows[0][2].startswith("2.00 pp") and rows[2][2] == ""
+
+
+def test_a_loss_is_a_lead_with_its_interval_turned():
+    loss = stats.summary([0.1, 0.2, 0.6])
+    turned = leads.of_loss(loss)
+    assert turned == stats.Summary(3, -loss.mean, -0.6, -0.1, -loss.ci_high, -loss.ci_low)
+    assert leads.of_loss(0.3) == -0.3
+
+
+def test_how_far_training_went_is_told_by_kind():
+    runs = [
+        SimpleNamespace(values={"early_stop_step": s, "train_accuracy_end": a}) for s, a in ((900, 0.99), (1900, 1))
+    ]
+    told = leads.learned({"random": runs, "ticket": [runs[:1]]})
+    assert told == {
+        "random_stop": "1,400",
+        "random_fitted": "99.50 %",
+        "ticket_stop": "900",
+        "ticket_fitted": "99.00 %",
+    }
 
 
 def test_a_row_of_numbers_is_read():

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import re
+from collections import Counter
 
 import pytest
 from conftest import ROOT
@@ -57,17 +58,30 @@ def test_findings_of_other_numbers_are_named():
     assert "01_one" in pages.stale(page, {})[0]
 
 
-def test_every_claim_is_counted_once_and_probes_are_not():
+def test_every_claim_and_question_is_counted_once_and_questions_apart():
     rules = claims.load()
-    counted = [rule for rule in rules.values() if rule.kind != "probe"]
+    probes = sum(rule.kind == "probe" for rule in rules.values())
     rule = rules["C-C1"]
     context = rule.needs.paper
     verdict = claims.judge(rule, {"early_stop_change_21": -0.5}, context).json()
     book = pages.ledger({"01_one": made("1", {"C-C1": verdict, "C-C2": "reproduced"})})
     rows = pages.tally(book)
-    assert sum(sum(row.values()) for row in rows.values()) == len(counted)
-    assert rows["paper"] == {"agrees": 0, "agrees in part": 0, "open": 1, "disagrees": 0}
-    assert rows["not run"][""] == len(counted) - 1  # what an older scheme has judged is not taken over
+    assert list(rows) == list(pages.PLACES)
+    assert rows["paper"] == {"open": 1} and rows["question"] == {"not run": probes}
+    assert rows["not run"] == {"not run": len(rules) - probes - 1}  # what an older scheme has judged is not taken over
+
+
+def test_filters_and_rows_of_the_scoreboard_agree_with_the_tally():
+    """Every place and badge that is counted can be asked for, and a row has those that it is counted under."""
+    rules = claims.load()
+    verdicts = {name: claims.judge(rule, {}, {}) for name, rule in rules.items()}
+    for rule in rules.values():
+        holds = {check.quantity: _inside(check) for check in rule.checks}
+        verdicts[rule.id] = claims.judge(rule, holds, rule.needs.paper)
+    rows = pages.tally(pages.ledger({"01_one": made("1", {name: one.json() for name, one in verdicts.items()})}))
+    counted = Counter(pages.place(rule.kind, verdicts[name]) for name, rule in rules.items())
+    assert counted == {(where, badge): number for where, row in rows.items() for badge, number in row.items()}
+    assert {badge for _, badge in counted} <= {*pages.BADGES} and ("question", "supported") in counted
 
 
 def test_reconstructions_agree_with_nobody_and_what_was_not_measured_was_not_run():
@@ -80,7 +94,7 @@ def test_reconstructions_agree_with_nobody_and_what_was_not_measured_was_not_run
     assert (stand_in.badge, not_run.badge) == ("stand-in", "not run")
     judged = {"D5-C1": reconstructed, "C-C1": stand_in, "C-C2": not_run}
     rows = pages.tally(pages.ledger({"01_one": made("1", {name: one.json() for name, one in judged.items()})}))
-    assert rows["reconstruction"] == {"reconstructed": 1} and rows["stand-in"] == {"": 1}
+    assert rows["reconstruction"] == {"reconstructed": 1} and rows["stand-in"] == {"stand-in": 1}
     assert not any(rows["paper"].values()) and not any(rows["reduced"].values())
 
 

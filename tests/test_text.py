@@ -65,3 +65,9 @@ def test_words_are_set_for_a_page_and_read_back_as_they_were_written():
         "signs that it <em>ended</em> with lose 0.52\u00a0pp [0.35, 0.69], n\u00a0=\u00a05 &amp; 3\u00a0% &lt; 9 ponies"
     )
     assert chapter.typeset(words) == page and chapter.as_written(page) == words
+
+
+def test_of_two_replicates_both_values_are_told():
+    assert text.of_two(stats.summary([0.5, -0.25]), 100, "pp", 1) == "−25.0 and 50.0 pp"
+    three = stats.summary([1.0, 2.0, 3.0])
+    assert text.of_two(three) == text.format_interval(three) and text.of_two(0.5, unit="pp") == "0.50 pp"

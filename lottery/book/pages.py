@@ -59,28 +59,43 @@ def ledger(chapters: Mapping[str, Mapping[str, Any]]) -> dict:
     return claims.ledger(claims.collect(judged))
 
 
-def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Scale -> outcome -> how many claims of the works; stand-ins and claims that were not run have no outcome.
+RECONSTRUCTION, QUESTION = "reconstruction", "question"
+PLACES = {
+    claims.PAPER: "at the paper's scale",
+    claims.REDUCED: "at reduced scale",
+    RECONSTRUCTION: "reconstructions, of ideas whose experiments are not known to us",
+    claims.STAND_IN: "stand-ins, which test no claim",
+    claims.NOT_RUN: "not run yet",
+    QUESTION: "questions of our own, which are no claims of a work",
+}
+"""Where a claim is counted, as tallies and filters of the scoreboard have it."""
+_SAID = (claims.AGREES, claims.IN_PART, claims.OPEN, claims.DISAGREES)
+_SAID += tuple(form.format(word) for word in ("reconstructed", "supported") for form in ("{}", "{} in part", "not {}"))
+BADGES = (*_SAID, claims.STAND_IN, claims.NOT_RUN)
+"""All that a badge can say, in the order of a legend."""
 
-    Reconstructions have a row of their own with outcomes of their own: there is no work that they could agree with.
-    Probes of ours are not counted.
+
+def place(kind: str, verdict: claims.Verdict | None) -> tuple[str, str]:
+    """Where a claim of a kind is counted, one of `PLACES`, and its badge.
+
+    Questions of ours are counted apart, whatever came out; so are reconstructions that were judged, for there is no
+    work that they could agree with.
     """
-    rows: dict[str, dict[str, int]] = {
-        scale: dict.fromkeys(claims.OUTCOMES, 0) for scale in (claims.PAPER, claims.REDUCED)
-    }
-    rows |= {"reconstruction": {}, claims.STAND_IN: {"": 0}, claims.NOT_RUN: {"": 0}}
+    badge = verdict.badge if verdict else claims.NOT_RUN
+    if kind == "probe":
+        return QUESTION, badge
+    if verdict is None or badge in (claims.STAND_IN, claims.NOT_RUN):
+        return badge, badge
+    return RECONSTRUCTION if kind == RECONSTRUCTION else verdict.scale, badge
+
+
+def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Place -> badge -> how many claims and questions have it; see `place`."""
+    rows: dict[str, dict[str, int]] = {where: {} for where in PLACES}
     for one in ledger["claims"].values():
-        verdict = claims.read(one["verdict"]) if one["verdict"] else None
-        if one["kind"] == "probe":
-            continue
-        badge = verdict.badge if verdict else claims.NOT_RUN
-        if verdict is None or badge in (claims.STAND_IN, claims.NOT_RUN):
-            rows[badge][""] += 1
-        elif one["kind"] == "reconstruction":
-            rows["reconstruction"][badge] = rows["reconstruction"].get(badge, 0) + 1
-        else:
-            rows[verdict.scale][verdict.outcome] += 1
-    return rows
+        where, badge = place(one["kind"], claims.read(one["verdict"]) if one["verdict"] else None)
+        rows[where][badge] = rows[where].get(badge, 0) + 1
+    return {where: {badge: row[badge] for badge in BADGES if badge in row} for where, row in rows.items()}
 
 
 def values_hash(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> str:
@@ -157,22 +172,28 @@ class FromChapters(_FromBook):
 
     def outcomes(self, chapters) -> Iterable[nodes.Node]:
         rows = tally(ledger(chapters))
-        total = sum(sum(row.values()) for row in rows.values())
-        yield self._html("outcomes.html", rows=rows, total=total)
+        total = sum(sum(row.values()) for where, row in rows.items() if where != QUESTION)
+        yield self._html("outcomes.html", rows=rows, total=total, words=PLACES)
 
     def scoreboard(self, chapters) -> Iterable[nodes.Node]:
         book, rules, works = ledger(chapters), claims.load(), claims.works()
         verdicts = {name: claims.read(one["verdict"]) for name, one in book["claims"].items() if one["verdict"]}
+        counted = {name: place(rule.kind, verdicts.get(name)) for name, rule in rules.items()}
+        wheres, labels = ({one[i] for one in counted.values()} for i in (0, 1))
         choices = {
-            "work": {key: work.name for key, work in works.items()},
-            "scale": {scale: scale for scale in (*claims.SCALES, claims.NOT_RUN)},
-            "outcome": {outcome: outcome for outcome in claims.OUTCOMES},
+            "work": {key: work.name if work.cite else "our own questions" for key, work in works.items()},
+            "scale": {where: words.partition(",")[0] for where, words in PLACES.items() if where in wheres},
+            "outcome": {badge: badge for badge in BADGES if badge in labels},
         }
         yield self._html("filters.html", choices=choices)
         for key, work in works.items():
             own = [rule for rule in rules.values() if rule.work == key]
-            entries = [(rule, verdicts.get(rule.id), self._chapter(rule.chapter)) for rule in own]
-            said = f"{{cite:t}}`{work.cite}`; read: {work.read}." if work.cite else "Probes, not counted above."
+            entries = [(rule, verdicts.get(rule.id), self._chapter(rule.chapter), *counted[rule.id]) for rule in own]
+            said = (
+                f"{{cite:t}}`{work.cite}`; read: {work.read}."
+                if work.cite
+                else "Questions of our own: no claims of a work."
+            )
             name = work.name if work.cite else "Questions of our own"
             body = [*self.parse_text_to_nodes(said), self._html("claims.html", entries=entries)]
             yield self._section(name, key, body)

@@ -91,9 +91,9 @@ def interval(
     return format_interval(found, scale, unit, digits).rpartition(", n = ")[0]
 
 
-def of_two(value: Summary, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+def of_two(value: Summary | float, scale: float = 1, unit: str = "", digits: int = 2) -> str:
     """A summary as :func:`format_interval` writes it; of two replicates, whose interval says nothing, both values."""
-    if value.n != 2:
+    if not isinstance(value, Summary) or value.n != 2:
         return format_interval(value, scale, unit, digits)
     both = " and ".join(number(one, scale, digits) for one in (value.low, value.high))
     return f"{both}{' ' + unit if unit else ''}"
