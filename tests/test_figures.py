@@ -294,7 +294,7 @@ def test_a_papers_value_is_a_labelled_line_in_its_panel():
     assert figures.paper_line(figure, 75, "paper: about 75", panel=1) is figure
     assert len(figure.axes[0].get_lines()) == 1
     assert figure.axes[1].get_lines()[-1].get_ydata() == [75, 75]
-    assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == ["paper: about 75"]
+    assert [text.get_text() for text in figure.legends[-1].get_texts()] == ["paper: about 75"]
     assert figures.INK == figure.axes[1].get_lines()[-1].get_color()  # the colour of no series
     figure.draw_without_rendering()
 
