@@ -56,12 +56,15 @@ clean:
 environment: $(STAMP)
 
 # Installed from the lock, then the library itself as a link to this folder. The stamp comes last: an installation
-# that was interrupted is done again, a finished one is not.
+# that was interrupted is done again, a finished one is not. A quarter of the modules is
+# ever imported: they are compiled when that is first done; here, where Python is told to keep nothing that it compiles.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@test -z "$$PYTHONDONTWRITEBYTECODE" || \
+	  PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'from lottery.book import forked; forked.import_all()'
 	@touch $@
 
 # The CUDA packages of a GPU build and local version labels stay out: torch asks for its own exact ones.

@@ -46,10 +46,11 @@ def _criterion(name: str) -> Criterion:
 def early_grid(steps: int) -> tuple[tuple[int, int], ...]:
     """When to evaluate, densely early: of 50,000 steps every 100 to 10,000, every 200 to 20,000, then every 1,000.
 
-    Frankle & Carbin (2019) evaluate every 100 of 50,000 throughout; early stopping falls into the dense part.
+    Frankle & Carbin (2019) evaluate every 100 of 50,000 throughout; early stopping falls into the dense part. Of fewer
+    steps no larger share is evaluated: rounding makes the grid coarser, never finer.
     """
-    until, every = (steps // 5, 2 * steps // 5, steps), (steps // 500, steps // 250, steps // 50)
-    return tuple((u, max(1, e)) for u, e in zip(until, every, strict=True) if u > 0)
+    until, parts = (steps // 5, 2 * steps // 5, steps), (500, 250, 50)
+    return tuple((u, -(-steps // part)) for u, part in zip(until, parts, strict=True) if u > 0)
 
 
 def every_nth(levels: int, n: int) -> list[int]:

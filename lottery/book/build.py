@@ -220,8 +220,19 @@ def _copy_scripts(root, target):
     shutil.copy(root / "book" / "vendor" / "LICENSE-requirejs.txt", target / "requirejs" / "LICENSE.txt")
 
 
+_PROGRAM = """
+import functools, os
+import jupyter_book.sphinx
+from jupyter_book.cli.main import main
+cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+jupyter_book.sphinx.build_sphinx = functools.partial(jupyter_book.sphinx.build_sphinx, jobs=cores)
+main()
+"""
+"""Jupyter Book as it is, but with a process a core: its command has no option for what Sphinx can do."""
+
+
 def _jupyter_book(root, source, output, strict):
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
+    command = [sys.executable, "-c", _PROGRAM, "build", str(source)]
     command += ["--path-output", str(output), "--all"] + (["-W", "-n", "--keep-going"] if strict else [])
     _call(command, root, "Jupyter Book could not build the book")
 

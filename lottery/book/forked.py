@@ -49,14 +49,19 @@ forked.serve(int(sys.argv[1]))
 """
 
 
+def import_all() -> None:
+    """Does the imports of all chapters."""
+    for name in IMPORTS:
+        importlib.import_module(name)
+
+
 def serve(descriptor: int) -> None:
     """What the process does that kernels are forked from, until whoever asks is gone; in a kernel, what that does.
 
     It has one thread and uses nothing of what it imports, so that a fork of it is sound.
     """
     connection = Connection(descriptor)
-    for name in IMPORTS:
-        importlib.import_module(name)
+    import_all()
     gc.freeze()  # what is there stays shared with the kernels
     while True:
         try:

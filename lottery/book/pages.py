@@ -299,8 +299,16 @@ def _write_notebooks(app: Sphinx, failure: Exception | None) -> None:
         nbformat.write(launch.notebook(executed, release, quick, records, cited, pages), path)
 
 
+_SILENT = ("sphinx_jupyterbook_latex", "sphinx_multitoc_numbering")
+"""Jupyter Book's extensions that do not say whether pages can be read in several processes: they keep nothing of a page
+while it is read. One makes nodes for LaTeX, the other numbers chapters when all have been read."""
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
+    for name in _SILENT:
+        if name in app.extensions:
+            app.extensions[name].parallel_read_safe = True
     app.add_directive("from-chapters", FromChapters)
     app.add_directive("findings", Findings)
     app.connect("autodoc-process-signature", _shorten)

@@ -137,6 +137,8 @@ class Part:
 def study_of(name: str, values: Mapping[str, object]):
     """The value of `study` when a chapter's cells up to that with the tag `study` are executed; nothing is drawn.
 
+    Cells with the tag `aside` are left out: they compute or show what the study does not need.
+
     Args:
         name: of the chapter.
         values: parameters that differ from the defaults, checked.
@@ -146,6 +148,7 @@ def study_of(name: str, values: Mapping[str, object]):
         ChapterError: if there is no such cell, or a cell fails otherwise.
     """
     cells = [cell for cell in source(name).cells if cell.cell_type == "code"]
+    cells = [cell for cell in cells if "aside" not in cell.metadata.get("tags", ())]
     tagged = [number for number, cell in enumerate(cells) if "study" in cell.metadata.get("tags", ())]
     if len(tagged) != 1:
         raise ChapterError(f"{name} has exactly one cell with the tag `study`, not {len(tagged)}")
