@@ -198,13 +198,14 @@ def _check_chapters(root, chapters, profile):
 
 
 def _stage(root, chapters, stage):
-    """Copies configuration, prose and the chapters wanted into an empty folder; returns it."""
+    """Copies configuration, prose, what it includes, and the chapters wanted into an empty folder; returns it."""
     shutil.rmtree(stage, ignore_errors=True)
     left_out = shutil.ignore_patterns("chapters", "results", "vendor", ".*")
     shutil.copytree(root / "book", stage / "book", ignore=left_out)
     shutil.copytree(chapters, stage / "book" / "chapters", ignore=shutil.ignore_patterns(".*"))
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(root / name, stage)
+    for name in ("_config.yml", "_toc.yml", "benchmarks/log.md"):
+        (stage / name).parent.mkdir(exist_ok=True)
+        shutil.copy(root / name, stage / name)
     return stage
 
 
