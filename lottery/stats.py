@@ -20,6 +20,7 @@ from . import LotteryError
 
 CONFIDENCE = 0.95
 POWER = 0.8
+ALIKE = 6  # replicates that must agree for p < 0.05, each counted as a sign: 2 · ½⁶
 
 
 class StatsError(LotteryError, ValueError):

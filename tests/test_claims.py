@@ -135,9 +135,17 @@ def test_two_replicates_agree_in_part_at_best_at_reduced_scale(rule):
     assert claims.judge(rule, two | {"a": LESS}, SHORT | {"replicates": 2}).outcome == "disagrees"
 
 
-def test_two_equal_replicates_bound_nothing(rule):
-    got = claims.judge(rule, {"a": stats.summary([1.5, 1.5]), "b": stats.summary([-1.0, -1.0, -1.0])}, FULL)
-    assert [check.outcome for check in got.checks] == ["open", "holds"]
+def test_equal_replicates_decide_from_six_on_unless_they_are_counted(tmp_path, rule):
+    got = claims.judge(rule, {"a": stats.summary([1.5] * 6), "b": stats.summary([-1.0] * 5)}, FULL)
+    assert [(check.outcome, check.needed) for check in got.checks] == [("holds", None), ("open", 6)]
+    assert got.checks[0].p < 0.05 < got.checks[1].p
+    exact = loaded(tmp_path, TEXT.replace("unit: pp}", "unit: pp, exact: true}"))["W-C1"]
+    assert claims.judge(exact, {"a": stats.summary([1.5, 1.5])}, FULL).checks[0].outcome == "holds"
+
+
+def test_an_open_check_may_show_the_direction(rule):
+    for values, shown in (([0.9, 1.4, 1.6], True), ([-0.9, 1.4, 1.6], False), ([1.4, 1.5, 1.6], False)):
+        assert claims.judge(rule, {"a": stats.summary(values)}, FULL).checks[0].shown == shown
 
 
 def test_what_a_study_does_not_say_it_does_not_meet(rule):

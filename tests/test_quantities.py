@@ -1,6 +1,7 @@
 """The quantities of the claims, on studies whose answers are known."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,8 @@ REPLICATES = np.array([-0.001, 0.0, 0.001])[:, None]  # added to accuracies: can
 
 
 def outcomes(names, got):
-    """The outcomes of claims, of a study at the floor of the paper's scale."""
+    """The outcomes of claims, of a study at the floor of the paper's scale, with enough replicates that may be equal."""
+    got = {name: replace(value, n=max(value.n, stats.ALIKE)) for name, value in got.items()}
     out = {}
     for name in names.split():
         needs = RULES[name].needs.paper.items()
@@ -48,7 +50,7 @@ def test_tickets_of_the_paper():
     trend = got["early_stop_trend_to_21"]
     assert trend.mean == trend.ci_low == trend.ci_high == -1
     assert got["gain_max_pp"].mean == pytest.approx(0.35) == got["gain_max_pp_end"].mean
-    assert got["gain_min_pp"].mean == pytest.approx(0.35 / 9) == got["gain_min_pp_end"].mean
+    assert got["gain_min_pp"].mean == pytest.approx(0) == got["gain_min_pp_end"].mean  # with 3.6 %
 
 
 def test_the_test_set_picks_no_level():
@@ -352,9 +354,9 @@ def test_halves_keep_what_brings_pairs_below_their_null():
 def test_signs_are_what_is_lost():
     density, ticket = [1, 0.4, 0.134, 0.05], np.array([0.98, 0.982, 0.98, 0.97]) + SPREAD
     lost = {
-        ("new", "original"): 0.002,
-        ("reshuffled", "original"): 0.003,
-        ("constant", "original"): 0.001,
+        ("new", "original"): 0.001,
+        ("reshuffled", "original"): 0.0015,
+        ("constant", "original"): 0.0005,
         ("new", "random"): 0.006,
         ("reshuffled", "random"): 0.009,
         ("constant", "random"): 0.007,
@@ -364,9 +366,9 @@ def test_signs_are_what_is_lost():
     means = {name: getattr(value, "mean", value) for name, value in got.items()}
     assert means == pytest.approx(
         {
-            "kept_loss_pp": 0.2,
+            "kept_loss_pp": 0.1,
             "redrawn_loss_pp": 0.6,
-            "signed_loss_max_pp": 0.3,
+            "signed_loss_max_pp": 0.15,
             "unsigned_loss_min_pp": 0.6,
             "transfer_loss_pp": 0.1,
             "transfer_gain_pp": 0.5,

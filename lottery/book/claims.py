@@ -68,6 +68,13 @@ class Quantity(_Entry):
     unit: str = ""
     scale: Number = 1
     digits: Annotated[int, Field(ge=0, le=6)] = 2
+    exact: bool = False
+    """Whether it is counted, so that equal replicates are no chance."""
+
+    @property
+    def nothing(self) -> float:
+        """What it is where there is no effect."""
+        return 1.0 if self.unit == "times" else 0.0
 
 
 class CheckRule(_Entry):
@@ -248,6 +255,7 @@ class Check:
         p: of the test that the interval stands for, two-sided: below 0.05 where the check holds; NaN without one.
         n: replicates; 0 if nothing was measured.
         holm: p as if this had been the only check of its work; NaN until :func:`ledger` knows them all.
+        shown: whether an open check has an effect in the claimed direction, whose size alone is undecided.
         detectable: the smallest distance from the bound that n replicates would have seen in four of five studies.
         needed: replicates that would decide an open check in four of five studies if mean and spread stay; None if
             it is not open, or no thousand would.
@@ -265,6 +273,7 @@ class Check:
     bound: str
     p: float
     n: int = 0
+    shown: bool = False
     holm: float = math.nan
     detectable: float = math.nan
     needed: int | None = None
@@ -404,14 +413,25 @@ def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary |
     if math.isnan(value.mean):
         return check
     check = replace(check, text=_shown(found, rule, quantity), detectable=stats.detectable(value))
-    if check.interval is None or (value.n < FULL and value.ci_low == value.ci_high):
-        return check  # two replicates with one number say nothing of their spread
+    if check.interval is None:
+        return check
+    if value.ci_low == value.ci_high and value.n < stats.ALIKE and not quantity.exact:
+        return replace(check, needed=stats.ALIKE)  # so few replicates agree by chance
     sides = {kind: _side(kind, bound, *check.interval) for kind, bound in rule.bounds}
     outcome = "fails" if "fails" in sides.values() else "open" if "open" in sides.values() else "holds"
-    if outcome == "open":
-        distance = min(abs(value.mean - bound) for _, bound in rule.bounds)
-        return replace(check, needed=stats.replicates_needed(distance, stats.deviation(value)))
-    return replace(check, outcome=outcome)
+    if outcome != "open":
+        return replace(check, outcome=outcome)
+    distance = min(abs(value.mean - bound) for _, bound in rule.bounds)
+    needed = stats.replicates_needed(distance, stats.deviation(value))
+    return replace(check, needed=needed, shown=_directed(rule, quantity.nothing, *check.interval))
+
+
+def _directed(rule: CheckRule, nothing: float, low: float, high: float) -> bool:
+    """Whether an interval shows the effect of which a check asks for a size."""
+    least, most = rule.range
+    if rule.within is not None:
+        return False
+    return (nothing < least < math.inf and low > nothing) or (-math.inf < most < nothing and high < nothing)
 
 
 def _side(kind: str, bound: float, low: float, high: float) -> str:

@@ -113,7 +113,7 @@ def ticket_quantities(
         if (level := _picked(chooses, _run(gain) & (density >= 0.08) & (density <= 0.30))) is not None:
             out["gain_max_pp" + ending] = summary(gain[:, level])
         if _level(density, 0.045, gain) is not None:  # the study goes down to about 4 %
-            out["gain_min_pp" + ending] = _least(gain[:, _run(gain) & (density >= 0.04) & (density < 1)])
+            out["gain_min_pp" + ending] = _least(gain[:, _run(gain) & (density >= 0.035) & (density < 1)])
     return out
 
 
@@ -151,7 +151,8 @@ def structure_quantities(
         reinit_accuracy, random_accuracy: [R, D, L] with D draws a ticket, averaged first; or [R, L].
     """
     ticket, reinit, random = np.asarray(accuracy), _over_draws(reinit_accuracy), _over_draws(random_accuracy)
-    below = _run(ticket, reinit, random) & (np.asarray(density) < 0.2)
+    density = np.asarray(density)
+    below = _run(ticket, reinit, random) & (density < 0.2) & (density >= 0.035)
     if not below.any():
         return {}
     ticket, reinit, random = (100 * values[:, below] for values in (ticket, reinit, random))
@@ -737,7 +738,8 @@ def barrier_quantities(
     """Barriers between successive levels against the excess error of the sparser one: B-C1 and B-C1p.
 
     Args:
-        excess: [T, R, L] test error of levels 1 to L minus that of the dense network, T rewind points.
+        excess: [T, R, L] test error of levels 1 to L minus that of the dense network, T rewind points: those that the
+            claim is about.
         barrier: statistics -> [T, R, L] barrier between level l − 1 and level l, for "averaged" and "re-estimated".
         steps: [T] the rewind points.
         dense_error: [R] test error of the dense network.
