@@ -17,7 +17,7 @@ REPLICATES = np.array([-0.001, 0.0, 0.001])[:, None]  # added to accuracies: can
 
 
 def outcomes(names, got):
-    """The outcomes of claims, of a study at the floor of the paper's scale, with enough replicates that may be equal."""
+    """The outcomes of claims, of a study at the floor of the paper's scale, with replicates enough to be equal."""
     got = {name: replace(value, n=max(value.n, stats.ALIKE)) for name, value in got.items()}
     out = {}
     for name in names.split():
