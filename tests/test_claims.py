@@ -145,7 +145,7 @@ def test_equal_replicates_decide_from_six_on_unless_they_are_counted(tmp_path, r
 
 def test_an_open_check_may_show_the_direction(rule):
     for values, shown in (([0.9, 1.4, 1.6], True), ([-0.9, 1.4, 1.6], False), ([1.4, 1.5, 1.6], False)):
-        assert claims.judge(rule, {"a": stats.summary(values)}, FULL).checks[0].shown == shown
+        assert claims.judge(rule, {"a": stats.summary(values)}, FULL).checks[0].shown is shown
 
 
 def test_what_a_study_does_not_say_it_does_not_meet(rule):

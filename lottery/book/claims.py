@@ -428,10 +428,10 @@ def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary |
 
 def _directed(rule: CheckRule, nothing: float, low: float, high: float) -> bool:
     """Whether an interval shows the effect of which a check asks for a size."""
-    least, most = rule.range
     if rule.within is not None:
         return False
-    return (nothing < least < math.inf and low > nothing) or (-math.inf < most < nothing and high < nothing)
+    least, most = (end if math.isfinite(end) else nothing for end in rule.range)
+    return bool(nothing < least and low > nothing) or bool(most < nothing and high < nothing)
 
 
 def _side(kind: str, bound: float, low: float, high: float) -> str:
