@@ -8,10 +8,11 @@ from collections import Counter
 
 import pytest
 from conftest import ROOT
+from ipywidgets import Widget
 from PIL import Image
 
 from lottery import stats
-from lottery.book import claims, pages
+from lottery.book import claims, explorers, pages
 
 INTRO = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
 
@@ -96,6 +97,14 @@ def test_reconstructions_agree_with_nobody_and_what_was_not_measured_was_not_run
     rows = pages.tally(pages.ledger({"01_one": made("1", {name: one.json() for name, one in judged.items()})}))
     assert rows["reconstruction"] == {"reconstructed": 1} and rows["stand-in"] == {"stand-in": 1}
     assert not any(rows["paper"].values()) and not any(rows["reduced"].values())
+
+
+def test_an_explorer_has_a_still_of_the_frame_that_is_shown_first():
+    frames = {("a", n): f'<img alt="a {n}">' for n in "12"} | {("b", n): f'<img alt="b {n}">' for n in "12"}
+    explorer = explorers.frames(frames, [("letter", ["a", "b"]), ("number", ["1", "2"])], "Words.", ("b", "2"))
+    state = Widget.get_manager_state()["state"]
+    assert pages.still(state, str(explorer.model_id)) == '<img alt="b 2">'
+    assert pages.still(state, "another") == ""
 
 
 def _inside(check):

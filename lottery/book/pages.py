@@ -9,8 +9,9 @@ A Sphinx extension with two MyST directives. ``{from-chapters} NAME`` puts one o
 
 ``{findings} HASH`` shows its content where the book has the published chapters. The hash is that of the glued values
 that the content names: it was written for these, and a build in which they differ says so. The extension also gives
-every page a description and the book a picture for links, puts the ledger of claims beside the pages, and makes of the
-notebooks that pages offer such that run from nothing (`lottery.book.launch`).
+every page a description and the book a picture for links, shows the first frame of an explorer until a script has drawn
+it, puts the ledger of claims beside the pages, and makes of the notebooks that pages offer such that run from nothing
+(`lottery.book.launch`).
 """
 
 import hashlib
@@ -238,6 +239,38 @@ def _numbered(name: str, title: str | None) -> str:
     return f"{number}. {title or name.partition('_')[2].replace('_', ' ').capitalize()}"
 
 
+def still(state: Mapping[str, Any], model: str) -> str:
+    """What a widget shows first, as HTML: the frame that its stacks of frames have selected; "" if it has none.
+
+    Args:
+        state: id -> model, as a notebook keeps the states of its widgets.
+        model: id of the widget.
+    """
+    one = state.get(model.removeprefix("IPY_MODEL_"), {"model_name": "", "state": {}})
+    values, children = one["state"], one["state"].get("children", [])
+    if one["model_name"] == "HTMLModel":
+        return values["value"] if "<img" in values["value"] else ""
+    if one["model_name"] == "StackModel":
+        children = children[values["selected_index"] :][:1]
+    return next(filter(None, (still(state, child) for child in children)), "")
+
+
+def _stills(app: Sphinx, page: str, _template: str, context: dict, _doctree: nodes.document | None) -> None:
+    """Puts the first frame of every explorer before it, for as long as no script has drawn the explorer."""
+    path = Path(app.srcdir) / f"{page}.ipynb"
+    if not path.is_file() or "widget-view+json" not in context.get("body", ""):
+        return
+    widgets = nbformat.read(path, as_version=4).metadata.get("widgets", {})
+    state = widgets.get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    view = re.compile(r'<script type="application/vnd\.jupyter\.widget-view\+json">\s*\{[^<]*?"model_id": "(\w+)"')
+
+    def before(match: re.Match) -> str:
+        frame = still(state, match[1])
+        return f'<div class="still">{frame}</div>{match[0]}' if frame else match[0]
+
+    context["body"] = view.sub(before, context["body"])
+
+
 def _describe(app: Sphinx, page: str, _template: str, context: dict, doctree: nodes.document | None) -> None:
     """A description for search engines, and what a link to the page shows elsewhere."""
     if doctree is None:
@@ -313,6 +346,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("findings", Findings)
     app.connect("autodoc-process-signature", _shorten)
     app.connect("html-page-context", _describe)
+    app.connect("html-page-context", _stills)
     app.connect("html-page-context", _launch_buttons, priority=900)  # after the theme has made them
     app.connect("build-finished", _write_ledger)
     app.connect("build-finished", _write_notebooks)
