@@ -40,6 +40,7 @@ from torch.nn.utils import prune
 
 from lottery import __version__, data, masks, models, recipes, tickets
 from lottery.engine import execute, store, train
+from lottery.engine.settings import cores
 
 VALIDATION, LENET = 5000, "lenet-300-100"
 SETTINGS = {
@@ -369,9 +370,9 @@ def machine(density):
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    many = cores()
     return {
-        "device": f"{cpu}, {cores} cores" + (f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
+        "device": f"{cpu}, {many} cores" + (f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
         "load before": round(os.getloadavg()[0], 2),
         "versions": f"python {platform.python_version()}, torch {torch.__version__}, lottery {__version__}",
         "data": ", ".join(raw(name)[2] for name in SHAPES),

@@ -10,6 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: test processes si
 import pytest
 from hypothesis import settings
 
+from lottery.engine.settings import cores
+
 ROOT = Path(__file__).resolve().parent.parent
 MEMORY = "/dev/shm"
 
@@ -58,7 +60,7 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
     """With `-n auto` one test process more than cores: some tests wait, for other processes or a browser."""
-    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return 1 + cores()
 
 
 def unavailable(reason):

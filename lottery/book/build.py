@@ -222,11 +222,11 @@ def _copy_scripts(root, target):
 
 
 _PROGRAM = """
-import functools, os
+import functools
 import jupyter_book.sphinx
 from jupyter_book.cli.main import main
-cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-jupyter_book.sphinx.build_sphinx = functools.partial(jupyter_book.sphinx.build_sphinx, jobs=cores)
+from lottery.engine.settings import cores
+jupyter_book.sphinx.build_sphinx = functools.partial(jupyter_book.sphinx.build_sphinx, jobs=cores())
 main()
 """
 """Jupyter Book as it is, but with a process a core: its command has no option for what Sphinx can do."""

@@ -172,6 +172,8 @@ class Rule(_Entry):
             "checks": [check.model_dump(exclude={"says", "paper"}) for check in self.checks],
             "quantities": {name: quantity.says for name, quantity in self.quantities.items()},
         }
+        if exact := sorted(name for name, quantity in self.quantities.items() if quantity.exact):
+            decides["exact"] = exact
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     @model_validator(mode="after")

@@ -17,7 +17,6 @@ from .chapter import as_written
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
 RECORDS_BYTES = 56 * 2**20  # five replicates, their controls and a ResNet-20 of each claim; a clone stays below 200 MB
-STATE = "application/vnd.jupyter.widget-state+json"
 
 
 def verify() -> list[str]:
@@ -118,7 +117,7 @@ def _images(text: str) -> list[str]:
 
 def check_widgets(notebook) -> list[str]:
     """Widgets that also work on a page without a kernel: no Output, no button that does nothing, no dead link."""
-    models = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    models = notebook.metadata.get("widgets", {}).get(pages.STATE, {}).get("state", {})
     found = []
     for model in models.values():
         state, kind = model["state"], model["model_name"]

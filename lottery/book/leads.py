@@ -32,9 +32,7 @@ def leads(accuracy: Accuracy, others: Mapping[str, str] | None = None, base: str
 
 def of_loss(loss: stats.Summary | float) -> stats.Summary | float:
     """The lead that a loss is, with its interval: what was subtracted from what is the other way round."""
-    if not isinstance(loss, stats.Summary):
-        return -loss
-    return stats.Summary(loss.n, -loss.mean, -loss.high, -loss.low, -loss.ci_high, -loss.ci_low)
+    return stats.negated(loss) if isinstance(loss, stats.Summary) else -loss
 
 
 def learned(runs: Mapping[str, Sequence]) -> dict[str, str]:

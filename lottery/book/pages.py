@@ -60,6 +60,9 @@ def ledger(chapters: Mapping[str, Mapping[str, Any]]) -> dict:
     return claims.ledger(claims.collect(judged))
 
 
+STATE = "application/vnd.jupyter.widget-state+json"
+"""Where a notebook keeps the states of its widgets."""
+
 RECONSTRUCTION, QUESTION = "reconstruction", "question"
 PLACES = {
     claims.PAPER: "at the paper's scale",
@@ -261,7 +264,7 @@ def _stills(app: Sphinx, page: str, _template: str, context: dict, _doctree: nod
     if not path.is_file() or "widget-view+json" not in context.get("body", ""):
         return
     widgets = nbformat.read(path, as_version=4).metadata.get("widgets", {})
-    state = widgets.get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    state = widgets.get(STATE, {}).get("state", {})
     view = re.compile(r'<script type="application/vnd\.jupyter\.widget-view\+json">\s*\{[^<]*?"model_id": "(\w+)"')
 
     def before(match: re.Match) -> str:

@@ -7,7 +7,6 @@ and written to the store by whoever computed it; only recipes and keys travel.
 import contextlib
 import heapq
 import math
-import os
 import queue
 import signal
 import threading
@@ -23,6 +22,7 @@ from . import identity, stopping
 from .compute import Failure, FewerAtOnce, Report, named, steps_file
 from .plan import Task, batches, check, has, plan, registered, rooted
 from .progress import Bar
+from .settings import cores
 from .store import Record, Store
 from .workers import Dask, Inline, Pool, Processes, Registered, Work, WorkerDied
 from .world import ExecutionError, dataset_of, network_of, world
@@ -120,7 +120,7 @@ def choose(
         ExecutionError: saying what cannot be.
     """
     if jobs is None:
-        jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jobs = cores()
     if jobs < 1:
         raise ExecutionError(f"jobs must be at least 1, not {jobs}")
     if stack is not None and stack < 1:

@@ -34,6 +34,11 @@ def default_store() -> Path:
     return Path(os.environ.get("LOTTERY_STORE") or (project() or Path()) / "results").absolute()
 
 
+def cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Settings(BaseModel):
     """How recipes are computed; see `lottery.engine.execute.execute` for what the fields mean there.
 
