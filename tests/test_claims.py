@@ -148,6 +148,12 @@ def test_an_open_check_may_show_the_direction(rule):
         assert claims.judge(rule, {"a": stats.summary(values)}, FULL).checks[0].shown is shown
 
 
+def test_an_area_under_the_curve_has_no_direction_unless_it_is_said_where_chance_lies():
+    check, value = claims.CheckRule(quantity="a", says="", central=True, at_least=0.8), stats.summary([0.5, 0.75, 1.0])
+    for nothing, shown in ((None, False), (0.5, False), (0.1, True)):
+        assert claims._check(check, claims.Quantity(says="", nothing=nothing), {"a": value}).shown is shown
+
+
 def test_what_a_study_does_not_say_it_does_not_meet(rule):
     got = claims.judge(rule, {"a": SURE, "b": LESS}, {"data": "mnist", "replicates": 5})
     assert got.scale == "stand-in" and got.unmet == ("the study does not say its steps",)

@@ -71,10 +71,13 @@ class Quantity(_Entry):
     exact: bool = False
     """Whether it is counted, so that equal replicates are no chance."""
 
+    nothing: Number | None = None
+    """What it is where there is no effect: of ratios 1 and of differences in points 0; of others only if said."""
+
     @property
-    def nothing(self) -> float:
-        """What it is where there is no effect."""
-        return 1.0 if self.unit == "times" else 0.0
+    def no_effect(self) -> float | None:
+        """`nothing`, or what its unit says of it."""
+        return {"times": 1.0, "pp": 0.0}.get(self.unit) if self.nothing is None else self.nothing
 
 
 class CheckRule(_Entry):
@@ -425,12 +428,12 @@ def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary |
         return replace(check, outcome=outcome)
     distance = min(abs(value.mean - bound) for _, bound in rule.bounds)
     needed = stats.replicates_needed(distance, stats.deviation(value))
-    return replace(check, needed=needed, shown=_directed(rule, quantity.nothing, *check.interval))
+    return replace(check, needed=needed, shown=_directed(rule, quantity.no_effect, *check.interval))
 
 
-def _directed(rule: CheckRule, nothing: float, low: float, high: float) -> bool:
-    """Whether an interval shows the effect of which a check asks for a size."""
-    if rule.within is not None:
+def _directed(rule: CheckRule, nothing: float | None, low: float, high: float) -> bool:
+    """Whether an interval shows the effect of which a check asks for a size; not where nothing says what none is."""
+    if rule.within is not None or nothing is None:
         return False
     least, most = (end if math.isfinite(end) else nothing for end in rule.range)
     return bool(nothing < least and low > nothing) or bool(most < nothing and high < nothing)
