@@ -13,7 +13,7 @@ import yaml
 
 from lottery import LotteryError
 from lottery.__main__ import main
-from lottery.book import claims, gates, parameters, planning, runner
+from lottery.book import claims, gates, pages, parameters, planning, runner
 from lottery.engine import settings as settings_of
 from lottery.engine.store import Store
 
@@ -389,7 +389,7 @@ def spoilt(executed, tmp_path, spoil):
 
 
 def models(notebook):
-    return notebook.metadata.widgets[gates.STATE]["state"]
+    return notebook.metadata.widgets[pages.STATE]["state"]
 
 
 def code(notebook):
