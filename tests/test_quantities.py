@@ -457,6 +457,18 @@ def test_patterns_are_judged_at_one_level_over_all_layers():
     assert quantities.pattern_quantities([0.5], arranged[:1], rho[:1], p[:1]) == {}
 
 
+
+def test_patterns_mark_matching_networks_within_a_density():
+    level, dense = [1, 1, 1, 2, 2, 2], [0.70, 0.71, 0.70]
+    accuracy = np.array([[0.70, 0.69, 0.5, 0.72, 0.6, 0.5]] * 3)  # 6 % of the dense error are 1.8 points
+    more = np.array([[9, 8, 2, 7, 1, 0], [9, 4, 2, 9, 5, 1], [4, 4, 3, 6, 1, 0]])
+    assert quantities.matching_quantities(more, accuracy, dense, level)["matching_pattern_auc"].mean == 1
+    assert quantities.matching_quantities(-more, accuracy, dense, level)["matching_pattern_auc"].mean == 0
+    between = quantities.matching_quantities(more * [1, 1, 1, 0, 0, 0], accuracy, dense, level)
+    assert between["matching_pattern_auc"].mean == pytest.approx(0.75)  # ties in the second level
+    assert quantities.matching_quantities(more, accuracy + 0.3, dense, level) == {}
+
+
 # Barriers of Paul et al. (2023) and stability of Frankle et al. (2020): rewound to 0, to a matching point, and beyond.
 
 LEVEL = np.arange(1, 13)
