@@ -457,7 +457,6 @@ def test_patterns_are_judged_at_one_level_over_all_layers():
     assert quantities.pattern_quantities([0.5], arranged[:1], rho[:1], p[:1]) == {}
 
 
-
 def test_patterns_mark_matching_networks_within_a_density():
     level, dense = [1, 1, 1, 2, 2, 2], [0.70, 0.70, 0.70]
     accuracy = np.array([[0.70, 0.69, 0.5, 0.72, 0.6, 0.5]] * 3)  # 6 % of the dense error are 1.8 points
