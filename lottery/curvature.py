@@ -415,9 +415,9 @@ def predicted_ratio(
     this is too generous at small α.
 
     *Law "exact"* (our derivation). With A the αD orthonormal rows that are pruned and b = Aw, the lowest loss inside
-    the subspace is :math:`\tfrac12 b^\top (A H^{-1} A^\top)^{-1} b`. If the rows are random relative to the
-    eigenvectors, it tends to :math:`\tfrac12 R^2 s` with s the mean eigenvalue of :math:`(A H^{-1} A^\top)^{-1}`. Free
-    compression of :math:`H^{-1}` by the ratio α gives s: with :math:`t = (1 - \alpha) / (\alpha s)` it solves
+    the subspace is :math:`\tfrac{1}{2} b^\top (A H^{-1} A^\top)^{-1} b`. If the rows are random relative to the
+    eigenvectors, it tends to :math:`\tfrac{1}{2} R^2 s` with s the mean eigenvalue of :math:`(A H^{-1} A^\top)^{-1}`.
+    Free compression of :math:`H^{-1}` by the ratio α gives s: with :math:`t = (1 - \alpha) / (\alpha s)` it solves
     :math:`\alpha D = \sum_i 1 / (1 + t h_i)`. At the threshold :math:`s = 2 \epsilon / R^2`, hence
 
     .. math:: \alpha D = \sum_i \frac{r_i^2}{R(\alpha)^2 (1 - \alpha) / \alpha + r_i^2} .

@@ -13,9 +13,11 @@ import nbformat
 import pytest
 import yaml
 from conftest import ROOT, unavailable
+from docutils.utils.math import MathError
 
 from lottery.book import launch
 from lottery.book.build import CDN, cdn_files
+from lottery.book.pages import mathml
 
 SIZES = [(1280, "light"), (1280, "dark"), (390, "dark"), (390, "light")]
 SHOWN = "() => [...document.querySelectorAll('.jupyter-widgets img')].filter(i => i.checkVisibility()).map(i => i.alt)"
@@ -109,6 +111,15 @@ def test_chapters_offer_notebooks_that_run_from_nothing(published_book):
     assert needed == f"{launch.release(config['repository']['url'])}/{launch.wheel()}\n"
 
 
+def test_formulae_are_mathml():
+    assert mathml(r"\frac{1}{2} h_i") == mathml(r"\frac{1} {2}h_{i}") and "<mfrac>" in mathml(r"\frac{1}{2}")
+    assert 'class="formula"' in mathml("h", block=True)
+    wrong = {r"\frac12 h": "braces", "h^10": "braces", r"\nonsense": "nonsense", r"\frac{1}": "missing"}
+    for tex, said in wrong.items():
+        with pytest.raises(MathError, match=said):
+            mathml(tex)
+
+
 def test_script_versions_agree_and_the_lock_names_no_registry():
     vendor = ROOT / "book" / "vendor"
     wanted = json.loads((vendor / "package.json").read_text(encoding="utf-8"))["dependencies"]
@@ -175,8 +186,7 @@ def seen(browser, published_offline, scripts):
         now.explorers = views.count()
         if now.explorers:
             page.wait_for_selector(".jupyter-widgets img")
-        page.evaluate("window.MathJax?.startup?.promise")
-        now.formulas = page.locator("mjx-merror, [data-mjx-error]").count()
+        now.formulas = page.locator("math").evaluate_all("all => all.filter(e => !e.checkVisibility()).length")
         now.live = page.locator(".live-only").evaluate_all("all => all.filter(e => e.checkVisibility()).length")
         figures = page.locator("figure.lottery-figure img")
         now.first_figure = figures.first.bounding_box()["y"] if figures.count() else None

@@ -6,10 +6,3 @@
   const folder = /^https?:/.test(base) ? base : local + base;
   requirejs.config({paths: {"@jupyter-widgets": folder, "@jupyter-widgets/html-manager/dist": folder}});
 })();
-
-// Widgets ask the second version of MathJax to set formulae; the pages have the third, which answers to another name.
-document.addEventListener("DOMContentLoaded", () => {
-  if (!window.MathJax || window.MathJax.Hub) return;
-  const queue = ([, , element]) => window.MathJax.startup?.promise.then(() => window.MathJax.typesetPromise([element]));
-  window.MathJax.Hub = {Queue: queue};
-});

@@ -28,7 +28,6 @@ CDN = re.compile(r"https://cdn\.jsdelivr\.net/npm/((?:@[^/@]+/)?[^/@]+)@([^/@]+)
 """Address of a file of an npm package at an exact version; the groups are package, version and path."""
 
 LICENCES = (
-    "mathjax/LICENSE",
     "@jupyter-widgets/schema/LICENSE",
     "@fortawesome/fontawesome-free/LICENSE.txt",
 )
@@ -133,7 +132,7 @@ def _one_page(folder, pages):
             script.decompose()
         _rebase(article, page)
         articles.append(f'<div class="printed-page">{article}</div>')
-    fullest = max(parsed, key=lambda page: len(parsed[page].select("head script")))  # with mathematics, for one
+    fullest = max(parsed, key=lambda page: len(parsed[page].select("head script")))  # with widgets, for one
     head = parsed[fullest].select("head")[0]
     _rebase(head, fullest)
     return f'<!DOCTYPE html><html lang="en" data-theme="light">{head}<body>{"".join(articles)}</body></html>'

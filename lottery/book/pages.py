@@ -10,8 +10,8 @@ A Sphinx extension with two MyST directives. ``{from-chapters} NAME`` puts one o
 ``{findings} HASH`` shows its content where the book has the published chapters. The hash is that of the glued values
 that the content names: it was written for these, and a build in which they differ says so. The extension also gives
 every page a description and the book a picture for links, shows the first frame of an explorer until a script has drawn
-it, puts the ledger of claims beside the pages, and makes of the notebooks that pages offer such that run from nothing
-(`lottery.book.launch`).
+it, writes formulae as MathML, which needs no script, puts the ledger of claims beside the pages, and makes of the
+notebooks that pages offer such that run from nothing (`lottery.book.launch`).
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from typing import Any
 
 import nbformat
 from docutils import nodes
+from docutils.utils.math import MathError, latex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -34,6 +35,7 @@ from .chapter import templates
 LEDGER = "claims.json"
 PICTURE = "_static/overview.png"
 _GLUED = re.compile(r"\{glue:text\}`([^`:]+)::([^`:]+)[^`]*`")
+_MISREAD = re.compile(r"(frac|sqrt|[\^_])\s*\d\d")
 _log = logging.getLogger(__name__)
 
 
@@ -340,6 +342,29 @@ _SILENT = ("sphinx_jupyterbook_latex", "sphinx_multitoc_numbering")
 while it is read. One makes nodes for LaTeX, the other numbers chapters when all have been read."""
 
 
+def mathml(tex: str, block: bool = False) -> str:
+    """A formula as MathML, which browsers set without a script.
+
+    Raises:
+        MathError: where docutils cannot read it, or would read something else than TeX does.
+    """
+    if _MISREAD.search(tex):
+        raise MathError("of two digits after a command TeX takes the first, and docutils both: write braces")
+    made = latex2mathml.tex2mathml(tex, as_block=block)
+    return f'<div class="formula">{made}</div>' if block else made
+
+
+def _formula(translator, node: nodes.math | nodes.math_block) -> None:
+    tex = node.astext()
+    try:
+        made = mathml(tex, isinstance(node, nodes.math_block))
+    except MathError as error:
+        _log.warning("%s: $%s$", error, tex, location=node)
+        made = f"<code>{html.escape(tex)}</code>"
+    translator.body.append(made)
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     for name in _SILENT:
@@ -347,6 +372,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
             app.extensions[name].parallel_read_safe = True
     app.add_directive("from-chapters", FromChapters)
     app.add_directive("findings", Findings)
+    app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))
     app.connect("autodoc-process-signature", _shorten)
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _stills)
