@@ -41,6 +41,7 @@ def executed(tmp_path_factory):
 
 STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 20, "search": 1, "path_half": 1}
 STAND_IN |= {"examples": 64, "test_examples": 50, "evaluations": 5}
+CONV = {"conv_replicates": 1, "conv_data": "digits", "conv_steps": 50, "conv_evaluations": 5, "batch": 10}
 
 
 @pytest.mark.parametrize(
@@ -133,23 +134,14 @@ STAND_IN |= {"examples": 64, "test_examples": 50, "evaluations": 5}
         ("13_capacity", {"widths": "9 27"}, "C-C10"),
         (
             "14_do_tickets_transfer",
-            {"model": "lenet-30-20", "moved_at": "2 3", "optimiser_replicates": 1},
-            "D4-C1 Q1-P1 Q1-P5",
+            CONV
+            | {"model": "lenet-30-20", "moved_at": "2 3", "optimiser_replicates": 1}
+            | {"conv_other": "digits", "conv_levels": 1, "conv_together": 3},
+            "D4-C1 Q1-P1 Q1-P5 Q1-P6",
         ),
         (
             "15_losing_tickets",
-            {
-                "model": "lenet-30-20",
-                "hidden_rate": 0.4,
-                "output_rate": 0.3,
-                "flipped": True,
-                "random_masks": 2,
-                "conv_replicates": 1,
-                "conv_data": "digits",
-                "conv_steps": 50,
-                "conv_evaluations": 5,
-                "batch": 10,
-            },
+            CONV | {"model": "lenet-30-20", "hidden_rate": 0.4, "output_rate": 0.3, "flipped": True, "random_masks": 2},
             "Q2-P1 Q2-P6",
         ),
         (
@@ -164,7 +156,7 @@ STAND_IN |= {"examples": 64, "test_examples": 50, "evaluations": 5}
         ),
         (
             "18_what_a_ticket_is_worth",
-            {"model": "lenet-30-20", "measured_every": 2, "cheap_levels": 2},
+            CONV | {"model": "lenet-30-20", "measured_every": 2, "cheap_levels": 2, "conv_levels": 1},
             "Q5-P1 Q5-P5",
         ),
     ],

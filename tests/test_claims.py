@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from lottery import stats
-from lottery.book import claims
+from lottery.book import claims, protocols
 
 ROOT = Path(__file__).parents[1]
 RULES = claims.load()
@@ -127,6 +127,29 @@ def test_scales(rule):
         stand_in = claims.judge(rule, measured, SHORT | other)
         assert (stand_in.scale, stand_in.outcome) == ("stand-in", "open") and len(stand_in.unmet) == 1
         assert stand_in.label == "stand-in"
+
+
+def test_how_far_conv_2_beside_another_network_follows_the_plan():
+    planned = {
+        "batch": 60,
+        "conv_precision": "float32",
+        "conv_rate": 0.0002,
+        "conv_together": 1,
+        "conv_data": "cifar10",
+    }
+    said = {
+        "as planned": {},
+        "as planned, shortened": {"conv_precision": "tf32", "conv_together": 4},
+        "changed": {"conv_data": "digits"},
+    }
+    for name, other in said.items():
+        assert protocols.conv_named(planned | other, conv_data="cifar10", conv_together=1) == name
+    assert protocols.conv_named(planned | {"conv_rate": 0.002}) == "changed"  # of learning, not of pruning
+
+
+def test_rounds_of_conv_2_at_once():
+    assert protocols.conv_rates() == {"conv": 0.1, "fc": 0.2, "output": 0.1}  # to the last bit: they are in keys
+    assert protocols.conv_rates(2) == {"conv": 0.19, "fc": 0.36, "output": 0.19}
 
 
 def test_two_replicates_agree_in_part_at_best_at_reduced_scale(rule):

@@ -406,7 +406,10 @@ def no_network(monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
 
 
-@pytest.mark.parametrize("name, file", [("mnist", "train-images-idx3-ubyte"), ("cifar10", "data_batch_1")])
+@pytest.mark.parametrize(
+    "name, file",
+    [("mnist", "train-images-idx3-ubyte"), ("mnist-rgb", "train-images-idx3-ubyte"), ("cifar10", "data_batch_1")],
+)
 def test_missing_data_without_a_network_name_folder_and_variable(name, file, tmp_path, monkeypatch, no_network):
     monkeypatch.setenv("LOTTERY_DATA", str(tmp_path / "empty"))
     for ask in (data.describe, lambda name: data.load(name, 5000)):
@@ -438,6 +441,32 @@ def test_mnist_is_read_as_torchvision_reads_it(small_mnist):
     published = data._torchvision_datasets().MNIST(small_mnist.parent.parent, train=False)
     assert torch.equal(mnist.test[0][:, 0], published.data.long()) and torch.equal(mnist.test[1], published.targets)
     assert sorted([*mnist.train[1].tolist(), *mnist.validation[1].tolist()]) == list(range(6))
+
+
+def test_grey_images_for_networks_that_take_cifar(small_mnist):
+    (images, labels), (test_images, test_labels), _ = data._raw("mnist")
+    (wide, wide_labels), (test_wide, test_wide_labels), classes = data._raw("mnist-rgb")
+    assert data.describe("mnist-rgb") == ((3, 32, 32), 10) and classes == 10
+    for old, new in ((images, wide), (test_images, test_wide)):
+        expected = torch.zeros(len(old), 3, 32, 32, dtype=torch.uint8)
+        expected[:, :, 2:30, 2:30] = old
+        assert new.dtype == torch.uint8 and torch.equal(new, expected)
+    assert torch.equal(labels, wide_labels) and torch.equal(test_labels, test_wide_labels)
+
+
+@pytest.mark.parametrize("scaling", data.SCALINGS)
+def test_grey_images_in_three_channels_are_split_and_scaled_like_any_others(small_mnist, scaling):
+    rgb, grey = data.load("mnist-rgb", 2, scaling), data.load("mnist", 2, scaling)
+    for part in PARTS:
+        (images, labels), (old, old_labels) = getattr(rgb, part), getattr(grey, part)
+        assert images.shape[1:] == (3, 32, 32) and torch.equal(labels, old_labels) and images.dtype == old.dtype
+        assert torch.equal(images, images[:, :1].expand_as(images))  # all channels are the same
+        assert scaling not in ("unit", "none") or torch.equal(images[:, :1, 2:-2, 2:-2], old)
+    x = rgb.train[0].double()
+    if scaling == "standardise":
+        assert x.mean((0, 2, 3)).abs().max() < 1e-6 and (x.std((0, 2, 3)) - 1).abs().max() < 1e-5
+    if scaling == "unit-norm":
+        assert torch.allclose(x.flatten(1).norm(dim=1), torch.ones(len(x), dtype=torch.float64), atol=1e-6)
 
 
 def test_what_is_read_is_what_was_checked(small_mnist, no_network):

@@ -34,10 +34,11 @@ CHANGED = "changed"
 _LESS = ", shortened"
 
 _PRUNED = {"fraction", "conv_rate", "conv_6_rate", "hidden_rate", "output_rate"}
-SHORTER = _PRUNED | {"early_step", "rewind_step", "matching_step", "precision", "conv_precision"}
+SHORTER = _PRUNED | {"early_step", "rewind_step", "matching_step", "precision", "conv_precision", "conv_together"}
 """What may differ in a study that still follows the protocol, shortened; steps, levels, replicates count by number."""
 
 DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+DATA |= {f"{name}-rgb": f"{DATA[name]} in three channels" for name in ("mnist", "fashion-mnist")}
 """What data sets are called in prose."""
 
 _SAME = ("data", "model", "steps", "batch", "optimiser", "momentum", "weight_decay", "augment", "validation", "scaling")
@@ -68,6 +69,28 @@ def training(given: Mapping[str, object], **more) -> recipes.Training:
     if "evaluations" in values:
         fields.setdefault("evaluate", ((steps, max(1, steps // values["evaluations"])),))
     return recipes.training(**fields)
+
+
+def conv(given: Mapping[str, Any], **more) -> recipes.Training:
+    """The training of Conv-2 in a chapter of another network: by Adam, and as the parameters `conv_...` say.
+
+    Args:
+        given: the parameters: `conv_data`, `conv_steps`, `conv_rate` (of learning), `conv_evaluations`,
+            `conv_precision`; whatever else `training` reads, such as `batch`, Conv-2 shares with the chapter's network.
+        more: as of `training`.
+
+    Raises:
+        RecipeError: if there is no such training.
+    """
+    own = {name: given[f"conv_{name}"] for name in ("data", "steps", "evaluations", "precision")}
+    own |= {"model": "conv-2", "optimiser": "adam", "learning_rate": given["conv_rate"], "layout": "channels_last"}
+    return training(given, **own | more)
+
+
+def conv_rates(together: int = 1) -> dict[str, float]:
+    """Shares of Conv-2's survivors that a round removes, by kind of layer: the paper's, that many rounds at once."""
+    rates = {"conv": CONV["conv_rate"], "fc": CONV["hidden_rate"], "output": CONV["output_rate"]}
+    return {kind: round(1 - (1 - rate) ** together, 12) for kind, rate in rates.items()}
 
 
 def on_paths(given: Mapping[str, object]) -> dict[str, object]:
@@ -108,6 +131,17 @@ def named(name: str, given: Mapping[str, object], wanted: Mapping[str, object]) 
     """The protocol's name if the parameters are its own; shortened if only `SHORTER` ones differ; else "changed"."""
     other = {key for key, value in wanted.items() if given[key] != value}
     return name if not other else shortened(name) if other <= SHORTER else CHANGED
+
+
+def conv_named(given: Mapping[str, object], **wanted) -> str:
+    """As `named`, of the protocol that claims ask of Conv-2 in a chapter of another network.
+
+    Args:
+        given: the parameters, as of `conv`.
+        wanted: of its own parameters, beside batch, learning rate and precision.
+    """
+    found = named("as planned", given, {"batch": CONV["batch"], "conv_precision": "float32", **wanted})
+    return found if given["conv_rate"] == CONV["learning_rate"] else CHANGED  # elsewhere it is a rate of pruning
 
 
 def shortened(protocol: str) -> str:
