@@ -12,7 +12,8 @@ from lottery import data, masks, models, seeds
 from lottery import recipes as r
 from lottery.engine import chain, sparse
 from lottery.engine import train as engine
-from lottery.engine.batches import augment
+from lottery.engine.batches import Batches, augment
+from lottery.engine.digest import digest
 from lottery.engine.network import Single, build
 from lottery.engine.stopping import OutOfTime
 from lottery.engine.train import Start, TrainingError, evaluate, train
@@ -130,6 +131,16 @@ def test_weights_equal_those_of_a_plain_loop_that_masks_in_the_forward_pass(rule
     for name, tensor in weights.items():
         kept = begun.mask.get(name, torch.ones_like(tensor, dtype=torch.bool))
         torch.testing.assert_close(mine[name][kept], tensor[kept], rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_that_empties_a_layer_trains_and_is_recorded():
+    training = recipe()
+    begun = start(training)
+    begun.mask["fc1.weight"][:] = False
+    run = r.Run(training, r.Initial(0), r.Dense())
+    values, arrays = digest(run, begun, one(training, begun), begun.mask)
+    assert values["weights_left"] == {"fc1.weight": 0, "output.weight": int(begun.mask["output.weight"].sum())}
+    assert arrays["reach/fc1.weight"] == 0 and not arrays["histogram/fc1.weight"].any()
 
 
 def test_the_starting_weights_and_masks_are_only_read():
@@ -407,7 +418,7 @@ def test_gradients_of_a_sparse_layer_are_those_of_the_dense_one(sparse_layers):
     into_x, x.grad = x.grad, None
     nn.functional.linear(x, layer.weight * mask, layer.bias).square().sum().backward()
     torch.testing.assert_close(into_x, x.grad)
-    torch.testing.assert_close(small.weight.grad, layer.weight.grad[mask])
+    torch.testing.assert_close(small.survivors.grad, layer.weight.grad[mask])
     torch.testing.assert_close(small.bias.grad, layer.bias.grad)
 
 
@@ -518,6 +529,52 @@ def test_a_lenet_that_was_changed_trains_as_the_module_that_it_is(change):
     assert chain.fits(unchanged, training, cpu)
     assert not chain.fits(unchanged, dataclasses.replace(training, precision="bf16"), cpu)
     assert isinstance(build(training, dataset(training), [begun]), Single)
+
+
+def test_a_lenet_that_a_factory_has_made_is_checked_like_any_network_of_the_users():
+    def factory(shape, classes, change=lambda module: None, hidden=(12, 12)):
+        module = models.LeNet(shape, classes, hidden)
+        change(module)
+        return module
+
+    def silenced(module):
+        module.fc1.weight.register_hook(torch.zeros_like)
+
+    def shared_memory(module):
+        module.fc1.weight.data = module.fc2.weight.data = torch.randn(12, 64)
+
+    for change, said in ((silenced, "hook on its gradient"), (shared_memory, "in the same memory")):
+        models.register(change.__name__, lambda *of, change=change: factory(*of, change))
+        with pytest.raises(models.ModelError, match=said):
+            models.build(change.__name__, (1, 8, 8), 10)
+
+    def twice(module):
+        module.hidden = ["fc1", "fc1"]
+        nn.init.eye_(module.fc1.weight)
+
+    models.register("one-layer-twice", lambda shape, classes: factory((64,), classes, twice, (64, 64)))
+    models.register("no-hidden-layer", lambda *of: factory(*of, hidden=()))
+    for name in ("one-layer-twice", "no-hidden-layer"):
+        training = recipe(model=name, steps=20)
+        begun = start(training, density=1)
+        module, given = models.build(name, dataset(training).shape, 10), dataset(training)
+        module.load_state_dict(begun.weights)
+        optimiser, batches = torch.optim.Adam(module.parameters(), 3e-3), Batches(training, [(0,)], 1200, "cpu")
+        for step in range(20):
+            optimiser.zero_grad()
+            cross_entropy(module(given.train[0][batches[step][0]]), given.train[1][batches[step][0]]).backward()
+            optimiser.step()
+        for key, tensor in one(training, begun).states[20].items():
+            torch.testing.assert_close(tensor, module.state_dict()[key])
+
+
+@pytest.mark.parametrize("density", [0.1, 1.0])
+def test_what_the_caller_works_in_does_not_matter(density):
+    training = recipe(steps=20)
+    begun = start(training, density=density)
+    expected = one(training, begun)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same(one(training, begun), expected)
 
 
 # Augmentation.
@@ -658,6 +715,32 @@ def test_a_training_stops_at_its_deadline_and_goes_on_as_if_it_had_not(together,
     resumed = train(training, dataset(training), starts, [0, 100], checkpoint)
     for one_, other in zip(resumed, train(training, dataset(training), starts, [0, 100]), strict=True):
         assert_same(one_, other)
+
+
+def test_a_checkpoint_of_another_mask_or_start_under_the_same_key_is_not_gone_on_from():
+    training = recipe(**LONG)
+    begun, other = start(training), start(training, replicate=1)
+    checkpoint, expected = interrupted(training, [begun]), one(training, begun)
+    for changed in (dataclasses.replace(begun, mask=other.mask), dataclasses.replace(begun, weights=other.weights)):
+        assert_same(one(training, changed, checkpoint=checkpoint), one(training, changed))
+    assert_same(one(training, begun, checkpoint=checkpoint), expected)
+    del checkpoint.tensors["begun"]  # as those had that were saved before this was known
+    assert_same(one(training, begun, checkpoint=checkpoint), expected)
+
+
+def test_checkpoints_know_parameters_by_name_and_are_only_read():
+    training = recipe(**LONG)
+    begun = start(training)
+    checkpoint, expected = interrupted(training, [begun]), one(training, begun)
+    saved = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
+    checkpoint.tensors = dict(reversed(checkpoint.tensors.items()))
+    for _ in range(2):
+        assert_same(one(training, begun, checkpoint=checkpoint), expected)
+    for name, tensor in saved.items():
+        torch.testing.assert_close(checkpoint.tensors[name], tensor, rtol=0, atol=0, equal_nan=True)
+    odd = next(name for name in saved if name.startswith("optimiser/exp_avg/"))
+    checkpoint.tensors[odd] = checkpoint.tensors[odd].flatten()[1:]  # of another shape: not of this training
+    assert_same(one(training, begun, checkpoint=checkpoint), expected)
 
 
 def test_resumed_equals_uninterrupted_with_sparse_layers(sparse_layers):

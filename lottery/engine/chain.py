@@ -26,16 +26,13 @@ WEIGHTS = 2**12  # and from this size on
 def fits(module: nn.Module, training: Training, device: torch.device) -> TypeGuard[models.LeNet]:
     """Whether a network trains this way: a LeNet in float32 on a CPU, just as `lottery.models` has it.
 
-    Any other module, and a LeNet that a factory has changed, may do more in its forward pass than its layers say.
+    Any other module, and a LeNet that a factory of the user's has made, may do more in its forward pass than its layers
+    say.
     """
-    if type(module) is not models.LeNet or training.precision != "float32":
+    if not isinstance(module, models.LeNet) or not models.ours(module) or sparse.altered(module):
         return False
-    if device.type != "cpu" or graphs.worth(device):  # a graph has gradients of its own
-        return False
-    layers = [module.get_submodule(name) for name in names(module)]
-    entries = models.table(module).values()
-    plain = not sparse.altered(module) and all(sparse.plain(layer) and layer.bias is not None for layer in layers)
-    return plain and len(entries) == 2 * len(layers) and all(e.trainable and not e.aliases for e in entries)
+    # A graph has gradients of its own.
+    return training.precision == "float32" and device.type == "cpu" and not graphs.worth(device)
 
 
 def names(module: models.LeNet) -> list[str]:
@@ -163,7 +160,7 @@ class Chain:
             kept = mask.get(f"{name}.weight", torch.ones_like(weight, dtype=torch.bool))
             layer = self.layers[name] = (Few if few(kept) else Dense)(weight, bias, kept)
             self.parameters |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
-        self.first, *_, self.last = self.layers.values()
+        self.first, self.last = self.layers[names[0]], self.layers[names[-1]]
         self.minus_one = -torch.eye(len(self.last.bias))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ the optimiser handles the survivors alone.
 """
 
 import warnings
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 import torch
 from torch import nn
@@ -19,8 +19,9 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 def altered(module: nn.Module) -> bool:
-    """Whether a module has hooks or a `forward` of its own, and so may do anything."""
-    return "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS)
+    """Whether a module has hooks or a `forward` of its own, or all modules have hooks, and so it may do anything."""
+    own = "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS)
+    return own or nn.modules.module._has_any_global_hook()
 
 
 def plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
@@ -76,7 +77,8 @@ class _Multiply(torch.autograd.Function):
 class SparseLinear(nn.Module):
     """Takes the place of a linear layer whose weights are masked.
 
-    Its parameter `weight` holds the surviving weights alone, in row-major order, so that nothing else can move.
+    Its parameter `weight` holds the surviving weights alone, in row-major order, so that nothing else can move. Reading
+    it as an attribute fails: a network that did would take it for the matrix.
 
     Args:
         layer: the linear layer; only read.
@@ -95,8 +97,18 @@ class SparseLinear(nn.Module):
         self.pattern = csr(rows, columns, zeros, mask.shape)
         self.transposed = csr(columns[self.order], rows[self.order], zeros, mask.shape[::-1])
 
+    def __getattr__(self, name):
+        if name == "weight":
+            raise AttributeError("its forward reads the weight of a layer, of which only the survivors are here")
+        return super().__getattr__(name)
+
+    @property
+    def survivors(self) -> torch.Tensor:
+        """The parameter `weight`."""
+        return cast(torch.Tensor, self._parameters["weight"])
+
     def forward(self, x):
-        y = _Multiply.apply(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), self.weight, self)
+        y = _Multiply.apply(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), self.survivors, self)
         y = y if self.bias is None else y + self.bias
         y = y.contiguous() if self.contiguous else y
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], -1)

@@ -6,6 +6,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import time
 import traceback
@@ -128,6 +129,7 @@ def _empty_frames(error: BaseException | None) -> None:
 def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline) -> list[Outcome]:
     device, last = dataset.train[0].device, training.steps
     with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, enabled=False))  # whatever the caller works in
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
         course = Course(training, dataset, starts, keep)
@@ -165,6 +167,7 @@ class Course:
 
     def __init__(self, training: Training, dataset: Dataset, starts: Sequence[Start], keep: Iterable[int]):
         self.training, self.dataset, self.first = training, dataset, starts[0].step
+        self.begun = _fingerprint(starts)
         if any(start.step != self.first or set(start.mask) != set(starts[0].mask) for start in starts):
             raise TrainingError("networks that train together must start at the same step and mask the same layers")
         self.device = dataset.train[0].device
@@ -184,7 +187,8 @@ class Course:
 
     def begin(self, saved: State | None) -> None:
         """Goes on from the saved tensors, or from the start if there are none or they are not those of this training:
-        a study that has since come to ask for an earlier state starts over."""
+        other weights or masks under the same key, or a study that has since come to ask for an earlier state, start
+        over."""
         self.network.module.train()
         if saved is not None and self._fits(saved):
             self._restore(saved)
@@ -263,10 +267,11 @@ class Course:
     def tensors(self) -> State:
         """Everything that the training needs to go on."""
         found = {"at": torch.tensor([self.step, self.since]), "rows": torch.from_numpy(np.stack(self.rows))}
-        found["train_loss"] = self.train_loss
+        found |= {"train_loss": self.train_loss, "begun": self.begun}
         found |= {f"network/{name}": tensor.detach() for name, tensor in self.network.state.items()}
-        for index, slots in self.optimiser.state_dict()["state"].items():
-            found |= {f"optimiser/{index}/{slot}": value for slot, value in slots.items() if value is not None}
+        for name, parameter in self.network.parameters.items():
+            slots = self.optimiser.state.get(parameter, {})
+            found |= {f"optimiser/{slot}/{name}": value for slot, value in slots.items() if value is not None}
         for index, kept in enumerate(self.states):
             for at, state in kept.items():
                 found |= {f"kept/{index}/{at}/{name}": tensor for name, tensor in state.items()}
@@ -274,9 +279,15 @@ class Course:
 
     def _fits(self, saved: State) -> bool:
         """Whether saved tensors are those of this training and hold the states that it has passed and is to keep."""
+        if not torch.equal(saved.get("begun", torch.zeros(0, dtype=torch.uint8)), self.begun):
+            return False
         wanted = {f"network/{name}": tensor.shape for name, tensor in self.network.state.items()}
         if {key: tensor.shape for key, tensor in saved.items() if key.startswith("network/")} != wanted:
             return False
+        for key, tensor in saved.items():
+            kind, _, rest = key.partition("/")
+            if kind == "optimiser" and tensor.ndim and tensor.shape != wanted.get(f"network/{rest.partition('/')[2]}"):
+                return False
         passed = {step for step in self.keep if step <= int(saved["at"][0])}
         return all(any(key.startswith(f"kept/0/{step}/") for key in saved) for step in passed)
 
@@ -287,20 +298,34 @@ class Course:
             for name, tensor in self.network.state.items():
                 tensor.copy_(saved[f"network/{name}"])
         self.train_loss.copy_(saved["train_loss"])
-        parameters = list(self.network.parameters.values())
+        places = {name: (index, tensor) for index, (name, tensor) in enumerate(self.network.parameters.items())}
         slots: dict[int, dict[str, torch.Tensor]] = {}
         for key, tensor in saved.items():
-            kind, *path = key.split("/")
+            kind, _, rest = key.partition("/")
             if kind == "optimiser":
-                place = parameters[int(path[0])]  # whose layout in memory an optimiser's tensors share
+                slot, _, name = rest.partition("/")
+                index, place = places[name]  # whose layout in memory an optimiser's tensors share
                 same = tensor.shape == place.shape
-                slots.setdefault(int(path[0]), {})[path[1]] = torch.empty_like(place).copy_(tensor) if same else tensor
+                slots.setdefault(index, {})[slot] = torch.empty_like(place).copy_(tensor) if same else tensor.clone()
             elif kind == "kept":
-                self.states[int(path[0])].setdefault(int(path[1]), {})["/".join(path[2:])] = tensor
+                which, step, name = rest.split("/", 2)
+                self.states[int(which)].setdefault(int(step), {})[name] = tensor
         if slots:
             self.optimiser.load_state_dict(
                 {"state": slots, "param_groups": self.optimiser.state_dict()["param_groups"]}
             )
+
+
+def _fingerprint(starts: Sequence[Start]) -> torch.Tensor:
+    """A hash of weights, masks and streams that networks start with, as bytes."""
+    known = hashlib.sha256()
+    for start in starts:
+        known.update(repr((start.order, start.step)).encode())
+        for tensors in (start.weights, start.mask):
+            for name, tensor in sorted(tensors.items()):
+                known.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                known.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+    return torch.tensor(list(known.digest()), dtype=torch.uint8)
 
 
 def _complete(optimiser: torch.optim.Optimizer) -> None:
