@@ -21,7 +21,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def altered(module: nn.Module) -> bool:
     """Whether a module has hooks or a `forward` of its own, or all modules have hooks, and so it may do anything."""
     own = "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS)
-    return own or nn.modules.module._has_any_global_hook()
+    return own or bool(nn.modules.module._has_any_global_hook())
 
 
 def plain(layer: nn.Module) -> TypeGuard[nn.Linear]:

@@ -324,7 +324,7 @@ def _fingerprint(starts: Sequence[Start]) -> torch.Tensor:
         for tensors in (start.weights, start.mask):
             for name, tensor in sorted(tensors.items()):
                 known.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                known.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+                known.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return torch.tensor(list(known.digest()), dtype=torch.uint8)
 
 
