@@ -458,14 +458,22 @@ def test_patterns_are_judged_at_one_level_over_all_layers():
 
 
 def test_patterns_mark_matching_networks_within_a_density():
-    level, dense = [1, 1, 1, 2, 2, 2], [0.70, 0.70, 0.70]
-    accuracy = np.array([[0.70, 0.69, 0.5, 0.72, 0.6, 0.5]] * 3)  # 6 % of the dense error are 1.8 points
-    more = np.array([[9, 8, 2, 7, 1, 0], [9, 4, 2, 9, 5, 1], [4, 4, 3, 6, 1, 0]])
-    assert quantities.matching_quantities(more, accuracy, dense, level)["matching_pattern_auc"].mean == 1
-    assert quantities.matching_quantities(-more, accuracy, dense, level)["matching_pattern_auc"].mean == 0
-    between = quantities.matching_quantities(more * [1, 1, 1, 0, 0, 0], accuracy, dense, level)
-    assert between["matching_pattern_auc"].mean == pytest.approx(0.75)  # ties in the second level
-    assert quantities.matching_quantities(more, accuracy + 0.3, dense, level) == {}
+    dense, levels = [0.70, 0.70, 0.70], [0, 1, 2]
+    right = {
+        "a": [0.7, 0.70, 0.72],
+        "b": [0.7, 0.69, 0.6],
+        "c": [0.7, 0.5, 0.5],
+    }  # 6 % of the dense error are 1.8 points
+    right = {kind: np.array([row] * 3) for kind, row in right.items()}
+    more = {"a": [[0, 9, 7], [0, 9, 9], [0, 4, 6]], "b": [[0, 8, 1], [0, 4, 5], [0, 4, 1]], "c": [[9, 2, 0]] * 3}
+
+    def area(more, right=right):
+        return quantities.matching_quantities(more, right, dense, levels)["matching_pattern_auc"].mean
+
+    assert area(more) == 1 and area({kind: -np.array(rows) for kind, rows in more.items()}) == 0
+    assert area({kind: rows * np.array([1, 1, 0]) for kind, rows in more.items()}) == pytest.approx(0.75)  # ties
+    assert quantities.matching_quantities(more, {kind: rows + 0.3 for kind, rows in right.items()}, dense, levels) == {}
+    assert quantities.matching_quantities(*({kind: rows[:, :1] for kind, rows in right.items()},) * 2, dense, [0]) == {}
 
 
 # Barriers of Paul et al. (2023) and stability of Frankle et al. (2020): rewound to 0, to a matching point, and beyond.

@@ -728,18 +728,24 @@ def pattern_quantities(density: ArrayLike, arranged: ArrayLike, rho: ArrayLike, 
     }
 
 
-def matching_quantities(enriched: ArrayLike, accuracy: ArrayLike, dense: ArrayLike, level: ArrayLike) -> Quantities:
+def matching_quantities(
+    enriched: Mapping[str, ArrayLike], accuracy: Mapping[str, ArrayLike], dense: ArrayLike, levels: Sequence[int]
+) -> Quantities:
     """Whether networks that match their dense network have more enriched patterns than others as sparse: Q4-P6.
 
     Args:
-        enriched: [R, N] patterns beyond chance of N sparse networks.
-        accuracy: [R, N] their test accuracies at early stop, shares.
-        dense: [R] those of the dense networks.
-        level: [N] rounds of pruning; networks are compared within a level.
+        enriched: kind of network -> [R, L] patterns beyond chance.
+        accuracy: kind -> [R, L] test accuracy at early stop, a share.
+        dense: [R] that of the dense network.
+        levels: [L] rounds of pruning; networks are compared within a level.
     """
-    enriched, accuracy, dense = (np.asarray(values, dtype=np.float64) for values in (enriched, accuracy, dense))
-    matching = accuracy >= dense[:, None] - tolerance(1 - dense) - 1e-9
-    area = stats.bootstrap(lambda one, kind: marks.separation(-one, kind, level), enriched, matching, within=(0, 1))
+    many, right = (
+        np.concatenate([np.asarray(values[kind], dtype=np.float64) for kind in accuracy], axis=1)
+        for values in (enriched, accuracy)
+    )
+    error, group = 1 - np.asarray(dense, dtype=np.float64), np.tile(levels, len(accuracy))
+    matching = 1 - right <= error[:, None] + tolerance(error) + 1e-9
+    area = stats.bootstrap(lambda one, kind: marks.separation(-one, kind, group), many, matching, within=(0, 1))
     return {} if math.isnan(area.mean) else {"matching_pattern_auc": area}
 
 
