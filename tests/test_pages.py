@@ -186,7 +186,8 @@ def seen(browser, published_offline, scripts):
         now.explorers = views.count()
         if now.explorers:
             page.wait_for_selector(".jupyter-widgets img")
-        now.formulas = page.locator("math").evaluate_all("all => all.filter(e => !e.checkVisibility()).length")
+        empty = "all => all.filter(e => e.checkVisibility() && !e.getBoundingClientRect().width).length"
+        now.formulas = page.locator("math").evaluate_all(empty)
         now.live = page.locator(".live-only").evaluate_all("all => all.filter(e => e.checkVisibility()).length")
         figures = page.locator("figure.lottery-figure img")
         now.first_figure = figures.first.bounding_box()["y"] if figures.count() else None
