@@ -85,7 +85,15 @@ class DegreePreserving(Mask):
 
     def tensors(self, world: World, training: Training) -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.CONTROL, 1, self.replicate, self.draw)
-        return signs.degree_preserving(self.mask.tensors(world, training), stream)
+        mask, module = self.mask.tensors(world, training), world.network(training)
+        for name in mask:
+            layer = module.get_submodule(name.rpartition(".")[0])
+            if getattr(layer, "groups", 1) > 1:
+                raise ControlError(
+                    f"{name} is of a grouped convolution, whose groups cannot trade connections: a mask that keeps the "
+                    "degrees is not made for such networks"
+                )
+        return signs.degree_preserving(mask, stream)
 
 
 @frozen
@@ -147,9 +155,9 @@ class AtStart(Mask):
         training: of which data, network and seed.
         weights: the starting weights.
         keep: share of the prunable weights that stay, over all layers.
-        criterion: "snip" keeps the largest `|w ∂L/∂w|` on some training examples (Lee et al. 2019, Equation 6);
-            "synflow" the largest w ∂R/∂w of the network with absolute weights on an input of ones, in rounds (Tanaka et
-            al. 2020, Algorithm 1); "magnitude" the largest `|w|`.
+        criterion: "snip" keeps the largest `|w ∂L/∂w|` on some training examples (Lee et al. 2019, Equation 6), the
+            network in evaluation; "synflow" the largest w ∂R/∂w of the network with absolute weights on an input of
+            ones, in rounds (Tanaka et al. 2020, Algorithm 1); "magnitude" the largest `|w|`.
         examples: training examples of "snip", the first ones; the data are in random order.
         rounds: of "synflow"; the density falls exponentially.
     """
@@ -187,6 +195,11 @@ class AtStart(Mask):
         for number in range(1, rounds + 1):
             goal = round(total * self.keep ** (number / rounds))
             scores = self._scores(module, masks.apply(state, mask), names, first(dataset.train, self.examples))
+            if not any(score.any() for score in scores.values()):
+                raise ControlError(
+                    f"{self.criterion} scores every weight of {self.training.model} with 0, as where a layer starts at "
+                    "zero: it cannot choose between them"
+                )
             gone: float = (left - goal) / left
             mask = masks.prune(mask, scores, dict.fromkeys(mask, gone), "global")
             left = sum(masks.count(mask).values())
@@ -347,7 +360,7 @@ class Drawn(Weights):
                 drawn = torch.from_numpy(stream.standard_normal(tuple(state[name].shape)))
                 drawn = drawn.sign() if self.kind == "constant" else drawn
                 state[name] = (deviation * drawn).float()
-            elif name.endswith("bias"):
+            elif "bias" in name.rpartition(".")[2]:
                 state[name].zero_()
         return state
 

@@ -27,7 +27,7 @@ from . import LotteryError, masks, models, recipes, seeds
 from .data import Dataset
 from .masks import Mask
 from .models import State, evaluate
-from .recipes import Masked, Recipe, Result, Run, Training, Weights, World, first, frozen, on_device
+from .recipes import Masked, Recipe, Result, Run, Training, Weights, World, first, frozen, on_device, rehearse
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 STATISTICS = ("averaged", "re-estimated")
@@ -58,7 +58,7 @@ def check_finite(state: State, module: nn.Module | None = None) -> None:
 
 
 def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
-    """The affine combination of states, buffers included; integer buffers and masks of 0 and −∞ are the first's.
+    """The affine combination of states, buffers included; PyTorch's counts of batches are the first's.
 
     Args:
         states: of one architecture.
@@ -66,7 +66,8 @@ def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
             infinite entries that is the same in all states, such as an attention mask, stays as it is.
 
     Raises:
-        LandscapeError: if names or shapes differ, or another tensor is not finite (a diverged run).
+        LandscapeError: if names or shapes differ, another tensor is not finite (a diverged run), or, between states,
+            integers or masks differ: nothing lies between two permutations.
     """
     if not math.isclose(sum(coefficients), 1, abs_tol=1e-9):
         raise LandscapeError(f"coefficients must sum to 1, not {sum(coefficients)}")
@@ -82,10 +83,16 @@ def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
         check_finite({name: tensor for name, tensor in state.items() if name not in constant})
     result = {}
     for name, tensor in states[0].items():
-        if name in constant or not tensor.is_floating_point():
-            result[name] = tensor.clone()
-            continue
         used = [(c, state[name]) for c, state in zip(coefficients, states, strict=True) if c]
+        if name in constant or not tensor.is_floating_point():
+            result[name] = used[0][1].clone()
+            differ = any(not torch.equal(other, used[0][1]) for _, other in used)
+            if differ and not name.endswith("num_batches_tracked"):
+                raise LandscapeError(
+                    f"these solutions differ in {name}, between whose values ({tensor.dtype}) nothing lies: draw it "
+                    "the same for all of them"
+                )
+            continue
         result[name] = sum(c * tensor for c, tensor in used)
         if name.endswith("running_var"):
             result[name] = result[name].clamp(min=0)  # outside the simplex an average can be negative
@@ -109,9 +116,48 @@ def path_mask(*given: Mask) -> Mask:
     return densest
 
 
-def _normalisations(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    kinds = nn.modules.batchnorm._BatchNorm
+def _normalisations(module: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
+    """Batch and instance normalisation with running statistics."""
+    kinds = nn.modules.batchnorm._NormBase
     return [layer for layer in module.modules() if isinstance(layer, kinds) and layer.track_running_stats]
+
+
+def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
+    """Refuses networks whose running statistics could not be re-estimated, or averaged, by what is done here.
+
+    Args:
+        module: the architecture; its buffers change.
+        inputs: two examples or more.
+
+    Raises:
+        LandscapeError: if a layer updates its statistics at a rate of its own, or has others that change in training.
+    """
+    layers = _normalisations(module)
+    known = {id(tensor) for layer in layers for tensor in layer.buffers()}
+    before = {name: tensor.clone() for name, tensor in module.named_buffers()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        module.train()(inputs.clone())
+        other = [n for n, t in module.named_buffers() if id(t) not in known and not torch.equal(t, before[n])]
+        other = [name for name in other if before[name].is_floating_point()]
+        if other:
+            raise LandscapeError(
+                f"{other[0]} changes in training, and is no running statistic of PyTorch's normalisation: nobody knows "
+                "what it would be between two networks. Normalise with nn.BatchNorm or without buffers (nn.GroupNorm)"
+            )
+        module.eval()
+        found = []
+        for start in (0.0, 1.0):
+            for layer in layers:
+                for tensor in (layer.running_mean, layer.running_var):
+                    if tensor is not None:
+                        tensor.fill_(start)
+            _estimate(module, module, inputs, len(inputs), reset=False)
+            found.append([t.clone() for layer in layers for t in layer.buffers() if t.is_floating_point()])
+    if not all(torch.allclose(one, again, equal_nan=True) for one, again in zip(*found, strict=True)):
+        raise LandscapeError(
+            "a normalisation layer updates its running statistics at a rate of its own: let its forward pass "
+            "self.momentum on, or call that of nn.BatchNorm"
+        )
 
 
 def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: int = 500) -> State:
@@ -136,16 +182,21 @@ def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: in
     return {name: state[name] if name in counts else t.detach().clone() for name, t in module.state_dict().items()}
 
 
-def _estimate(module: nn.Module, forward: Callable, inputs: torch.Tensor, batch: int) -> torch.Tensor:
+def _estimate(
+    module: nn.Module, forward: Callable, inputs: torch.Tensor, batch: int, reset: bool = True
+) -> torch.Tensor:
     """Gives the normalisation layers of a module the statistics of these inputs; the logits of the last batch."""
     layers = _normalisations(module)
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # a cumulative average
+        if reset:
+            layer.reset_running_stats()
         layer.train()
     logits = inputs[:0]
-    for x in inputs[: max(len(inputs) // batch * batch, min(len(inputs), batch))].split(batch):
+    whole = inputs[: max(len(inputs) // batch * batch, min(len(inputs), batch))]
+    for number, x in enumerate(whole.split(batch), 1):
+        for layer in layers:
+            layer.momentum = 1 / number  # which makes a cumulative average
         logits = forward(x)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
@@ -214,7 +265,7 @@ class Evaluator:
             test_loss, right = (values[0] for values in evaluate(self._forward, *self.test, self.batch))
             if train_loss is None:
                 train_loss = evaluate(self._forward, *self.train, self.batch)[0][0]
-            values = (1 - right, test_loss, train_loss)
+            values = (math.nan if math.isnan(test_loss) else 1 - right, test_loss, train_loss)
             result |= {f"{kind}/{measure}": float(value) for measure, value in zip(MEASURES, values, strict=True)}
         return result
 
@@ -540,6 +591,10 @@ class Path(Recipe):
             raise ValueError("a path needs at least two points")
         return self
 
+    def check(self, world: World, training: Training | None = None) -> None:
+        super().check(world, self.training)
+        _check_points(world, self)
+
     def compute(self, world: World) -> Result:
         points = [on_device(point.tensors(world, self.training), world.device) for point in self.points]
         mask = on_device(self.mask.tensors(world, self.training), world.device)
@@ -574,6 +629,10 @@ class Plane(Recipe):
     test_examples: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bf16"] = "float32"
 
+    def check(self, world: World, training: Training | None = None) -> None:
+        super().check(world, self.training)
+        _check_points(world, self)
+
     def compute(self, world: World) -> Result:
         points = [on_device(point.tensors(world, self.training), world.device) for point in self.points]
         mask = on_device(self.mask.tensors(world, self.training), world.device)
@@ -585,8 +644,31 @@ class Plane(Recipe):
         return {}, {"points": coordinates, "x": x.copy(), "y": y.copy()} | surface
 
 
+def _check_points(world: World, recipe: "Path | Plane") -> None:
+    """Refuses what would be measured as something else than it is.
+
+    Raises:
+        LandscapeError: if a point is of another network, or was trained on data of another name or scaling.
+        RecipeError: if the network has statistics of its own; see `check_statistics`.
+    """
+    training = recipe.training
+    for point in recipe.points:
+        for run, _ in point.needed():
+            if isinstance(run, Run):
+                for field in ("model", "data", "scaling"):
+                    own, others = getattr(training, field), getattr(run.training, field)
+                    if own != others:
+                        raise LandscapeError(
+                            f"a network of {field} {others!r} would be measured as one of {own!r}: measure between "
+                            "networks of one kind, on the data that they were trained on"
+                        )
+    rehearse("a path", world, training, lambda module, _state, examples: check_statistics(module, examples[0].cpu()))
+
+
 def path(*runs: Run, alphas: int = 11, mask: recipes.Mask | None = None, **sample) -> Path:
     """The path through the solutions of runs, under the mask of the first (the denser one between levels).
+
+    Training losses and re-estimated statistics are those of the first run's training examples.
 
     `sample` may have `examples`, `test_examples` and `precision`.
     """

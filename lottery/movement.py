@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from . import masks, seeds
+from . import masks, models, seeds
 from .recipes import Pruned, Recipe, Result, Run, World, frozen, trained
 
 MOVERS = ("ticket alone", "ticket", "rest")  # the ticket's weights in its own training and in the dense one, the others
@@ -55,7 +55,7 @@ class Survivors(Recipe):
 
     @model_validator(mode="after")
     def _pruned(self):
-        if not isinstance(self.run.mask, Pruned):
+        if not isinstance(self.run.mask, Pruned) or self.run.mask.criterion != "magnitude":
             raise ValueError("the run's mask must be cut by magnitude from another run")
         return self
 
@@ -63,8 +63,10 @@ class Survivors(Recipe):
         before = self._cut.run
         old, wider = trained(world, before)
         new, mask = trained(world, self.run)
-        groups = [list(mask)] if self._cut.scope == "global" else [[name] for name in mask]
-        below, thresholds = 0, {}
+        rates = masks.rates(self._cut.table, models.prunable(world.network(self.run.training)))
+        ranked = [name for name in mask if rates[name] > 0]
+        groups = [ranked] if self._cut.scope == "global" else [[name] for name in ranked]
+        below, thresholds = 0, dict.fromkeys(mask, 0.0)
         for names in groups:  # the threshold is the largest magnitude that was cut, of all layers or of each
             gone = torch.cat([old[name][wider[name] & ~mask[name]].abs() for name in names])
             threshold = float(gone.max()) if len(gone) else 0.0
@@ -104,7 +106,7 @@ class Moved(Recipe):
     def compute(self, world: World) -> Result:
         training = self.dense.training
         (alone, mask), (end, whole) = (trained(world, run) for run in (self.ticket, self.dense))
-        begun, start = (run.weights.tensors(world, training) for run in (self.ticket, self.dense))
+        begun, start = (run.weights.tensors(world, run.training) for run in (self.ticket, self.dense))
         stream = seeds.generator(training.seed, seeds.NULL, int(self.key[:12], 16))
         summary, chance, arrays = [], [], {}
         for name, kept in mask.items():

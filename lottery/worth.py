@@ -110,7 +110,8 @@ class Packed(Recipe):
         signs, seed = np.packbits(positive).tobytes(), self.training.seed.to_bytes(SEED_BYTES, "little")
         parts = {"mask": bits, "signs": signs, "seed": seed, "kept": bits + signs + seed}
         compressed = {name: len(lzma.compress(part, preset=9)) for name, part in parts.items()} | {"seed": SEED_BYTES}
-        dense = sum(tensor.numel() * 4 for tensor in state.values() if tensor.is_floating_point())
+        entries = models.table(world.network(self.training)).values()
+        dense = sum(state[entry.name].numel() * 4 for entry in entries if not entry.buffer)
         return compressed | {"raw": len(parts["kept"]), "dense": dense}, {}
 
 
@@ -125,13 +126,12 @@ class _Csr(nn.Module):
         return torch.addmm(self.bias[:, None], self.weight, x.t()).t()
 
 
-def _linear(network: nn.Module, name: str) -> tuple[str, nn.Linear]:
-    """Place and layer of a weight: one that does what `_Csr` does, which a subclass need not."""
-    place = name.rpartition(".")[0]
-    layer = network.get_submodule(place)
+def _linear(network: nn.Module, name: str) -> nn.Linear:
+    """The layer of a weight: one that does what `_Csr` does, which a subclass need not."""
+    layer = network.get_submodule(name.rpartition(".")[0])
     if not isinstance(layer, nn.Linear) or type(layer) is not nn.Linear or layer.bias is None:
         raise WorthError(f"{name} is no fully connected layer with biases: measure a LeNet")
-    return place, layer
+    return layer
 
 
 def in_csr(network: nn.Module, mask: dict[str, torch.Tensor]) -> nn.Module:
@@ -142,10 +142,12 @@ def in_csr(network: nn.Module, mask: dict[str, torch.Tensor]) -> nn.Module:
     """
     sparse = models.evaluating(copy.deepcopy(network))
     for name, kept in mask.items():
-        place, layer = _linear(sparse, name)
+        layer = _linear(sparse, name)
         with warnings.catch_warnings():  # PyTorch calls the format a beta, once a process
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-            sparse.set_submodule(place, _Csr(layer, kept))
+            product = _Csr(layer, kept)
+        for place in [place for place, each in sparse.named_modules(remove_duplicate=False) if each is layer]:
+            sparse.set_submodule(place, product)
     return sparse
 
 

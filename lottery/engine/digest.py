@@ -36,6 +36,8 @@ def digest(run: Run, start: Start, outcome: Outcome, names: Iterable[str]) -> Re
     for name in names:
         before, after = (state[name][start.mask[name]].numpy() for state in (start.weights, final))
         arrays[f"signs/{name}"] = np.packbits(after > 0)
+        if not after.all():
+            arrays[f"zeros/{name}"] = np.packbits(after == 0)
         if run.start:
             arrays[f"start_signs/{name}"] = np.packbits(before > 0)
         reach = max(np.abs(values).max(initial=0.0) for values in (before, after))

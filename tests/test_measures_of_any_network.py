@@ -1,0 +1,234 @@
+"""What is measured of users' own networks is right, or refused with a reason; cases that independent testers found."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lottery import landscape, masks, models, movement, recipes, signs, tickets, worth
+from lottery.controls import AtStart, DegreePreserving, Drawn
+from lottery.engine import execute
+from lottery.engine.store import Store
+from lottery.recipes import Dense, Initial, Run
+
+SHAPE, CLASSES = (1, 8, 8), 10
+
+
+def training(factory, name="measured", **more):
+    models.register(name, factory)
+    given = dict(data="digits", model=name, steps=30, batch=50, optimiser="adam", lr=3e-3, validation=200)
+    return recipes.training(**given | more)
+
+
+def runs(of, count=2):
+    return [Run(of, Initial(replicate), Dense(), (replicate,)) for replicate in range(count)]
+
+
+def computed(wanted, folder):
+    store = Store(folder)
+    return store, execute.execute(wanted, store, executor="inline", show=False)
+
+
+def network(*between):
+    """A small convolutional network with these layers after its convolution."""
+    return nn.Sequential(nn.Conv2d(1, 6, 3), *between, nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, CLASSES))
+
+
+class OwnRate(nn.BatchNorm2d):
+    def forward(self, x):
+        given = self.running_mean, self.running_var, self.weight, self.bias, self.training
+        return F.batch_norm(x, *given, 0.1, self.eps)
+
+
+class OwnMomentum(nn.BatchNorm2d):
+    def forward(self, x):
+        given = self.running_mean, self.running_var, self.weight, self.bias, self.training
+        return F.batch_norm(x, *given, self.momentum, self.eps)
+
+
+class OwnStatistics(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(6, 1, 1))
+
+    def forward(self, x):
+        if self.training:
+            self.mean.lerp_(x.detach().mean((0, 2, 3))[:, None, None], 0.1)
+        return x - self.mean
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (lambda: OwnRate(6), "at a rate of its own"),
+        (OwnStatistics, "mean changes in training"),
+        (lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(6, 6, 1)), "changes in training"),
+    ],
+)
+def test_statistics_that_cannot_be_known_between_networks_are_refused_before_training(layer, said, tmp_path):
+    of = training(lambda shape, classes: network(layer()))
+    with pytest.raises(recipes.RecipeError, match=said):
+        computed([landscape.path(*runs(of), alphas=3)], tmp_path)
+    assert not Store(tmp_path).keys()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm2d,
+        lambda n: nn.BatchNorm2d(n, momentum=None),
+        OwnMomentum,
+        lambda n: nn.InstanceNorm2d(n, track_running_stats=True),
+    ],
+    ids=["batch", "cumulative", "own forward", "instance"],
+)
+def test_re_estimated_statistics_are_those_of_the_data(layer, tmp_path):
+    of = training(lambda shape, classes: network(layer(6)))
+    a, b = runs(of)
+    store, (record,) = computed([landscape.path(a, b, alphas=3)], tmp_path)
+    dataset = execute.world(store).dataset(of)
+    state = landscape.interpolate(*(store.state(run.key, 30) for run in (a, b)), 0.5)
+    module = models.evaluating(models.build(of.model, SHAPE, CLASSES))
+    models.load(module, state)
+    with torch.no_grad():
+        batches = module[0](dataset.train[0][:1000]).split(500)
+        parts = (0, 2, 3)
+        instance = isinstance(module[1], nn.InstanceNorm2d)
+        variances = [x.var((2, 3)).mean(0) if instance else x.transpose(0, 1).flatten(1).var(1) for x in batches]
+        module[1].running_mean.copy_(torch.stack([x.mean(parts) for x in batches]).mean(0))
+        module[1].running_var.copy_(torch.stack(variances).mean(0))
+        loss = F.cross_entropy(module(dataset.test[0]), dataset.test[1])
+    assert record.arrays["re-estimated/test_loss"][1] == pytest.approx(float(loss), rel=1e-4)
+    assert record.arrays["averaged/test_loss"][1] != pytest.approx(float(loss), rel=1e-2)
+
+
+class Permuted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("order", torch.randperm(64))
+        self.layer = nn.Linear(64, CLASSES)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1)[:, self.order])
+
+
+def test_states_that_differ_in_integers_have_ends_and_nothing_between(tmp_path):
+    a, b = ({"order": torch.randperm(9, generator=torch.Generator().manual_seed(seed))} for seed in (0, 1))
+    assert torch.equal(landscape.combine([a, b], [0, 1])["order"], b["order"])
+    with pytest.raises(landscape.LandscapeError, match="differ in order"):
+        landscape.interpolate(a, b, 0.5)
+    counted = [{"bn.num_batches_tracked": torch.tensor(count)} for count in (3, 4)]
+    assert landscape.interpolate(*counted, 0.5)["bn.num_batches_tracked"] == 3
+    of = training(lambda shape, classes: Permuted())
+    with pytest.raises(execute.ExecutionError, match="differ in order"):
+        computed([landscape.path(*runs(of), alphas=3)], tmp_path)
+
+
+def test_a_path_between_networks_of_two_kinds_is_refused(tmp_path):
+    one, other = training(lambda s, c: network(), "one kind"), training(lambda s, c: network(nn.Tanh()), "another kind")
+    for wrong in (other, dataclasses.replace(one, scaling="unit")):
+        with pytest.raises(landscape.LandscapeError, match="would be measured as"):
+            computed([landscape.path(runs(one)[0], runs(wrong)[1], alphas=3)], tmp_path)
+
+
+def test_survivors_that_are_zero_have_no_sign(tmp_path):
+    def factory(shape, classes):
+        module = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, classes))
+        nn.init.zeros_(module[1].weight)  # of pixels that are always black they stay so
+        return module
+
+    [run] = runs(training(factory, scaling="unit"), 1)
+    store, _ = computed([run], tmp_path)
+    state, world = store.state(run.key, 30), execute.world(store)
+    found = signs.signs_of(world, run)
+    assert (state["1.weight"] == 0).any()
+    for name, layer in signs.ternary(state, run.mask.tensors(world, run.training)).items():
+        assert torch.equal(found[name], layer), name
+
+
+@pytest.mark.parametrize("criterion", ["snip", "synflow"])
+def test_scores_that_are_all_zero_choose_no_mask(criterion, tmp_path):
+    def factory(shape, classes):
+        module = network()
+        nn.init.zeros_(module[-1].weight)
+        return module
+
+    with pytest.raises(execute.ExecutionError, match="cannot choose between them"):
+        computed([AtStart(training(factory), Initial(0), 0.8, criterion)], tmp_path)
+
+
+def test_degrees_of_grouped_convolutions_are_not_traded(tmp_path):
+    of = training(lambda shape, classes: network(nn.Conv2d(6, 6, 3, padding=1, groups=2)))
+    ticket = tickets.imp(of, 0, 1, 0.5)[1]
+    with pytest.raises(execute.ExecutionError, match="grouped convolution"):
+        computed([Run(of, Initial(0), DegreePreserving(ticket.mask, 0))], tmp_path)
+
+
+def test_drawn_weights_have_no_bias_whatever_it_is_called(tmp_path):
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(8, 5, batch_first=True), nn.Linear(5, CLASSES)
+
+        def forward(self, x):
+            return self.head(self.rnn(x.squeeze(1))[0][:, -1])
+
+    state = Drawn(0).tensors(execute.world(Store(tmp_path)), training(lambda shape, classes: Rows()))
+    assert not any(tensor.any() for name, tensor in state.items() if "bias" in name)
+    assert all(tensor.any() for name, tensor in state.items() if "weight" in name)
+
+
+def test_a_layer_at_two_places_is_sparse_at_both():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(64, 64), nn.Linear(64, CLASSES)
+            self.second = self.first
+
+        def forward(self, x):
+            return self.head(torch.relu(self.second(torch.relu(self.first(x)))))
+
+    module, x = Twice(), torch.randn(5, 64)
+    mask = {"first.weight": torch.rand(64, 64) < 0.3}
+    with torch.no_grad():
+        found = worth.in_csr(module, mask)(x)
+        module.first.weight.mul_(mask["first.weight"])
+        torch.testing.assert_close(found, module(x))
+
+
+def test_shared_weights_are_packed_once_and_buffers_not(tmp_path):
+    def factory(shape, classes):
+        module = network(nn.BatchNorm2d(6), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1))
+        module[3].weight = module[2].weight
+        return module
+
+    of = training(factory)
+    _, [record] = computed([worth.Packed(of, Initial(0), Dense())], tmp_path)
+    assert record.values["dense"] == 4 * sum(p.numel() for p in models.build(of.model, SHAPE, CLASSES).parameters())
+
+
+def test_survivors_are_those_of_layers_that_were_ranked_by_magnitude(tmp_path):
+    of = training(lambda shape, classes: network())
+    chain = tickets.imp(of, 0, 1, {"conv": 0.0, "output": 0.5}, scope="global")
+    store, [record] = computed([movement.Survivors(chain[1])], tmp_path)
+    world = execute.world(store)
+    old, new = (store.state(run.key, 30)["3.weight"].abs() for run in chain)
+    kept = chain[1].mask.tensors(world, of)["3.weight"]
+    below = (new[kept] <= old[~kept].max()).sum() / sum(masks.count(chain[1].mask.tensors(world, of)).values())
+    assert record.values["below"] == pytest.approx(float(below)) and record.values["threshold"]["0.weight"] == 0
+    random = recipes.Pruned(chain[0], {"conv": 0.5, "output": 0.5}, criterion="random")
+    with pytest.raises(ValueError, match="by magnitude"):
+        movement.Survivors(Run(of, Initial(0), random))
+
+
+def test_movement_is_measured_from_each_networks_own_start(tmp_path):
+    of = training(lambda shape, classes: network())
+    other = dataclasses.replace(of, seed=1)
+    ticket, dense = Run(other, Initial(0), Dense()), Run(of, Initial(0), Dense())
+    store, [record] = computed([movement.Moved(ticket, dense)], tmp_path)
+    world = execute.world(store)
+    start, unit = (Initial(0).tensors(world, one)["0.weight"] for one in (other, of))
+    moved = ((store.state(ticket.key, 30)["0.weight"] - start) / unit.std()).abs().mean()
+    assert record.arrays["summary"][0, 0, 0] == pytest.approx(float(moved), rel=1e-4)
