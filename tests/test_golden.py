@@ -118,7 +118,7 @@ def test_recomputed_records_are_the_same_up_to_rounding(imported, recomputed):
         for way, value in values.items():
             close = value if isinstance(value, str) else pytest.approx(value, rel=1e-3, abs=1e-3, nan_ok=True)
             assert again[way] == close, (key, way)
-        assert new.arrays.keys() == old.arrays.keys(), key
+        assert {name for name in new.arrays if not name.startswith("zeros/")} == old.arrays.keys(), key
         for name, array in old.arrays.items():
             again = new.arrays[name]
             assert (again.dtype, again.shape) == (array.dtype, array.shape), (key, name)

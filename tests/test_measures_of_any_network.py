@@ -218,7 +218,7 @@ def test_survivors_are_those_of_layers_that_were_ranked_by_magnitude(tmp_path):
     kept = chain[1].mask.tensors(world, of)["3.weight"]
     below = (new[kept] <= old[~kept].max()).sum() / sum(masks.count(chain[1].mask.tensors(world, of)).values())
     assert record.values["below"] == pytest.approx(float(below)) and record.values["threshold"]["0.weight"] == 0
-    random = recipes.Pruned(chain[0], {"conv": 0.5, "output": 0.5}, criterion="random")
+    random = recipes.Pruned(chain[0], 0.5, criterion="random")
     with pytest.raises(ValueError, match="by magnitude"):
         movement.Survivors(Run(of, Initial(0), random))
 
