@@ -339,6 +339,10 @@ def test_kinds_are_told_apart_by_the_hardest_of_them():
         [0.21], [comparisons([0.5] * 6, [0.9] * 6)], [comparisons([0.9] * 6, [0.6] * 6)]
     )
     assert outcomes("A-C1 A-C2", got | null) == {"A-C1": "agrees", "A-C2": "agrees"}
+    same_masks = kinds | {"one-shot": ticket + 0.1, "reinitialised": ticket + [0.3, 0]}  # without signs as far apart
+    assert quantities.kinds_quantities(same_masks)["kinds_auc_sign_gain"].mean == pytest.approx(0, abs=1e-6)
+    only = quantities.kinds_quantities({"ticket": ticket, "reinitialised": ticket + [0.3, 0]})
+    assert only["kinds_auc"].mean == 1 and "kinds_auc_sign_gain" not in only
     kinds["one-shot"] = ticket - [0.1, 0.2]
     assert outcomes("A-C1 A-C2", quantities.kinds_quantities(kinds) | null)["A-C1"] == "disagrees"
     assert quantities.kinds_quantities({"ticket": ticket}) == {}

@@ -551,7 +551,8 @@ def kinds_quantities(distances: Mapping[str, ArrayLike]) -> Quantities:
 
     Args:
         distances: kind -> [P, signed or not] matched distances between networks of one kind, of all pairs of replicates
-            in the order of `itertools.combinations`; "ticket" and the kinds that it is told from.
+            in the order of `itertools.combinations`; "ticket" and the kinds that it is told from. What signs add is
+            asked of those with masks of their own: without signs others are exactly as far apart as the tickets.
     """
     grids = {kind: np.asarray(values, dtype=np.float64) for kind, values in distances.items()}
     ticket = grids.pop("ticket")
@@ -559,16 +560,18 @@ def kinds_quantities(distances: Mapping[str, ArrayLike]) -> Quantities:
         return {}
     members, drawn_pairs = _members(len(ticket))
 
-    def least(drawn, which):
+    def least(drawn, which, kinds):
         at = drawn_pairs(drawn)
-        return min(_auc(ticket[at, which], values[at, which]) for values in grids.values())
+        return min(_auc(ticket[at, which], values[at, which]) for values in kinds)
 
-    return {
-        "kinds_auc": stats.bootstrap(lambda drawn: least(drawn, 0), members, within=(0, 1)),
-        "kinds_auc_sign_gain": stats.bootstrap(
-            lambda drawn: least(drawn, 0) - least(drawn, 1), members, within=(-1, 1)
-        ),
-    }
+    every = list(grids.values())
+    own = [values for values in every if not np.allclose(values[:, 1], ticket[:, 1], atol=1e-6)]
+    out: Quantities = {"kinds_auc": stats.bootstrap(lambda drawn: least(drawn, 0, every), members, within=(0, 1))}
+    if own:
+        out["kinds_auc_sign_gain"] = stats.bootstrap(
+            lambda drawn: least(drawn, 0, own) - least(drawn, 1, own), members, within=(-1, 1)
+        )
+    return out
 
 
 def halves_quantities(halves: ArrayLike, halves_null: ArrayLike, pairs: ArrayLike, pairs_null: ArrayLike) -> Quantities:
