@@ -219,7 +219,7 @@ def power(claim) -> None:
     """Say how many replicates an open claim needs, by the spread of the published ones."""
     import nbformat
 
-    from .book import claims, runner
+    from .book import claims, parameters, planning, runner
 
     rules = claims.load()
     if claim not in rules:
@@ -235,7 +235,16 @@ def power(claim) -> None:
     for row in found.checks:
         needed = f"{row['needed']} replicates would decide" if row["needed"] else "no thousand would decide"
         click.echo(f"{row['quantity']}: {row['text']}, bound {row['bound']}, n = {row['n']}: {needed}")
-    click.echo(found.command or f"{claim}: nothing is open that more replicates are known to decide")
+    if not found.command:
+        click.echo(f"{claim}: nothing is open that more replicates are known to decide")
+        return
+    declared = parameters.parameters_of(planning.source(rule.chapter))
+    try:
+        parameters.check_parameters(declared, {found.parameter: found.needed})
+    except parameters.ParameterError as error:
+        click.echo(f"that is more than the chapter takes: {str(error).splitlines()[0]}")
+    else:
+        click.echo(f"{found.command}  # with the papers' data; on a GPU, or for hours")
 
 
 @cli.group()

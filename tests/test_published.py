@@ -5,7 +5,8 @@ import shutil
 import nbformat
 import pytest
 
-from lottery.book import findings, gates, runner
+from lottery.__main__ import main
+from lottery.book import claims, findings, gates, planning, runner
 from lottery.book.chapter import as_written
 from lottery.engine.disk import StoreError
 from lottery.engine.store import Store
@@ -48,3 +49,16 @@ def test_records_that_a_store_lacks_are_not_taken_from_what_was_committed(tmp_pa
     with pytest.raises(StoreError):
         runner.publish_records(name, Store(tmp_path / "empty"))
     assert {file: file.read_bytes() for file in committed.iterdir()} == before
+
+
+def test_power_prints_a_command_that_is_taken_or_says_that_none_is(capsys):
+    """The replicates that a published open claim needs, where the chapter takes so many and where it does not."""
+    printed = []
+    for name, rule in claims.load().items():
+        if rule.chapter in runner.published():
+            main(["power", name])
+            printed.append(capsys.readouterr().out.splitlines()[-1])
+    taken = [line.partition("  #")[0].split() for line in printed if line.startswith("python -m lottery run")]
+    assert taken and any("more than the chapter takes" in line for line in printed)
+    for *_, chapter, _, profile, _, parameter, number in taken:
+        assert planning.Part(chapter, profile, {parameter: number}).parameters[parameter] == int(number)
