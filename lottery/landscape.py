@@ -86,8 +86,8 @@ def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
         used = [(c, state[name]) for c, state in zip(coefficients, states, strict=True) if c]
         if name in constant or not tensor.is_floating_point():
             result[name] = used[0][1].clone()
-            differ = any(not torch.equal(other, used[0][1]) for _, other in used)
-            if differ and not name.endswith("num_batches_tracked"):
+            counted = name.endswith("num_batches_tracked")
+            if not counted and any(not torch.equal(other, used[0][1]) for _, other in used):
                 raise LandscapeError(
                     f"these solutions differ in {name}, between whose values ({tensor.dtype}) nothing lies: draw it "
                     "the same for all of them"
@@ -137,8 +137,8 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
     before = {name: tensor.clone() for name, tensor in module.named_buffers()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         module.train()(inputs.clone())
-        other = [n for n, t in module.named_buffers() if id(t) not in known and not torch.equal(t, before[n])]
-        other = [name for name in other if before[name].is_floating_point()]
+        own = [(name, tensor) for name, tensor in module.named_buffers() if id(tensor) not in known]
+        other = [name for name, t in own if t.is_floating_point() and not torch.equal(t, before[name])]
         if other:
             raise LandscapeError(
                 f"{other[0]} changes in training, and is no running statistic of PyTorch's normalisation: nobody knows "
@@ -151,6 +151,7 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
                 for tensor in (layer.running_mean, layer.running_var):
                     if tensor is not None:
                         tensor.fill_(start)
+            torch.manual_seed(0)  # a network may draw whenever it is asked
             _estimate(module, module, inputs, len(inputs), reset=False)
             found.append([t.clone() for layer in layers for t in layer.buffers() if t.is_floating_point()])
     if not all(torch.allclose(one, again, equal_nan=True) for one, again in zip(*found, strict=True)):
@@ -652,16 +653,14 @@ def _check_points(world: World, recipe: "Path | Plane") -> None:
         RecipeError: if the network has statistics of its own; see `check_statistics`.
     """
     training = recipe.training
-    for point in recipe.points:
-        for run, _ in point.needed():
-            if isinstance(run, Run):
-                for field in ("model", "data", "scaling"):
-                    own, others = getattr(training, field), getattr(run.training, field)
-                    if own != others:
-                        raise LandscapeError(
-                            f"a network of {field} {others!r} would be measured as one of {own!r}: measure between "
-                            "networks of one kind, on the data that they were trained on"
-                        )
+    runs = [run for point in recipe.points for run, _ in point.needed() if isinstance(run, Run)]
+    for run, field in itertools.product(runs, ("model", "data", "scaling")):
+        own, others = getattr(training, field), getattr(run.training, field)
+        if own != others:
+            raise LandscapeError(
+                f"a network of {field} {others!r} would be measured as one of {own!r}: measure between networks of one "
+                "kind, on the data that they were trained on"
+            )
     rehearse("a path", world, training, lambda module, _state, examples: check_statistics(module, examples[0].cpu()))
 
 
