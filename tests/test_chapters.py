@@ -146,7 +146,8 @@ CONV = {"conv_replicates": 1, "conv_data": "digits", "conv_steps": 50, "conv_eva
         ),
         (
             "16_networks_that_work_untrained",
-            {"model": "lenet-30-20", "shares_kept": "10 50", "score_steps": 10, "narrower": "lenet-9"},
+            {"model": "lenet-30-20", "shares_kept": "10 50", "score_steps": 10, "narrower": "lenet-9"}
+            | {"conv_replicates": 2, "conv_data": "digits", "conv_batch": 20, "conv_steps": 10},
             "D2-C3b D3-C1 Q3-P2",
         ),
         (
@@ -266,7 +267,7 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, said, tmp_pa
         ("15_losing_tickets", {"output_rate": 0.0}, "take more levels"),
         ("15_losing_tickets", {"random_masks": 1}, "at least 2"),
         ("16_networks_that_work_untrained", {"shares_kept": "10 90"}, "50 must be in both"),
-        ("16_networks_that_work_untrained", {"model": "resnet-8"}, "a LeNet or conv-2"),
+        ("16_networks_that_work_untrained", {"model": "conv-2"}, "must be a LeNet"),
         ("17_what_marks_a_ticket", {"levels": 6}, "take more levels"),
         ("17_what_marks_a_ticket", {"model": "conv-2"}, "must be a LeNet"),
         ("18_what_a_ticket_is_worth", {"cheap_steps": 20}, "must be 0, or at least 50"),
