@@ -319,6 +319,11 @@ class Verdict:
         }[self.outcome]
 
     @property
+    def study(self) -> str:
+        """What the study was, in words; where no work says what it should be, it can only be as planned."""
+        return self.protocol or ("the paper's scale" if self.kind == "claim" else "as planned")
+
+    @property
     def badge(self) -> str:
         """The label, but "not run" where nothing was measured that the rule asks for."""
         return NOT_RUN if all(math.isnan(check.measured) for check in self.checks) else self.label
@@ -332,7 +337,7 @@ class Verdict:
 
     def json(self) -> dict:
         """Plain values, NaN as null."""
-        return _plain(asdict(self) | {"label": self.label, "needed": self.needed})
+        return _plain(asdict(self) | {"label": self.badge, "needed": self.needed})
 
 
 def judge(rule: Rule, measured: Mapping[str, Summary | float], context: Mapping[str, Any]) -> Verdict:
@@ -389,8 +394,22 @@ def _unmet(needs: Mapping[str, Need], context: Mapping[str, Any]) -> dict[str, s
             if not (_is_number(have) and have >= need):
                 out[key] = f"{name}: {have:,} of {need:,}" if _is_number(have) else f"{name}: {have}"
         elif have not in need if isinstance(need, list) else have != need:
-            out[key] = f"{name}: {have}, not {' or '.join(need) if isinstance(need, list) else need}"
+            out[key] = f"{name}: {have}, not {_asked(need)}"
     return out
+
+
+def _asked(need: Need) -> str:
+    """What a rule asks for, in words; "the paper's" and "the paper's, shortened" as one."""
+    if not isinstance(need, list):
+        return str(need)
+    words, less = [str(one) for one in need], ", shortened"
+    both = {one for one in words if one + less in words}
+    kept = [
+        f"{one}, whole or shortened" if one in both else one
+        for one in words
+        if one.removesuffix(less) not in both - {one}
+    ]
+    return " or ".join(kept)
 
 
 def _is_number(value: Any) -> bool:
