@@ -129,6 +129,15 @@ def test_scales(rule):
         assert stand_in.label == "stand-in"
 
 
+def test_what_a_rule_asks_for_is_said_once():
+    needs = {"protocol": ["the paper's", "the paper's, shortened"], "model": ["conv-2", "conv-4"], "data": "mnist"}
+    assert claims._unmet(needs, {"protocol": "changed", "model": "conv-6", "data": "digits"}) == {
+        "protocol": "protocol: changed, not the paper's, whole or shortened",
+        "model": "model: conv-6, not conv-2 or conv-4",
+        "data": "data: digits, not mnist",
+    }
+
+
 def test_how_far_conv_2_beside_another_network_follows_the_plan():
     planned = {
         "batch": 60,

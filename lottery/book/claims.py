@@ -379,7 +379,11 @@ def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[Scale, tuple[str, ..
     for key, need in rule.needs.paper.items():
         if key in whole:
             have = context.get(key)
-            both = f"{have:,} of {need:,}" if _is_number(have) and _is_number(need) else f"{have} for {need}"
+            both = (
+                f"{have:,} of {need:,}"
+                if _is_number(have) and _is_number(need)
+                else f"{have} instead of {_asked(need)}"
+            )
             shown.append(f"{both} {key.replace('_', ' ')}" if _is_number(need) else f"{key.replace('_', ' ')} {both}")
     return REDUCED, tuple(whole.values()), "reduced: " + ", ".join(shown)
 

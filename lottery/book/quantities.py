@@ -344,6 +344,7 @@ def capacity_quantities(weights: Sequence[ArrayLike], accuracy: Sequence[ArrayLi
         "break_even_spread": stats.bootstrap(
             lambda *values: float(even(*values).max() / even(*values).min()) if even(*values).size > 1 else math.nan,
             *rows,
+            within=(1, math.inf),
             log=True,
         ),
         "break_even_least": stats.bootstrap(of_two(np.min), *rows, log=True),
