@@ -294,7 +294,7 @@ class Chapter:
 
     def _draw_found(self, update: bool) -> None:
         entry = findings.load().get(self.name)
-        labels = {claim: verdict.label for claim, verdict in self.verdicts.items()}
+        labels = {claim: verdict.badge for claim, verdict in self.verdicts.items()}
         fits = update and entry is not None and entry.hash(self.values, labels) == entry.written_for
         sentences = entry.filled(self.values) if entry and fits else []
         values = {"sentences": sentences, "verdicts": self.verdicts, "rules": self.rules}
