@@ -380,9 +380,7 @@ def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[Scale, tuple[str, ..
         if key in whole:
             have = context.get(key)
             both = (
-                f"{have:,} of {need:,}"
-                if _is_number(have) and _is_number(need)
-                else f"{have} instead of {_asked(need)}"
+                f"{have:,} of {need:,}" if _is_number(have) and _is_number(need) else f"{have} instead of {asked(need)}"
             )
             shown.append(f"{both} {key.replace('_', ' ')}" if _is_number(need) else f"{key.replace('_', ' ')} {both}")
     return REDUCED, tuple(whole.values()), "reduced: " + ", ".join(shown)
@@ -398,12 +396,16 @@ def _unmet(needs: Mapping[str, Need], context: Mapping[str, Any]) -> dict[str, s
             if not (_is_number(have) and have >= need):
                 out[key] = f"{name}: {have:,} of {need:,}" if _is_number(have) else f"{name}: {have}"
         elif have not in need if isinstance(need, list) else have != need:
-            out[key] = f"{name}: {have}, not {_asked(need)}"
+            out[key] = f"{name}: {have}, not {asked(need)}"
     return out
 
 
-def _asked(need: Need) -> str:
-    """What a rule asks for, in words; "the paper's" and "the paper's, shortened" as one."""
+def asked(need: Need) -> str:
+    """What a rule asks for, in words; "the paper's" and "the paper's, shortened" as one.
+
+    Args:
+        need: one of a rule's `needs`.
+    """
     if not isinstance(need, list):
         return str(need)
     words, less = [str(one) for one in need], ", shortened"
