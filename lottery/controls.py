@@ -5,6 +5,7 @@ it before training.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, cast
@@ -248,6 +249,10 @@ def _largest(size: torch.Tensor, count: int, near: float) -> tuple[torch.Tensor,
     return torch.zeros_like(flat).index_fill_(0, found.indices, 1).view_as(size), float(found.values[-1])
 
 
+class Untrained(UserWarning):
+    """A network whose accuracy before training is not that of what was learned of it."""
+
+
 def _called(module, state: State, examples) -> torch.Tensor:
     """Outputs under the tensors of a state."""
     return functional_call(module, models.once(module, state), examples[0])
@@ -284,6 +289,14 @@ class EdgePopup(Mask):
     def check(self, world: World, training=None) -> None:
         super().check(world, self.training)
         rehearse("edge-popup", world, self.training, _called)
+        if any("running_" in name for name in models.normalisation(world.network(self.training))):
+            warnings.warn(
+                f"network {self.training.model!r} keeps running statistics, which a learned mask does not train: before "
+                "training it is evaluated with those that layers are made with (mean 0, variance 1), not with those that "
+                "its scores were learned under; take nn.GroupNorm, or read its accuracy after training alone",
+                Untrained,
+                stacklevel=2,
+            )
 
     def compute(self, world: World) -> Result:
         cuda = [torch.device(world.device)] if world.device.startswith("cuda") else []

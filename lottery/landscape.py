@@ -14,6 +14,7 @@ import copy
 import hashlib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal
 
@@ -189,6 +190,13 @@ def _estimate(
     """Gives the normalisation layers of a module the statistics of these inputs; the logits of the last batch."""
     layers = _normalisations(module)
     momenta = [layer.momentum for layer in layers]
+    held, calls = {layer: id(layer.running_mean) for layer in layers}, Counter[int]()
+
+    def count(layer, _inputs):  # a layer that is used twice, or two that share statistics, average over both
+        calls[held[layer]] += 1
+        layer.momentum = 1 / calls[held[layer]]
+
+    counting = [layer.register_forward_pre_hook(count) for layer in layers]
     for layer in layers:
         if reset:
             layer.reset_running_stats()
@@ -197,11 +205,12 @@ def _estimate(
     whole = inputs[: max(len(inputs) // batch * batch, min(len(inputs), batch))]
     for number, x in enumerate(whole.split(batch), 1):
         for layer in layers:
-            layer.momentum = 1 / number  # which makes a cumulative average
+            layer.momentum = 1 / number  # which makes a cumulative average; of a layer that is called, `count` does
         logits = forward(x)
-    for layer, momentum in zip(layers, momenta, strict=True):
+    for layer, momentum, hook in zip(layers, momenta, counting, strict=True):
         layer.momentum = momentum
         layer.eval()
+        hook.remove()
     return logits
 
 

@@ -354,7 +354,8 @@ def initial_weights(name: str, shape: tuple[int, ...], classes: int, seed: int) 
 
 BY_DIMENSION = [getattr(nn, f"{kind}{n}d") for kind in ("BatchNorm", "InstanceNorm") for n in (1, 2, 3)]
 NORMALISATION = (*BY_DIMENSION, nn.SyncBatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-CONVOLUTIONS = tuple(getattr(nn, f"{kind}{n}d") for kind in ("Conv", "ConvTranspose") for n in (1, 2, 3))
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 
 
 @dataclass(frozen=True)

@@ -283,9 +283,11 @@ def chain(module: nn.Module, inputs: torch.Tensor) -> Chain:
     for name, entry in models.table(module).items():
         kind = kinds.get(name)
         layer = module.get_submodule(name.rpartition(".")[0])
+        turned = isinstance(layer, models.TRANSPOSED)  # their units are columns, those of the others rows
         plain = isinstance(layer, (nn.Linear, *models.CONVOLUTIONS)) and name.endswith("weight")
-        if kind and (entry.aliases or entry.parametrised or not plain):
-            why = f"is shared with {entry.aliases[0]}" if entry.aliases else f"is no layer of a chain ({kind})"
+        if kind and (entry.aliases or entry.parametrised or turned or not plain):
+            why = "is that of a transposed convolution" if turned else f"is no layer of a chain ({kind})"
+            why = f"is shared with {entry.aliases[0]}" if entry.aliases else why
             raise SignsError(f"hidden units cannot be matched: {name} {why}")
     for name, layer in module.named_modules():
         if [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
@@ -610,7 +612,9 @@ def between(runs: Sequence[Run], draws: int = 1, both: bool = False) -> list[Com
 
 @frozen
 class Flipped(Recipe):
-    """Which of a run's surviving weights end with another sign than they have in a start; see `lottery.flips`.
+    """Which of a run's surviving weights end with another sign than they have in a start; see `flips`.
+
+    Layers that start at zero, as those that residual blocks may end with, had no sign to lose, and are left out.
 
     Attributes:
         run: the trained network.
@@ -627,10 +631,12 @@ class Flipped(Recipe):
 
     def compute(self, world: World) -> Result:
         after = signs_of(world, self.run)
-        mask = {name: layer != 0 for name, layer in after.items()}
-        before = ternary(self.since.tensors(world, self.run.training), mask)
-        shares = flips(before, after)
-        sizes = [int(kept.sum()) for kept in mask.values()]
+        before = ternary(self.since.tensors(world, self.run.training), {n: layer != 0 for n, layer in after.items()})
+        signed = [name for name, layer in before.items() if layer.any()]
+        if not signed:
+            raise SignsError("all weights that survive are 0 in the start, so none can have changed its sign")
+        shares = flips({name: before[name] for name in signed}, {name: after[name] for name in signed})
+        sizes = [int((after[name] != 0).sum()) for name in signed]
         return {"flipped": float(np.average(list(shares.values()), weights=sizes)), "layers": shares}, {}
 
 

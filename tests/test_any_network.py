@@ -615,6 +615,15 @@ def test_masks_are_learned_and_scored_at_the_start_of_any_network(kind):
         assert all(np.array_equal(array, found[1][1][name]) for name, array in found[0][1].items())
 
 
+def test_a_learned_mask_of_a_network_with_running_statistics_is_warned_of():
+    plain, normalised = registered("tied"), registered("batch norm")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        controls.EdgePopup(plain, r.Initial(0), 0.5, 4).check(StoreWorld(None))
+    with pytest.warns(controls.Untrained, match="running statistics.*GroupNorm"):
+        controls.EdgePopup(normalised, r.Initial(0), 0.5, 4).check(StoreWorld(None))
+
+
 def test_pytorch_gets_the_second_derivative_of_weight_norm_wrong():
     """Which is why curvature computes it from plain operations; when this fails, it need not."""
     v = torch.randn(4, 3, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(0))

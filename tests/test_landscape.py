@@ -191,6 +191,37 @@ def test_reestimation_takes_full_batches_and_few_examples():
         assert all(torch.equal(first[key], other[key]) for key in first)
 
 
+class Twice(nn.Module):
+    """Normalised twice: by one layer, or by two that share their statistics."""
+
+    def __init__(self, one: bool):
+        super().__init__()
+        self.into, self.norm, self.again = nn.Linear(5, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+        self.double()  # which parts what is shared
+        self.again.running_mean, self.again.running_var = self.norm.running_mean, self.norm.running_var
+        if one:
+            self.again = self.norm
+
+    def forward(self, x):
+        return self.again(3 + torch.relu(self.norm(self.into(x))))
+
+
+@pytest.mark.parametrize("one", [True, False], ids=["one layer", "two layers"])
+def test_statistics_of_two_uses_are_averages_over_both(one):
+    torch.manual_seed(0)
+    module, x = Twice(one), torch.randn(60, 5, dtype=torch.float64)
+    found = landscape.reestimated(module, dict(module.state_dict()), x, batch=20)
+    seen = []
+    with torch.no_grad():
+        for part in x.split(20):
+            hidden = module.into(part)
+            own = torch.relu((hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + 1e-5).sqrt())
+            seen += [hidden, 3 + own]
+    torch.testing.assert_close(found["norm.running_mean"], torch.stack([h.mean(0) for h in seen]).mean(0))
+    torch.testing.assert_close(found["norm.running_var"], torch.stack([h.var(0) for h in seen]).mean(0))
+    assert all(torch.equal(found[f"again.running_{key}"], found[f"norm.running_{key}"]) for key in ("mean", "var"))
+
+
 # Planes and perturbations.
 
 

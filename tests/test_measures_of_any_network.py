@@ -148,6 +148,28 @@ def test_survivors_that_are_zero_have_no_sign(tmp_path):
         assert torch.equal(found[name], layer), name
 
 
+class ZeroBranch(nn.Module):
+    """A residual branch that starts at zero, as many do."""
+
+    def __init__(self):
+        super().__init__()
+        self.into, self.branch, self.head = nn.Linear(64, 12), nn.Linear(12, 12), nn.Linear(12, CLASSES)
+        nn.init.zeros_(self.branch.weight)
+
+    def forward(self, x):
+        x = torch.relu(self.into(x.flatten(1)))
+        return self.head(x + self.branch(x))
+
+
+def test_layers_that_start_at_zero_have_no_signs_to_flip(tmp_path):
+    [run] = runs(training(lambda shape, classes: ZeroBranch()), 1)
+    _, (record,) = computed([signs.Flipped(run, run.weights)], tmp_path)
+    assert set(record.values["layers"]) == {"into.weight", "head.weight"}
+    sizes = {"into.weight": 64 * 12, "head.weight": 12 * CLASSES}
+    mean = sum(record.values["layers"][name] * size for name, size in sizes.items()) / sum(sizes.values())
+    assert record.values["flipped"] == pytest.approx(mean)
+
+
 @pytest.mark.parametrize("criterion", ["snip", "synflow"])
 def test_scores_that_are_all_zero_choose_no_mask(criterion, tmp_path):
     def factory(shape, classes):

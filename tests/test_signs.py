@@ -448,7 +448,9 @@ def test_the_units_of_a_chain_may_stand_in_any_order(module, inputs):
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(144, 3)), IMAGES,
          r"those of 0\.weight changes"),
         (nn.Sequential(nn.ConvTranspose2d(3, 3, 3), nn.Conv2d(3, 3, 3), nn.Flatten(), nn.Linear(192, 3)), IMAGES,
-         r"those of 0\.weight changes"),
+         r"0\.weight is that of a transposed convolution"),
+        (nn.Sequential(nn.ConvTranspose2d(1, 4, 3), nn.Flatten(), nn.Linear(400, 3)), IMAGES[:, :1],
+         r"0\.weight is that of a transposed convolution"),  # of one row, in whose only order nothing changes
         ("resnet-8", IMAGES, r"those of conv\.weight changes the outputs"),
     ],
 )  # fmt: skip
