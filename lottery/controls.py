@@ -291,9 +291,9 @@ class EdgePopup(Mask):
         rehearse("edge-popup", world, self.training, _called)
         if any("running_" in name for name in models.normalisation(world.network(self.training))):
             warnings.warn(
-                f"network {self.training.model!r} keeps running statistics, which a learned mask does not train: before "
-                "training it is evaluated with those that layers are made with (mean 0, variance 1), not with those that "
-                "its scores were learned under; take nn.GroupNorm, or read its accuracy after training alone",
+                f"network {self.training.model!r} keeps running statistics, which a learned mask does not train: "
+                "before training it is evaluated with those that layers are made with (mean 0, variance 1), not with "
+                "those that its scores were learned under; take nn.GroupNorm, or read what it has after training",
                 Untrained,
                 stacklevel=2,
             )

@@ -209,7 +209,7 @@ def test_provenance_says_what_made_the_page(executed):
         assert f'href="{REPOSITORY}/{path}"' in shown
     assert made["parameters"]["steps"] == 50 and made["profile"] == "quick"
     judged = {claim: (verdict["scale"], verdict["label"]) for claim, verdict in made["verdicts"].items()}
-    assert judged == dict.fromkeys(("C-C1", "C-C2", "C-C2b"), ("stand-in", "not run"))
+    assert judged == dict.fromkeys(("C-C1", "C-C2", "C-C2b"), ("stand-in", "not measured"))
     assert made["versions"]["torch"] and made["values"]["replicates"] == "2"
 
 

@@ -132,10 +132,36 @@ def test_scales(rule):
 def test_what_a_rule_asks_for_is_said_once():
     needs = {"protocol": ["the paper's", "the paper's, shortened"], "model": ["conv-2", "conv-4"], "data": "mnist"}
     assert claims._unmet(needs, {"protocol": "changed", "model": "conv-6", "data": "digits"}) == {
-        "protocol": "protocol: changed, not the paper's, whole or shortened",
+        "protocol": "another protocol than the paper's, whole or shortened",
         "model": "model: conv-6, not conv-2 or conv-4",
         "data": "data: digits, not mnist",
     }
+    assert claims._unmet({"conv_4": True}, {"conv_4": False}) == {"conv_4": "no conv 4"}
+
+
+@pytest.mark.parametrize(("mean", "against"), [(1.1, False), (0.9, True)])
+def test_what_more_replicates_would_decide_is_said_with_its_side(rule, mean, against):
+    one = claims.judge(rule, {"a": stats.summary([mean - 1, mean, mean + 1]), "b": LESS}, FULL)
+    assert (one.label, one.failing, one.against) == ("open", 0, against)
+    more = claims.judge(rule, {"a": stats.summary([mean - 1, mean, mean + 1]), "b": SURE}, FULL)
+    assert (more.label, more.failing) == ("open", 1)
+
+
+def test_a_claim_without_a_value_of_its_central_check_is_not_measured(rule):
+    one = claims.judge(rule, {"b": LESS}, FULL)
+    assert (one.scale, one.outcome, one.label) == ("paper", "open", "not measured")
+    assert claims.ledger({"W-C1": one}, {"W-C1": rule})["counts"] == {"w2020": {"not measured": 1}}
+
+
+def test_a_reduced_study_says_in_what_it_is_less(tmp_path):
+    text = TEXT.replace("{data: mnist, steps", "{protocol: the paper's, data: mnist, steps")
+    text = text.replace("{data: [mnist, digits]", "{protocol: [the paper's, \"the paper's, shortened\"], data: mnist")
+    rule, given = loaded(tmp_path, text)["W-C1"], {"fraction": 0.36, "precision": "bf16", "batch": 128}
+    wanted = {"fraction": 0.2, "batch": 128}
+    study = SHORT | {"protocol": protocols.named("the paper's", given, wanted)}
+    less = claims.judge(rule, {"a": SURE, "b": LESS}, study | {"shorter": protocols.shorter(given, wanted)})
+    said = "reduced: the paper's protocol, shortened (fraction 0.36 for 0.2, bfloat16), 500 of 1,000 steps"
+    assert less.protocol.startswith(said)
 
 
 def test_how_far_conv_2_beside_another_network_follows_the_plan():
@@ -276,7 +302,7 @@ def test_the_ledger_is_what_its_schema_says(rule):
     json.dumps(got, allow_nan=False)
     assert got["claims"]["W-C1"]["records"] == ["a" * 64] and got["claims"]["W-C3"]["verdict"] is None
     assert got["claims"]["W-C2"]["rests_on"] == ["W-C1"]
-    assert got["counts"] == {"w2020": {f"reduced: {verdict.outcome}": 1, "stand-in": 1, "not run": 1}}
+    assert got["counts"] == {"w2020": {f"reduced: {verdict.outcome}": 1, "stand-in": 1, "not measured": 1}}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(got | {"claims": {"W-C1": {}}}, schema)
     jsonschema.validate(claims.ledger({}), schema)  # all claims of the book

@@ -68,8 +68,9 @@ def test_every_claim_and_question_is_counted_once_and_questions_apart():
     book = pages.ledger({"01_one": made("1", {"C-C1": verdict, "C-C2": "reproduced"})})
     rows = pages.tally(book)
     assert list(rows) == list(pages.PLACES)
-    assert rows["paper"] == {"open": 1} and rows["question"] == {"not run": probes}
-    assert rows["not run"] == {"not run": len(rules) - probes - 1}  # what an older scheme has judged is not taken over
+    assert rows["paper"] == {"open": 1} and rows["question"] == {"not measured": probes}
+    # what an older scheme has judged is not taken over
+    assert rows["not measured"] == {"not measured": len(rules) - probes - 1}
 
 
 def test_filters_and_rows_of_the_scoreboard_agree_with_the_tally():
@@ -92,7 +93,7 @@ def test_reconstructions_agree_with_nobody_and_what_was_not_measured_was_not_run
     holds = {check.quantity: _inside(check) for check in rule.checks}
     reconstructed = claims.judge(rule, holds, rule.needs.paper)
     stand_in, not_run = (claims.judge(rules["C-C1"], measured, {}) for measured in ({"early_stop_change_21": -0.5}, {}))
-    assert (stand_in.badge, not_run.badge) == ("stand-in", "not run")
+    assert (stand_in.label, not_run.label) == ("stand-in", "not measured")
     judged = {"D5-C1": reconstructed, "C-C1": stand_in, "C-C2": not_run}
     rows = pages.tally(pages.ledger({"01_one": made("1", {name: one.json() for name, one in judged.items()})}))
     assert rows["reconstruction"] == {"reconstructed": 1} and rows["stand-in"] == {"stand-in": 1}

@@ -114,6 +114,7 @@ class Chapter:
         if unknown := [claim for claim in claim_ids if claim not in self.rules]:
             raise ChapterError(f"no claim {', '.join(unknown)} of {name} in claims.yml")
         self.verdicts: dict[str, claims.Verdict] = {}
+        self.shorter = ""
         self.used: dict[str, Record] = {}
         self.values: dict[str, object] = {}
         self.parameters: dict[str, object] = {}
@@ -157,6 +158,7 @@ class Chapter:
     def protocol(self, name: str, *, whole: bool = True, **wanted) -> str:
         """The name of a protocol if the parameters are those wanted, else "changed"; shortened if not the whole ran."""
         found = protocols.named(name, self.parameters, wanted)
+        self.shorter = protocols.shorter(self.parameters, wanted)
         return found if whole else protocols.shortened(found)
 
     def execute(self, study):
@@ -249,13 +251,13 @@ class Chapter:
             measured: quantity → value.
             context: what the study is, beside its parameters.
         """
-        context = self.parameters | context
+        context = self.parameters | {"shorter": self.shorter} | context
         for claim, rule in self.rules.items():
             verdict = claims.judge(rule, measured, context)
             self.verdicts[claim] = verdict
             central = next(check for check in verdict.checks if check.central)
             ours = "–" if verdict.scale == claims.STAND_IN else central.text  # a stand-in has no number to show
-            self.glue(**{f"{claim}-verdict": verdict.label, f"{claim}-ours": ours, f"{claim}-paper": central.paper})
+            self.glue(**{f"{claim}-ours": ours})
         checks = [check for verdict in self.verdicts.values() for check in verdict.checks]
         self.glue(**{check.quantity: check.text for check in checks})  # once, though two claims may ask for it
         self._draw_cards(update=True)
@@ -294,7 +296,7 @@ class Chapter:
 
     def _draw_found(self, update: bool) -> None:
         entry = findings.load().get(self.name)
-        labels = {claim: verdict.badge for claim, verdict in self.verdicts.items()}
+        labels = {claim: verdict.label for claim, verdict in self.verdicts.items()}
         fits = update and entry is not None and entry.hash(self.values, labels) == entry.written_for
         sentences = entry.filled(self.values) if entry and fits else []
         values = {"sentences": sentences, "verdicts": self.verdicts, "rules": self.rules}
@@ -317,7 +319,7 @@ class Chapter:
             spent[record.made["device"]] = spent.get(record.made["device"], 0.0) + record.made["seconds"] / 3600
         words = (
             f"{f'{hours:.1f} hours' if hours >= 1 else f'{60 * hours:.1f} minutes'} of {device}"
-            + (", where runs that shared it count each" if "1 thread" not in device else "")
+            + ("" if re.search(r", \d+ threads?$", device) else ", where runs that shared it count each")
             for device, hours in sorted(spent.items())
         )
         return f"{len(runs)} training runs, {' and '.join(words)}"

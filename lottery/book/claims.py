@@ -40,7 +40,7 @@ Kind = Literal["claim", "reconstruction", "probe"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 PAPER, REDUCED, STAND_IN = SCALES
-NOT_RUN = "not run"
+NOT_MEASURED = "not measured"
 AGREES, IN_PART, OPEN, DISAGREES = OUTCOMES
 FULL = 3
 """Replicates that a full verdict takes at reduced scale."""
@@ -306,7 +306,12 @@ class Verdict:
 
     @property
     def label(self) -> str:
-        """The outcome as a badge says it: a reconstruction has no work to agree with, and a stand-in no verdict."""
+        """The outcome as a badge says it: a reconstruction has no work to agree with, and a stand-in no verdict.
+
+        "not measured" where the central check has no value: it was not run, or there was nothing to measure it on.
+        """
+        if math.isnan(next(check.measured for check in self.checks if check.central)):
+            return NOT_MEASURED
         if self.scale == STAND_IN:
             return STAND_IN
         if self.kind == "claim" or self.outcome == OPEN:
@@ -324,9 +329,16 @@ class Verdict:
         return self.protocol or ("the paper's scale" if self.kind == "claim" else "as planned")
 
     @property
-    def badge(self) -> str:
-        """The label, but "not run" where nothing was measured that the rule asks for."""
-        return NOT_RUN if all(math.isnan(check.measured) for check in self.checks) else self.label
+    def failing(self) -> int:
+        """How many checks fail: a claim of which one does cannot agree any more, though it may be open."""
+        return sum(check.outcome == "fails" for check in self.checks)
+
+    @property
+    def against(self) -> bool:
+        """Whether the means of what is open, should they stay as they are, would be against the claim."""
+        asked = [check for check in self.checks if check.outcome == "open" and not math.isnan(check.measured)]
+        sides = [_side(kind, bound, one.measured, one.measured) for one in asked for kind, bound in one.bounds]
+        return "fails" in sides
 
     @property
     def needed(self) -> int | None:
@@ -337,7 +349,7 @@ class Verdict:
 
     def json(self) -> dict:
         """Plain values, NaN as null."""
-        return _plain(asdict(self) | {"label": self.badge, "needed": self.needed})
+        return _plain(asdict(self) | {"label": self.label, "needed": self.needed})
 
 
 def judge(rule: Rule, measured: Mapping[str, Summary | float], context: Mapping[str, Any]) -> Verdict:
@@ -382,6 +394,9 @@ def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[Scale, tuple[str, ..
             both = (
                 f"{have:,} of {need:,}" if _is_number(have) and _is_number(need) else f"{have} instead of {asked(need)}"
             )
+            if key == "protocol":
+                shown.append(f"{need} protocol, shortened" + (f" ({told})" if (told := context.get("shorter")) else ""))
+                continue
             shown.append(f"{both} {key.replace('_', ' ')}" if _is_number(need) else f"{key.replace('_', ' ')} {both}")
     return REDUCED, tuple(whole.values()), "reduced: " + ", ".join(shown)
 
@@ -396,7 +411,8 @@ def _unmet(needs: Mapping[str, Need], context: Mapping[str, Any]) -> dict[str, s
             if not (_is_number(have) and have >= need):
                 out[key] = f"{name}: {have:,} of {need:,}" if _is_number(have) else f"{name}: {have}"
         elif have not in need if isinstance(need, list) else have != need:
-            out[key] = f"{name}: {have}, not {asked(need)}"
+            told = f"another {name} than {asked(need)}" if have == "changed" else f"{name}: {have}, not {asked(need)}"
+            out[key] = f"no {name}" if need is True else told
     return out
 
 
@@ -593,8 +609,8 @@ def ledger(judged: Mapping[str, Verdict | Judged], rules: Mapping[str, Rule] | N
             "records": list(one.keys) if one else [],
         }
         if rule.kind != "probe":  # ours: no claim of a work, and not counted
-            state = NOT_RUN if verdict is None else f"{verdict.scale}: {verdict.outcome}"
-            state = verdict.badge if verdict and verdict.scale == STAND_IN else state
+            state = NOT_MEASURED if verdict is None else f"{verdict.scale}: {verdict.outcome}"
+            state = verdict.label if verdict and verdict.label in (STAND_IN, NOT_MEASURED) else state
             count = out["counts"].setdefault(rule.work, {})
             count[state] = count.get(state, 0) + 1
     return out

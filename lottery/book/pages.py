@@ -71,13 +71,13 @@ PLACES = {
     claims.REDUCED: "at reduced scale",
     RECONSTRUCTION: "reconstructions, of ideas whose experiments are not known to us",
     claims.STAND_IN: "stand-ins, which test no claim",
-    claims.NOT_RUN: "not run yet",
+    claims.NOT_MEASURED: "not measured",
     QUESTION: "questions of our own, which are no claims of a work",
 }
 """Where a claim is counted, as tallies and filters of the scoreboard have it."""
 _SAID = (claims.AGREES, claims.IN_PART, claims.OPEN, claims.DISAGREES)
 _SAID += tuple(form.format(word) for word in ("reconstructed", "supported") for form in ("{}", "{} in part", "not {}"))
-BADGES = (*_SAID, claims.STAND_IN, claims.NOT_RUN)
+BADGES = (*_SAID, claims.STAND_IN, claims.NOT_MEASURED)
 """All that a badge can say, in the order of a legend."""
 
 
@@ -87,10 +87,10 @@ def place(kind: str, verdict: claims.Verdict | None) -> tuple[str, str]:
     Questions of ours are counted apart, whatever came out; so are reconstructions that were judged, for there is no
     work that they could agree with.
     """
-    badge = verdict.badge if verdict else claims.NOT_RUN
+    badge = verdict.label if verdict else claims.NOT_MEASURED
     if kind == "probe":
         return QUESTION, badge
-    if verdict is None or badge in (claims.STAND_IN, claims.NOT_RUN):
+    if verdict is None or badge in (claims.STAND_IN, claims.NOT_MEASURED):
         return badge, badge
     return RECONSTRUCTION if kind == RECONSTRUCTION else verdict.scale, badge
 

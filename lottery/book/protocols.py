@@ -133,6 +133,18 @@ def named(name: str, given: Mapping[str, object], wanted: Mapping[str, object]) 
     return name if not other else shortened(name) if other <= SHORTER else CHANGED
 
 
+def shorter(given: Mapping[str, object], wanted: Mapping[str, object]) -> str:
+    """In what a study that follows a protocol is less than it, in words; steps, levels, replicates are told elsewhere.
+
+    Args:
+        given: the parameters.
+        wanted: the protocol's own, as of `named`.
+    """
+    wanted = {key: value for key, value in wanted.items() if key in SHORTER and given[key] != value}
+    less = [f"{key.replace('_', ' ')} {given[key]} for {value}" for key, value in wanted.items()]
+    return ", ".join(less + ["bfloat16"] * (given.get("precision") == "bf16"))
+
+
 def conv_named(given: Mapping[str, object], **wanted) -> str:
     """As `named`, of the protocol that claims ask of Conv-2 in a chapter of another network.
 
