@@ -216,7 +216,7 @@ class Networks:
     Attributes:
         names: [N].
         level: [N] rounds of pruning, from 1 on.
-        accuracy: test accuracy at early stop.
+        accuracy: test accuracy, by default at early stop.
         dense: [R, 1] that of the dense network.
         marks: mark → values; "density", too.
     """
@@ -228,17 +228,15 @@ class Networks:
     marks: dict[str, np.ndarray]
 
     @classmethod
-    def read(cls, found: Sequence[Mapping], levels: int) -> "Networks":
-        """From records in the nesting of `of_replicate`, one a replicate."""
+    def read(cls, found: Sequence[Mapping], levels: int, accuracy: str = "early_stop_test_accuracy") -> "Networks":
+        """From records in the nesting of `of_replicate`, one a replicate; `accuracy` is which of their values."""
         names = list(found[0]["networks"])
         level = np.array([int(name.split()[1]) if name.startswith("ticket ") else levels for name in names])
         rows = [[marks_of(one) for one in row["marks"].values()] for row in found]
         values = {mark: np.array([[one[mark] for one in row] for row in rows]) for mark in MARKS}
         runs = [[record.values for record in (row["dense"], *row["networks"].values())] for row in found]
-        accuracy, density = (
-            np.array([[one[value] for one in row] for row in runs]) for value in ("early_stop_test_accuracy", "density")
-        )
-        return cls(names, level, accuracy[:, 1:], accuracy[:, :1], {**values, "density": density[:, 1:]})
+        right, density = (np.array([[one[value] for one in row] for row in runs]) for value in (accuracy, "density"))
+        return cls(names, level, right[:, 1:], right[:, :1], {**values, "density": density[:, 1:]})
 
     def matching(self, epsilon: float) -> np.ndarray:
         """[R, N] which are at most so much less accurate than the dense network, a share."""

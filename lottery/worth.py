@@ -165,7 +165,7 @@ class Speed(Recipe):
         training: of which data and network; fully connected ones only.
         mask: what is cut.
         batches: numbers of images at once.
-        repeats: how often each is timed; take the median.
+        repeats: how often each is timed; take the least, for other programs only add to it.
     """
 
     stored: ClassVar[bool] = True

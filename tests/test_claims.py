@@ -385,7 +385,8 @@ def test_notebooks_say_what_their_claims_need(path):
 
 
 def test_what_is_ours_is_a_probe_and_signs_are_reconstructed():
-    assert {rule.work == "ours" for rule in RULES.values() if rule.kind == "probe"} == {True}
+    after = {"oh2025", "gadhikar2024"}  # works on other networks: what is asked of LeNet is ours
+    assert {rule.work for rule in RULES.values() if rule.kind == "probe"} == {"ours", *after}
     assert {rule.kind for rule in RULES.values() if rule.work == "signs2022"} == {"reconstruction"}
     assert all(rule.kind != "claim" for rule in RULES.values() if rule.work == "ours")
 

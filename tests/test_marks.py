@@ -1,5 +1,7 @@
 """Marks of tickets, and how well they tell networks that match."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -94,8 +96,15 @@ def test_regressions_see_the_other_replicates_alone():
 def test_marks_are_judged_in_the_direction_that_the_works_expect():
     good = networks(signed_distance=[0.1, 0.2, 0.8, 0.9], unsigned_distance=0.5, error_barrier=[0.9, 0.9, 0.1, 0.1])
     assert means(quantities.mark_quantities(good, 0.0)) == pytest.approx(
-        {"mark_signed_auc": 1, "mark_sign_gain_auc": 0.5, "mark_barrier_auc": 0, "marks_gain_auc": 0.5}
+        {"mark_signed_auc": 1, "mark_sign_gain_auc": 0.5, "mark_barrier_auc": 0}
+        | dict.fromkeys(("marks_gain_auc", "marks_over_kind_auc", "marks_without_gradient_auc"), 0.5)
     )
+    named = dataclasses.replace(good, names=["ticket 1", "one-shot", "random", "degrees"])  # the kind tells as much
+    got = means(quantities.mark_quantities(named, 0.0))
+    assert (got["marks_gain_auc"], got["marks_over_kind_auc"]) == (0.5, 0)
+    told = networks(gradient_at_the_start=[0.9, 0.8, 0.1, 0.2])
+    got = means(quantities.mark_quantities(told, 0.0))
+    assert (got["marks_gain_auc"], got["marks_without_gradient_auc"]) == (0.5, 0)
     agree = networks(sign_agreement=[0.9, 0.8, 0.2, 0.1])
     assert agree.area("sign agreement", 0.0).mean == 1
     assert next(iter(marked.areas(agree, 0.0))) == "sign agreement"

@@ -426,7 +426,7 @@ def test_learned_masks_are_compared_at_half_of_the_weights():
             "popup_middle_minus_few_pp": 10,
             "popup_middle_minus_many_pp": 20,
             "popup_wide_gain_pp": 21,
-            "popup_minus_ticket_pp": 1,
+            "popup_minus_ticket_pp": -9,  # at the share that validation picks
         }
     )
     assert set(got) == asked("D2-C3b D3-C1 D3-C2 D3-C3 Q3-P2")
@@ -802,26 +802,20 @@ def test_a_search_is_paid_back_by_what_its_ticket_saves():
     stop = np.interp(LEVELS, [0, 7, 19], [10000, 8000, 8000]) + 1e5 * FIVE[:, None] + np.zeros((5, 20))
     got = quantities.cost_quantities(DENSITY, 50000, stop)
     search = DENSITY[:8].sum()
-    assert got["finding_cost_ratio"].mean == pytest.approx(search)
     assert got["reuse_break_even"].mean == pytest.approx(50000 * search / (10000 - DENSITY[7] * 8000))
     assert asked("Q5-P1") == set(got) and outcomes("Q5-P1", got)["Q5-P1"] == "agrees"
     slow = np.where(LEVELS == 7, 6 * stop, stop)  # a ticket that saves nothing
-    assert set(quantities.cost_quantities(DENSITY, 50000, slow)) == {"finding_cost_ratio"}
+    assert quantities.cost_quantities(DENSITY, 50000, slow) == {}
     assert quantities.cost_quantities(DENSITY[:3], 50000, stop[:, :3]) == {}
 
 
-def test_bytes_and_seconds_are_looked_up_at_their_densities():
+def test_seconds_are_looked_up_at_their_densities():
     at = [3, 7, 15]
-    kept = np.array([40000.0, 30000, 9000]) + 1e4 * FIVE[:, None]
     seconds = np.array([[2.0, 4.0], [2.0, 2.0], [2.0, 1.0]]) + 10 * SKEW[:, None, None] * [1, 0]
-    got = quantities.use_quantities(DENSITY[at], kept, np.full((5, 3), 1e6), seconds)
-    assert got["stored_ratio"].mean == pytest.approx(0.009)
+    got = quantities.use_quantities(DENSITY[at], seconds)
     assert (got["csr_speedup_4"].mean, got["csr_speedup_50"].mean) == (pytest.approx(2), pytest.approx(0.5))
-    assert asked("Q5-P2 Q5-P3") == set(got)
-    assert outcomes("Q5-P2 Q5-P3", got) == {"Q5-P2": "agrees", "Q5-P3": "agrees"}
-    assert set(quantities.use_quantities(DENSITY[at[:2]], kept[:, :2], kept[:, :2], seconds[:, :2])) == {
-        "csr_speedup_50"
-    }
+    assert asked("Q5-P3") == set(got) and outcomes("Q5-P3", got) == {"Q5-P3": "agrees"}
+    assert set(quantities.use_quantities(DENSITY[at[:2]], seconds[:, :2])) == {"csr_speedup_50"}
 
 
 def test_cheaper_masks_lie_between_ticket_and_random():

@@ -1035,28 +1035,22 @@ def cost_quantities(density: ArrayLike, steps: int, stop: ArrayLike) -> Quantiti
     if _level(np.asarray(density), 0.211, np.asarray(stop, dtype=np.float64)) is None:
         return {}
     ledger = Ledger(np.asarray(density, dtype=np.float64), np.asarray(stop, dtype=np.float64), steps)
-    search, dense = (np.full(len(ledger.stop), cost) for cost in (ledger.search, ledger.dense))
-    out: Quantities = {"finding_cost_ratio": ratio(search, dense)}
-    if ledger.saved.mean() > 0:
-        out["reuse_break_even"] = ratio(search, ledger.saved)
-    return out
+    if not ledger.saved.mean() > 0:
+        return {}
+    return {"reuse_break_even": ratio(np.full(len(ledger.stop), ledger.search), ledger.saved)}
 
 
-def use_quantities(density: ArrayLike, kept: ArrayLike, dense: ArrayLike, seconds: ArrayLike) -> Quantities:
-    """Bytes to keep a ticket and seconds to use it: the quantities of Q5-P2 and Q5-P3.
+def use_quantities(density: ArrayLike, seconds: ArrayLike) -> Quantities:
+    """Seconds to use a ticket: the quantities of Q5-P3.
 
     Args:
         density: [L] share of weights left.
-        kept, dense: [R, L] bytes of the ticket and of its dense network.
         seconds: [R, L, 2] of inference, dense and in CSR, at batches of 60.
     """
-    density, kept, dense = np.asarray(density), np.asarray(kept, dtype=np.float64), np.asarray(dense)
-    seconds, out = np.asarray(seconds, dtype=np.float64), {}
+    density, seconds, out = np.asarray(density), np.asarray(seconds, dtype=np.float64), {}
     for name, target in (("4", 0.036), ("50", 0.513)):
-        if (level := _level(density, target, kept, seconds[..., 0])) is not None:
+        if (level := _level(density, target, seconds[..., 0])) is not None:
             out[f"csr_speedup_{name}"] = ratio(seconds[:, level, 0], seconds[:, level, 1])
-            if name == "4":
-                out["stored_ratio"] = ratio(kept[:, level], dense[:, level])
     return out
 
 
@@ -1103,7 +1097,7 @@ def popup_quantities(
     Args:
         shares: of the weights of each layer that are kept, in per cent.
         constants, normal: [R, S] test accuracy, signed constants and normal weights.
-        validation: [R, S] validation accuracy of constants: picks the share for D2-C3b.
+        validation: [R, S] validation accuracy of constants: picks the share for D2-C3b and Q3-P2.
         ticket: [R] test accuracy of trained tickets.
         narrow: [R] test accuracy of constants at 50 % in the narrowest network.
     """
@@ -1112,6 +1106,8 @@ def popup_quantities(
     out: Quantities = {}
     if (place := _picked(validation, _run(constants))) is not None:
         out["learned_mask_accuracy"] = summary(constants[:, place])
+        if ticket is not None:
+            out["popup_minus_ticket_pp"] = paired_difference(100 * constants[:, place], 100 * np.asarray(ticket))
     if (half := percent.get(50)) is None:
         return out
     others = {
@@ -1119,13 +1115,12 @@ def popup_quantities(
         "popup_middle_minus_few_pp": percent.get(10),
         "popup_middle_minus_many_pp": percent.get(90),
         "popup_wide_gain_pp": None if narrow is None else 100 * np.asarray(narrow),
-        "popup_minus_ticket_pp": None if ticket is None else 100 * np.asarray(ticket),
     }
     return out | {name: paired_difference(half, other) for name, other in others.items() if other is not None}
 
 
 def mark_quantities(networks: marks.Networks, epsilon: float) -> Quantities:
-    """How well marks tell networks that match: the quantities of Q4-P1 to P3.
+    """How well marks tell networks that match: the quantities of Q4-P1 to P3, and one without the first gradient.
 
     Args:
         networks: of one or more levels, with all their marks.
@@ -1134,7 +1129,16 @@ def mark_quantities(networks: marks.Networks, epsilon: float) -> Quantities:
     matching = networks.matching(epsilon)
     signed, unsigned = (networks.better(name) for name in ("signed distance", "unsigned distance"))
     density = networks.marks["density"]
-    odds = [-marks.predicted(features, matching) for features in (list(networks.marks.values()), [density])]
+    cut = [name.startswith("ticket") or name == "one-shot" for name in networks.names]
+    kind, some = np.broadcast_to(np.array(cut, dtype=float), density.shape), dict(networks.marks)
+    some.pop("gradient at the start")
+    features = {
+        "all": [*networks.marks.values()],
+        "some": [*some.values()],
+        "density": [density],
+        "kind": [density, kind],
+    }
+    odds = {name: -marks.predicted(values, matching) for name, values in features.items()}
 
     def gain(one: np.ndarray, other: np.ndarray, kind: np.ndarray) -> float:
         return marks.separation(one, kind, networks.level) - marks.separation(other, kind, networks.level)
@@ -1147,7 +1151,9 @@ def mark_quantities(networks: marks.Networks, epsilon: float) -> Quantities:
         "mark_signed_auc": networks.area("signed distance", epsilon),
         "mark_sign_gain_auc": stats.bootstrap(gain, signed, unsigned, matching, within=(-1, 1)),
         "mark_barrier_auc": networks.area("error barrier", epsilon),
-        "marks_gain_auc": stats.bootstrap(told, *odds, matching, within=(-1, 1)),
+        "marks_gain_auc": stats.bootstrap(told, odds["all"], odds["density"], matching, within=(-1, 1)),
+        "marks_over_kind_auc": stats.bootstrap(told, odds["all"], odds["kind"], matching, within=(-1, 1)),
+        "marks_without_gradient_auc": stats.bootstrap(told, odds["some"], odds["density"], matching, within=(-1, 1)),
     }
 
 
@@ -1160,7 +1166,7 @@ def basin_quantities(
         signed, barrier, distance: [R, P] signed distance, barrier and Euclidean distance of P pairs of networks of one
             density in each replicate.
         swapped, anywhere: [R] barriers that are left after one network took the other's values where signs differ, or
-            as many elsewhere.
+            at random places until it had moved as far.
     """
     signed, barrier, distance = (np.asarray(values, dtype=np.float64) for values in (signed, barrier, distance))
 
