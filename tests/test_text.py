@@ -16,7 +16,7 @@ def test_intervals():
 
 
 def test_no_interval_leaves_what_is_possible():
-    assert text.interval([0.9990, 0.9999], 100, "%") == "99.94 % [99.37, 100.00]"
+    assert text.interval([0.9990, 0.9999], 100, "%") == "99.95 % [99.37, 100.00]"
     assert text.interval([0.0, 0.1], 100, "%", 0) == "5 % [0, 69]"
     assert text.interval([-0.5, -0.9], 100, "pp", 0) == "−70 pp [−100, 100]"
     assert text.interval([0, 0, 2], digits=1, within=(0, np.inf)) == "0.7 [0.0, 3.5]"
@@ -71,3 +71,10 @@ def test_of_two_replicates_both_values_are_told():
     assert text.of_two(stats.summary([0.5, -0.25]), 100, "pp", 1) == "−25.0 and 50.0 pp"
     three = stats.summary([1.0, 2.0, 3.0])
     assert text.of_two(three) == text.format_interval(three) and text.of_two(0.5, unit="pp") == "0.50 pp"
+
+
+def test_a_half_is_rounded_up_however_it_was_computed():
+    below = np.mean([0.1, 0.15]) - 1e-17 - 2**-56
+    assert {text.number(value) for value in (0.125, below, 100 * 0.00125)} == {"0.13"}
+    assert text.number(0.00125, 100) == text.number(0.125) == "0.13" and text.number(-0.125) == "−0.13"
+    assert text.number(0.12499) == "0.12" and text.number(float("inf")) == "inf"

@@ -319,7 +319,7 @@ class Chapter:
             spent[record.made["device"]] = spent.get(record.made["device"], 0.0) + record.made["seconds"] / 3600
         words = (
             f"{f'{hours:.1f} hours' if hours >= 1 else f'{60 * hours:.1f} minutes'} of {device}"
-            + ("" if re.search(r", \d+ threads?$", device) else ", where runs that shared it count each")
+            + ("" if re.search(r", \d+ threads?$", device) else ", shared by several runs, each counted in full")
             for device, hours in sorted(spent.items())
         )
         return f"{len(runs)} training runs, {' and '.join(words)}"

@@ -500,9 +500,16 @@ def _bound(rule: CheckRule, quantity: Quantity) -> str:
 def _shown(value: Summary | float, rule: CheckRule, quantity: Quantity) -> str:
     """What was measured, with decimals enough not to read like a bound that it is not."""
     digits, mean = quantity.digits, value.mean if isinstance(value, Summary) else float(value)
-    missed = [bound for _, bound in rule.bounds if not math.isclose(bound, mean, rel_tol=1e-9, abs_tol=1e-12)]
-    while any(text.number(mean, quantity.scale, digits) == text.number(b, quantity.scale, digits) for b in missed):
+    shown = [mean, value.ci_low, value.ci_high] if isinstance(value, Summary) and value.bounded else [mean]
+    pairs = [(one, bound) for one in shown for _, bound in rule.bounds]
+    near = [pair for pair in pairs if not math.isclose(*pair, rel_tol=1e-9, abs_tol=1e-12)]
+
+    def alike(one: float, bound: float) -> bool:
+        return text.number(one, quantity.scale, digits) == text.number(bound, quantity.scale, digits)
+
+    while digits < quantity.digits + 3 and any(alike(*pair) for pair in near):
         digits += 1
+
     return text.format_interval(value, quantity.scale, quantity.unit, digits)
 
 

@@ -43,10 +43,13 @@ def from_yaml(words: str):
 
 
 def number(value: float, scale: float = 1, digits: int = 2) -> str:
-    """A number with a true minus sign and separated thousands, never "−0.00"; a dash where there is none."""
+    """A number with a true minus sign and separated thousands, never "−0.00"; a dash where there is none.
+
+    A half is rounded up, and so is one that its computation left a little below: 0.125 is 0.13 wherever it stands.
+    """
     if math.isnan(value):
         return "–"
-    text = f"{abs(value) * scale:,.{digits}f}"
+    text = f"{abs(value) * scale * (1 + 1e-9):,.{digits}f}"
     return ("−" if value < 0 and text.strip("0.,") else "") + text
 
 
