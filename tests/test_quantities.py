@@ -767,6 +767,11 @@ def test_a_transfer_is_the_share_of_the_native_lead():
     assert math.isnan(got["recovered_to_fashion"])  # no lead, no share of it
 
 
+def test_the_smallest_weights_of_conv_2_lose_where_a_random_mask_is_more_accurate():
+    got = quantities.losing_conv_quantities({"small at the end": 0.6 + FIVE, "another random": 0.7 + FIVE})
+    assert got["conv_small_final_loss_pp"].mean == pytest.approx(10) and asked("Q2-P6") == set(got)
+
+
 def test_losing_tickets_are_worse_than_random_ones():
     accuracy = {
         "random": 0.97 + FIVE,

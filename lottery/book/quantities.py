@@ -994,6 +994,16 @@ def losing_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
     }
 
 
+def losing_conv_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
+    """The weights of Conv-2 that end smallest against a random mask: the quantity of Q2-P6.
+
+    Args:
+        accuracy: [R] at early stopping, by name as of `lottery.controls.losing`: "small at the end", "another random".
+    """
+    random, small = (100 * np.asarray(accuracy[name]) for name in ("another random", "small at the end"))
+    return {"conv_small_final_loss_pp": paired_difference(random, small)}
+
+
 def flipped_start_quantities(flipped: Mapping[float, ArrayLike], reinit: ArrayLike, opposed: ArrayLike) -> Quantities:
     """Tickets whose starting signs are turned against them: the quantities of Q2-P2 and Q2-P5.
 
