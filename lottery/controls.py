@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
@@ -84,16 +84,19 @@ class DegreePreserving(Mask):
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
 
-    def tensors(self, world: World, training: Training) -> masks.Mask:
-        stream = seeds.generator(training.seed, seeds.CONTROL, 1, self.replicate, self.draw)
-        mask, module = self.mask.tensors(world, training), world.network(training)
-        for name in mask:
-            layer = module.get_submodule(name.rpartition(".")[0])
-            if getattr(layer, "groups", 1) > 1:
+    def check(self, world: World, training: Training | None = None) -> None:
+        super().check(world, training)
+        module = world.network(training) if training is not None else torch.nn.Module()
+        for name in models.prunable(module):
+            if getattr(module.get_submodule(name.rpartition(".")[0]), "groups", 1) > 1:
                 raise ControlError(
                     f"{name} is of a grouped convolution, whose groups cannot trade connections: a mask that keeps the "
                     "degrees is not made for such networks"
                 )
+
+    def tensors(self, world: World, training: Training) -> masks.Mask:
+        stream = seeds.generator(training.seed, seeds.CONTROL, 1, self.replicate, self.draw)
+        mask = self.mask.tensors(world, training)
         return signs.degree_preserving(mask, stream)
 
 
@@ -110,6 +113,11 @@ class Spliced(Mask):
     mask: Mask
     other: Mask
     layers: tuple[str, ...]
+
+    def check(self, world: World, training: Training | None = None) -> None:
+        super().check(world, training)
+        if training is not None and (unknown := set(self.layers) - set(models.prunable(world.network(training)))):
+            raise ControlError(f"no layers {', '.join(sorted(unknown))} in {training.model}")
 
     def tensors(self, world: World, training: Training) -> masks.Mask:
         mask, other = (part.tensors(world, training) for part in (self.mask, self.other))
@@ -140,6 +148,18 @@ class Early(Mask):
 
     def reads(self):
         return [(self.run, self.step), *self.run.mask.needed()]
+
+    @model_validator(mode="after")
+    def _inside(self):
+        if not self.run.start <= self.step <= self.run.training.steps:
+            raise ValueError(
+                f"no weights at step {self.step} of a run from {self.run.start} to {self.run.training.steps}"
+            )
+        return self
+
+    def check(self, world: World, training: Training | None = None) -> None:
+        super().check(world, training)
+        masks.rates(rates_table(self.fraction), models.prunable(world.network(self.run.training)))
 
     def compute(self, world: World) -> Result:
         training = self.run.training
@@ -334,6 +354,7 @@ class EdgePopup(Mask):
                 used[name] = mask.mul_(state[name]).requires_grad_()
             loss = cross_entropy(_called(module, state | used, (inputs[batch],)), labels[batch])
             gradients = torch.autograd.grad(loss, list(used.values()), allow_unused=True)
+            optimiser.zero_grad()
             for name, gradient in zip(used, gradients, strict=True):
                 if gradient is not None:  # as if all were used
                     scores[name].grad = gradient.mul_(state[name]).mul_(scores[name].sgn())

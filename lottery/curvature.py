@@ -103,7 +103,10 @@ class Hessian:
     ):
         check_finite(state, module)
         reference = state[next(iter(mask))]
-        self.module = models.evaluating(copy.deepcopy(module).to(reference.device, reference.dtype))
+        self.module = models.evaluating(copy.deepcopy(module).to(reference.device))
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if tensor.is_floating_point():  # Module.to would make complex ones real
+                tensor.data = tensor.data.to(reference.dtype)
         models.load(self.module, state)
         for layer in self.module.modules():
             if isinstance(layer, nn.utils.parametrizations._WeightNorm):  # torch's own has another second derivative

@@ -333,13 +333,16 @@ def _check_tensors(name: str, module: nn.Module) -> None:
                 f"network {name!r}: {key} has no shape yet (a lazy layer): pass one batch of zeros through the "
                 f"network in its factory, or use the layer that is not lazy"
             )
-    places: dict[int, str] = {}
+    spans: dict[int, list[tuple[int, int, str]]] = {}
     for key, parameter in module.named_parameters():
-        if parameter.numel() and (first := places.setdefault(parameter.data_ptr(), key)) != key:
+        span = parameter.numel() * parameter.element_size()
+        begin, others = parameter.data_ptr(), spans.setdefault(parameter.untyped_storage().data_ptr(), [])
+        if first := [name for low, high, name in others if low < begin + span and begin < high]:
             raise ModelError(
-                f"network {name!r}: {first} and {key} are two parameters in the same memory, which cannot be pruned as "
-                f"two: let the layers share one (second.weight = first.weight), or clone it"
+                f"network {name!r}: {first[0]} and {key} are two parameters in the same memory, which cannot be pruned "
+                f"as two: let the layers share one (second.weight = first.weight), or clone it"
             )
+        others.append((begin, begin + span, key))
     known = {alias for entry in table(module).values() for alias in (entry.name, *entry.aliases)}
     if odd := sorted(set(module.state_dict()) - known):
         raise ModelError(f"network {name!r}: {', '.join(odd)} of its state dict is no parameter or buffer")
@@ -410,7 +413,8 @@ def _kind(layer: nn.Module, own: str, tensor: torch.Tensor, parametrised: bool) 
     """The kind of a layer's parameter called `own`; None for what is no weight."""
     if tensor.ndim < 2 or not tensor.numel() or own.startswith("bias") or isinstance(layer, NORMALISATION):
         return None
-    weight = own == "weight" and not parametrised
+    known = (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, *CONVOLUTIONS)
+    weight = own == "weight" and not parametrised and isinstance(layer, known)
     recurrent = isinstance(layer, nn.RNNBase | nn.RNNCellBase)
     if tensor.numel() == max(tensor.shape) and not (weight or recurrent):
         return None  # a scale, a token, the lengths of weight norm: a vector in the shape of a matrix
@@ -432,7 +436,10 @@ def evaluating(module: nn.Module) -> nn.Module:
 def load(module: nn.Module, state: State) -> None:
     """Fills a module with a full state dict; where layers share a tensor, its first name decides."""
     same = {alias: entry.name for entry in table(module).values() for alias in entry.aliases}
+    training = module.training
+    module.train()  # a module may have merged or cached weights for evaluation
     module.load_state_dict({name: state[same.get(name, name)] for name in state})
+    module.train(training)
 
 
 def once(module: nn.Module, state: State) -> State:

@@ -369,7 +369,13 @@ class Run(Recipe):
     training: Training
     weights: Weights
     mask: Mask
-    order: tuple[int, ...] = (0,)
+    order: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+
+    @model_validator(mode="after")
+    def _inside(self):
+        if self.start > self.training.steps:
+            raise ValueError(f"weights of step {self.start} cannot start a training of {self.training.steps} steps")
+        return self
 
     @property
     def start(self) -> int:
@@ -394,7 +400,9 @@ class Rewound(Weights):
         return self.step
 
     def reads(self) -> list[tuple[Recipe, int | None]]:
-        return self.run.weights.reads() if self.step == self.run.start else [(self.run, self.step)]
+        if self.step == self.run.start:
+            return [*self.run.weights.reads(), *self.run.mask.needed()]
+        return [(self.run, self.step)]
 
     @model_validator(mode="after")
     def _inside(self):
@@ -406,7 +414,8 @@ class Rewound(Weights):
 
     def tensors(self, world: "World", training: "Training") -> State:
         if self.step == self.run.start:
-            return self.run.weights.tensors(world, self.run.training)
+            state, mask = (p.tensors(world, self.run.training) for p in (self.run.weights, self.run.mask))
+            return masks.apply(state, mask)
         return world.state(self.run, self.step)
 
 
@@ -468,6 +477,10 @@ class Signed(Weights):
     magnitudes: Weights
     signs: Weights
     along: Literal["nothing", "normalisation"] = "nothing"
+
+    @property
+    def start(self) -> int:
+        return self.magnitudes.start
 
     def tensors(self, world: "World", training: "Training") -> State:
         state, signs = (part.tensors(world, training) for part in (self.magnitudes, self.signs))

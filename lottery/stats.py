@@ -62,6 +62,7 @@ def summary(values: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
         StatsError: if there is no value, the array is not one-dimensional, or a value is NaN or infinite.
     """
     values = _row(values)
+    values = _alike(values, np.abs(values).max())
     mean = min(max(float(values.mean()), values.min()), values.max())  # equal values: a rounding error may leave them
     half = _t(values.size, confidence) * _error(values)
     return Summary(values.size, mean, float(values.min()), float(values.max()), mean - half, mean + half)
@@ -76,6 +77,14 @@ def spread(values: ArrayLike) -> Summary:
     return replace(summary(values), ci_low=math.nan, ci_high=math.nan)
 
 
+def _alike(values: np.ndarray, scale: float) -> np.ndarray:
+    """Values as they are; where they differ by no more than rounding leaves at a scale, their mean each."""
+    if not values.size or not np.isfinite(values).all() or np.ptp(values) > 1e-12 * scale:
+        return values
+    mean = float(values.mean())
+    return np.full_like(values, mean if abs(mean) > 1e-12 * scale else 0.0)
+
+
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
     """Summarises a - b, replicate by replicate: what replicates share (data order, first weights) cancels.
 
@@ -86,7 +95,8 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE
     Raises:
         StatsError: if the shapes differ, or as :func:`summary`.
     """
-    return summary(np.subtract(*_pair(a, b)), confidence)
+    a, b = _pair(a, b)
+    return summary(_alike(a - b, max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))), confidence)
 
 
 def ratio(a: ArrayLike, base: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
@@ -181,7 +191,8 @@ def bootstrap(
     found, weight = found[answers], weight[answers] / weight[answers].sum()
     error = math.sqrt(weight @ (found - weight @ found) ** 2)
     half = _t(count) * math.sqrt(count / (count - 1)) * error
-    if half < 1e-9 * max(1.0, abs(estimate)):  # equal draws: what rounding leaves is no spread
+    least = max(1.0, abs(estimate)) if log else np.abs(found).max()
+    if half < 1e-9 * least:  # equal draws: what rounding leaves is no spread
         half = 0.0
     low, high = (math.exp(end) if log else end for end in (estimate - half, estimate + half))
     return replace(none, ci_low=max(low, within[0]), ci_high=min(high, within[1]))
@@ -261,7 +272,8 @@ def holm(values: ArrayLike) -> np.ndarray:
 
 def deviation(value: Summary) -> float:
     """The standard deviation between replicates that an interval implies; NaN without one."""
-    return (value.ci_high - value.ci_low) / 2 / _t(value.n) * math.sqrt(value.n) if value.bounded else math.nan
+    half = max(value.ci_high - value.mean, value.mean - value.ci_low)  # the other may be cut where a range ends
+    return half / _t(value.n) * math.sqrt(value.n) if value.bounded else math.nan
 
 
 def power(effect: float, deviation: float, n: int) -> float:

@@ -117,7 +117,32 @@ def test_not_a_bit_of_the_data_hangs_on_the_number_of_threads(scaling):
     assert torch.equal(loaded[0], loaded[1]) and torch.equal(loaded[0], loaded[2])
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7), (2, 3)])
+def test_grey_images_have_one_channel_with_and_without_its_axis():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 60, (300, 8, 8), dtype=torch.uint8, generator=draw)
+    x[:, 2] += 150
+    y = torch.randint(0, 2, (300,), generator=draw)
+    plain, channels = (
+        data.load(data.register("grey", (z, y), (z[:50], y[:50])), 100).train[0] for z in (x, x[:, None])
+    )
+    assert torch.equal(plain, channels[:, 0]) and plain[:, 2].mean() > 1
+
+
+def test_examples_in_the_order_of_their_classes_are_mixed_and_others_left():
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.arange(900.0)[:, None], torch.randint(0, 3, (900,), generator=draw)
+    given = data.load(data.register("mixed", (x, y), (x[:300], y[:300])), 100, "unit")
+    assert torch.equal(given.train[0], given.train[0].sort(0).values) and torch.equal(given.test[0], x[:300])
+    for labels in (y.sort().values, torch.arange(900) % 3):  # class after class, and each in its turn
+        name = data.register("in_order", (x, labels), (x[:300], torch.arange(300) % 3))
+        found, again = data.load(name, 100, "unit"), data.load(name, 100, "unit")
+        assert (found.train[1][:60].bincount(minlength=3) > 8).all() and torch.equal(found.train[0], again.train[0])
+        assert not torch.equal(found.test[0], x[:300]) and torch.equal(found.test[0].sort(0).values, x[:300])
+        assert torch.equal(labels[found.train[0][:, 0].long()], found.train[1])
+        assert sorted([*found.train[0][:, 0].tolist(), *found.validation[0][:, 0].tolist()]) == list(range(900))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7)])
 def test_bytes_are_standardised_bit_for_bit_as_in_stored_results(shape):
     draw = torch.Generator().manual_seed(0)
     x, y = torch.randint(0, 256, (301, *shape), dtype=torch.uint8, generator=draw), torch.arange(301) % 2

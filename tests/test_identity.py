@@ -1,11 +1,16 @@
 """Whose result it is: another network or other code under an old name is found and named."""
 
+import importlib
+import linecache
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from lottery import models, tickets
 from lottery import recipes as r
+from lottery.controls import AtStart
 from lottery.engine import identity
 from lottery.engine.execute import ExecutionError, execute
 from lottery.engine.rebuild import changed_code, rebuild, recipe_of
@@ -72,6 +77,47 @@ def test_another_network_under_an_old_name_is_refused_in_words(store, changes, w
     with pytest.raises(ExecutionError, match=rf"the name 'own' \(.*{why}.*\): register .* name of its own"):
         run(tickets.imp(own, 0, 2, 0.5), store)
     run([tickets.dense(training(), 0)], store)  # what does not use it goes on
+
+
+def test_other_records_than_runs_are_of_their_network_too(store):
+    register()
+    snip = AtStart(training(model="own"), r.Initial(0), 0.5, "snip", 50)
+    run([snip], store)
+    register(scale=2.0)
+    with pytest.raises(ExecutionError, match=r"the atstart .* another network"):
+        run([snip], store)
+
+
+def test_a_setting_that_a_factory_reads_makes_another_network(store):
+    settings = {"activation": torch.relu}
+    models.register("own", lambda shape, classes: Net(classes, **settings))
+    one = tickets.dense(training(model="own"), 0)
+    run([one], store)
+    settings["activation"] = torch.tanh
+    with pytest.raises(ExecutionError, match="other outputs"):
+        run([one], store)
+
+
+def test_records_of_a_recipe_class_whose_code_has_changed_are_refused(store, tmp_path, monkeypatch):
+    def define(share):
+        text = "import torch\nfrom lottery import recipes\n\n\n@recipes.frozen\nclass CutByUs(recipes.Mask):\n"
+        text += "    def tensors(self, world, training):\n        draw = torch.Generator().manual_seed(0)\n"
+        text += "        dense = recipes.Dense().tensors(world, training)\n"
+        text += f"        return {{n: torch.rand(m.shape, generator=draw) > {share} for n, m in dense.items()}}\n"
+        (tmp_path / "ours.py").write_text(text)
+        monkeypatch.syspath_prepend(tmp_path)
+        sys.modules.pop("ours", None)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        return importlib.import_module("ours").CutByUs()
+
+    def asked(share):
+        return [r.Run(training(), r.Initial(0), define(share))]
+
+    [half] = run(asked(0.5), store)
+    assert run(asked(0.5), store)[0].values == half.values
+    with pytest.raises(ExecutionError, match="other code of a recipe class of yours"):
+        run(asked(0.91), store)
 
 
 def test_another_source_is_another_network_and_another_comment_is_not():

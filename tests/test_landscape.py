@@ -1040,3 +1040,15 @@ def pinned():
 @pytest.mark.parametrize("name", KEYS)
 def test_keys_never_change(name):
     assert pinned()[name].key.startswith(KEYS[name])
+
+
+def test_just_epsilon_worse_is_matching_whatever_rounding_does():
+    assert all(landscape.matching(1 - (k - 5) / 1000, 1 - k / 1000, 0.005) for k in range(700, 1000))
+
+
+def test_three_networks_on_a_line_span_no_plane_in_either_precision():
+    draw = torch.Generator().manual_seed(0)
+    for dtype in (torch.float32, torch.float64):
+        a, b = ({"w": torch.randn(1000, generator=draw, dtype=dtype)} for _ in range(2))
+        with pytest.raises(landscape.LandscapeError, match="one line"):
+            landscape.plane([a, b, landscape.interpolate(a, b, 0.3)], ["w"])

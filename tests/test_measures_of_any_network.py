@@ -2,14 +2,28 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lottery import landscape, masks, models, movement, recipes, signs, tickets, worth
+from lottery import (
+    LotteryError,
+    controls,
+    curvature,
+    landscape,
+    masks,
+    models,
+    movement,
+    recipes,
+    signs,
+    tickets,
+    worth,
+)
 from lottery.controls import AtStart, DegreePreserving, Drawn
 from lottery.engine import execute
+from lottery.engine.errors import TrainingError
 from lottery.engine.store import Store
 from lottery.recipes import Dense, Initial, Run
 
@@ -184,7 +198,7 @@ def test_scores_that_are_all_zero_choose_no_mask(criterion, tmp_path):
 def test_degrees_of_grouped_convolutions_are_not_traded(tmp_path):
     of = training(lambda shape, classes: network(nn.Conv2d(6, 6, 3, padding=1, groups=2)))
     ticket = tickets.imp(of, 0, 1, 0.5)[1]
-    with pytest.raises(execute.ExecutionError, match="grouped convolution"):
+    with pytest.raises(LotteryError, match="grouped convolution"):
         computed([Run(of, Initial(0), DegreePreserving(ticket.mask, 0))], tmp_path)
 
 
@@ -254,3 +268,170 @@ def test_movement_is_measured_from_each_networks_own_start(tmp_path):
     start, unit = (Initial(0).tensors(world, one)["0.weight"] for one in (other, of))
     moved = ((store.state(ticket.key, 30)["0.weight"] - start) / unit.std()).abs().mean()
     assert record.arrays["summary"][0, 0, 0] == pytest.approx(float(moved), rel=1e-4)
+
+
+class Merged(nn.Linear):
+    """A low-rank change beside frozen weights, merged into them for evaluation as loralib does."""
+
+    def __init__(self, into, out):
+        super().__init__(into, out)
+        self.weight.requires_grad_(False)
+        self.merged = False
+        self.down, self.up = nn.Parameter(torch.randn(4, into) / into**0.5), nn.Parameter(torch.zeros(out, 4))
+
+    def train(self, mode=True):
+        super().train(mode)
+        if mode == self.merged:
+            self.weight.data += (-1 if mode else 1) * (self.up @ self.down).data
+            self.merged = not mode
+        return self
+
+    def forward(self, x):
+        return F.linear(x, self.weight, self.bias) + (0 if self.merged else x @ self.down.T @ self.up.T)
+
+
+def rotary(shape, classes):
+    class Rotary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.out = nn.Linear(64, 16), nn.Linear(16, classes)
+            self.register_buffer("turn", torch.polar(torch.ones(8), torch.linspace(0, 3, 8)), persistent=False)
+
+        def forward(self, x):
+            pairs = torch.view_as_complex(self.inner(x.flatten(1)).unflatten(1, (8, 2)))
+            return self.out(torch.relu(torch.view_as_real(pairs * self.turn).flatten(1)))
+
+    return Rotary()
+
+
+@pytest.mark.filterwarnings("ignore::lottery.engine.trial.NotPruned")
+def test_the_ends_of_a_path_are_the_runs_of_a_network_that_merges_its_weights_for_evaluation(tmp_path):
+    of = training(lambda s, c: nn.Sequential(nn.Flatten(), Merged(64, 32), nn.ReLU(), Merged(32, c)))
+    _, (a, b, path) = computed([*runs(of), landscape.path(*runs(of), alphas=3)], tmp_path)
+    ends = [record.values["test_loss_end"] for record in (a, b)]
+    assert path.arrays["averaged/test_loss"][[0, -1]] == pytest.approx(ends, rel=1e-4)
+
+
+def test_curvature_is_that_of_the_network_with_its_complex_buffers(tmp_path):
+    [run] = runs(training(rotary), 1)
+    _, (record, spectrum) = computed([run, curvature.Spectrum(run, 5, 1, 1)], tmp_path)
+    assert spectrum.values["loss"] == pytest.approx(record.values["train_loss_end"], rel=1e-4)
+
+
+def test_what_a_run_starts_and_ends_with_is_cut_by_its_mask(tmp_path):
+    of = training(lambda shape, classes: network())
+    last = tickets.retrained(of, 0, 1, 0.6, "none")[-1]
+    one = tickets.imp(of, 0, 1, 0.7)[1]
+    wanted = [last, one, landscape.path(runs(of, 1)[0], last, alphas=3)]
+    start = landscape.Path(of, (recipes.Rewound(one, 0), one.end), one.mask, 3)
+    _, (record, ticket, path, from_start) = computed([*wanted, start], tmp_path)
+    assert path.arrays["averaged/test_loss"][-1] == pytest.approx(record.values["test_loss_end"], rel=1e-4)
+    assert path.values["distance"][0] > 0
+    assert from_start.arrays["averaged/test_loss"][0] == pytest.approx(ticket.arrays["history/test_loss"][0], rel=1e-4)
+
+
+def test_signs_turned_against_a_ticket_start_where_it_starts():
+    ticket = tickets.imp(training(lambda shape, classes: network()), 0, 1, 0.5, rewind_step=20)[1]
+    assert {run.start for run in controls.turned(ticket, 0).values()} == {20}
+
+
+class OwnNorm(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(1, channels, 1, 1)), nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x):
+        x = x - x.mean(1, keepdim=True)
+        return x / (x.square().mean(1, keepdim=True) + 1e-6).sqrt() * self.weight + self.bias
+
+
+def test_scales_of_a_normalisation_of_ones_own_are_no_weights():
+    assert list(models.prunable(network(OwnNorm(6)))) == ["0.weight", "4.weight"]
+    assert list(models.prunable(nn.Sequential(nn.Linear(5, 1)))) == ["0.weight"]  # a layer's matrix may be a vector
+
+
+class Annealed(nn.Module):
+    """State that is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.temperature = nn.Linear(64, CLASSES), 1.0
+
+    def forward(self, x):
+        if self.training:
+            self.temperature = max(0.05, self.temperature * 0.99)
+        return self.layer(x.flatten(1)) / self.temperature
+
+
+class OwnGenerator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.stream = nn.Linear(64, CLASSES), np.random.default_rng(0)
+
+    def forward(self, x):
+        noise = torch.from_numpy(self.stream.standard_normal((len(x), CLASSES)).astype(np.float32))
+        return self.layer(x.flatten(1)) + (0.1 * noise if self.training else 0)
+
+
+@pytest.mark.parametrize("kind", [Annealed, OwnGenerator])
+def test_networks_that_keep_something_elsewhere_are_refused_before_training(kind, tmp_path):
+    of = training(lambda shape, classes: kind(), optimiser="sgd", lr=0.1)
+    with pytest.raises(TrainingError, match="computes otherwise when it is asked again"):
+        computed(runs(of, 1), tmp_path)
+
+
+def test_parameters_that_overlap_in_memory_are_refused():
+    def factory(shape, classes):
+        module = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, classes))
+        module[2].weight = nn.Parameter(module[1].weight[2 : 2 + classes])
+        return module
+
+    models.register("overlapping", factory)
+    with pytest.raises(models.ModelError, match="in the same memory"):
+        models.build("overlapping", SHAPE, CLASSES)
+
+
+@recipes.frozen
+class Given(recipes.Mask):
+    """Masks as users may write them."""
+
+    kind: str
+
+    def tensors(self, world, training):
+        kept = {name: torch.rand(m.shape, generator=torch.Generator().manual_seed(0)) > 0.5 for name, m in
+                recipes.Dense().tensors(world, training).items()}  # fmt: skip
+        if self.kind == "some layers":
+            return dict(list(kept.items())[:1])
+        return {name: m.to(getattr(torch, self.kind)) for name, m in kept.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("int64", "is torch.int64"), ("float32", "is torch.float32"), ("some layers", "lacks")]
+)
+def test_masks_that_are_not_of_truth_values_or_not_of_all_layers_are_refused(kind, said, tmp_path):
+    of = training(lambda shape, classes: network())
+    with pytest.raises(execute.ExecutionError, match=said):
+        computed([Run(of, Initial(0), Given(kind))], tmp_path)
+
+
+def test_what_can_only_fail_is_refused_before_anything_is_trained(tmp_path):
+    of = training(lambda shape, classes: network(nn.Conv2d(6, 6, 3, padding=1, groups=2)))
+    dense, ticket = tickets.imp(of, 0, 1, 0.5)
+    late = tickets.imp(of, 0, 1, 0.5, rewind_step=20)[1]
+    for make in (
+        lambda: controls.Early(dense, 31, 0.5),
+        lambda: dataclasses.replace(late, training=dataclasses.replace(of, steps=10, evaluate=((10, 5),))),
+        lambda: Run(of, Initial(0), Dense(), (-1,)),
+    ):
+        with pytest.raises(recipes.RecipeError):
+            make()
+    wanted = {
+        "grouped convolution": Run(of, Initial(0), DegreePreserving(ticket.mask, 0)),
+        "no layers fc1.weight": Run(of, Initial(0), controls.Spliced(ticket.mask, ticket.mask, ("fc1.weight",))),
+        "fraction": Run(of, Initial(0), controls.Early(dense, 30, (("fc", 0.5),))),
+        "no recipe with a record": ticket.weights,
+    }
+    for said, recipe in wanted.items():
+        with pytest.raises(LotteryError, match=said):
+            computed([recipe], tmp_path)
+        assert not Store(tmp_path).keys()

@@ -280,3 +280,27 @@ def test_a_network_without_a_ticket_has_no_break_even():
 def test_the_spread_of_values_that_are_not_independent_has_no_interval():
     found = stats.spread([1.0, 2.0, 6.0])
     assert (found.n, found.mean, found.low, found.high) == (3, 3, 1, 6) and not found.bounded
+
+
+def test_differences_that_only_rounding_tells_apart_are_equal():
+    for a, b in (([0.941, 0.978, 0.954], [0.931, 0.968, 0.944]), ([0.983, 0.972, 0.991], [0.973, 0.962, 0.981])):
+        found = stats.paired_difference(a, b)
+        assert found.ci_low == found.ci_high == pytest.approx(0.01) and stats.p_value(found, least=0.0) == 0.25
+        assert stats.summary(100 * (np.array(a) - b)).ci_low == pytest.approx(1)
+    assert stats.paired_difference([0.1, 0.2, 0.3], [0.1, 0.2, 0.3 + 1e-16]).mean == 0
+
+
+def test_small_numbers_have_intervals_like_others():
+    values = np.arange(1.0, 7)
+    for scale in (1, 1e-10):
+        one = stats.bootstrap(lambda drawn: float(drawn.mean()), scale * values)
+        assert one.ci_low == pytest.approx(stats.summary(scale * values).ci_low)
+
+
+def test_the_deviation_of_an_interval_that_a_range_cuts_is_that_of_its_whole_side():
+    values = np.array([1, 1, 1, 1, 0.7, 1.0])
+    whole, cut = (
+        stats.deviation(stats.bootstrap(lambda drawn: float(drawn.mean()), values, within=within))
+        for within in ((-np.inf, np.inf), (0, 1))
+    )
+    assert whole == pytest.approx(cut) == pytest.approx(values.std(ddof=1))

@@ -413,7 +413,10 @@ def _made(recipe: Recipe, device: str, seconds: float, stacked: int) -> dict:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": identity.code(recipe.json()),
     }
-    return made | ({"network": identity.network(recipe.training)} if isinstance(recipe, Run) else {})
+    training = getattr(recipe, "training", None)
+    if isinstance(recipe, Run) or (isinstance(training, Training) and training.model in models.registered()):
+        made["network"] = identity.network(training)
+    return made | ({"own": own} if (own := identity.own_code(recipe.json())) else {})
 
 
 @functools.cache

@@ -85,6 +85,9 @@ def execute(
             failed (the others are in the store).
     """
     recipes = list(recipes)
+    if odd := [type(recipe).__name__ for recipe in recipes if not recipe.stored]:
+        raise ExecutionError(f"{odd[0]} is no recipe with a record of its own: execute a run or a measurement of it")
+    identity.forget()
     identity.check_networks(recipes, store)
     if tasks := plan(recipes, store):
         given = registered(recipes)

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from .. import LotteryError, models
-from ..recipes import Recipe, Run, Scaling, Training, closure
+from ..recipes import Recipe, Scaling, Training, closure
 from .store import Store
 from .world import ExecutionError, dataset_of
 
@@ -168,17 +168,29 @@ def same_network(training: Training, known: dict | None, what: str) -> None:
 
 
 def check_networks(recipes: Iterable[Recipe], store: Store) -> None:
-    """Refuses recipes some of whose records, or records they rest on, are of other networks of the same names.
+    """Refuses recipes some of whose records, or records they rest on, are of other networks of the same names, or were
+    computed by recipe classes of the user's whose code has changed since.
 
     Networks of the papers are left to `changed_code`, so that a book is read without its data.
 
     Raises:
-        ExecutionError: naming the network and what to do.
+        ExecutionError: naming the network or class and what to do.
     """
-    own = models.registered()
-    for run in closure(recipes):
-        if isinstance(run, Run) and run.training.model in own and (record := store.read(run.key)):
-            same_network(run.training, record.made.get("network"), f"the run {run.key[:12]} in {store.root}")
+    own, classes = models.registered(), _own_classes()
+    for recipe in closure(recipes):
+        training = getattr(recipe, "training", None)
+        known = isinstance(training, Training) and training.model in own
+        code = own_code(recipe.json()) if classes else None
+        if not (known or code) or (record := store.read(recipe.key)) is None:
+            continue
+        what = f"the {type(recipe).__name__.lower()} {recipe.key[:12]} in {store.root}"
+        if known:
+            same_network(training, record.made.get("network"), what)
+        if code and record.made.get("own", code) != code:
+            raise ExecutionError(
+                f"{what} was computed with other code of a recipe class of yours: raise its `version` where results "
+                "have changed, or compute in another store (--store FOLDER)"
+            )
 
 
 # Code.
@@ -195,6 +207,23 @@ def code(recipe: dict) -> str:
         ExecutionError: if one of its classes is not known here.
     """
     return _code(frozenset(_types(recipe)))
+
+
+def own_code(recipe: dict) -> str | None:
+    """A hash of the code of the user's own classes in a recipe; None if it has none.
+
+    Args:
+        recipe: its canonical JSON.
+    """
+    own = _own_classes()
+    names = sorted({name for name in _types(recipe) if name in own})
+    return _short("\n".join(f"{name} {_class_source(own[name])}" for name in names)) if names else None
+
+
+def _own_classes() -> dict[str, type[Recipe]]:
+    """The recipe classes that are defined outside this package, by name."""
+    own = __name__.split(".")[0]
+    return {name: kind for name, kind in _classes().items() if kind.__module__.split(".")[0] != own}
 
 
 def _types(value) -> Iterator[str]:
@@ -217,8 +246,9 @@ def modules(recipe: dict) -> set[str]:
 
 
 def forget() -> None:
-    """Drops what is remembered of code that has been read."""
+    """Drops what is remembered of code that has been read, and of networks: a factory may read what has changed."""
     _code.cache_clear()
+    _network.cache_clear()
 
 
 def _texts(names: frozenset[str]) -> dict[str, str]:
@@ -249,6 +279,10 @@ def known_recipes() -> dict[str, type[Recipe]]:
     for path in sorted(Path(inspect.getfile(Recipe)).parent.glob("*.py")):
         if not path.stem.startswith("_"):
             importlib.import_module(f"{Recipe.__module__.rpartition('.')[0]}.{path.stem}")
+    return _classes()
+
+
+def _classes() -> dict[str, type[Recipe]]:
     found, left = {}, [Recipe]
     while left:
         kind = left.pop()

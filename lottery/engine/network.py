@@ -429,6 +429,10 @@ def _check(training: Training, module: nn.Module, starts: Sequence[Start]) -> No
         for name, kept in start.mask.items():
             if kept.shape != start.weights[name].shape:
                 raise TrainingError(f"the mask of {name} has another shape than the weights")
+            if kept.dtype != torch.bool:
+                raise TrainingError(f"the mask of {name} is {kept.dtype}: True where a weight survives (.bool())")
+        if start.mask and (missing := known - set(start.mask)):
+            raise TrainingError(f"the mask of {training.model} lacks {sorted(missing)}: all True where nothing is cut")
 
 
 @torch.no_grad()

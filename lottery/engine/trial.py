@@ -195,6 +195,7 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
     tried = copy.deepcopy(module)
     with _named(name, "in training"):
         drew = [draws(tried, x) for _ in range(SEEDS)]
+        _repeats(name, copy.deepcopy(module), x)
         for key in kinds:
             owner = key.partition(".parametrizations.")[0] if ".parametrizations." in key else key.rpartition(".")[0]
             tried.get_submodule(owner).register_forward_hook(lambda *_, key=key: order.append(key))
@@ -220,6 +221,25 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
             f"its outputs, and are counted and pruned with the others: {_some(unused)}; leave these layers out"
         )
     _output(name, kinds, [key for key in called if key not in unused], unused)
+
+
+def _repeats(name: str, module: nn.Module, x: torch.Tensor) -> None:
+    """Two passes in training, under one seed and with buffers as they were, give the same: no state is elsewhere."""
+    kept = {key: buffer.detach().clone() for key, buffer in module.named_buffers()}
+    outputs = []
+    with torch.no_grad():
+        for _ in range(2):
+            seed(0, x.device)
+            outputs.append(module.train()(x.clone()).double())
+            for key, buffer in module.named_buffers():
+                buffer.copy_(kept[key])
+    one, other = outputs
+    if not torch.allclose(one, other, 1e-3, 1e-4 * one.nan_to_num().abs().max().item(), equal_nan=True):
+        raise TrainingError(
+            f"network {name!r} computes otherwise when it is asked again in training: it keeps something between steps "
+            f"that is no parameter or buffer, or draws from a generator of its own, and a training that is broken off "
+            f"could not go on; register it with register_buffer, and let it draw with torch's default generator"
+        )
 
 
 def _output(name: str, kinds: dict[str, str], called: list[str], unused: list[str]) -> None:
