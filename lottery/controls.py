@@ -86,18 +86,23 @@ class DegreePreserving(Mask):
 
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, training)
-        module = world.network(training) if training is not None else torch.nn.Module()
-        for name in models.prunable(module):
-            if getattr(module.get_submodule(name.rpartition(".")[0]), "groups", 1) > 1:
-                raise ControlError(
-                    f"{name} is of a grouped convolution, whose groups cannot trade connections: a mask that keeps the "
-                    "degrees is not made for such networks"
-                )
+        if training is not None:
+            _ungrouped(world.network(training))
 
     def tensors(self, world: World, training: Training) -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.CONTROL, 1, self.replicate, self.draw)
         mask = self.mask.tensors(world, training)
+        _ungrouped(world.network(training))
         return signs.degree_preserving(mask, stream)
+
+
+def _ungrouped(module: torch.nn.Module) -> None:
+    for name in models.prunable(module):
+        if getattr(module.get_submodule(name.rpartition(".")[0]), "groups", 1) > 1:
+            raise ControlError(
+                f"{name} is of a grouped convolution, whose groups cannot trade connections: a mask that keeps the "
+                "degrees is not made for such networks"
+            )
 
 
 @frozen

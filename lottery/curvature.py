@@ -107,6 +107,8 @@ class Hessian:
         for tensor in (*self.module.parameters(), *self.module.buffers()):
             if tensor.is_floating_point():  # Module.to would make complex ones real
                 tensor.data = tensor.data.to(reference.dtype)
+            elif tensor.is_complex():
+                tensor.data = tensor.data.to(reference.dtype.to_complex())
         models.load(self.module, state)
         for layer in self.module.modules():
             if isinstance(layer, nn.utils.parametrizations._WeightNorm):  # torch's own has another second derivative

@@ -137,7 +137,8 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
     known = {id(tensor) for layer in layers for tensor in layer.buffers()}
     before = {name: tensor.clone() for name, tensor in module.named_buffers()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        module.train()(inputs.clone())
+        module.train()  # which may return nothing
+        module(inputs.clone())
         own = [(name, tensor) for name, tensor in module.named_buffers() if id(tensor) not in known]
         other = [name for name, t in own if t.is_floating_point() and not torch.equal(t, before[name])]
         if other:
@@ -501,6 +502,11 @@ def scene(world: World, training: Training) -> tuple[nn.Module, Dataset]:
 
 SINGLE = 2000  # examples whose statistics a sampled path or plane takes in one batch; beyond, in batches of 500
 _measured: dict[tuple, dict[str, float]] = {}  # what this process has measured: paths share their ends
+
+
+def forget() -> None:
+    """Drops what this process has measured."""
+    _measured.clear()
 
 
 def evaluator(world: World, recipe: "Path | Plane") -> Callable[[State], dict[str, float]]:

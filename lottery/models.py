@@ -335,7 +335,10 @@ def _check_tensors(name: str, module: nn.Module) -> None:
             )
     spans: dict[int, list[tuple[int, int, str]]] = {}
     for key, parameter in module.named_parameters():
-        span = parameter.numel() * parameter.element_size()
+        if not parameter.numel():
+            continue
+        steps = zip(parameter.shape, parameter.stride(), strict=True)
+        span = (1 + sum((size - 1) * step for size, step in steps)) * parameter.element_size()
         begin, others = parameter.data_ptr(), spans.setdefault(parameter.untyped_storage().data_ptr(), [])
         if first := [name for low, high, name in others if low < begin + span and begin < high]:
             raise ModelError(

@@ -271,6 +271,11 @@ def first(pair: Pair, examples: int) -> Pair:
 _rehearsed: set[tuple] = set()
 
 
+def rehearsed_again() -> None:
+    """Lets `rehearse` try again what this process has tried."""
+    _rehearsed.clear()
+
+
 def rehearse(what: str, world: "World", training: Training, work: Callable[[nn.Module, State, Pair], object]) -> None:
     """Does on two examples, with a network's initial weights, what would else fail once it has been trained.
 

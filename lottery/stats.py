@@ -62,7 +62,7 @@ def summary(values: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
         StatsError: if there is no value, the array is not one-dimensional, or a value is NaN or infinite.
     """
     values = _row(values)
-    values = _alike(values, np.abs(values).max())
+    values = _alike(values, max(np.abs(values).max(), 0.1))  # differences of shares or points, too
     mean = min(max(float(values.mean()), values.min()), values.max())  # equal values: a rounding error may leave them
     half = _t(values.size, confidence) * _error(values)
     return Summary(values.size, mean, float(values.min()), float(values.max()), mean - half, mean + half)
@@ -191,7 +191,7 @@ def bootstrap(
     found, weight = found[answers], weight[answers] / weight[answers].sum()
     error = math.sqrt(weight @ (found - weight @ found) ** 2)
     half = _t(count) * math.sqrt(count / (count - 1)) * error
-    least = max(1.0, abs(estimate)) if log else np.abs(found).max()
+    least = max(1.0, abs(estimate)) if log else max(1e-5, np.abs(found).max())
     if half < 1e-9 * least:  # equal draws: what rounding leaves is no spread
         half = 0.0
     low, high = (math.exp(end) if log else end for end in (estimate - half, estimate + half))
@@ -272,8 +272,7 @@ def holm(values: ArrayLike) -> np.ndarray:
 
 def deviation(value: Summary) -> float:
     """The standard deviation between replicates that an interval implies; NaN without one."""
-    half = max(value.ci_high - value.mean, value.mean - value.ci_low)  # the other may be cut where a range ends
-    return half / _t(value.n) * math.sqrt(value.n) if value.bounded else math.nan
+    return (value.ci_high - value.ci_low) / 2 / _t(value.n) * math.sqrt(value.n) if value.bounded else math.nan
 
 
 def power(effect: float, deviation: float, n: int) -> float:

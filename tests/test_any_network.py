@@ -898,7 +898,7 @@ def test_token_ids_are_tried_and_trained_as_integers():
     given, training = Dataset("ids", (x, y), (x, y), (x, y), CLASSES), recipe("tokens")
     trial(training, given, stack=True)
     weights = models.initial_weights("tokens", (6,), CLASSES, 0)
-    mask = {"words.weight": weights["words.weight"] > 0}
+    mask = {name: tensor > 0 for name, tensor in weights.items() if name in ("words.weight", "head.weight")}
     starts = [Start(weights, mask, (replicate,)) for replicate in range(2)]
     outcomes = train(training, given, starts)
     assert not any(outcome.states[12]["words.weight"][~mask["words.weight"]].any() for outcome in outcomes)

@@ -158,7 +158,7 @@ class Chapter:
     def protocol(self, name: str, *, whole: bool = True, **wanted) -> str:
         """The name of a protocol if the parameters are those wanted, else "changed"; shortened if not the whole ran."""
         found = protocols.named(name, self.parameters, wanted)
-        self.shorter = protocols.shorter(self.parameters, wanted)
+        self.shorter = self.shorter or protocols.shorter(self.parameters, wanted)
         return found if whole else protocols.shortened(found)
 
     def execute(self, study):

@@ -49,7 +49,7 @@ def number(value: float, scale: float = 1, digits: int = 2) -> str:
     """
     if math.isnan(value):
         return "–"
-    text = f"{abs(value) * scale * (1 + 1e-9):,.{digits}f}"
+    text = f"{abs(value) * scale * (1 + 1e-12):,.{digits}f}"
     return ("−" if value < 0 and text.strip("0.,") else "") + text
 
 

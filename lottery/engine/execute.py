@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..recipes import Recipe, Run
+from .. import landscape, models
+from ..recipes import Recipe, Run, rehearsed_again
 from . import identity, stopping
 from .compute import Failure, FewerAtOnce, Report, named, steps_file
-from .plan import Task, batches, check, has, plan, registered, rooted
+from .plan import Task, batches, check, forget, has, plan, registered, rooted
 from .progress import Bar
 from .settings import cores
 from .store import Record, Store
@@ -61,7 +62,7 @@ def execute(
     """Returns the records of the recipes, computing what the store lacks.
 
     Args:
-        recipes: runs and masks, e.g. from `lottery.tickets.imp`.
+        recipes: those that have records: runs, measurements, masks that pruning found, e.g. of `lottery.tickets.imp`.
         store: read first, and written by whoever computes.
         executor: "inline", "processes" (one a run, one thread each) or "dask"; by default processes on a CPU with
             several cores, inline on a GPU.
@@ -87,7 +88,7 @@ def execute(
     recipes = list(recipes)
     if odd := [type(recipe).__name__ for recipe in recipes if not recipe.stored]:
         raise ExecutionError(f"{odd[0]} is no recipe with a record of its own: execute a run or a measurement of it")
-    identity.forget()
+    _forget()
     identity.check_networks(recipes, store)
     if tasks := plan(recipes, store):
         given = registered(recipes)
@@ -103,6 +104,15 @@ def execute(
     if len(records) < len(recipes):
         raise ExecutionError("records were damaged meanwhile and set aside: run again, and they are computed again")
     return records
+
+
+def _forget() -> None:
+    """Drops what is remembered of networks of the user's: their factories may read what has changed since."""
+    identity.forget()
+    if models.registered():
+        forget()
+        rehearsed_again()
+        landscape.forget()
 
 
 def choose(

@@ -117,12 +117,16 @@ def _text(kind) -> str:
 
 def normal(source: str) -> str:
     """Source as a text in which comments, docstrings and layout are left out."""
+    return ast.dump(_bare(source))
+
+
+def _bare(source: str) -> ast.Module:
     tree = ast.parse(textwrap.dedent(source))
     for node in ast.walk(tree):
         documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if documented and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.dump(tree)
+    return tree
 
 
 def _short(text: str) -> str:
@@ -210,14 +214,33 @@ def code(recipe: dict) -> str:
 
 
 def own_code(recipe: dict) -> str | None:
-    """A hash of the code of the user's own classes in a recipe; None if it has none.
+    """A hash of the code of the user's own classes in a recipe; None if it has none, or one whose source is not known.
 
     Args:
         recipe: its canonical JSON.
     """
     own = _own_classes()
-    names = sorted({name for name in _types(recipe) if name in own})
-    return _short("\n".join(f"{name} {_class_source(own[name])}" for name in names)) if names else None
+    texts = {name: _own_source(own[name]) for name in set(_types(recipe)) if name in own}
+    if not texts or None in texts.values():
+        return None
+    return _short("\n".join(f"{name} {texts[name]}" for name in sorted(texts)))
+
+
+@functools.cache
+def _own_source(kind: type) -> str | None:
+    """The source of a class of the user's, as all versions of Python write it; of its functions where it is from a
+    notebook; None where there is none."""
+    try:
+        texts = [inspect.getsource(kind)]
+    except (OSError, TypeError):
+        try:
+            texts = [inspect.getsource(part) for part in vars(kind).values() if inspect.isfunction(part)]
+        except (OSError, TypeError):
+            return None
+    try:
+        return "\n".join(ast.unparse(_bare(one)) for one in texts) or None
+    except SyntaxError:
+        return None
 
 
 def _own_classes() -> dict[str, type[Recipe]]:
@@ -249,6 +272,7 @@ def forget() -> None:
     """Drops what is remembered of code that has been read, and of networks: a factory may read what has changed."""
     _code.cache_clear()
     _network.cache_clear()
+    _own_source.cache_clear()
 
 
 def _texts(names: frozenset[str]) -> dict[str, str]:
@@ -286,7 +310,7 @@ def _classes() -> dict[str, type[Recipe]]:
     found, left = {}, [Recipe]
     while left:
         kind = left.pop()
-        found[kind.__name__] = kind
+        found.setdefault(kind.__name__, kind)  # a class that was defined again comes first
         left += kind.__subclasses__()
     return found
 

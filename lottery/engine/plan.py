@@ -205,6 +205,11 @@ def _check_training(training: Training, device: str) -> None:
         identity.network(training)  # refuses what could not be told from others
 
 
+def forget() -> None:
+    """Lets networks be tried again that this process has tried."""
+    _tried.cache_clear()
+
+
 @functools.lru_cache(maxsize=256)
 def _tried(training: Training, device: str, network, examples) -> None:
     """A trial, once a process for all trainings that differ in what it does not depend on."""

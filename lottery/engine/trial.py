@@ -60,6 +60,8 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
             _says_what_is_not_pruned(training, module)
             _parametrised(training, module)
         _trains(training, small, state, module)
+        if not models.ours(module):
+            _repeats(training.model, copy.deepcopy(module), small.train[0])
         if stack:
             stackable(training, small)
     dataset.intact(training.model)
@@ -195,7 +197,6 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
     tried = copy.deepcopy(module)
     with _named(name, "in training"):
         drew = [draws(tried, x) for _ in range(SEEDS)]
-        _repeats(name, copy.deepcopy(module), x)
         for key in kinds:
             owner = key.partition(".parametrizations.")[0] if ".parametrizations." in key else key.rpartition(".")[0]
             tried.get_submodule(owner).register_forward_hook(lambda *_, key=key: order.append(key))
@@ -224,15 +225,17 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
 
 
 def _repeats(name: str, module: nn.Module, x: torch.Tensor) -> None:
-    """Two passes in training, under one seed and with buffers as they were, give the same: no state is elsewhere."""
-    kept = {key: buffer.detach().clone() for key, buffer in module.named_buffers()}
+    """Two passes in training, under one seed and with tensors as they were, give the same: no state is elsewhere."""
+    module.train()
+    kept = {key: tensor.detach().clone() for key, tensor in _tensors(module)}
     outputs = []
-    with torch.no_grad():
+    with _named(name, "in training"), torch.no_grad():
         for _ in range(2):
             seed(0, x.device)
-            outputs.append(module.train()(x.clone()).double())
-            for key, buffer in module.named_buffers():
-                buffer.copy_(kept[key])
+            outputs.append(module(x.clone()).double())
+            for key, tensor in _tensors(module):
+                if key in kept:
+                    tensor.copy_(kept[key])
     one, other = outputs
     if not torch.allclose(one, other, 1e-3, 1e-4 * one.nan_to_num().abs().max().item(), equal_nan=True):
         raise TrainingError(
