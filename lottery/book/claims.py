@@ -394,6 +394,9 @@ def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[Scale, tuple[str, ..
             both = (
                 f"{have:,} of {need:,}" if _is_number(have) and _is_number(need) else f"{have} instead of {asked(need)}"
             )
+            if key.endswith("_protocol"):
+                shown.append(f"{key.replace('_', ' ')} shortened")
+                continue
             if key == "protocol":
                 shown.append(f"{need} protocol, shortened" + (f" ({told})" if (told := context.get("shorter")) else ""))
                 continue
