@@ -376,7 +376,7 @@ class OwnGenerator(nn.Module):
 @pytest.mark.parametrize("kind", [Annealed, OwnGenerator])
 def test_networks_that_keep_something_elsewhere_are_refused_before_training(kind, tmp_path):
     of = training(lambda shape, classes: kind(), optimiser="sgd", lr=0.1)
-    with pytest.raises(TrainingError, match="asked again|state dict does not hold"):
+    with pytest.raises(TrainingError, match=r"asked again|state dict does not hold"):
         computed(runs(of, 1), tmp_path)
 
 

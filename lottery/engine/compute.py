@@ -414,7 +414,7 @@ def _made(recipe: Recipe, device: str, seconds: float, stacked: int) -> dict:
         "code": identity.code(recipe.json()),
     }
     training = getattr(recipe, "training", None)
-    if isinstance(recipe, Run) or (isinstance(training, Training) and training.model in models.registered()):
+    if isinstance(training, Training) and (isinstance(recipe, Run) or training.model in models.registered()):
         made["network"] = identity.network(training)
     return made | ({"own": own} if (own := identity.own_code(recipe.json())) else {})
 

@@ -183,12 +183,12 @@ def check_networks(recipes: Iterable[Recipe], store: Store) -> None:
     own, classes = models.registered(), _own_classes()
     for recipe in closure(recipes):
         training = getattr(recipe, "training", None)
-        known = isinstance(training, Training) and training.model in own
+        training = training if isinstance(training, Training) and training.model in own else None
         code = own_code(recipe.json()) if classes else None
-        if not (known or code) or (record := store.read(recipe.key)) is None:
+        if not (training or code) or (record := store.read(recipe.key)) is None:
             continue
         what = f"the {type(recipe).__name__.lower()} {recipe.key[:12]} in {store.root}"
-        if known:
+        if training:
             same_network(training, record.made.get("network"), what)
         if code and record.made.get("own", code) != code:
             raise ExecutionError(
