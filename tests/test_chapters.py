@@ -265,7 +265,7 @@ def test_wrong_parameters_are_refused_before_a_kernel_starts(given, said, tmp_pa
         ("15_losing_tickets", {"levels": 6}, "take more levels"),
         ("15_losing_tickets", {"output_rate": 0.0}, "take more levels"),
         ("15_losing_tickets", {"random_masks": 1}, "at least 2"),
-        ("16_networks_that_work_untrained", {"shares_kept": "10 90"}, "50 must be in both"),
+        ("16_networks_that_work_untrained", {"shares_kept": "10 90"}, "50 must be in all"),
         ("16_networks_that_work_untrained", {"model": "conv-2"}, "must be a LeNet"),
         ("17_what_marks_a_ticket", {"levels": 6}, "take more levels"),
         ("17_what_marks_a_ticket", {"model": "conv-2"}, "must be a LeNet"),

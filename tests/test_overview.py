@@ -88,13 +88,13 @@ def test_filters_and_rows_of_the_scoreboard_agree_with_the_tally():
 
 def test_reconstructions_agree_with_nobody_and_what_was_not_measured_was_not_run():
     rules = claims.load()
-    rule = rules["D5-C1"]
+    rule = rules["A-C1"]
     assert rule.kind == "reconstruction"
     holds = {check.quantity: _inside(check) for check in rule.checks}
     reconstructed = claims.judge(rule, holds, rule.needs.paper)
     stand_in, not_run = (claims.judge(rules["C-C1"], measured, {}) for measured in ({"early_stop_change_21": -0.5}, {}))
     assert (stand_in.label, not_run.label) == ("stand-in", "not measured")
-    judged = {"D5-C1": reconstructed, "C-C1": stand_in, "C-C2": not_run}
+    judged = {"A-C1": reconstructed, "C-C1": stand_in, "C-C2": not_run}
     rows = pages.tally(pages.ledger({"01_one": made("1", {name: one.json() for name, one in judged.items()})}))
     assert rows["reconstruction"] == {"reconstructed": 1} and rows["stand-in"] == {"stand-in": 1}
     assert not any(rows["paper"].values()) and not any(rows["reduced"].values())
