@@ -33,6 +33,7 @@ from .recipes import (
     first,
     frozen,
     rates_table,
+    reached,
     rehearse,
 )
 
@@ -156,10 +157,7 @@ class Early(Mask):
 
     @model_validator(mode="after")
     def _inside(self):
-        if not self.run.start <= self.step <= self.run.training.steps:
-            raise ValueError(
-                f"no weights at step {self.step} of a run from {self.run.start} to {self.run.training.steps}"
-            )
+        reached(self.run, self.step)
         return self
 
     def check(self, world: World, training: Training | None = None) -> None:

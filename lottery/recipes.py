@@ -393,6 +393,12 @@ class Run(Recipe):
         return Rewound(self, self.training.steps)
 
 
+def reached(run: Run, step: int) -> None:
+    """Refuses a step that a run does not come to, as a `ValueError` for the validators of recipes."""
+    if not run.start <= step <= run.training.steps:
+        raise ValueError(f"cannot rewind to step {step} of a run from {run.start} to {run.training.steps}")
+
+
 @frozen
 class Rewound(Weights):
     """The weights that a run had after `step` steps, biases and normalisation included."""
@@ -411,10 +417,7 @@ class Rewound(Weights):
 
     @model_validator(mode="after")
     def _inside(self):
-        if not self.run.start <= self.step <= self.run.training.steps:
-            raise ValueError(
-                f"cannot rewind to step {self.step} of a run from {self.run.start} to {self.run.training.steps}"
-            )
+        reached(self.run, self.step)
         return self
 
     def tensors(self, world: "World", training: "Training") -> State:

@@ -391,16 +391,15 @@ def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[Scale, tuple[str, ..
     for key, need in rule.needs.paper.items():
         if key in whole:
             have = context.get(key)
-            both = (
-                f"{have:,} of {need:,}" if _is_number(have) and _is_number(need) else f"{have} instead of {asked(need)}"
-            )
-            if key.endswith("_protocol"):
-                shown.append(f"{key.replace('_', ' ')} shortened")
-                continue
+            name = key.replace("_", " ")
             if key == "protocol":
                 shown.append(f"{need} protocol, shortened" + (f" ({told})" if (told := context.get("shorter")) else ""))
-                continue
-            shown.append(f"{both} {key.replace('_', ' ')}" if _is_number(need) else f"{key.replace('_', ' ')} {both}")
+            elif key.endswith("_protocol"):
+                shown.append(f"{name} shortened")
+            elif _is_number(need):
+                shown.append(f"{have:,} of {need:,} {name}" if _is_number(have) else f"{have} instead of {need} {name}")
+            else:
+                shown.append(f"{name} {have} instead of {asked(need)}")
     return REDUCED, tuple(whole.values()), "reduced: " + ", ".join(shown)
 
 
@@ -512,7 +511,6 @@ def _shown(value: Summary | float, rule: CheckRule, quantity: Quantity) -> str:
 
     while digits < quantity.digits + 3 and any(alike(*pair) for pair in near):
         digits += 1
-
     return text.format_interval(value, quantity.scale, quantity.unit, digits)
 
 

@@ -184,7 +184,7 @@ def check_networks(recipes: Iterable[Recipe], store: Store) -> None:
     for recipe in closure(recipes):
         training = getattr(recipe, "training", None)
         training = training if isinstance(training, Training) and training.model in own else None
-        code = own_code(recipe.json()) if classes else None
+        code = own_code(recipe.json(), classes) if classes else None
         if not (training or code) or (record := store.read(recipe.key)) is None:
             continue
         what = f"the {type(recipe).__name__.lower()} {recipe.key[:12]} in {store.root}"
@@ -213,13 +213,14 @@ def code(recipe: dict) -> str:
     return _code(frozenset(_types(recipe)))
 
 
-def own_code(recipe: dict) -> str | None:
+def own_code(recipe: dict, classes: dict[str, type[Recipe]] | None = None) -> str | None:
     """A hash of the code of the user's own classes in a recipe; None if it has none, or one whose source is not known.
 
     Args:
         recipe: its canonical JSON.
+        classes: the user's own, by name, where they are known already.
     """
-    own = _own_classes()
+    own = _own_classes() if classes is None else classes
     texts = {name: _own_source(own[name]) for name in set(_types(recipe)) if name in own}
     if not texts or None in texts.values():
         return None
