@@ -346,6 +346,11 @@ def test_kinds_are_told_apart_by_the_hardest_of_them():
     kinds["one-shot"] = ticket - [0.1, 0.2]
     assert outcomes("A-C1 A-C2", quantities.kinds_quantities(kinds) | null)["A-C1"] == "disagrees"
     assert quantities.kinds_quantities({"ticket": ticket}) == {}
+    level = {("tickets" if kind == "ticket" else kind): np.stack([ticket, values]) for kind, values in kinds.items()}
+    assert outcomes("A-C1b", quantities.kinds_conv_quantities([0.5, 0.21], level)) == {"A-C1b": "disagrees"}
+    level["one-shot"] = level["one-shot"] + 0.3
+    assert outcomes("A-C1b", quantities.kinds_conv_quantities([0.5, 0.21], level)) == {"A-C1b": "agrees"}
+    assert quantities.kinds_conv_quantities([0.5, 0.3], level) == {}  # no level near enough
 
 
 def test_halves_keep_what_brings_pairs_below_their_null():

@@ -575,6 +575,21 @@ def kinds_quantities(distances: Mapping[str, ArrayLike]) -> Quantities:
     return out
 
 
+def kinds_conv_quantities(density: ArrayLike, distances: Mapping[str, ArrayLike]) -> Quantities:
+    """The same in a convolutional network, at the level with 21 % of the weights: A-C1b.
+
+    Args:
+        density: [L] share of weights left.
+        distances: kind -> [L, P, signed or not]; "tickets" and the kinds that they are told from, as in
+            `kinds_quantities`.
+    """
+    if (level := _level(np.asarray(density), 0.211)) is None:
+        return {}
+    told = {kind: np.asarray(values)[level] for kind, values in distances.items()}
+    found = kinds_quantities({"ticket": told.pop("tickets"), **told})
+    return {"kinds_auc_conv": found["kinds_auc"]} if found else {}
+
+
 def halves_quantities(halves: ArrayLike, halves_null: ArrayLike, pairs: ArrayLike, pairs_null: ArrayLike) -> Quantities:
     """Pairs of tickets from disjoint halves of the training set, beside pairs that share it: A-C5.
 

@@ -258,6 +258,11 @@ def compared(
     return comparisons(records, which)[(slice(None), *place)]
 
 
+def apart(records: Sequence[Record]) -> np.ndarray:
+    """Matched distances of `lottery.signs.Compared`, means over layers: [pairs, with and without signs]."""
+    return np.stack([compared(records, "distance", signed=signed).mean(axis=-1) for signed in signs.SIGNED], axis=1)
+
+
 def surviving_weights(record: Record) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Surviving weights of each layer before and after training, from the histograms that a run's record keeps.
 
