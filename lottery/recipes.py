@@ -166,6 +166,9 @@ class Training(Recipe):
         layout: how images and filters lie in memory where networks train one by one: "channels_last" is faster for
             convolutional networks on a CPU, and rounds otherwise.
         seed: base of all random streams.
+        adam_epsilon: of Adam, added to the root of the mean square of a gradient.
+        cut_start: starting weights of prunable layers are none beyond so many times the layer's root mean square, as
+            TensorFlow's truncated normal distribution has it with 2; 0: as the network draws them.
     """
 
     data: str
@@ -187,6 +190,8 @@ class Training(Recipe):
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     layout: Literal["channels_first", "channels_last"] = "channels_first"
     seed: Annotated[int, Field(ge=0)] = 0
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    cut_start: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -199,6 +204,10 @@ class Training(Recipe):
             raise ValueError(f"part must be (i, n) with 0 ≤ i < n, not {self.part}")
         if self.optimiser == "adam" and self.momentum:
             raise ValueError("momentum is a setting of SGD")
+        if self.optimiser == "sgd" and self.adam_epsilon != 1e-8:
+            raise ValueError("adam_epsilon is a setting of Adam")
+        if 0 < self.cut_start < 1:
+            raise ValueError(f"cut_start must be 0 or at least 1, not {self.cut_start}")
         return self
 
     def grid(self, start: int = 0) -> list[int]:
@@ -346,7 +355,21 @@ class Initial(Weights):
     def tensors(self, world: "World", training: "Training") -> State:
         dataset = world.dataset(training)
         seed = seeds.integer(training.seed, seeds.INITIAL, self.replicate, self.draw)
-        return models.initial_weights(training.model, dataset.shape, dataset.classes, seed)
+        state = models.initial_weights(training.model, dataset.shape, dataset.classes, seed)
+        if training.cut_start:
+            generator = seeds.generator(training.seed, seeds.CUT, self.replicate, self.draw)
+            for name in models.prunable(world.network(training)):
+                state[name] = _within(state[name], training.cut_start, generator)
+        return state
+
+
+def _within(tensor: torch.Tensor, reach: float, generator: np.random.Generator) -> torch.Tensor:
+    """Values beyond `reach` root mean squares drawn anew from the Gaussian of that width until none is left."""
+    scale = float(tensor.square().mean().sqrt())
+    values = tensor.numpy().copy()
+    while (far := np.abs(values) > reach * scale).any():
+        values[far] = generator.normal(0, scale, int(far.sum()))
+    return torch.from_numpy(values)
 
 
 @frozen

@@ -10,6 +10,7 @@ NULL = 11
 NOISE = 12
 FLIP = 13
 CONTROL, LEARNED = 14, 15
+CUT = 16
 
 
 def sequence(seed: int, purpose: int, *indices: int) -> np.random.SeedSequence:

@@ -111,6 +111,7 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
     add("dense, part and seed", dense(replace(lenet, part=(1, 2), validation=100, scaling="unit", seed=3), 0))
     add("dense, unit-norm", dense(replace(lenet, scaling="unit-norm", evaluate=()), 0))
     add("dense, conv-2", dense(conv, 0))
+    add("dense, cut start, epsilon", dense(replace(lenet, cut_start=2.0, adam_epsilon=1e-7), 0))
 
     # Chains and masks.
     add("imp", *(chain := imp(lenet, 0, 2, table)))

@@ -704,6 +704,7 @@ def test_levels_and_readings_of_learning_speed():
     record = SimpleNamespace(arrays=arrays | {"history/step": np.arange(0, 800, 100)})
     assert tidy.smoothed_stop(record, 3) == 500 and tidy.smoothed_stop(record, 1) == 100
     assert tidy.first_at(record, 0.6) == 200 and tidy.first_at(record, 0.9) == 700
+    assert tidy.seldom_stop(record, 1) == 100 and tidy.seldom_stop(record, 300) == 600
     assert tidy.column([[record, None]], tidy.at_step(240)).tolist()[0][0] == 0.6
     assert tidy.at_step(0, "validation_loss")(record) == 9
 

@@ -1,6 +1,7 @@
 """The engine against an independent plain loop, stacked against single, resumed against uninterrupted."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -473,7 +474,9 @@ def test_gradients_by_hand_are_those_of_autograd(density, few, monkeypatch, requ
 
 
 @pytest.mark.parametrize(
-    "rule", [ADAM, ADAM | dict(weight_decay=1e-2), SGD], ids=["adam", "decaying", "momentum, decaying"]
+    "rule",
+    [ADAM, ADAM | dict(weight_decay=1e-2), ADAM | dict(adam_epsilon=1e-2), SGD],
+    ids=["adam", "decaying", "epsilon", "momentum, decaying"],
 )
 @pytest.mark.parametrize("few", [False, True], ids=["masked", "sparse"])
 def test_lenets_by_hand_learn_what_the_plain_module_learns(rule, few, monkeypatch, request):
@@ -489,6 +492,37 @@ def test_lenets_by_hand_learn_what_the_plain_module_learns(rule, few, monkeypatc
     assert all(torch.equal(mine.states[0][name], plain.states[0][name]) for name in plain.states[0])
     assert list(mine.states[150]) == list(plain.states[150])
     assert not any(mine.states[300][name][~kept].any() for name, kept in begun.mask.items())
+
+
+def test_adam_has_the_epsilon_of_the_recipe():
+    training = recipe(steps=1, evaluate=((1, 1),))
+    begun = start(training)
+    moved = {}
+    for epsilon in (1e-8, 1.0):  # the first step is lr · g / (|g| + ε)
+        states = one(dataclasses.replace(training, adam_epsilon=epsilon), begun, keep=[0]).states
+        moved[epsilon] = (states[1]["fc1.weight"] - states[0]["fc1.weight"]).abs().max().item()
+    assert moved[1e-8] == pytest.approx(3e-3, rel=1e-3) and moved[1.0] < 1e-3
+    with pytest.raises(r.RecipeError, match="adam_epsilon is a setting of Adam"):
+        recipe(SGD, adam_epsilon=1e-7)
+
+
+def test_starting_weights_beyond_a_reach_are_drawn_anew():
+    whole, cut = recipe(model="lenet-300-100"), recipe(model="lenet-300-100", cut_start=2.0)
+    world = SimpleNamespace(
+        dataset=dataset, network=lambda training: models.build(training.model, dataset(training).shape, 10)
+    )
+    drawn, other = (r.Initial(0).tensors(world, training) for training in (whole, cut))
+    for name in models.prunable(world.network(whole)):
+        reach = 2 * drawn[name].square().mean().sqrt()
+        far = drawn[name].abs() > reach
+        assert 0.03 < far.float().mean() < 0.06 and not (other[name].abs() > reach).any()
+        assert torch.equal(other[name][~far], drawn[name][~far])  # the others stay
+        assert other[name][far].unique().numel() == far.sum()
+    assert all(torch.equal(drawn[name], other[name]) for name in drawn if name.endswith("bias"))
+    again = r.Initial(0, 1).tensors(world, cut)["fc1.weight"]
+    assert not torch.equal(again, other["fc1.weight"])
+    with pytest.raises(r.RecipeError, match="cut_start must be 0 or at least 1"):
+        recipe(cut_start=0.5)
 
 
 def frozen(module):

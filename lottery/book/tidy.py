@@ -143,6 +143,13 @@ def smoothed_stop(record: Record, width: int = 5) -> float:
     return float(steps[np.convolve(loss, np.ones(width) / width, "valid").argmin() + width // 2])
 
 
+def seldom_stop(record: Record, every: int) -> float:
+    """Iteration of the smallest validation loss if only multiples of `every` and the last iteration are looked at."""
+    steps, loss = record.arrays["history/step"], record.arrays["history/validation_loss"]
+    at = np.flatnonzero((steps % every == 0) | (steps == steps[-1]))
+    return float(steps[at[loss[at].argmin()]])
+
+
 def first_at(record: Record, accuracy: float) -> float:
     """First iteration with this test accuracy, a share; the last one if there is none."""
     reached = np.flatnonzero(record.arrays["history/test_accuracy"] >= accuracy)
