@@ -134,6 +134,8 @@ class Revised(_Entry):
     reason: str
     known: bool
     """Whether a number of ours was known when the rule was changed."""
+    gave: str = ""
+    """How the claim had come out before."""
 
 
 class Work(_Entry):
@@ -173,6 +175,10 @@ class Rule(_Entry):
         quantity = self.quantities[check.quantity]
         digits = max(quantity.digits, 1 - math.floor(math.log10(check.detectable * quantity.scale)))
         return text.format_interval(check.detectable, quantity.scale, quantity.unit, digits)
+
+    def earlier(self, label: str) -> list[str]:
+        """How the claim came out by earlier rules or with fewer replicates, where that is not what it is now."""
+        return list(dict.fromkeys(change.gave for change in self.revised if change.gave not in ("", label)))
 
     @property
     def hash(self) -> str:
