@@ -140,16 +140,10 @@ def show_unlit(
         if not dark.any():
             table.append([name, "none", *["–"] * (2 + len(layers))])
     chapter.show_table(
-        [
-            "zero in all images of",
-            "pixels",
-            "weights left",
-            "kept in the layer",
-            *(f"by masks from {n}" for n in found),
-        ],
+        ["always zero in", "pixels", "weights left", "kept in the layer", *(f"by masks from {name}" for name in found)],
         table,
-        "What masks keep of the first layer's weights from such pixels, beside what they keep of the whole layer; 95 % "
-        "intervals. A mask with the same degrees keeps as many there as the moved one.",
+        "What masks keep of the first layer's weights from pixels that are zero in all training images, and what they "
+        "keep of the whole layer; 95 % intervals. A mask with the same degrees keeps as many there as the moved one.",
     )
 
 
