@@ -1,5 +1,7 @@
 """Masks and starts that pruning does not find: controls, losing tickets, masks at the start, learned masks.
 
+Beside them, which inputs of a data set say nothing (`Unlit`): a mask can know them without knowing a class.
+
 Each is a recipe like those of `lottery.recipes`: `Run(training, weights, mask)` trains it, `tickets.untrained` looks at
 it before training.
 """
@@ -22,6 +24,7 @@ from .recipes import (
     Mask,
     Pruned,
     Rates,
+    Recipe,
     Result,
     Run,
     Scope,
@@ -430,6 +433,27 @@ class Rescaled(Weights):
                 raise ControlError(f"the survivors of {name} are all zero: they cannot be rescaled")
             result[name] = state[name] * float(wanted / norm)
         return result
+
+
+@frozen
+class Unlit(Recipe):
+    """Which inputs are zero in every training example, such as the corners of MNIST's images.
+
+    The weights from such an input get no gradient. The record's values: the numbers of "inputs", of those that are
+    "unlit", and of "examples"; its array "unlit": [inputs] of bytes, 1 where an input is.
+
+    Attributes:
+        training: whose examples, without those for validation, and as it scales them.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+
+    def compute(self, world: World) -> Result:
+        inputs = world.dataset(self.training).train[0].flatten(1)
+        unlit = (inputs == 0).all(0).to(torch.uint8).cpu().numpy()
+        return {"inputs": len(unlit), "unlit": int(unlit.sum()), "examples": len(inputs)}, {"unlit": unlit}
 
 
 def transferred(source: Run, training: Training) -> Run:

@@ -19,6 +19,7 @@ from lottery.controls import (
     EdgePopup,
     Rescaled,
     Spliced,
+    Unlit,
     _largest,
     cheaper,
     chosen,
@@ -207,6 +208,18 @@ def test_parts_of_a_transfer_are_made_of_two_masks_and_two_starts(chain):
         assert got["random"][name].sum() == here[name].sum()
     assert made_of["random"].weights == native.weights and made_of["degrees"].weights == moved.weights
     assert made_of["mask alone"].weights == made_of["random, fresh"].weights == r.Initial(0, 1)
+
+
+def test_inputs_that_no_training_example_lights_are_counted(tmp_path):
+    store = Store(tmp_path / "store")
+    half = dataclasses.replace(T, part=(1, 2))
+    for training in (T, half):
+        images = world(store).dataset(training).train[0].flatten(1)
+        found = record(Unlit(training), store)
+        unlit = [pixel for pixel in range(64) if not images[:, pixel].any()]
+        assert found.arrays["unlit"].nonzero()[0].tolist() == unlit and 0 in unlit  # a corner of the digits
+        assert found.values == {"inputs": 64, "unlit": len(unlit), "examples": len(images)}
+    assert len(images) == 600  # of 1,400 digits, 200 are for validation; the half of the rest
 
 
 def test_sub_networks_that_may_lose_keep_as_many_weights_as_the_ticket(chain):

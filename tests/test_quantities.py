@@ -755,22 +755,34 @@ SKEW = np.array([0.0, 0.0004, -0.0004, 0.0002, -0.0002])  # and what does not
 
 
 def test_a_transfer_is_the_share_of_the_native_lead():
-    levels = np.array([0.01, -0.01])  # averaged away
     leads = {"native": 0.03, "moved": 0.027, "degrees": 0.012, "upper layers": 0.03, "first layer": 0.01, "random": 0}
     fresh = {"mask alone": 0.015, "random, fresh": 0.01}
-    there = {kind: 0.85 + lead + (FIVE + lead * SKEW)[:, None] + levels for kind, lead in (leads | fresh).items()}
+    there = {kind: 0.85 + lead + (FIVE + lead * SKEW)[:, None] for kind, lead in (leads | fresh).items()}
     back = {kind: there[kind] for kind in ("native", "moved", "random")}
-    got = quantities.transfer_quantities(there, back)
+    adam = back | {"moved": there["native"]}
+    got = quantities.transfer_quantities([0.2], there, back, {"recovered_to_sgd": back, "recovered_to_adam": adam})
     assert got["recovered_to_fashion"].mean == pytest.approx(0.9) == got["recovered_to_mnist"].mean
+    assert got["recovered_to_sgd"].mean == pytest.approx(0.9) and got["recovered_to_adam"].mean == pytest.approx(1)
     assert got["degrees_recovered"].mean == pytest.approx(12 / 27) and got[
         "first_layer_recovered"
     ].mean == pytest.approx(1 / 3)
     assert got["transfer_beyond_degrees_pp"].mean == pytest.approx(1.5)
     assert got["mask_alone_pp"].mean == pytest.approx(0.5)
-    names = "Q1-P1 Q1-P2 Q1-P3 Q1-P4"
+    names = "Q1-P1 Q1-P2 Q1-P3 Q1-P4 Q1-P5"
     assert asked(names) == set(got) and set(outcomes(names, got).values()) == {"agrees"}
-    got = quantities.transfer_quantities(there | {"native": there["random"]}, back)
+    got = quantities.transfer_quantities([0.2], there | {"native": there["random"]}, back, {})
     assert math.isnan(got["recovered_to_fashion"])  # no lead, no share of it
+
+
+def test_of_several_levels_a_transfer_is_judged_at_21_per_cent_alone():
+    rng = np.random.default_rng(0)
+    kinds = "native, moved, degrees, random, first layer, upper layers, mask alone".split(", ")
+    there = {kind: rng.uniform(0.94, 0.97, (5, 3)) for kind in [*kinds, "random, fresh"]}
+    there |= {kind: rng.uniform(low, low + 0.01, (5, 3)) for kind, low in (("random", 0.9), ("native", 0.98))}
+    every = quantities.transfer_quantities([0.51, 0.21, 0.04], there, there, {"recovered_to_sgd": there})
+    at = {kind: values[:, 1:2] for kind, values in there.items()}
+    assert every == quantities.transfer_quantities([0.21], at, at, {"recovered_to_sgd": at})
+    assert quantities.transfer_quantities([0.51, 0.09], at, at, {}) == {}  # neither is near
 
 
 def test_the_smallest_weights_of_conv_2_lose_where_a_random_mask_is_more_accurate():

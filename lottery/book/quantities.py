@@ -972,21 +972,34 @@ def transplant_quantities(
 # The open questions.
 
 
-def transfer_quantities(there: Mapping[str, ArrayLike], back: Mapping[str, ArrayLike]) -> Quantities:
-    """Tickets moved to other data: the quantities of Q1-P1 to Q1-P4.
+def transfer_quantities(
+    density: ArrayLike,
+    there: Mapping[str, ArrayLike],
+    back: Mapping[str, ArrayLike],
+    others: Mapping[str, Mapping[str, ArrayLike]],
+) -> Quantities:
+    """Tickets moved to other data, or to another optimiser: the quantities of Q1-P1 to Q1-P5.
+
+    They are judged at the level nearest to 21 %; without it there are none.
 
     Args:
+        density: [L] share of weights left at the levels whose tickets were moved.
         there: by the names of :func:`lottery.controls.transfers`, [R, L] accuracies at early stopping on the second
-            data set, at the levels that were moved, which are averaged.
+            data set.
         back: "native", "moved" and "random" on the first.
+        others: name of a quantity -> the same three where what a moved ticket recovers is that quantity.
     """
-    here, reverse = (
-        {name: np.asarray(rows, dtype=np.float64).mean(axis=1) for name, rows in one.items()} for one in (there, back)
-    )
+    if (level := _level(np.asarray(density), 0.211)) is None:
+        return {}
+
+    def at_level(one: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+        return {name: np.asarray(rows, dtype=np.float64)[:, level] for name, rows in one.items()}
+
+    here = at_level(there)
     native, random = here["native"], here["random"]
-    return {
-        "recovered_to_fashion": recovered(here["moved"], native, random),
-        "recovered_to_mnist": recovered(reverse["moved"], reverse["native"], reverse["random"]),
+    ways = {"recovered_to_fashion": there, "recovered_to_mnist": back, **others}
+    moved = {name: at_level(way) for name, way in ways.items()}
+    return {name: recovered(way["moved"], way["native"], way["random"]) for name, way in moved.items()} | {
         "transfer_beyond_degrees_pp": paired_difference(100 * here["moved"], 100 * here["degrees"]),
         "degrees_recovered": recovered(here["degrees"], here["moved"], random),
         "mask_alone_pp": paired_difference(100 * here["mask alone"], 100 * here["random, fresh"]),
