@@ -282,6 +282,8 @@ def test_what_is_recovered_is_the_share_of_a_lead():
     base = np.array([0.80, 0.81, 0.79])
     assert quantities.recovered(base + 0.03, base + 0.04, base).mean == pytest.approx(0.75)
     assert math.isnan(quantities.recovered(base, base - 0.01, base))
+    unsure = base + np.linspace(-0.02, 0.03, len(base))  # a lead that cannot be told from none
+    assert math.isnan(quantities.recovered(base + 0.01, unsure, base))
 
 
 def test_an_adaptive_schedule_is_compared_at_the_density_that_it_reaches():

@@ -29,7 +29,7 @@ def recovered(accuracy: Accuracy, level: int, kind: str = "moved", of: str = "na
         kind, of, base: as `quantities.recovered` has them.
     """
     value = quantities.recovered(*(np.asarray(accuracy[one])[:, level] for one in (kind, of, base)))
-    return text.format_interval(value, 100, "%", 0) if isinstance(value, stats.Summary) else "nothing of no lead"
+    return text.format_interval(value, 100, "%", 0) if isinstance(value, stats.Summary) else "no clear lead"
 
 
 def told(there: Records, back: Records, level: int) -> dict[str, str]:

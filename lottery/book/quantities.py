@@ -64,10 +64,11 @@ def recovered(a: ArrayLike, native: ArrayLike, random: ArrayLike) -> Summary | f
         a, native, random: [R] accuracies.
 
     Returns:
-        The ratio; NaN where native networks have no lead.
+        The ratio; NaN where native networks have no lead, or none that three replicates or more can tell from zero.
     """
     a, native, random = (np.asarray(values, dtype=np.float64) for values in (a, native, random))
-    return ratio(a - random, native - random) if (native - random).mean() > 0 else math.nan
+    found = ratio(a - random, native - random) if (native - random).mean() > 0 else None
+    return found if found and (found.bounded or found.n < 3) else math.nan
 
 
 def left_out(function: Callable[..., Quantities], *values: ArrayLike) -> dict[str, list[float]]:
