@@ -154,7 +154,7 @@ def fully_connected(shapes: Iterable[Sequence[int]]) -> str:
     """
     layers = [tuple(shape) for shape in shapes]
     *hidden, outputs = (units for units, _ in layers)
-    within = f"hidden layer{'s' * (len(hidden) > 1)} of {' and '.join(map(str, hidden))} units"
+    within = f"{'hidden layers' if len(hidden) > 1 else 'a hidden layer'} of {' and '.join(map(str, hidden))} units"
     return f"{layers[0][1]:,} inputs, {within}, {outputs} outputs, {sum(a * b for a, b in layers):,} weights"
 
 
