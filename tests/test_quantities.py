@@ -195,6 +195,15 @@ def test_masks_found_by_training_on_are_worse_by_what_was_planted():
     assert quantities.continued_quantities(density, stop, resetting, nothing, nothing) == {}
 
 
+def test_the_deepest_dip_is_one_run_at_one_evaluation():
+    steps, flat = np.array([0, 10, 20, 30, 40]), np.full(5, 0.9)
+    start, late = np.array([0.1, 0.0, 0.9, 0.9, 0.9]), np.array([0.9, 0.9, 0.9, 0.7, 0.8])
+    label, step, values = tidy.deepest_dip(
+        {"a": (steps, np.array([start, flat])), "b": (steps, np.array([flat, late]))}
+    )
+    assert (label, step, values.tolist()) == ("b", 30, [0.9, 0.7, 0.8])  # the start, which rises, is no dip
+
+
 def test_the_claims_on_anatomy_agree_with_numbers_that_fit_them():
     stop = {
         "ticket": [100.0, 101, 102],
@@ -707,6 +716,9 @@ def test_levels_and_readings_of_learning_speed():
     assert tidy.smoothed_stop(record, 3) == 500 and tidy.smoothed_stop(record, 1) == 100
     assert tidy.first_at(record, 0.6) == 200 and tidy.first_at(record, 0.9) == 700
     assert tidy.seldom_stop(record, 1) == 100 and tidy.seldom_stop(record, 300) == 600
+    ways = tidy.speeds(0.6, 300)
+    assert [tidy.column([[record]], way).item() for way in list(ways.values())[2:]] == [200, 600]
+    assert list(ways)[-1] == "smallest validation loss, looked at every 300 iterations"
     assert tidy.column([[record, None]], tidy.at_step(240)).tolist()[0][0] == 0.6
     assert tidy.at_step(0, "validation_loss")(record) == 9
 

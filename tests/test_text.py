@@ -80,3 +80,9 @@ def test_a_half_is_rounded_up_however_it_was_computed():
     assert {text.number(value) for value in (0.125, below, 100 * 0.00125)} == {"0.13"}
     assert text.number(0.00125, 100) == text.number(0.125) == "0.13" and text.number(-0.125) == "−0.13"
     assert text.number(0.12499) == "0.12" and text.number(float("inf")) == "inf"
+
+
+def test_layers_of_a_lenet_in_words():
+    said = text.fully_connected([(300, 784), (100, 300), (10, 100)])
+    assert said == "784 inputs, hidden layers of 300 and 100 units, 10 outputs, 266,200 weights"
+    assert text.fully_connected([[5, 4], [2, 5]]) == "4 inputs, a hidden layer of 5 units, 2 outputs, 30 weights"

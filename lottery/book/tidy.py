@@ -156,6 +156,22 @@ def first_at(record: Record, accuracy: float) -> float:
     return float(record.arrays["history/step"][reached[0] if len(reached) else -1])
 
 
+def speeds(accuracy: float, *every: int) -> dict[str, str | Callable[[Record], float]]:
+    """Ways to read off how fast a run learns, as an iteration: in words → what :func:`column` takes; the paper's first.
+
+    Args:
+        accuracy: on the test set, a share, whose first time counts.
+        every: at which multiples the validation loss is looked at, for each of some ways.
+    """
+    ways: dict[str, str | Callable[[Record], float]] = {
+        "smallest validation loss (the paper's)": "early_stop_step",
+        "smallest moving average of five validation losses": smoothed_stop,
+        f"first time at {100 * accuracy:.1f} % test accuracy": functools.partial(first_at, accuracy=accuracy),
+    }
+    words = "smallest validation loss, looked at every {:,} iterations"
+    return ways | {words.format(n): functools.partial(seldom_stop, every=n) for n in every}
+
+
 def at_step(step: float, name: str = "test_accuracy") -> Callable[[Record], float]:
     """What reads a run's history, by default its test accuracy, where it was evaluated next to a step."""
 
@@ -173,6 +189,25 @@ def nearest(density: Sequence[float] | np.ndarray, *wanted: float) -> list[int]:
 def curves(records: Sequence[Record], name: str) -> tuple[np.ndarray, np.ndarray]:
     """A column of the histories of several runs: steps [S] and values [R, S]; all share one grid."""
     return records[0].arrays["history/step"], np.stack([record.arrays[f"history/{name}"] for record in records])
+
+
+def deepest_dip(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> tuple[str, int, np.ndarray]:
+    """Where, in the second half of training, one run lies furthest below itself just before and just after.
+
+    Args:
+        curves: label → (steps [S], values [R, S]) of :func:`curves`, S at least 3.
+
+    Returns:
+        Label, step, and the run's three values: before, there, after.
+    """
+    found = []
+    for label, (steps, values) in curves.items():
+        there = np.arange(1, len(steps) - 1)[2 * steps[1:-1] >= steps[-1]]
+        depth = np.minimum(values[:, there - 1], values[:, there + 1]) - values[:, there]
+        run, at = np.unravel_index(depth.argmax(), depth.shape)
+        at = there[at]
+        found.append((depth.max(), label, int(steps[at]), values[run, at - 1 : at + 2]))
+    return max(found, key=lambda one: one[0])[1:]
 
 
 def frame(names: Sequence[str], columns: Mapping[str, object], **labels: Iterable) -> pd.DataFrame:
