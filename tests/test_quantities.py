@@ -650,6 +650,9 @@ def test_a_network_at_chance_is_not_fast():
     worse = accuracy - 0.5 * (density < 1)
     none = quantities.convolution_quantities({"Conv-2": (density, stop, worse, worse)})
     assert none["speedup_conv_2"].mean == 1
+    assert quantities.fastest_level(density, stop, worse, worse) == 0
+    level = quantities.fastest_level(density, stop, accuracy, accuracy)
+    assert 0 < level == stop[:, :-1].mean(axis=0).argmin()
 
 
 def test_masks_of_convolutions_are_compared_with_random_ones_below_a_fifth():

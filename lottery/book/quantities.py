@@ -198,13 +198,10 @@ def convolution_quantities(
     """
     out: Quantities = {}
     for name, (density, stop, accuracy, validation) in networks.items():
+        fastest = fastest_level(density, stop, accuracy, validation)
         density, stop = np.asarray(density), np.maximum(np.asarray(stop, dtype=np.float64), 1)
         gain = 100 * (np.asarray(accuracy) - np.asarray(accuracy)[:, :1])
-        good = np.nanmean(np.asarray(validation), axis=0)
         key = name.lower().replace("-", "_")
-        # A network at chance stops early, too: only tickets no less accurate than the dense network count as fast.
-        able = _run(gain) & (density < 1) & (good >= good[0])
-        fastest = int(np.where(able, stop.mean(axis=0), np.inf).argmin()) if able.any() else 0
         out[f"speedup_{key}"] = ratio(stop[:, 0], stop[:, fastest])
         if (level := _picked(validation, _run(gain) & (density < 1))) is not None:
             out[f"gain_{key}_pp"] = summary(gain[:, level])
@@ -212,6 +209,23 @@ def convolution_quantities(
         if density[-1] <= 1.25 * least and down.any():
             out[f"gain_{key}_min_pp"] = _least(gain[:, down])
     return out
+
+
+def fastest_level(density: ArrayLike, stop: ArrayLike, accuracy: ArrayLike, validation: ArrayLike) -> int:
+    """The level whose tickets learn fastest in the mean, of those that validation finds no less accurate than dense.
+
+    A network at chance stops early, too, and does not count as fast.
+
+    Args:
+        density, stop, accuracy, validation: of one network, as in :func:`convolution_quantities`.
+
+    Returns:
+        The level; 0, the dense network, if no ticket is as accurate.
+    """
+    good = np.nanmean(np.asarray(validation, dtype=np.float64), axis=0)
+    times = np.maximum(np.asarray(stop, dtype=np.float64), 1)
+    able = _run(np.asarray(accuracy, dtype=np.float64)) & (np.asarray(density) < 1) & (good >= good[0])
+    return int(np.where(able, times.mean(axis=0), np.inf).argmin()) if able.any() else 0
 
 
 def convolution_structure_quantities(
