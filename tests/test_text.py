@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lottery import stats
-from lottery.book import chapter, text
+from lottery import models, stats
+from lottery.book import chapter, protocols, text
 
 
 def test_intervals():
@@ -86,3 +86,21 @@ def test_layers_of_a_lenet_in_words():
     said = text.fully_connected([(300, 784), (100, 300), (10, 100)])
     assert said == "784 inputs, hidden layers of 300 and 100 units, 10 outputs, 266,200 weights"
     assert text.fully_connected([[5, 4], [2, 5]]) == "4 inputs, a hidden layer of 5 units, 2 outputs, 30 weights"
+
+
+def test_networks_and_data_have_names_in_words():
+    names = {
+        "lenet-300-100": "LeNet-300-100",
+        "conv-2": "Conv-2",
+        "conv-4-dropout": "Conv-4 with dropout",
+        "resnet-8-glorot": "ResNet-8",
+        "vgg-19": "VGG-19",
+        "vgg-19-8": "narrow VGG-19",
+    }
+    assert {name: protocols.network(name) for name in names} == names
+    assert all(models.build(name, (3, 8, 8), 10) for name in names)  # there are such networks
+    assert protocols.network("my-own-net") == "my-own-net"
+    given = {"model": "resnet-20", "data": "cifar10", "augment": True, "decay": True, "optimiser": "sgd", "batch": 128}
+    given |= {"steps": 3120, "learning_rate": 0.1, "replicates": 3, "fraction": 0.36, "levels": 5, "fresh_order": True}
+    said = "ResNet-20 on CIFAR-10, random flips and crops: 3,120 steps of SGD at rate 0.1, batches of 128"
+    assert protocols.in_words(given)["protocol"] == f"{said}; the rate falls twice"

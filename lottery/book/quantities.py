@@ -199,13 +199,10 @@ def convolution_quantities(
     """
     out: Quantities = {}
     for name, (density, stop, accuracy, validation) in networks.items():
+        fastest = fastest_level(density, stop, accuracy, validation)
         density, stop = np.asarray(density), np.maximum(np.asarray(stop, dtype=np.float64), 1)
         gain = 100 * (np.asarray(accuracy) - np.asarray(accuracy)[:, :1])
-        good = np.nanmean(np.asarray(validation), axis=0)
         key = name.lower().replace("-", "_")
-        # A network at chance stops early, too: only tickets no less accurate than the dense network count as fast.
-        able = _run(gain) & (density < 1) & (good >= good[0])
-        fastest = int(np.where(able, stop.mean(axis=0), np.inf).argmin()) if able.any() else 0
         out[f"speedup_{key}"] = ratio(stop[:, 0], stop[:, fastest])
         if (level := _picked(validation, _run(gain) & (density < 1))) is not None:
             out[f"gain_{key}_pp"] = summary(gain[:, level])
@@ -213,6 +210,23 @@ def convolution_quantities(
         if density[-1] <= 1.25 * least and down.any():
             out[f"gain_{key}_min_pp"] = _least(gain[:, down])
     return out
+
+
+def fastest_level(density: ArrayLike, stop: ArrayLike, accuracy: ArrayLike, validation: ArrayLike) -> int:
+    """The level whose tickets learn fastest in the mean, of those that validation finds no less accurate than dense.
+
+    A network at chance stops early, too, and does not count as fast.
+
+    Args:
+        density, stop, accuracy, validation: of one network, as in :func:`convolution_quantities`.
+
+    Returns:
+        The level; 0, the dense network, if no ticket is as accurate.
+    """
+    good = np.nanmean(np.asarray(validation, dtype=np.float64), axis=0)
+    times = np.maximum(np.asarray(stop, dtype=np.float64), 1)
+    able = _run(np.asarray(accuracy, dtype=np.float64)) & (np.asarray(density) < 1) & (good >= good[0])
+    return int(np.where(able, times.mean(axis=0), np.inf).argmin()) if able.any() else 0
 
 
 def convolution_structure_quantities(
@@ -921,8 +935,7 @@ def stability_quantities(
         length: steps of training; without it nothing is said of shares of it.
     """
     dense, tickets, excess = (np.asarray(a, dtype=np.float64) for a in (dense, tickets, excess))
-    epsilon = tolerance(dense_error)
-    limit = max(0.02, 2 * epsilon)  # Frankle et al. (2020) take 2 points
+    epsilon, limit = tolerance(dense_error), stable_below(dense_error)
 
     def agree(barriers, over):
         return float(((barriers < limit) == (over <= epsilon)).mean())
@@ -942,6 +955,31 @@ def stability_quantities(
     if zero.any():
         out["dense_zero_barrier"] = summary(dense[zero][0] / limit)
     return out
+
+
+def stable_below(dense_error: ArrayLike | None = None) -> float:
+    """The barrier below which twins are stable, as a share: Frankle et al.'s (2020) 2 points, or 2 ε if that is more.
+
+    Args:
+        dense_error: as of :func:`tolerance`.
+    """
+    return max(0.02, 2 * tolerance(dense_error))
+
+
+def chance_agreement(
+    tickets: ArrayLike, excess: ArrayLike, dense_error: ArrayLike | None = None
+) -> tuple[float, float, float]:
+    """How often tickets would be both stable and matching, or neither, if one had nothing to do with the other.
+
+    Args:
+        tickets, excess, dense_error: as of :func:`stability_quantities`.
+
+    Returns:
+        The share of tickets that are stable, the share that match, and what independence makes of the two.
+    """
+    stable = float((np.asarray(tickets) < stable_below(dense_error)).mean())
+    match = float((np.asarray(excess) <= tolerance(dense_error)).mean())
+    return stable, match, stable * match + (1 - stable) * (1 - match)
 
 
 def _stable_from(steps: ArrayLike, stable: np.ndarray, length: int) -> float:
