@@ -8,7 +8,7 @@ it before training.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, cast
 
@@ -615,6 +615,17 @@ def cheaper(
         "SynFlow": replace(ticket, mask=AtStart(training, start, keep, "synflow")),
         "random": tickets.shuffled(ticket, replicate),
     }
+
+
+def drawn(masks: Mapping[str, Run], steps: Sequence[int]) -> list[Mask]:
+    """The early mask as it would be at each of these steps, then the masks of one-shot pruning and of the ticket.
+
+    Args:
+        masks: of `cheaper`.
+        steps: of dense training.
+    """
+    early = cast(Early, masks["early"].mask)
+    return [*(replace(early, step=step) for step in steps), masks["one-shot"].mask, masks["ticket"].mask]
 
 
 def chosen(training: Training, replicate: int, keep: float, steps: int, lr: float = 0.1) -> dict[str, Run]:

@@ -33,6 +33,11 @@ def density(mask: Mask) -> float:
     return sum(count(mask).values()) / sum(kept.numel() for kept in mask.values())
 
 
+def distance(mask: Mask, other: Mask) -> float:
+    """The share of all weights that one mask keeps and the other cuts (You et al. 2020, a Hamming distance)."""
+    return sum(int((kept ^ other[name]).sum()) for name, kept in mask.items()) / sum(k.numel() for k in mask.values())
+
+
 def apply(weights: dict[str, torch.Tensor], mask: Mask) -> dict[str, torch.Tensor]:
     """The weights with pruned ones exactly zero; tensors without a mask are passed through."""
     return {name: tensor * mask[name] if name in mask else tensor for name, tensor in weights.items()}

@@ -24,6 +24,7 @@ from lottery.controls import (
     cheaper,
     chosen,
     complement,
+    drawn,
     losing,
     transferred,
     transfers,
@@ -242,6 +243,9 @@ def test_cheaper_masks_train_from_the_tickets_start(chain):
     assert {run.weights for run in made_of.values()} == {runs[3].weights}
     found = record(made_of["SNIP"], store)
     assert found.values["density"] == pytest.approx(0.2, abs=1e-3)
+    before, itself, once, ticket = drawn(made_of, [3, 6])
+    assert (before, itself) == (dataclasses.replace(early, step=3), early)
+    assert (once, ticket) == (made_of["one-shot"].mask, runs[3].mask)
 
 
 def test_turned_starts_have_the_tickets_magnitudes_and_other_signs(chain):

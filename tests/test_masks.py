@@ -194,6 +194,13 @@ def test_shuffled_masks_keep_the_count_of_each_layer(sizes, seed):
     assert masks.count(masks.shuffle(mask, np.random.default_rng(seed))) == masks.count(mask)
 
 
+def test_the_distance_of_masks_is_the_share_of_weights_that_one_keeps_and_the_other_cuts():
+    mask = {"a": torch.tensor([[True, False], [True, True]]), "b": torch.tensor([[True]])}
+    other = {"a": torch.tensor([[True, True], [False, True]]), "b": torch.tensor([[False]])}
+    assert masks.distance(mask, other) == masks.distance(other, mask) == 3 / 5
+    assert masks.distance(mask, mask) == 0
+
+
 def test_shuffled_masks_differ_from_the_mask_and_from_draw_to_draw():
     mask = {"w": torch.arange(400).view(20, 20) < 80}
     first, second = (masks.shuffle(mask, seeds.generator(0, seeds.MASK, 0, draw))["w"] for draw in (1, 2))

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from lottery import stats
+from lottery import masks, stats
 from lottery.book import claims, quantities, tidy
+from lottery.worth import Ledger
 
 LEVELS = np.arange(20)
 DENSITY = (265200 * 0.8**LEVELS + 1000 * 0.9**LEVELS) / 266200
@@ -732,6 +734,25 @@ def test_levels_and_readings_of_learning_speed():
     assert tidy.at_step(0, "validation_loss")(record) == 9
 
 
+def test_the_dense_networks_loss_is_reached_or_not_in_the_same_replicate():
+    def run(*losses):
+        return SimpleNamespace(
+            arrays={"history/validation_loss": np.array(losses), "history/step": np.array([0, 10, 20])}
+        )
+
+    chains = [[run(9, 3, 4), run(9, 4, 3), run(9, 5, 4)], [run(9, 2, 1), run(9, 1, 2), run(9, 2, 1.1)]]
+    np.testing.assert_array_equal(tidy.same_loss(chains), [[10, 20, np.nan], [20, 10, np.nan]])
+
+
+def test_masks_of_a_row_are_compared_with_each_other():
+    def record(*kept):
+        values, arrays = masks.to_record({"w": torch.tensor(kept)})
+        return SimpleNamespace(values=values, arrays=arrays)
+
+    rows = [[record(True, False, True, False), record(True, True, False, False), record(True, False, True, False)]]
+    assert tidy.mask_distances(rows).tolist() == [[[0, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0]]]
+
+
 def run_record(accuracy, step=400):
     values = {"density": 0.5, "early_stop_step": step, "layers": {"fc1": [accuracy]}}
     values |= dict.fromkeys(("early_stop_test_accuracy", "test_accuracy_end", "train_accuracy_end"), accuracy)
@@ -868,6 +889,8 @@ def test_a_search_is_paid_back_by_what_its_ticket_saves():
     slow = np.where(LEVELS == 7, 6 * stop, stop)  # a ticket that saves nothing
     assert quantities.cost_quantities(DENSITY, 50000, slow) == {}
     assert quantities.cost_quantities(DENSITY[:3], 50000, stop[:, :3]) == {}
+    unknown = np.where((LEVELS == 7) & (FIVE[:, None] == 0), np.nan, stop)
+    assert quantities.payback(Ledger(DENSITY, unknown, 50000)) is None
 
 
 def test_seconds_are_looked_up_at_their_densities():

@@ -1101,6 +1101,13 @@ def worst_mask_quantities(validation: ArrayLike, again: ArrayLike) -> Quantities
     return {"worst_mask_loss_pp": paired_difference(others, again[rows, worst])}
 
 
+def payback(ledger: Ledger) -> Summary | None:
+    """Reuses after which what a ticket saves has paid for its search; None if it saves nothing, or one is not known."""
+    if not (np.isfinite(ledger.saved).all() and ledger.saved.mean() > 0):
+        return None
+    return ratio(np.full(len(ledger.stop), ledger.search), ledger.saved)
+
+
 def cost_quantities(density: ArrayLike, steps: int, stop: ArrayLike) -> Quantities:
     """What a search costs and what its ticket saves: the quantities of Q5-P1.
 
@@ -1111,10 +1118,8 @@ def cost_quantities(density: ArrayLike, steps: int, stop: ArrayLike) -> Quantiti
     """
     if _level(np.asarray(density), 0.211, np.asarray(stop, dtype=np.float64)) is None:
         return {}
-    ledger = Ledger(np.asarray(density, dtype=np.float64), np.asarray(stop, dtype=np.float64), steps)
-    if not ledger.saved.mean() > 0:
-        return {}
-    return {"reuse_break_even": ratio(np.full(len(ledger.stop), ledger.search), ledger.saved)}
+    repaid = payback(Ledger(np.asarray(density, dtype=np.float64), np.asarray(stop, dtype=np.float64), steps))
+    return {"reuse_break_even": repaid} if repaid else {}
 
 
 def use_quantities(density: ArrayLike, seconds: ArrayLike) -> Quantities:

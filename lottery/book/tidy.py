@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 import numpy as np
 import pandas as pd
 
-from .. import landscape, movement, signs
+from .. import landscape, masks, movement, signs
 from ..engine.store import Record
 from .parameters import ChapterError
 
@@ -191,6 +191,24 @@ def speeds(accuracy: float, *every: int) -> dict[str, str | Callable[[Record], f
     return ways | {words.format(n): functools.partial(seldom_stop, every=n) for n in every}
 
 
+def same_loss(chains) -> np.ndarray:
+    """Iterations until each run's validation loss is at most the smallest of the first run of its chain.
+
+    Args:
+        chains: [R][L] records of runs, the dense one first.
+
+    Returns:
+        [R, L] first evaluated steps; NaN where the loss never comes so low.
+    """
+
+    def first(record: Record, loss: float) -> float:
+        reached = np.flatnonzero(record.arrays["history/validation_loss"] <= loss)
+        return float(record.arrays["history/step"][reached[0]]) if len(reached) else np.nan
+
+    wanted = [chain[0].arrays["history/validation_loss"].min() for chain in chains]
+    return np.array([[first(run, loss) for run in chain] for chain, loss in zip(chains, wanted, strict=True)])
+
+
 def at_step(step: float, name: str = "test_accuracy") -> Callable[[Record], float]:
     """What reads a run's history, by default its test accuracy, where it was evaluated next to a step."""
 
@@ -286,6 +304,12 @@ def movements(rows: Sequence[Sequence[Record]], level: int, layer: str, kind: st
     edges = {"starts": movement.START_EDGES, "moves": movement.MOVE_EDGES, "growth": movement.GROWTH_EDGES}[kind]
     counts = np.sum([row[level].arrays[f"{kind}/{layer}"] for row in rows], axis=0)
     return {group: (edges, counts[movement.MOVERS.index(group)]) for group in groups}
+
+
+def mask_distances(rows: Sequence[Sequence[Record]]) -> np.ndarray:
+    """[R, M, M] `masks.distance` between all masks of a row, from their records [R][M]."""
+    kept = [[masks.from_record(record) for record in row] for row in rows]
+    return np.array([[[masks.distance(one, other) for other in row] for one in row] for row in kept])
 
 
 def patterns(records: Sequence[Record], which: str = "end") -> np.ndarray:
