@@ -521,25 +521,28 @@ def losing(
     Returns:
         By name: "dense", "ticket", "one-shot", "reinitialised"; "random" and "another random" masks on the ticket's
         start; "complement"; "small at the end" and "small at the start", the weights that are smallest there, and
-        "small, rescaled", the former with the ticket's norm in each layer.
+        "small at the end, rescaled" and "small at the start, rescaled", these with the ticket's norm in each layer.
     """
     chain = tickets.imp(training, replicate, levels, fraction, fresh_order=fresh_order)
     once = {
         kind: tickets.one_shot(training, replicate, levels, fraction, fresh_order=fresh_order, criterion=kind)
         for kind in ("magnitude", "small_final", "small_init")
     }
-    ticket, small = chain[-1], once["small_final"]
+    ticket, small = chain[-1], {"small at the end": once["small_final"], "small at the start": once["small_init"]}
+
+    def like_the_ticket(run: Run) -> Run:
+        return replace(run, weights=Rescaled(ticket.weights, run.mask, ticket.weights, ticket.mask))
+
     return {
         "dense": chain[0],
         "ticket": ticket,
         "one-shot": once["magnitude"],
         "reinitialised": tickets.reinitialised(ticket, replicate),
         "random": tickets.shuffled(ticket, replicate),
-        "another random": replace(small, mask=Shuffled(small.mask, replicate)),
+        "another random": replace(once["small_final"], mask=Shuffled(once["small_final"].mask, replicate)),
         "complement": replace(ticket, mask=Complement(ticket.mask, replicate)),
-        "small at the end": small,
-        "small at the start": once["small_init"],
-        "small, rescaled": replace(small, weights=Rescaled(ticket.weights, small.mask, ticket.weights, ticket.mask)),
+        **small,
+        **{f"{name}, rescaled": like_the_ticket(run) for name, run in small.items()},
     }
 
 
@@ -556,8 +559,8 @@ def beside(
         "degrees", the ticket's start under a random mask with as many connections a unit.
     """
     found = losing(training, replicate, levels, fraction, fresh_order=fresh_order)
-    ticket, left_out = found["ticket"], ("dense", "another random", "small at the start", "small, rescaled")
-    others = {name: run for name, run in found.items() if name not in left_out}
+    wanted = ("ticket", "one-shot", "reinitialised", "random", "complement", "small at the end")
+    ticket, others = found["ticket"], {name: found[name] for name in wanted}
     return others | {"degrees": replace(ticket, mask=DegreePreserving(ticket.mask, replicate))}
 
 

@@ -230,9 +230,12 @@ def test_sub_networks_that_may_lose_keep_as_many_weights_as_the_ticket(chain):
     counts = {kind: sum(record(run, store).values["weights_left"].values()) for kind, run in made_of.items()}
     dense = counts.pop("dense")
     assert dense > 2 * max(counts.values()) and max(counts.values()) - min(counts.values()) <= 3
-    assert {
-        run.weights for kind, run in made_of.items() if kind not in ("dense", "reinitialised", "small, rescaled")
-    } == {runs[3].weights}
+    own = ("dense", "reinitialised", "small at the end, rescaled", "small at the start, rescaled")
+    assert {run.weights for kind, run in made_of.items() if kind not in own} == {runs[3].weights}
+    for kind in ("small at the end", "small at the start"):
+        small, rescaled = made_of[kind], made_of[f"{kind}, rescaled"]
+        wanted = Rescaled(runs[3].weights, small.mask, runs[3].weights, runs[3].mask)
+        assert rescaled == dataclasses.replace(small, weights=wanted)
 
 
 def test_cheaper_masks_train_from_the_tickets_start(chain):

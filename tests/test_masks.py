@@ -214,6 +214,24 @@ def test_shuffled_masks_are_spread_evenly():
     assert abs(frequency[:4].mean() - 0.2) < 0.02 and abs(frequency[4:].mean() - 0.2) < 0.02
 
 
+def test_units_without_weights_are_counted_through_layers_of_all_kinds():
+    mask = {
+        "conv1": torch.ones(3, 1, 2, 2, dtype=torch.bool),
+        "conv2": torch.ones(2, 3, 2, 2, dtype=torch.bool),
+        "fc": torch.ones(4, 2 * 9, dtype=torch.bool),
+        "output": torch.ones(10, 4, dtype=torch.bool),
+    }
+    assert masks.cut_off(mask) == (0, 0)
+    mask["conv1"][0] = False  # no way to a channel
+    mask["conv2"][:, 1] = False  # none on from another
+    mask["fc"][:, 9:17] = False  # one place of its last channel is left
+    mask["fc"][2] = False
+    mask["output"][3] = False  # classes are not hidden
+    assert masks.cut_off(mask) == (2, 1)
+    mask["fc"][:, 17] = False
+    assert masks.cut_off(mask) == (2, 2)
+
+
 # The densities that the paper prints (Frankle & Carbin 2019): a check of rates, rounding and layer sizes at once.
 
 
