@@ -883,9 +883,12 @@ def test_the_worst_mask_is_picked_by_validation_and_judged_by_another_training()
 def test_a_search_is_paid_back_by_what_its_ticket_saves():
     stop = np.interp(LEVELS, [0, 7, 19], [10000, 8000, 8000]) + 1e5 * FIVE[:, None] + np.zeros((5, 20))
     got = quantities.cost_quantities(DENSITY, 50000, stop)
-    search = DENSITY[:8].sum()
-    assert got["reuse_break_even"].mean == pytest.approx(50000 * search / (10000 - DENSITY[7] * 8000))
-    assert asked("Q5-P1") == set(got) and outcomes("Q5-P1", got)["Q5-P1"] == "agrees"
+    saved, ledger = 10000 - DENSITY[7] * 8000, Ledger(DENSITY, stop, 50000)
+    assert quantities.payback(ledger).mean == pytest.approx(50000 * DENSITY[:8].sum() / saved)
+    assert got["reuse_break_even"].mean == pytest.approx((DENSITY[:8] * stop[:, :8].mean(axis=0)).sum() / saved)
+    assert asked("Q5-P1") == set(got) and outcomes("Q5-P1", got)["Q5-P1"] == "disagrees"
+    late = quantities.cost_quantities(DENSITY, 50000, np.where((LEVELS > 0) & (LEVELS < 7), 5 * stop, stop))
+    assert outcomes("Q5-P1", late)["Q5-P1"] == "agrees"
     slow = np.where(LEVELS == 7, 6 * stop, stop)  # a ticket that saves nothing
     assert quantities.cost_quantities(DENSITY, 50000, slow) == {}
     assert quantities.cost_quantities(DENSITY[:3], 50000, stop[:, :3]) == {}

@@ -1101,11 +1101,16 @@ def worst_mask_quantities(validation: ArrayLike, again: ArrayLike) -> Quantities
     return {"worst_mask_loss_pp": paired_difference(others, again[rows, worst])}
 
 
-def payback(ledger: Ledger) -> Summary | None:
-    """Reuses after which what a ticket saves has paid for its search; None if it saves nothing, or one is not known."""
+def payback(ledger: Ledger, alike: bool = False) -> Summary | None:
+    """Reuses after which what a ticket saves has paid for its search; None if it saves nothing, or one is not known.
+
+    Args:
+        ledger: of the search; reuses are trained to their early stop.
+        alike: so are the trainings of the search; otherwise each goes to its last step.
+    """
     if not (np.isfinite(ledger.saved).all() and ledger.saved.mean() > 0):
         return None
-    return ratio(np.full(len(ledger.stop), ledger.search), ledger.saved)
+    return ratio(ledger.short if alike else np.full(len(ledger.stop), ledger.search), ledger.saved)
 
 
 def cost_quantities(density: ArrayLike, steps: int, stop: ArrayLike) -> Quantities:
@@ -1118,7 +1123,8 @@ def cost_quantities(density: ArrayLike, steps: int, stop: ArrayLike) -> Quantiti
     """
     if _level(np.asarray(density), 0.211, np.asarray(stop, dtype=np.float64)) is None:
         return {}
-    repaid = payback(Ledger(np.asarray(density, dtype=np.float64), np.asarray(stop, dtype=np.float64), steps))
+    ledger = Ledger(np.asarray(density, dtype=np.float64), np.asarray(stop, dtype=np.float64), steps)
+    repaid = payback(ledger, alike=True)
     return {"reuse_break_even": repaid} if repaid else {}
 
 
