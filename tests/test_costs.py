@@ -19,7 +19,7 @@ RUNS = [SimpleNamespace(values={"weights_left": {"fc1.weight": a, "output.weight
 def test_what_did_not_come_about_in_every_replicate_is_said_so():
     assert costs.reached([3200, 3560]) == "3,380 (3,200 to 3,560)"
     assert costs.reached([0.1, NONE, 0.2], 100, "%", 1) == "15.0 % (10.0 to 20.0), in 2 of 3"
-    assert costs.reached([NONE, NONE]) == "never"
+    assert costs.reached([NONE, NONE]) == "never" and costs.reached([7, 7, NONE]) == "7, in 2 of 3"
 
 
 def test_the_ledger_as_a_table():
@@ -27,10 +27,10 @@ def test_the_ledger_as_a_table():
     header, rows, _ = costs.spent(LEDGER, SAME, np.full((2, 3), 0.5), memory)
     table = {row[0]: row[1:] for row in rows}
     assert {len(row) for row in rows} == {len(header)}
-    assert table["dense, to the last step"][:2] == ["200.0", "0.5000"]
-    assert table["search, weights rewound"][:2] == ["340.0", "1.5000"]
-    assert {tuple(table[name][:2]) for name in UNRUN} == {("340.0", "not run")}
-    assert table["ticket, to early stop"][0].startswith("10.0 [")
+    assert table["dense, to the last step"][:2] == ["200.00", "0.5000"]
+    assert table["search, weights rewound"][:2] == ["340.00", "1.5000"]
+    assert {tuple(table[name][:2]) for name in UNRUN} == {("340.00", "not run")}
+    assert table["ticket, to early stop"][0].startswith("10.00")
     assert table["ticket, to the dense network's loss"] == ["not reached"] * 4
 
 

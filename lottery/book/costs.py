@@ -25,7 +25,7 @@ def reached(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 0
     found = values[~np.isnan(values)]
     if not found.size:
         return "never"
-    words = text.extremes(found, scale, unit, digits)
+    words = text.extremes(found if np.ptp(found) else found[:1], scale, unit, digits)
     return words if found.size == values.size else f"{words}, in {found.size} of {values.size}"
 
 
@@ -51,14 +51,14 @@ def spent(ledger: Ledger, same: np.ndarray, hours: np.ndarray, memory: Memory) -
         memory: of :func:`footprints`.
     """
     dense, sparse = (np.array([step["moved"] for step in memory[one]]) / 1e12 for one in (False, True))
-    per_step = (ledger.unit * ledger.density, 1), (hours / ledger.steps, 4), (dense, 3), (sparse, 3)
+    per_step = (ledger.unit * ledger.density, 2), (hours / ledger.steps, 4), (dense, 3), (sparse, 3)
     columns = [(ledger.spent(step, same), digits) for step, digits in per_step]
 
     def cell(values: np.ndarray, digits: int) -> str:
         if np.isnan(values).any():
             return "not reached"
         equal = np.ptp(values) <= 1e-9 * values.max()
-        return text.number(values.mean(), 1, digits) if equal else text.interval(values, 1, "", digits)
+        return text.number(values.mean(), 1, digits) if equal else text.interval(values, 1, "", digits, (0, np.inf))
 
     rows = [[name, *(cell(values[name], digits) for values, digits in columns)] for name in columns[0][0]]
     for row in rows:
