@@ -210,7 +210,7 @@ class AtStart(Mask):
         )
 
     def compute(self, world: World) -> Result:
-        module, dataset = models.evaluating(world.network(self.training)), world.dataset(self.training)
+        module, dataset = world.network(self.training), world.dataset(self.training)
         names = models.prunable(module)
         state = self.weights.tensors(world, self.training)
         mask = masks.dense(state, names)
@@ -238,11 +238,11 @@ class AtStart(Mask):
         double = {name: t.double() if t.is_floating_point() else t for name, t in state.items()} | weights
         inputs = examples[0].cpu()
         inputs = inputs.double() if inputs.is_floating_point() else inputs
-        double = models.once(module, double)
+        double, module = models.once(module, double), models.still(module.double())
         if self.criterion == "synflow":
-            loss = functional_call(module.double(), double, torch.ones_like(inputs[:1])).sum()
+            loss = functional_call(module, double, torch.ones_like(inputs[:1])).sum()
         else:
-            loss = cross_entropy(functional_call(module.double(), double, inputs), examples[1].cpu())
+            loss = cross_entropy(functional_call(module, double, inputs), examples[1].cpu())
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         found = zip(weights.items(), gradients, strict=True)
         scores = {n: torch.zeros_like(w) if g is None else (w * g).detach() for (n, w), g in found}

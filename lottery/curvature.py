@@ -103,13 +103,14 @@ class Hessian:
     ):
         check_finite(state, module)
         reference = state[next(iter(mask))]
-        self.module = models.evaluating(copy.deepcopy(module).to(reference.device))
+        self.module = copy.deepcopy(module).to(reference.device)
         for tensor in (*self.module.parameters(), *self.module.buffers()):
             if tensor.is_floating_point():  # Module.to would make complex ones real
                 tensor.data = tensor.data.to(reference.dtype)
             elif tensor.is_complex():
                 tensor.data = tensor.data.to(reference.dtype.to_complex())
         models.load(self.module, state)
+        models.still(self.module)
         for layer in self.module.modules():
             if isinstance(layer, nn.utils.parametrizations._WeightNorm):  # torch's own has another second derivative
                 layer.forward = functools.partial(_normed, layer.dim)  # pyright: ignore[reportAttributeAccessIssue]  # other names
@@ -482,9 +483,9 @@ def lowest_loss(
     Returns:
         The loss and where it is found.
     """
-    module = models.evaluating(copy.deepcopy(module))
+    module = copy.deepcopy(module)
     models.load(module, masks.apply(state, mask))
-    module.requires_grad_(False)
+    models.still(module).requires_grad_(False)
     parameters = _named(module, mask)
     weights = [parameter.requires_grad_() for parameter in parameters.values()]
     optimiser = torch.optim.Adam(weights, lr)

@@ -70,7 +70,7 @@ class Beginning(Recipe):
         rehearse("first gradient", world, self.training, _gradients)
 
     def compute(self, world: World) -> Result:
-        module, dataset = models.evaluating(world.network(self.training)), world.dataset(self.training)
+        module, dataset = world.network(self.training), world.dataset(self.training)
         inputs, labels = first(dataset.train, self.examples)
         state, mask = (part.tensors(world, self.training) for part in (self.weights, self.mask))
         gradients = _gradients(module, masks.apply(state, mask), (inputs.cpu(), labels.cpu()))
@@ -84,7 +84,8 @@ class Beginning(Recipe):
 def _gradients(module: nn.Module, state: State, examples: Pair) -> State:
     """Gradients of the loss in the prunable weights; zero where the outputs do not hang on them."""
     weights = {name: state[name].clone().requires_grad_() for name in models.prunable(module)}
-    loss = cross_entropy(functional_call(module, models.once(module, {**state, **weights}), examples[0]), examples[1])
+    now = models.once(module, {**state, **weights})
+    loss = cross_entropy(functional_call(models.still(module), now, examples[0]), examples[1])
     found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
     return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(weights.items(), found, strict=True)}
 

@@ -436,6 +436,15 @@ def evaluating(module: nn.Module) -> nn.Module:
     return module
 
 
+def still(module: nn.Module) -> nn.Module:
+    """The module with the flags of evaluation, for gradients: a `train` of the user's own is not asked for evaluation,
+    for weights that it merges or caches then have none."""
+    module.train()
+    for layer in module.modules():
+        layer.training = False
+    return module
+
+
 def load(module: nn.Module, state: State) -> None:
     """Fills a module with a full state dict; where layers share a tensor, its first name decides."""
     same = {alias: entry.name for entry in table(module).values() for alias in entry.aliases}

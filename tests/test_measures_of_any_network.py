@@ -13,6 +13,7 @@ from lottery import (
     controls,
     curvature,
     landscape,
+    marks,
     masks,
     models,
     movement,
@@ -310,6 +311,35 @@ def test_the_ends_of_a_path_are_the_runs_of_a_network_that_merges_its_weights_fo
     _, (a, b, path) = computed([*runs(of), landscape.path(*runs(of), alphas=3)], tmp_path)
     ends = [record.values["test_loss_end"] for record in (a, b)]
     assert path.arrays["averaged/test_loss"][[0, -1]] == pytest.approx(ends, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::lottery.engine.trial.NotPruned")
+def test_gradients_are_those_of_weights_that_are_merged_for_evaluation(tmp_path):
+    class Never(Merged):
+        """The same without merging."""
+
+        def train(self, mode=True):
+            return nn.Module.train(self, mode)
+
+    found = []
+    for name, layer in (("merging", Merged), ("never", Never)):
+        of = training(
+            lambda s, c, layer=layer: nn.Sequential(nn.Flatten(), layer(64, 32), nn.ReLU(), layer(32, c)), name
+        )
+        [run] = runs(of, 1)
+        start = recipes.Rewound(run, 30)
+        wanted = [
+            curvature.Spectrum(run, 5, 1, 1),
+            marks.Beginning(of, start, Dense()),
+            AtStart(of, start, 0.5),
+        ]
+        _, (spectrum, beginning, mask) = computed(wanted, tmp_path / name)
+        found.append((spectrum.values["loss"], spectrum.arrays, beginning.values["gradient"], mask.arrays))
+    (loss, curved, gradient, kept), (loss_, curved_, gradient_, kept_) = found
+    assert loss == pytest.approx(loss_, rel=1e-4) and gradient == pytest.approx(gradient_, rel=1e-4) and gradient > 0
+    for name, values in curved.items():
+        np.testing.assert_allclose(values, curved_[name], rtol=1e-2, atol=1e-4)
+    assert all(np.array_equal(values, kept_[name]) for name, values in kept.items())
 
 
 def test_curvature_is_that_of_the_network_with_its_complex_buffers(tmp_path):

@@ -12,6 +12,8 @@ def test_intervals():
     assert text.format_interval(stats.summary([-0.31]), 100, "%", 0) == "−31 %, n = 1"
     assert text.format_interval(-0.0001, 1, "pp", 2) == "0.00 pp"
     assert text.format_interval(12345.6, digits=0) == "12,346"
+    assert text.format_interval(stats.summary([1.88] * 3), unit="times") == "1.88 times (all the same), n = 3"
+    assert text.interval([1.88] * 3) == "1.88 (all the same)" and text.interval([1.88]) == "1.88"
     assert text.interval([0.977, 0.978, 0.979], 100, "%") == "97.80 % [97.55, 98.05]"
 
 

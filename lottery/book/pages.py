@@ -72,7 +72,7 @@ PLACES = {
     RECONSTRUCTION: "reconstructions, of ideas whose experiments are not known to us",
     claims.STAND_IN: "stand-ins, which test no claim",
     claims.NOT_MEASURED: "not measured",
-    QUESTION: "questions of our own, which are no claims of a work",
+    QUESTION: "questions of our own, some after a published idea, which are no claims of a work",
 }
 """Where a claim is counted, as tallies and filters of the scoreboard have it."""
 _SAID = (claims.AGREES, claims.IN_PART, claims.OPEN, claims.DISAGREES)

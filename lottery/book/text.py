@@ -56,6 +56,8 @@ def number(value: float, scale: float = 1, digits: int = 2) -> str:
 def format_interval(value: Summary | float, scale: float = 1, unit: str = "", digits: int = 2) -> str:
     """Text such as ``97.81 % [97.70, 97.92], n = 5``; without an interval there are no brackets.
 
+    Where all replicates give one value there is no interval either; the text says so.
+
     Args:
         value: a summary, or a plain number (then no interval and no n).
         scale: factor to the unit shown, 100 for shares shown in %.
@@ -66,6 +68,8 @@ def format_interval(value: Summary | float, scale: float = 1, unit: str = "", di
     ends = ""
     if isinstance(value, Summary) and value.bounded:
         ends = f" [{number(value.ci_low, scale, digits)}, {number(value.ci_high, scale, digits)}]"
+        if value.n > 1 and math.isclose(value.ci_low, value.ci_high, rel_tol=1e-9, abs_tol=1e-12):
+            ends = " (all the same)"
     return f"{number(mean, scale, digits)}{' ' + unit if unit else ''}{ends}{tail}"
 
 
