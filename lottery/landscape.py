@@ -379,6 +379,23 @@ def midpoint_barrier(values: np.ndarray) -> float:
     return float(values[len(values) // 2] - (values[0] + values[-1]) / 2)
 
 
+def above_chord(values: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """How far each inner point of a path lies above the straight line between the values of its two ends.
+
+    At the middle this is `midpoint_barrier`. Unlike `error_barrier` it asks whether a path rises, not how far its
+    ends differ.
+
+    Args:
+        values: [S] an error or loss along the path.
+        position: [S] shares of the way, from 0 to 1.
+
+    Returns:
+        [S − 2], in the unit of the values; negative below the line.
+    """
+    values, position = np.asarray(values, dtype=float), np.asarray(position, dtype=float)
+    return (values - (1 - position) * values[0] - position * values[-1])[1:-1]
+
+
 def matching(error, reference, epsilon: float = 0.005):
     """Whether errors are at most ε above the reference's (Paul et al. 2023, Definition 2.2; ε 0.5 points here)."""
     return np.asarray(error) <= np.asarray(reference) + epsilon + 1e-9  # equal shares may differ by their rounding

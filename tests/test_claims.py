@@ -136,7 +136,7 @@ def test_what_a_rule_asks_for_is_said_once():
         "model": "model: conv-6, not conv-2 or conv-4",
         "data": "data: digits, not mnist",
     }
-    assert claims._unmet({"conv_4": True}, {"conv_4": False}) == {"conv_4": "no conv 4"}
+    assert claims._unmet({"conv_4": True}, {"conv_4": False}) == {"conv_4": "Conv-4 was not run"}
 
 
 @pytest.mark.parametrize(("mean", "against"), [(1.1, False), (0.9, True)])

@@ -214,12 +214,13 @@ def test_nothing_touches_global_state():
 def test_a_spectrum_is_sorted_and_marked():
     found = {"dense": (np.array([[2.0, -1.0, 0.5], [2.0, 0.0, 0.5]]), np.full((2, 3), 1 / 3))}
     figure = figures.sorted_spectrum(found, {"measured": 0.25})
-    [ax] = figure.axes
-    curve, mark = ax.get_lines()
+    ax, strip = figure.axes
+    [curve], [mark] = ax.get_lines(), strip.get_lines()
     np.testing.assert_allclose(curve.get_xdata(), 100 * np.arange(3, 7) / 6)  # a third lies below the axis
-    assert curve.get_ydata().tolist() == [0.5, 0.5, 2, 2] and mark.get_xdata() == [25, 25]
-    assert ax.get_legend().get_texts()[1].get_text() == "measured: 25.0 %"
-    assert ax.get_xlim() == (24, 101)  # from the smallest mark on
+    assert curve.get_ydata().tolist() == [0.5, 0.5, 2, 2] and mark.get_xdata() == [25]
+    assert [text.get_text() for text in strip.texts] == ["measured: 25.0 %"]
+    low, high = ax.get_xlim()
+    assert low < 24 and high == 101 and strip.get_xlim() == (low, high)  # from before the smallest mark on
     assert figure.get_label() == "Eigenvalues from the flattest direction to the sharpest, 2; measured 25.0 %."
     flat = np.zeros(3), np.ones(3)
     assert len(figures.sorted_spectrum({"flat": flat, **found}).axes[0].lines) == len(found)
@@ -283,8 +284,36 @@ def test_barriers_against_excess_errors():
     line, matching = figure.axes[0].get_lines()
     assert line.get_xdata().tolist() == [0, 2] and line.get_ydata().tolist() == [-1, 80]
     assert matching.get_xdata() == [0.5, 0.5]
+    corners = [area.get_paths()[0].get_extents().extents.tolist() for area in figure.axes[0].collections]
+    assert [(right, top) for _, _, right, top in corners] == [(0.5, 1), (2.25, 130)]  # 0.5 ε beyond the last mark
+    assert [(left, bottom) for left, bottom, _, _ in corners] == [(-0.5, -1.5), (0.5, 1)]
     with pytest.raises(ValueError, match="2 excess errors and 1 barriers"):
         figures.barriers({"averaged": {"to 0": (np.zeros(2), np.zeros(1))}})
+    figure.draw_without_rendering()
+
+
+def test_pairs_that_a_claim_is_not_about_are_grey():
+    dots = {"to 0": (np.array([0.0, 0.02]), np.array([0.0, 0.8])), "late": (np.array([0.1]), np.array([0.0]))}
+    figure = figures.barriers({"averaged": dots}, judged={"to 0": [False, True], "late": [False]})
+    grey, coloured, late, _ = figure.axes[0].get_lines()
+    assert grey.get_xdata().tolist() == [0] and coloured.get_xdata().tolist() == [2]
+    assert grey.get_color() == late.get_color() != coloured.get_color() == figures.PALETTE[0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["to 0", "late"]
+
+
+def test_one_subspace_of_the_drawing_cuts_the_ellipse_and_the_other_misses_it():
+    figure = figures.subspaces()
+    [ax], [ellipse] = figure.axes, figure.axes[0].patches
+    along, zero = np.linspace(-6, 6, 999), np.zeros(999)
+    inside = ellipse.get_patch_transform().inverted()
+
+    def cut(x, y):  # a circle of radius 1 in the ellipse's own coordinates
+        return bool((np.hypot(*inside.transform(np.column_stack([x, y])).T) < 1).any())
+
+    assert cut(zero, along) and not cut(along, zero)  # first weight zero, second weight zero
+    _, _, solution, pruned, found = ax.get_lines()
+    assert [cut(*line.get_data()) for line in (solution, pruned, found)] == [True, False, True]
+    assert "misses it" in figure.get_label()
     figure.draw_without_rendering()
 
 
@@ -319,6 +348,9 @@ def test_barriers_against_a_step_have_room_for_those_beside_them():
     assert figures.barrier_curves(series, "step").axes[0].get_ylim() == (-1, 2.5)
     low, high = figures.barrier_curves(series, "step", beside=[np.array([0.5, np.nan, -0.1])]).axes[0].get_ylim()
     np.testing.assert_allclose((low, high), (-10.5, 52.5))
+    folded = figures.barrier_curves(series, "step", symlog=True)
+    assert folded.axes[0].get_yscale() == "symlog" and folded.axes[0].get_ylim() == (-1, 2.5)
+    folded.draw_without_rendering()
 
 
 def test_the_papers_numbers_and_lines_of_reference():

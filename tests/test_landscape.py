@@ -91,6 +91,12 @@ def test_the_midpoint_can_be_better_than_both_ends_and_must_exist():
             landscape.midpoint_barrier(np.zeros(points))
 
 
+def test_a_path_rises_above_the_line_between_its_ends_and_not_above_the_lower_one():
+    position = np.array([0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(landscape.above_chord([0.1, 0.2, 0.3, 0.4, 0.5], position), 0, atol=1e-12)
+    np.testing.assert_allclose(landscape.above_chord([0.1, 0.2, 0.2, 0.6, 0.5], position), [0, -0.1, 0.2], atol=1e-12)
+
+
 def test_a_path_of_three_solutions_has_a_barrier_for_each_segment():
     found = along(lambda w: 0.2 + (w**2 - 1) ** 2, -1.0, 1.0, 1.0, alphas=5)
     np.testing.assert_allclose(found["position"], np.arange(9) / 4)

@@ -128,7 +128,8 @@ def test_texts_are_plain_markdown(name):
 
 def test_roles_become_words():
     text = (
-        "{cite:t}`a2019` has {glue:text}`gain:.1f` % and {glue:text}`left:s`, see {cite:p}`a2019,b2020` and "
+        "{cite:t}`a2019` has {glue:text}`gain:.1f` % and {glue:text}`left:s` in {term}`masks <mask>` of a "
+        "{term}`level`, see {cite:p}`a2019,b2020` and "
         "{doc}`chapter 11 <11_deeper>` or [it](11_deeper.ipynb)."
         "\n\n:::{dropdown} Title\n:open: yes\none\n\ntwo\n:::\nend"
     )
@@ -136,8 +137,8 @@ def test_roles_become_words():
         text, {"gain": "0.26", "left": "'3.6 %'"}, {"a2019": "A (2019)", "b2020": "B (2020)"}, "https://p"
     )
     assert found == (
-        "A (2019) has 0.3 % and 3.6 %, see (A (2019); B (2020)) and [chapter 11](https://p/11_deeper.html) or "
-        "[it](https://p/11_deeper.html).\n\n**Title**\n\none\n\ntwo\n\nend"
+        "A (2019) has 0.3 % and 3.6 % in masks of a level, see (A (2019); B (2020)) and "
+        "[chapter 11](https://p/11_deeper.html) or [it](https://p/11_deeper.html).\n\n**Title**\n\none\n\ntwo\n\nend"
     )
 
 

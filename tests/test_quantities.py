@@ -587,6 +587,12 @@ def test_a_network_is_stable_from_the_step_after_the_last_barrier():
     assert "dense_stable_share" not in stability([0, 0, 0], length=None)
 
 
+def test_what_stable_and_matching_would_share_by_chance():
+    barriers, excess = np.array([[0.0, 0.0, 0.0, 0.5]]), np.array([[0.0, 0.0, 0.1, 0.1]])
+    assert quantities.chance_agreement(barriers, excess, DENSE) == pytest.approx((0.75, 0.5, 0.5))
+    assert quantities.chance_agreement(barriers, 0 * excess, DENSE) == pytest.approx((0.75, 1, 0.75))
+
+
 def test_masks_without_rewinding_are_judged_by_their_worst_level():
     found, rewound = np.array([0.92, 0.91]) + SPREAD, np.array([0.93, 0.907]) + SPREAD
     got = quantities.transplant_quantities(found, rewound, np.array([0.925, 0.906]) + SPREAD, DENSE)
@@ -730,6 +736,21 @@ def test_errors_at_the_middle_of_paths():
     path = SimpleNamespace(arrays=arrays | {"position": np.array([0, 0.5, 1])})
     for errors in tidy.at_middle([[path, None]]).values():
         np.testing.assert_array_equal(errors, [[0.3, np.nan]])
+
+
+def test_how_much_higher_a_path_rises_than_at_its_middle_and_than_its_worse_end():
+    """Ends that differ make no rise, nor does a path of three points."""
+    falls, hill = np.array([0.5, 0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.2, 0.3, 0.5, 0.1])
+    whole = [
+        SimpleNamespace(
+            arrays=dict.fromkeys(("averaged/test_error", "re-estimated/test_error"), errors)
+            | {"position": np.linspace(0, 1, len(errors))}
+        )
+        for errors in (falls, hill, np.array([0.1, 0.9, 0.1]))
+    ]
+    for gaps, over in zip(tidy.above_middle([whole]).values(), tidy.over_worse_end([whole]).values(), strict=True):
+        np.testing.assert_allclose(gaps, [0, 0.2], atol=1e-12)
+        np.testing.assert_allclose(over, [[-0.2, 0.2, 0.8]])
 
 
 def test_patterns_are_read_layer_by_layer():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lottery import stats
-from lottery.book import chapter, text
+from lottery import models, stats
+from lottery.book import chapter, protocols, text
 
 
 def test_intervals():
@@ -80,3 +80,21 @@ def test_a_half_is_rounded_up_however_it_was_computed():
     assert {text.number(value) for value in (0.125, below, 100 * 0.00125)} == {"0.13"}
     assert text.number(0.00125, 100) == text.number(0.125) == "0.13" and text.number(-0.125) == "−0.13"
     assert text.number(0.12499) == "0.12" and text.number(float("inf")) == "inf"
+
+
+def test_networks_and_data_have_names_in_words():
+    names = {
+        "lenet-300-100": "LeNet-300-100",
+        "conv-2": "Conv-2",
+        "conv-4-dropout": "Conv-4 with dropout",
+        "resnet-8-glorot": "ResNet-8",
+        "vgg-19": "VGG-19",
+        "vgg-19-8": "narrow VGG-19",
+    }
+    assert {name: protocols.network(name) for name in names} == names
+    assert all(models.build(name, (3, 8, 8), 10) for name in names)  # there are such networks
+    assert protocols.network("my-own-net") == "my-own-net"
+    given = {"model": "resnet-20", "data": "cifar10", "augment": True, "decay": True, "optimiser": "sgd", "batch": 128}
+    given |= {"steps": 3120, "learning_rate": 0.1, "replicates": 3, "fraction": 0.36, "levels": 5, "fresh_order": True}
+    said = "ResNet-20 on CIFAR-10, random flips and crops: 3,120 steps of SGD at rate 0.1, batches of 128"
+    assert protocols.in_words(given)["protocol"] == f"{said}; the rate falls twice"

@@ -414,7 +414,7 @@ def _unmet(needs: Mapping[str, Need], context: Mapping[str, Any]) -> dict[str, s
                 out[key] = f"{name}: {have:,} of {need:,}" if _is_number(have) else f"{name}: {have}"
         elif have not in need if isinstance(need, list) else have != need:
             told = f"another {name} than {asked(need)}" if have == "changed" else f"{name}: {have}, not {asked(need)}"
-            out[key] = f"no {name}" if need is True else told
+            out[key] = f"{key.replace('_', '-').capitalize()} was not run" if need is True else told
     return out
 
 

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL import Image
 
@@ -193,6 +194,7 @@ def training_curves(
     percent: bool = True,
     ordered: bool = False,
     ylim: tuple[float, float] | None = None,
+    symlog: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
     """A quantity in the course of training (form of Frankle & Carbin 2019, Figure 3).
@@ -203,6 +205,7 @@ def training_curves(
         percent: values are shares, shown times 100.
         ordered: the series are steps of one scale (levels of pruning): coloured from light to dark, not by treatment.
         ylim: limits of the value axis, in the unit shown; by default the steep start is cut off.
+        symlog: the value axis is linear between −1 and 1 and logarithmic beyond.
         ax: axes of another figure to draw into; that figure is returned.
 
     Raises:
@@ -221,12 +224,19 @@ def training_curves(
     ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set_xlim(0, max(end[0] for end in ends) * 1.01)
-    _finish(ax, xlabel, ylabel, ylim or _zoom(ax), ends)
+    ylim = ylim or _zoom(ax)
+    if symlog:
+        _symlog(ax)
+    _finish(ax, xlabel, ylabel, ylim, ends)
     return figure.figure
 
 
 def barrier_curves(
-    series: Mapping[str, tuple[Any, Any]], xlabel: str, title: str = "", beside: Sequence[Any] = ()
+    series: Mapping[str, tuple[Any, Any]],
+    xlabel: str,
+    title: str = "",
+    beside: Sequence[Any] = (),
+    symlog: bool = False,
 ) -> Figure:
     """Barriers against a step or a length, as :func:`training_curves` draws them, on an axis with room for all.
 
@@ -234,11 +244,12 @@ def barrier_curves(
         series: label -> (x [S], barriers [R, S]), shares shown in percentage points.
         xlabel, title: texts.
         beside: arrays of barriers for which there is room, too, so that figures beside each other compare.
+        symlog: for barriers that fall to nothing, which a linear axis does not tell apart.
     """
     values = [np.asarray(one) for one in (*(values for _, values in series.values()), *beside)]
     low, high = min(np.nanmin(one) for one in values), max(np.nanmax(one) for one in values)
     ylim = min(-1.0, 105 * low), max(2.5, 105 * high)
-    return training_curves(series, xlabel, "barrier (pp)", title, ylim=ylim)
+    return training_curves(series, xlabel, "barrier (pp)", title, ylim=ylim, symlog=symlog)
 
 
 @_HOUSE
@@ -275,34 +286,54 @@ def paths(
 
 
 @_HOUSE
-def barriers(panels: Mapping[str, Mapping[str, tuple[Any, Any]]], epsilon: float = 0.005, title: str = "") -> Figure:
-    """Error barriers against excess errors, one dot a pair of solutions; axes are linear within a point of zero.
+def barriers(
+    panels: Mapping[str, Mapping[str, tuple[Any, Any]]],
+    epsilon: float = 0.005,
+    title: str = "",
+    judged: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Error barriers against excess errors, a mark a pair of solutions; shaded where "no barrier if and only if
+    matching" has them: up to ε with a barrier below 2 ε, beyond it with a larger one.
 
     Args:
         panels: title -> label -> (excess error [n], barrier [n]), shares shown in percentage points.
         epsilon: the excess error up to which a network is matching, drawn as a line.
         title: what is seen, in one line.
+        judged: label -> [n] whether the claim is about a pair; others are grey. By default it is about all.
 
     Raises:
-        ValueError: if the two of a label differ in length.
+        ValueError: if the arrays of a label differ in length.
     """
-    figure, axes = _figure(title, (7, 1 + 2.6 * len(panels)), rows=len(panels))
+    figure, axes = _figure(title, (7, 1 + 2.8 * len(panels)), rows=len(panels))
+    every = [np.ravel(excess) for series in panels.values() for excess, _ in series.values()]
+    right = 100 * max(np.max(np.concatenate(every), initial=0) + epsilon / 2, 3 * epsilon)
+    left = 100 * min(np.min(np.concatenate(every), initial=0) - epsilon / 2, -epsilon)
     for ax, (name, series) in zip(axes, panels.items(), strict=True):
+        ends = min(-1.5, *(130 * np.min(barrier, initial=0) for _, barrier in series.values())), 130
         for index, (label, (excess, barrier)) in enumerate(series.items()):
-            if np.size(excess) != np.size(barrier):
-                raise ValueError(f"{label!r}: {np.size(excess)} excess errors and {np.size(barrier)} barriers")
-            colour, marker = PALETTE[index % len(PALETTE)], _MARKERS[index % len(_MARKERS)]
-            ax.plot(100 * np.ravel(excess), 100 * np.ravel(barrier), marker, color=colour, alpha=0.75, label=label)
-        ax.axvline(100 * epsilon, color=INK, linestyle=(0, (4, 3)), linewidth=1.3)
+            x, y = 100 * np.ravel(excess), 100 * np.ravel(barrier)
+            about = np.ones(x.shape, bool) if judged is None else np.ravel(judged[label])
+            if not x.size == y.size == about.size:
+                raise ValueError(f"{label!r}: {x.size} excess errors and {y.size} barriers, {about.size} judged or not")
+            look: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "linestyle": "none"}
+            grey = {"color": "#b3b3b3", "zorder": 2, "label": "" if about.any() else label}
+            own = {"color": PALETTE[index % len(PALETTE)], "alpha": 0.75, "zorder": 3, "label": label}
+            for shown, colours in ((~about, grey), (about, own)):
+                if shown.any():
+                    ax.plot(x[shown], y[shown], **look, **colours)
+        edge, cut = 100 * epsilon, 200 * epsilon
+        ax.axvline(edge, color=INK, linestyle=(0, (4, 3)), linewidth=1.3)
+        for (x0, x1), (y0, y1) in (((left, edge), (ends[0], cut)), ((edge, right), (cut, ends[1]))):
+            ax.fill_between([x0, x1], y0, y1, color=PALETTE[5], alpha=0.16, linewidth=0, zorder=0)
+        gap, words = 0.01 * (right - left), {"fontsize": 11, "va": "bottom", "zorder": 4}
+        ax.text(edge - gap, 0.97 * ends[0], "claim: matching, no barrier", ha="right", **words)
+        ax.text(edge + gap, 1.1 * cut, "claim: not matching, barrier", ha="left", **words)
         ax.set_title(name, weight="normal")
-        ax.set(xscale="symlog", yscale="symlog", ylabel="barrier (pp)")
-        lowest = min((100 * np.min(barrier, initial=0) for _excess, barrier in series.values()), default=0)
-        ax.set_ylim(min(-1.5, 1.3 * lowest), 130)
-        ax.yaxis.set(major_formatter=FuncFormatter(_thousands), minor_locator=NullLocator())
-        ax.set_yticks([-1, 0, 1, 10, 100])
-    axes[-1].xaxis.set(major_formatter=FuncFormatter(_thousands), minor_locator=NullLocator())
-    reach = max((np.abs(line.get_xdata()).max() for ax in axes for line in ax.get_lines()), default=1)
-    axes[-1].set_xticks([tick for tick in (-10, -3, -1, 0, 1, 3, 10, 100) if abs(tick) <= max(1, 1.5 * reach)])
+        ax.set(ylabel="barrier (pp)", xlim=(left, right))
+        _symlog(ax)
+        ax.set_ylim(ends)
+    axes[-1].xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes[-1].xaxis.set_major_formatter(FuncFormatter(_thousands))
     axes[-1].set_xlabel("test error minus that of the dense network (pp)")
     _legend_above(figure, *axes[0].get_legend_handles_labels())
     means = (
@@ -310,6 +341,41 @@ def barriers(panels: Mapping[str, Mapping[str, tuple[Any, Any]]], epsilon: float
         for name, series in panels.items()
     )
     figure.set_label(f"Barrier against excess test error; mean barriers in percentage points: {'; '.join(means)}.")
+    return figure
+
+
+@_HOUSE
+def subspaces() -> Figure:
+    """A drawing: the good networks around a solution as an ellipse, cut by one subspace of pruning, missed by another.
+
+    There are two weights. Pruning one of them leaves the networks on an axis: the vertical one, where the first weight
+    is zero, passes through the ellipse, though not at the point to which pruning leads; the horizontal one misses it.
+    """
+    figure, [ax] = _figure("", (7, 3.4))
+    solution, meets = (2.2, 1.5), (0.0, 2.12)
+    ax.add_patch(Ellipse(solution, 5.4, 1.1, angle=-16, facecolor=PALETTE[5], alpha=0.35))
+    ax.axvline(0, color=PALETTE[2], linewidth=2.4)
+    ax.axhline(0, color=PALETTE[1], linewidth=2.4)
+    places = {"solution": (solution, "o", INK), "pruned": ((0, solution[1]), "s", "white"), "meets": (meets, "*", INK)}
+    for (x, y), marker, fill in places.values():
+        ax.plot(x, y, marker, color=INK, markerfacecolor=fill, markersize=11 if marker == "*" else 8, zorder=4)
+    ax.annotate("", (0.08, solution[1]), solution, arrowprops={"arrowstyle": "->", "linestyle": "--", "color": INK})
+    for (x, y), words, side in (
+        ((2.35, 1.5), "solution", "left"),
+        ((-0.12, 1.5), "pruned", "right"),
+        ((-0.12, 2.16), "found by retraining", "right"),
+        ((3.75, 1.02), "low loss", "left"),
+    ):
+        ax.text(x, y, words, ha=side, va="center")
+    ax.text(0.1, 3.05, "first weight zero: cuts, retraining can succeed", color=_dark(PALETTE[2]), va="center")
+    ax.text(0.1, 0.22, "second weight zero: misses, retraining cannot", color=_dark(PALETTE[1]), va="center")
+    ax.set(xlim=(-2.6, 6.2), ylim=(-0.25, 3.3), xlabel="first weight", ylabel="second weight", xticks=[0], yticks=[0])
+    ax.set_aspect("equal")
+    ax.grid(visible=False)
+    figure.set_label(
+        "Drawing: an ellipse of good networks around a solution, long where the loss is flat. The line on which the "
+        "first weight is zero cuts it, above the point to which pruning leads; the line of the second misses it."
+    )
     return figure
 
 
@@ -523,18 +589,21 @@ def sorted_spectrum(
 
     Args:
         series: label -> (eigenvalues [n], weights [n]) as quadrature gives them; from light to dark if there are
-            several. The axis begins where the first of them is positive, or at the smallest mark. A series without a
+            several. The axis begins before the first positive one, or the smallest mark. A series without a
             positive eigenvalue, as of a network that learnt nothing, is left out.
-        marks: label -> share of the directions, drawn as a vertical line from the foot.
+        marks: label -> share of the survivors that can go, a dot below the spectrum: as many directions, by the laws,
+            must be flat.
         ylim: limits of the eigenvalues; by default the largest and a millionth of it.
         title: what is seen, in one line.
     """
     series = {label: pair for label, pair in series.items() if np.max(pair[0]) > 0}
     if not series:
         return _nothing(title)
-    figure, [ax] = _figure(title)
+    marks = marks or {}
+    rows = {"rows": 2, "heights": (3, 1)} if marks else {}
+    figure, [ax, *strip] = _figure(title, (7, 4.6 if marks else 4), **rows)
     shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.8, max(len(series), 2)))
-    highest, first = 0.0, [100 * share for share in (marks or {}).values()]
+    highest, first = 0.0, [100 * share for share in marks.values()]
     for colour, (label, (values, weights)) in zip(shades, series.items(), strict=False):
         values, weights = np.ravel(values), np.ravel(weights)
         order = np.argsort(values)
@@ -542,19 +611,27 @@ def sorted_spectrum(
         highest = max(highest, values[-1])
         first.append(share[values <= 0].max(initial=0))
         ax.step(share[values > 0], values[values > 0], where="pre", color=colour, label=label)
-    ax.set(
-        yscale="log",
-        xlim=(max(0, min(first) - 1), 101),
-        xlabel="directions, from flat to sharp (%)",
-        ylabel="eigenvalue",
-    )
+    start = min(first)
+    ax.set(yscale="log", xlim=(start - 0.06 * (101 - start), 101), ylabel="eigenvalue")
+    ax.set_xlabel("directions, from flat to sharp (%)")
+    ax.tick_params(labelbottom=True)
     ax.set_ylim(ylim or (1e-6 * highest, 3 * highest))
-    looks = zip(PALETTE[1:], (":", "--", "-", "-."), strict=False)
-    for (colour, style), (label, share) in zip(looks, (marks or {}).items(), strict=False):
-        line = {"linestyle": style, "linewidth": 2.4}
-        ax.axvline(100 * share, color=colour, label=f"{label}: {percent(share)} %", **line)
-    ax.legend(frameon=False, loc="upper left", fontsize=11)
-    shares = "".join(f"; {label} {percent(share)} %" for label, share in (marks or {}).items())
+    if len(series) > 1:
+        ax.legend(frameon=False, loc="upper left", fontsize=11)
+    for below in strip:
+        middle = sum(ax.get_xlim()) / 2
+        for y, (colour, (label, share)) in enumerate(zip(PALETTE[1:], marks.items(), strict=False)):
+            x, early = 100 * share, 100 * share < middle
+            below.plot(x, y, "o", color=colour, markersize=8)
+            place = {
+                "xytext": (9 if early else -9, 0),
+                "textcoords": "offset points",
+                "ha": "left" if early else "right",
+            }
+            below.annotate(f"{label}: {percent(share)} %", (x, y), color=_dark(colour), va="center", **place)
+        below.set(ylim=(len(marks) - 0.4, -0.6), yticks=[], xlabel="survivors that one round can remove (%)")
+        below.spines["left"].set_visible(False)
+    shares = "".join(f"; {label} {percent(share)} %" for label, share in marks.items())
     figure.set_label(f"Eigenvalues from the flattest direction to the sharpest, {_short(highest)}{shares}.")
     return figure
 
@@ -723,12 +800,14 @@ def html_image(
     )
 
 
-def _figure(title: str, size: tuple[float, float] = (7, 4), rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure and the list of its axes, one below the other."""
+def _figure(
+    title: str, size: tuple[float, float] = (7, 4), rows: int = 1, heights: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure and the list of its axes, one below the other, of these relative heights."""
     figure = Figure(figsize=size, layout="constrained")
     if title:
         figure.suptitle(title, x=0.012, ha="left", weight="bold", size=STYLE["axes.titlesize"])
-    return figure, figure.subplots(rows, squeeze=False, sharex=True)[:, 0].tolist()
+    return figure, figure.subplots(rows, squeeze=False, sharex=True, height_ratios=heights)[:, 0].tolist()
 
 
 def _legend_above(figure: Figure, handles: Iterable, labels: Iterable[str]) -> None:
@@ -824,6 +903,13 @@ def _density_axis(ax: Axes, density: np.ndarray) -> None:
     ax.set_xlim(density.max() * pad, density.min() / pad)
 
 
+def _symlog(ax: Axes) -> None:
+    """A value axis that is linear between −1 and 1 and logarithmic beyond."""
+    ax.set_yscale("symlog", linthresh=1)
+    ax.set_yticks([-10, -1, 0, 1, 10, 100])
+    ax.yaxis.set(major_formatter=FuncFormatter(_thousands), minor_locator=NullLocator())
+
+
 def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None, ends: list[tuple]) -> None:
     """Labels axes, and every line at its right end: in its colour, moved apart where they would overlap."""
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -844,7 +930,15 @@ def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None
             color=_dark(colour),
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3, "alpha": 0.7},
+            arrowprops={
+                "arrowstyle": "-",
+                "relpos": (0, 0.5),  # from the label's left edge, not through it
+                "color": colour,
+                "linewidth": 0.8,
+                "shrinkA": 1,
+                "shrinkB": 3,
+                "alpha": 0.7,
+            },
         )
 
 

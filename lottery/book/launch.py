@@ -101,6 +101,7 @@ def plain(text: str, values: Mapping[str, object], cited: Mapping[str, str], pag
         return format(float(value), form) if form not in ("", "s") else value
 
     text = re.sub(r"\{glue:text\}`([^`]+)`", glued, text)
+    text = re.sub(r"\{term\}`([^`<]+?)(?: *<[^`>]+>)?`", r"\1", text)
     text = re.sub(r"\{cite:t\}`([^`]+)`", lambda m: cited[m[1]], text)
     text = re.sub(
         r"\{cite:p\}`([^`]+)`", lambda m: f"({'; '.join(cited[key.strip()] for key in m[1].split(','))})", text

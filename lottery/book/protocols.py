@@ -1,5 +1,6 @@
 """From a chapter's parameters to the training that they describe, and the protocols that claims ask for."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,12 @@ SHORTER = _PRUNED | {"early_step", "rewind_step", "matching_step", "precision", 
 DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 DATA |= {f"{name}-rgb": f"{DATA[name]} in three channels" for name in ("mnist", "fashion-mnist")}
 """What data sets are called in prose."""
+
+_NETWORK = re.compile(r"(lenet|conv|resnet|vgg)-(\d+(?:-\d+)*)(-glorot|-dropout)?")
+_FAMILIES = {"lenet": "LeNet", "conv": "Conv", "resnet": "ResNet", "vgg": "VGG"}
+
+OPTIMISERS = {"sgd": "SGD", "adam": "Adam"}
+"""What optimisers are called in prose."""
 
 _SAME = ("data", "model", "steps", "batch", "optimiser", "momentum", "weight_decay", "augment", "validation", "scaling")
 _FIELDS = (*_SAME, "precision", "layout", "seed", "milestones", "warmup", "evaluate")
@@ -103,6 +110,21 @@ def on_paths(given: Mapping[str, object]) -> dict[str, object]:
     return {"examples": given["examples"], "test_examples": given["test_examples"], "precision": precision}
 
 
+def network(name: str) -> str:
+    """What a network is called in prose: ``LeNet-300-100``, ``narrow VGG-19``; one of the user's, by its own name.
+
+    Args:
+        name: as `lottery.models.build` takes it.
+    """
+    if not (match := _NETWORK.fullmatch(name)):
+        return name
+    family, sizes, more = match.groups()
+    depth, _, width = sizes.partition("-")
+    if family == "vgg" and width:
+        return f"narrow VGG-{depth}"
+    return f"{_FAMILIES[family]}-{sizes}" + (" with dropout" if more == "-dropout" else "")
+
+
 def sample_in_words(given: Mapping[str, Any]) -> str:
     """The images that paths are measured on, as a text to glue."""
     many = (f"the first {given[n]:,}" if given[n] else "all" for n in ("test_examples", "examples"))
@@ -120,8 +142,10 @@ def in_words(given: Mapping[str, Any]) -> dict[str, object]:
     return {
         "replicates": given["replicates"],
         "steps": f"{given['steps']:,}",
-        "protocol": f"{given['model']} on {given['data']}{augmented}: {given['steps']:,} steps of {given['optimiser']} "
-        f"at rate {given['learning_rate']:g}, batches of {given['batch']}{falls}",
+        "network": network(given["model"]),
+        "data": DATA[given["data"]],
+        "protocol": f"{network(given['model'])} on {DATA[given['data']]}{augmented}: {given['steps']:,} steps of "
+        f"{OPTIMISERS[given['optimiser']]} at rate {given['learning_rate']:g}, batches of {given['batch']}{falls}",
         "rounds": f"{100 * given['fraction']:g} % of all survivors by magnitude, {given['levels']} rounds",
         "order": "new at each level" if given["fresh_order"] else "the same at every level",
     }

@@ -921,8 +921,7 @@ def stability_quantities(
         length: steps of training; without it nothing is said of shares of it.
     """
     dense, tickets, excess = (np.asarray(a, dtype=np.float64) for a in (dense, tickets, excess))
-    epsilon = tolerance(dense_error)
-    limit = max(0.02, 2 * epsilon)  # Frankle et al. (2020) take 2 points
+    epsilon, limit = tolerance(dense_error), stable_below(dense_error)
 
     def agree(barriers, over):
         return float(((barriers < limit) == (over <= epsilon)).mean())
@@ -942,6 +941,31 @@ def stability_quantities(
     if zero.any():
         out["dense_zero_barrier"] = summary(dense[zero][0] / limit)
     return out
+
+
+def stable_below(dense_error: ArrayLike | None = None) -> float:
+    """The barrier below which twins are stable, as a share: Frankle et al.'s (2020) 2 points, or 2 ε if that is more.
+
+    Args:
+        dense_error: as of :func:`tolerance`.
+    """
+    return max(0.02, 2 * tolerance(dense_error))
+
+
+def chance_agreement(
+    tickets: ArrayLike, excess: ArrayLike, dense_error: ArrayLike | None = None
+) -> tuple[float, float, float]:
+    """How often tickets would be both stable and matching, or neither, if one had nothing to do with the other.
+
+    Args:
+        tickets, excess, dense_error: as of :func:`stability_quantities`.
+
+    Returns:
+        The share of tickets that are stable, the share that match, and what independence makes of the two.
+    """
+    stable = float((np.asarray(tickets) < stable_below(dense_error)).mean())
+    match = float((np.asarray(excess) <= tolerance(dense_error)).mean())
+    return stable, match, stable * match + (1 - stable) * (1 - match)
 
 
 def _stable_from(steps: ArrayLike, stable: np.ndarray, length: int) -> float:

@@ -118,7 +118,7 @@ def points(shares: ArrayLike) -> str:
 
 
 def above_middle(gaps: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """How far the highest points of paths lie above the middle, in percentage points, as texts to glue.
+    """How much higher paths rise than they do at the middle, in percentage points, as texts to glue.
 
     Args:
         gaps: of `tidy.above_middle`.

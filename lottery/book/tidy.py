@@ -109,17 +109,36 @@ def at_middle(paths) -> dict[str, np.ndarray]:
 
 
 def above_middle(paths) -> dict[str, np.ndarray]:
-    """How much higher the highest point of each whole path lies than its middle: statistics → [paths].
+    """How much higher each whole path rises than it does at its middle, which is its barrier: statistics → [paths].
+
+    A rise is that above the straight line between the errors of the two ends; the ends themselves do not count.
 
     Args:
         paths: as of :func:`barriers`; those of three points are left out.
     """
     whole = [path for path in leaves(paths) if len(path.arrays["position"]) > 3]
 
-    def gap(errors: np.ndarray) -> float:
-        return float(landscape.error_barrier(errors)[0]) - landscape.midpoint_barrier(errors)
+    def gap(path: Record, way: str) -> float:
+        errors = path.arrays[f"{way}/test_error"]
+        return landscape.above_chord(errors, path.arrays["position"]).max() - landscape.midpoint_barrier(errors)
 
-    return {way: np.array([gap(p.arrays[f"{way}/test_error"]) for p in whole]) for way in landscape.STATISTICS}
+    return {way: np.array([gap(path, way) for path in whole]) for way in landscape.STATISTICS}
+
+
+def over_worse_end(paths) -> dict[str, np.ndarray]:
+    """Test error at the middle of nested records of paths minus that of the worse end: statistics → array.
+
+    Below zero, nothing gets worse on the way from the worse end to the better one, as far as the middle tells.
+
+    Args:
+        paths: as of :func:`barriers`.
+    """
+
+    def over(way: str) -> np.ndarray:
+        ends = column(paths, lambda path: path.arrays[f"{way}/test_error"][[0, -1]].max())
+        return at_middle(paths)[way] - ends
+
+    return {way: over(way) for way in landscape.STATISTICS}
 
 
 def early_validation(records) -> np.ndarray:
