@@ -30,10 +30,10 @@ LESS, MORE = -1, 1
 MARKS = {
     "signed distance": LESS,
     "unsigned distance": LESS,
-    "signed distance, matched": LESS,
+    "signed distance, aligned": LESS,
     "sign agreement": MORE,
     "error barrier": LESS,
-    "error barrier, matched": LESS,
+    "error barrier, aligned": LESS,
     "largest curvature": LESS,
     "mean curvature": LESS,
     "size at the start": MORE,
@@ -113,9 +113,9 @@ def measurements(run: Run, dense: Run, curved: int, examples: int = 0, test_exam
 def marks_of(records: Mapping[str, Stored]) -> dict[str, float]:
     """Each of `MARKS` from the records of `measurements`: distances and barriers are those to the dense network.
 
-    Distances are means over layers, in the units' own order or matched by incoming connections. Barriers are those of
-    test error at the middle; without normalisation there is one kind of statistics. Curvatures are those of the
-    training loss in the surviving weights.
+    Distances are means over layers, in the units' own order or aligned, matched by incoming connections. Barriers are
+    those of test error at the middle; without normalisation there is one kind of statistics. Curvatures are those of
+    the training loss in the surviving weights.
     """
     pair = records["signs"].arrays["pair"].mean(axis=-1).astype(float)  # signed or not, matching, measure
     pair = pair.round(6)  # they were summed in float32: equal ones differ beyond
@@ -123,10 +123,10 @@ def marks_of(records: Mapping[str, Stored]) -> dict[str, float]:
     return {
         "signed distance": pair[0, 0, 0],
         "unsigned distance": pair[1, 0, 0],
-        "signed distance, matched": pair[0, 1, 0],
+        "signed distance, aligned": pair[0, 1, 0],
         "sign agreement": pair[0, 0, 2],
         "error barrier": barrier(records["path"]),
-        "error barrier, matched": barrier(records["matched"]),
+        "error barrier, aligned": barrier(records["matched"]),
         "largest curvature": float(curved.arrays["top"][0]),
         "mean curvature": curved.values["trace"] / curved.values["size"],
         "size at the start": start["size"],
@@ -158,15 +158,25 @@ def _line(training: Training, one: Weights, other: Weights, examples: int, test_
     return Path(training, (one, other), Dense(), 3, examples, test_examples)
 
 
+def test_errors(path: Stored) -> np.ndarray:
+    """[3] test errors at the ends and the middle of a path, shares, with re-estimated statistics."""
+    return path.arrays["re-estimated/test_error"]
+
+
 def barrier(path: Stored) -> float:
     """The barrier of test error at the middle of a path, re-estimated statistics."""
-    return midpoint_barrier(path.arrays["re-estimated/test_error"])
+    return midpoint_barrier(test_errors(path))
 
 
 def apart(records: Mapping[str, Stored]) -> list[float]:
     """Signed distance, Euclidean distance and barrier of two networks, from the records of `between`."""
     signed = records["signs"].arrays["pair"][0, 0, 0]
     return [float(signed.mean()), records["path"].values["distance"][0], barrier(records["path"])]
+
+
+def all_apart(found: Sequence[Mapping], part: str) -> np.ndarray:
+    """[R, P, 3] `apart` of all of a part of the records in the nesting of `of_replicate`, one a replicate."""
+    return np.array([[apart(one) for one in row[part].values()] for row in found]).reshape(len(found), -1, 3)
 
 
 def of_replicate(

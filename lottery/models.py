@@ -81,21 +81,22 @@ class Conv(nn.Module):
         depth: 2, 4 or 6 convolutions.
         dropout: share of the units of the two hidden fully connected layers that a training step switches off; the
             paper's dropout runs have 0.5 (Section 3; it does not say in which layers).
+        width: channels of the first pair, 64 in the paper; the other hidden layers have the same multiples of it.
     """
 
-    def __init__(self, shape: tuple[int, ...], classes: int, depth: int, dropout: float = 0.0):
+    def __init__(self, shape: tuple[int, ...], classes: int, depth: int, dropout: float = 0.0, width: int = 64):
         super().__init__()
-        channels, height, width = shape
+        channels, rows, columns = shape
         self.depth, self.drop = depth, nn.Dropout(dropout) if dropout else nn.Identity()
         for i in range(1, depth + 1):
-            out = 64 * 2 ** ((i - 1) // 2)
+            out = width * 2 ** ((i - 1) // 2)
             setattr(self, f"conv{i}", nn.Conv2d(channels, out, 3, padding=1))
             channels = out
-        features = channels * (height >> depth // 2) * (width >> depth // 2)
+        features = channels * (rows >> depth // 2) * (columns >> depth // 2)
         if features == 0:
-            raise ModelError(f"images of {height}×{width} are too small for {depth // 2} poolings")
-        self.fc1, self.fc2 = nn.Linear(features, 256), nn.Linear(256, 256)
-        self.output = nn.Linear(256, classes)
+            raise ModelError(f"images of {rows}×{columns} are too small for {depth // 2} poolings")
+        self.fc1, self.fc2 = nn.Linear(features, 4 * width), nn.Linear(4 * width, 4 * width)
+        self.output = nn.Linear(4 * width, classes)
         _glorot(self)
 
     def forward(self, x):
@@ -206,8 +207,12 @@ def _factory(name: str) -> Factory | None:
     kind, *numbers = name.split("-")
     if kind == "lenet" and numbers and all(n.isdigit() and int(n) > 0 for n in numbers):
         return lambda shape, classes: LeNet(shape, classes, tuple(map(int, numbers)))
-    if kind == "conv" and numbers[:1] in (["2"], ["4"], ["6"]) and numbers[1:] in ([], ["dropout"]):
-        return lambda shape, classes: Conv(shape, classes, int(numbers[0]), 0.5 if numbers[1:] else 0.0)
+    if kind == "conv" and numbers[:1] in (["2"], ["4"], ["6"]):
+        depth, more = int(numbers[0]), numbers[1:]
+        if more in ([], ["dropout"]):
+            return lambda shape, classes: Conv(shape, classes, depth, 0.5 if more else 0.0)
+        if len(more) == 1 and more[0].isdigit() and int(more[0]):
+            return lambda shape, classes: Conv(shape, classes, depth, width=int(more[0]))
     if kind == "vgg" and numbers[:1] == ["19"] and len(numbers) <= 2 and all(n.isdigit() and int(n) for n in numbers):
         return lambda shape, classes: VGG(shape, classes, *map(int, numbers[1:]))
     if kind == "resnet" and numbers[1:] in ([], ["glorot"]) and numbers and numbers[0].isdigit():
@@ -260,7 +265,7 @@ def _known(name: str) -> Factory:
                 "lenet-300-100 (any widths)",
                 "conv-2",
                 "conv-4",
-                "conv-6 (-dropout)",
+                "conv-6 (-dropout; -8: narrow)",
                 "vgg-19 (-8: narrow)",
                 "resnet-20 (8, 14, 20, … or 18; -glorot)",
                 *_registered,

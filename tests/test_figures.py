@@ -394,6 +394,7 @@ def test_the_papers_numbers_and_lines_of_reference():
     assert "paper" in {text.get_text() for text in band.axes[0].texts}
     dots = figures.ordering([("a", stats.summary([0.5, 1.5]), None)], "ratio", line=1).axes[0]
     assert any(set(line.get_xdata()) == {1} for line in dots.get_lines())
+    assert [(text.get_text(), text.get_position()[0]) for text in dots.texts] == [("1", 1)]  # and says what it is
 
 
 def test_the_most_enriched_patterns_are_drawn_and_spelt():

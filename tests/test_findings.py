@@ -11,6 +11,9 @@ VALUES = {"loss": "0.123", "accuracy": "97.4 %", "verdict-word": "open", "other"
 
 def test_numbers_stand_in_their_places_in_the_form_asked_for():
     assert ENTRY.filled(VALUES) == ["It lost 0.1 pp of 97.4 %.", "So it is open."]
+    once = findings.Findings(sentences=("It lost {a}, then {a:no n}.",))
+    assert once.filled({"a": "1 pp [0, 2], n = 12"}) == ["It lost 1 pp [0, 2], n = 12, then 1 pp [0, 2]."]
+    assert once.names() == ["a"]
 
 
 def test_the_hash_changes_with_a_named_value_and_with_a_verdict_and_with_nothing_else():

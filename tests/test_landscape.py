@@ -965,6 +965,21 @@ def test_movements_of_a_ticket_are_those_of_its_weights(chain):
     assert found.values["layers"] == list(mask) and found.values["weights_left"] == masks.count(mask)
 
 
+@pytest.mark.parametrize(("planted", "low", "high"), [("noise", 0.95, 1.05), ("start", 1.2, 2)])
+def test_movements_dealt_out_change_nothing_if_they_had_nothing_to_do_with_starts(planted, low, high, tmp_path):
+    store, dense = Store(tmp_path / "store"), tickets.dense(training("lenet-300"), 0)
+    start = dense.weights.tensors(world(store), dense.training)
+    stream = np.random.default_rng(0)
+    noise = {name: torch.from_numpy(stream.standard_normal(t.shape)) * t.std() for name, t in start.items()}
+    moved = noise if planted == "noise" else start
+    end = {name: (t + moved[name]).float() if "weight" in name else t for name, t in start.items()}
+    store.save(dense.key, dense.json(), {}, {}, {}, {dense.training.steps: end})
+    once = tickets.one_shot(dense.training, 0, 7, 0.2)
+    [found] = run([Moved(tickets.untrained(once), dense)], store)
+    ratios = [found.arrays[name][0, -2, 0] / found.arrays[name][0, -1, 0] for name in ("summary", "chance")]
+    assert ratios[1] > 1.2 and low < ratios[0] / ratios[1] < high
+
+
 def test_an_adaptive_chain_prunes_what_the_loss_allows(chain):
     runs, store = chain
     found = tickets.adaptive_imp(runs[0].training, 0, 1, 0.2, rewind_step=4, examples=100)

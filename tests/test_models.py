@@ -37,6 +37,14 @@ def test_conv_networks_have_the_papers_number_of_weights(name, weights):
     assert sum(w.numel() for key, w in found.items() if key.endswith("weight")) == weights
 
 
+def test_a_narrow_conv_network_has_the_papers_proportions():
+    wide, narrow = (sizes(name, (3, 32, 32)) for name in ("conv-4", "conv-4-16"))
+    ends = {"conv1.weight", "output.weight"}  # one side of these does not change
+    assert all(a[0] == 4 * b[0] and a[1] == 4 * b[1] for a, b in ((wide[n], narrow[n]) for n in wide.keys() - ends))
+    assert narrow["conv1.weight"] == (16, 3, 3, 3) and narrow["output.weight"] == (10, 64)
+    assert sizes("conv-4-64", (3, 32, 32)) == wide
+
+
 @pytest.mark.parametrize(
     "name, shape",
     [
@@ -46,6 +54,7 @@ def test_conv_networks_have_the_papers_number_of_weights(name, weights):
         ("conv-4", (1, 28, 28)),
         ("conv-6", (1, 8, 8)),
         ("conv-2-dropout", (1, 8, 8)),
+        ("conv-2-8", (1, 8, 8)),
         ("vgg-19", (1, 8, 8)),
         ("resnet-18", (1, 8, 8)),
     ],
@@ -122,6 +131,8 @@ def test_images_too_small_for_the_poolings_are_an_error():
         "conv",
         "conv-dropout",
         "conv-2-dropout-2",
+        "conv-2-0",
+        "conv-2-8-8",
         "vgg",
         "vgg-16",
         "vgg-19-0",

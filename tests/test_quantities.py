@@ -117,16 +117,16 @@ def anatomy(dip=0.6, away=0.7):
     return moves
 
 
-CHANCE = np.ones((3, 2, 3, 2, 4)) * np.array([2.0, 1])[:, None]  # selection alone: twice as far
+ONCE, DEALT = np.array([[3.0, 2, 4]] * 3), np.array([[2.0, 2.5, 3]] * 3)  # [R, layer] kept over cut
 
 
 def test_anatomy_is_read_off_the_layer_that_shows_it_least():
-    got = quantities.anatomy_quantities([0.5, 0.21], anatomy(), CHANCE)
+    got = quantities.anatomy_quantities([0.5, 0.21], anatomy(), ONCE, DEALT)
     assert {name: value.mean for name, value in got.items()} == pytest.approx(
         {
             "moved_ratio": 1.5,
             "away_share": 0.7,
-            "moved_beyond_selection": 0.75,
+            "moved_beyond_selection": 0.8,
             "positive_second_pp": 4,
             "positive_output_pp": -10,
             "dip_first": 1.6,
@@ -216,7 +216,7 @@ def test_the_claims_on_anatomy_agree_with_numbers_that_fit_them():
     near = np.array([0, 1e-5, 2e-5])
     accuracy = {"ticket": 0.98 + near, "reinitialised": 0.96 + near, 0.5: 0.98 - near, 3.0: 0.97 + near}
     density, line = np.array([1, 0.5, 0.1]), np.array([[0.97, 0.98, 0.96]]) + SPREAD
-    got = quantities.anatomy_quantities([0.5, 0.21], anatomy(), CHANCE / [[2], [1]])
+    got = quantities.anatomy_quantities([0.5, 0.21], anatomy(), ONCE, DEALT / 2)
     got |= quantities.noise_quantities(stop, accuracy)
     speed = np.array([[9, 8, 7]] * 3)
     got |= quantities.continued_quantities(density, speed, line, speed + 2, line - [[0, 0.001, 0.002]])

@@ -676,7 +676,7 @@ def ordering(
         entries: (label, summary, the paper's value or None), drawn from top to bottom; all in the unit of the axis.
         xlabel: label of the axis, with its unit.
         title: what is seen, in one line.
-        line: the value of no effect, marked; a zero only where the axis reaches it.
+        line: the value of no effect, marked, and named above the axes; a zero only where the axis reaches it.
 
     Intervals of an accuracy end at 0 and 100 %.
 
@@ -713,6 +713,8 @@ def ordering(
     ax.spines["left"].set_visible(False)
     if line or ax.get_xlim()[0] < 0 < ax.get_xlim()[1]:
         ax.axvline(line, color=INK, linewidth=1, zorder=1)
+    if line:
+        ax.text(line, 1, f"{line:g}", transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=11)
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # one a label
     if len(handles) > 1:
         _legend_above(figure, handles.values(), handles)

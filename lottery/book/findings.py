@@ -1,8 +1,9 @@
 """What a chapter found, in sentences that are written for one execution and tied to its numbers.
 
 `findings.yml` has for each chapter the sentences, in which `{name}` or `{name:.1f}` is a value that the chapter glued,
-and the hash of the values and verdicts that they were written for. Where an execution has other values, the sentences
-are not shown: the chapter then says only what its checks gave.
+`{name:no n}` an interval without the number of its replicates, and the hash of the values and verdicts that they were
+written for. Where an execution has other values, the sentences are not shown: the chapter then says only what its
+checks gave.
 """
 
 import functools
@@ -58,6 +59,8 @@ class Findings(BaseModel):
 
         def value(match: re.Match) -> str:
             found, form = values[match.group(1)], match.group(2)
+            if form == "no n":
+                return re.sub(r", n = \d+$", "", str(found).strip("'"))
             return format(float(str(found)), form) if form else str(found).strip("'")
 
         return [_PLACE.sub(value, sentence) for sentence in self.sentences]

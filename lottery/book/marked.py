@@ -1,7 +1,7 @@
 """Marks of tickets as figure, table and explorer of a chapter; see `lottery.marks`."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
 import numpy as np
@@ -29,8 +29,9 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
     chapter.figure(
         figures.ordering([(mark, area, None) for mark, area in found.items()], "area under the curve", line=0.5),
         "Area under the curve within a density: " + ", ".join(f"{m} {area.mean:.2f}" for m, area in found.items()),
-        "How often a matching network has the better mark than another one of as many weights; chance is a half. 95 % "
-        f"intervals over {replicates}.",
+        "How often a matching network has the better mark than another one of as many weights: the farther right, the "
+        f"better it tells them apart; the line at 0.5 is chance. Thick bars are 95 % intervals over {replicates}, thin "
+        "ones smallest to largest, where each has networks of both kinds.",
         headline=True,
     )
     rows = []
@@ -51,6 +52,75 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
     axes = {"replicate": range(len(networks.accuracy)), "network": networks.names}
     told = {"accuracy": networks.accuracy, "matching": networks.matching(epsilon).astype(float)}
     chapter.offer_csv("marks.csv", tidy.frame(tuple(axes), {**networks.marks, **told}, **axes))
+
+
+def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -> widgets.Widget | None:
+    """Shows how far a ticket that was trained again with flipped signs ends from the ticket, and glues it.
+
+    Args:
+        chapter: where.
+        found: records in the nesting of `marks.of_replicate`, one a replicate.
+        shares: in per cent, of the signs that were flipped.
+
+    Returns:
+        Curves against the share, where there are two at least.
+    """
+    again = tidy.column([[*row["turned"].values()] for row in found], "early_stop_test_accuracy")
+    far = np.concatenate([marks.all_apart(found, "from the ticket"), again[..., None]], axis=-1) * [1, 1, 100, 100]
+    measures = ["signed distance", "Euclidean distance", "barrier (pp)", "test accuracy (%)"]
+    chapter.show_table(
+        ["signs flipped", *measures],
+        [[f"{share} %", *map(text.interval, far[:, i].T)] for i, share in enumerate(shares)],
+        "A ticket trained again from its start with these shares of signs flipped, beside the ticket; 95 % intervals.",
+    )
+    if shares:
+        said = zip(("signed", "distance", "barrier", "accuracy"), map(text.interval, far[:, -1].T), strict=True)
+        chapter.glue(turned_share=f"{shares[-1]} %", **{f"turned_{name}": value for name, value in said})
+    if len(shares) < 2:
+        return None
+    drawn = {}
+    for name, values in zip(measures, np.moveaxis(far, -1, 0), strict=True):
+        line = figures.training_curves({"": (shares, values)}, "signs flipped (%)", name, percent=False)
+        means = ", ".join(f"{share} % {text.number(mean)}" for share, mean in zip(shares, values.mean(0), strict=True))
+        drawn[(name,)] = line, f"{name} against the share of signs flipped: {means}."
+    words = "The same against the share of signs that are flipped; mean, smallest to largest as a band."
+    return explorers.drawn(drawn, [("what", measures)], words, ("barrier (pp)",))
+
+
+def exchanged(chapter: Chapter, found: Sequence[Mapping]) -> dict[str, np.ndarray]:
+    """Shows what giving the reinitialised network the ticket's values does to the barrier between them, and glues it.
+
+    Args:
+        chapter, found: as of `flipped`.
+
+    Returns:
+        Which values -> [R] barrier, a share.
+    """
+    left = {name: np.array([marks.barrier(row["exchanged"][name]) for row in found]) for name in found[0]["exchanged"]}
+    errors = {name: np.array([marks.test_errors(row["exchanged"][name]) for row in found]) for name in left}
+    above = {name: ends[:, 1] - ends[:, 0] for name, ends in errors.items()}
+    where = {"whole": "nowhere", "signs differ": "where signs differ", "anywhere": "at random places"}
+    chapter.show_table(
+        ["it has the ticket's values", "barrier to the ticket", "its own test error", "halfway, above the ticket's"],
+        [
+            [
+                where[name],
+                text.interval(rows, 100, "pp"),
+                text.interval(errors[name][:, -1], 100, "%"),
+                text.interval(above[name], 100, "pp"),
+            ]
+            for name, rows in left.items()
+        ],
+        "The reinitialised network, given the ticket's values at some places: the barrier, and the test errors that it "
+        "is made of. At random places: until it has moved as far as where signs differ. 95 % intervals.",
+    )
+    chapter.glue(
+        whole=text.interval(left["whole"], 100, "pp"),
+        gone=text.interval(left["whole"] - left["signs differ"], 100, "pp"),
+        mixture_error=text.interval(errors["signs differ"][:, -1], 100, "%"),
+        halfway_above=text.interval(above["signs differ"], 100, "pp"),
+    )
+    return left
 
 
 def explorer(networks: marks.Networks, epsilon: float, chosen: Sequence[str]) -> widgets.Widget:

@@ -307,31 +307,32 @@ def scope_quantities(
     return out
 
 
-def anatomy_quantities(density: ArrayLike, moves: ArrayLike, chance: ArrayLike | None = None) -> Quantities:
+def anatomy_quantities(
+    density: ArrayLike, moves: ArrayLike, once: ArrayLike | None = None, dealt: ArrayLike | None = None
+) -> Quantities:
     """How a ticket's weights start and move, beside the rest of the dense network: C-C9, C-C9b and C-C9p.
 
     Args:
         density: [L] share of weights left.
         moves: [R, L, layer, group, measure], the summaries of :class:`lottery.movement.Moved`; the last layer is the
             output layer, the one before it the second hidden one.
-        chance: [R, L, layer, group, measure] of the same records, groups ticket and rest: by selection alone.
+        once: [R, layer] distance moved, kept weights over the rest, of the dense network pruned once.
+        dealt: the same if its movements had been dealt out at random before.
     """
     moves = np.asarray(moves, dtype=np.float64)
     if (level := _level(np.asarray(density), 0.211, moves[:, :, 0, 0, 0])) is None:
         return {}
     distance, grown, positive, dip = np.moveaxis(moves[:, level], -1, 0)  # each [R, layer, group]
-    further = distance[..., 1] / distance[..., 2]
     out: Quantities = {
-        "moved_ratio": _least(further),
+        "moved_ratio": _least(distance[..., 1] / distance[..., 2]),
         "away_share": _least(grown[..., 1]),
         "positive_second_pp": summary(100 * (positive[:, -2, 1] - 0.5)),
         "positive_output_pp": summary(100 * (positive[:, -1, 1] - 0.5)),
         "dip_first": summary(dip[:, 0, 1]),
         "dip_upper": _most(dip[:, 1:, 1]),
     }
-    if chance is not None:
-        dealt = np.asarray(chance, dtype=np.float64)[:, level, :, :, 0]
-        out["moved_beyond_selection"] = _least(further / (dealt[..., 0] / dealt[..., 1]))
+    if once is not None:
+        out["moved_beyond_selection"] = _least(np.asarray(once, dtype=np.float64) / np.asarray(dealt))
     return out
 
 
