@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import recipes
 
-LENET = {"batch": 60, "learning_rate": 0.0012, "hidden_rate": 0.2, "output_rate": 0.1}
+LENET = {"batch": 60, "learning_rate": 0.0012, "hidden_rate": 0.2, "output_rate": 0.1, "precision": "float32"}
 """Frankle & Carbin (2019), Figure 2: LeNet."""
 
 UNSTATED: dict[str, dict[str, Any]] = {
