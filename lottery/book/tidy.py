@@ -1,13 +1,14 @@
 """Nested records as arrays and tables: what figures, tables and quantities of a chapter are made from."""
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from .. import landscape, movement, signs
+from .. import kernels, landscape, movement, signs
 from ..engine.store import Record
 from .parameters import ChapterError
 
@@ -267,6 +268,39 @@ def movements(rows: Sequence[Sequence[Record]], level: int, layer: str, kind: st
     edges = {"starts": movement.START_EDGES, "moves": movement.MOVE_EDGES, "growth": movement.GROWTH_EDGES}[kind]
     counts = np.sum([row[level].arrays[f"{kind}/{layer}"] for row in rows], axis=0)
     return {group: (edges, counts[movement.MOVERS.index(group)]) for group in groups}
+
+
+def by_level(counts: Mapping[str, Mapping[int, np.ndarray]], density: Mapping[int, float], value: Callable) -> dict:
+    """A value of counts of patterns against the share of weights left, as `figures.against_density` takes it.
+
+    Args:
+        counts: kind of network → level → [R, layers, patterns] of :func:`patterns`, the same R replicates everywhere.
+        density: level → share of weights left.
+        value: of such an array, [R].
+
+    Returns:
+        kind → (density [L], [R, L]), NaN at a level for which there are no counts of the kind.
+    """
+    nothing = np.full(len(next(part for parts in counts.values() for part in parts.values())), np.nan)
+    rows = {kind: [value(parts[n]) if n in parts else nothing for n in density] for kind, parts in counts.items()}
+    return {kind: (np.array([*density.values()]), np.stack(row, axis=1)) for kind, row in rows.items()}
+
+
+def top_patterns(
+    counts: Mapping[int, np.ndarray], density: Mapping[int, float], layers: Sequence[str], most: int = 50
+) -> pd.DataFrame:
+    """The patterns that exceed each null the most, in all replicates together, as a tidy table.
+
+    Args:
+        counts, density: level → as of :func:`by_level`, of one kind.
+        layers: their names.
+        most: patterns of each level, layer and null.
+    """
+    columns, tops = ("pattern", "count", "expected", "z", "q"), {}
+    for (level, part), (k, layer), null in itertools.product(counts.items(), enumerate(layers), kernels.NULLS[1:]):
+        top = kernels.enrichment(part[:, k].sum(0), null).top(most)
+        tops[density[level], level, layer, null] = frame(("rank",), {name: getattr(top, name) for name in columns})
+    return stacked(tops, "weights_left", "level", "layer", "null")
 
 
 def patterns(records: Sequence[Record], which: str = "end") -> np.ndarray:
