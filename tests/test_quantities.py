@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lottery import masks, stats
+from lottery import kernels, masks, stats
 from lottery.book import claims, quantities, tidy
 from lottery.worth import Ledger
 
@@ -477,6 +477,18 @@ def test_patterns_are_judged_at_one_level_over_all_layers():
     wide = {name: claims.Summary(3, 2.0, 2, 2, 1.5, 2.5) for name in ("arranged_orbits", "pattern_rho_within")}
     assert outcomes("A-C3", sure | wide)["A-C3"] == "agrees"
     assert quantities.pattern_quantities([0.5], arranged[:1], rho[:1], p[:1]) == {}
+
+
+def test_patterns_are_told_level_by_level():
+    dense, sparse = np.zeros((2, 2, 3**9), dtype=int), np.ones((2, 2, 3**9), dtype=int)
+    counts = {"tickets": {1: dense, 2: sparse}, "random mask": {2: sparse[:, ::-1]}}
+    density = {1: 0.5, 2: 0.25}
+    found = tidy.by_level(counts, density, lambda part: part[:, 0, 0] + [0, 1])
+    assert found["tickets"][0].tolist() == [0.5, 0.25] and found["tickets"][1].tolist() == [[0, 1], [1, 2]]
+    assert np.isnan(found["random mask"][1][:, 0]).all() and found["random mask"][1][:, 1].tolist() == [1, 2]
+    table = tidy.top_patterns({2: sparse}, density, ["conv1", "conv2"], most=4)
+    assert len(table) == 2 * (len(kernels.NULLS) - 1) * 4 and set(table["weights_left"]) == {0.25}
+    assert list(table.columns[:5]) == ["weights_left", "level", "layer", "null", "rank"]
 
 
 def test_patterns_mark_matching_networks_within_a_density():

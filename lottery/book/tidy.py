@@ -1,13 +1,14 @@
 """Nested records as arrays and tables: what figures, tables and quantities of a chapter are made from."""
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from .. import landscape, masks, movement, signs
+from .. import kernels, landscape, masks, movement, signs
 from ..engine.store import Record
 from .parameters import ChapterError
 
@@ -310,6 +311,39 @@ def mask_distances(rows: Sequence[Sequence[Record]]) -> np.ndarray:
     """[R, M, M] `masks.distance` between all masks of a row, from their records [R][M]."""
     kept = [[masks.from_record(record) for record in row] for row in rows]
     return np.array([[[masks.distance(one, other) for other in row] for one in row] for row in kept])
+
+
+def by_level(counts: Mapping[str, Mapping[int, np.ndarray]], density: Mapping[int, float], value: Callable) -> dict:
+    """A value of counts of patterns against the share of weights left, as `figures.against_density` takes it.
+
+    Args:
+        counts: kind of network → level → [R, layers, patterns] of :func:`patterns`, the same R replicates everywhere.
+        density: level → share of weights left.
+        value: of such an array, [R].
+
+    Returns:
+        kind → (density [L], [R, L]), NaN at a level for which there are no counts of the kind.
+    """
+    nothing = np.full(len(next(part for parts in counts.values() for part in parts.values())), np.nan)
+    rows = {kind: [value(parts[n]) if n in parts else nothing for n in density] for kind, parts in counts.items()}
+    return {kind: (np.array([*density.values()]), np.stack(row, axis=1)) for kind, row in rows.items()}
+
+
+def top_patterns(
+    counts: Mapping[int, np.ndarray], density: Mapping[int, float], layers: Sequence[str], most: int = 50
+) -> pd.DataFrame:
+    """The patterns that exceed each null the most, in all replicates together, as a tidy table.
+
+    Args:
+        counts, density: level → as of :func:`by_level`, of one kind.
+        layers: their names.
+        most: patterns of each level, layer and null.
+    """
+    columns, tops = ("pattern", "count", "expected", "z", "q"), {}
+    for (level, part), (k, layer), null in itertools.product(counts.items(), enumerate(layers), kernels.NULLS[1:]):
+        top = kernels.enrichment(part[:, k].sum(0), null).top(most)
+        tops[density[level], level, layer, null] = frame(("rank",), {name: getattr(top, name) for name in columns})
+    return stacked(tops, "weights_left", "level", "layer", "null")
 
 
 def patterns(records: Sequence[Record], which: str = "end") -> np.ndarray:
