@@ -29,6 +29,9 @@ CRITERIA = {
 }
 """Criteria of `masks.scores` → what their masks keep."""
 
+ASKED = {name: CRITERIA[name] for name in ("magnitude", "magnitude_increase", "random", "small_init", "small_final")}
+"""Those that the claims ask about."""
+
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml, ten times as fast
 
