@@ -130,3 +130,52 @@ def test_the_explorer_has_a_frame_for_every_two_marks():
     state = dependency_state([explorer])
     shown = [one["state"]["value"] for one in state.values() if one["model_name"] == "HTMLModel"]
     assert sum("rank correlation" in text for text in shown) == 2 * 3
+
+
+class Shown:
+    """A chapter that keeps what it is given."""
+
+    def __init__(self):
+        self.tables, self.glued = [], {}
+
+    def show_table(self, header, rows, caption):
+        self.tables.append(rows)
+
+    def glue(self, **values):
+        self.glued |= values
+
+
+class Path:
+    """The record of a path, of signs and of a run: test errors at three points, and what else is read beside them."""
+
+    def __init__(self, *errors):
+        pair = np.full((1, 1, 1, 2), 0.25)  # the mean over layers
+        self.arrays = {"re-estimated/test_error": np.array(errors), "pair": pair}
+        self.values = {"distance": [10.0], "early_stop_test_accuracy": 0.97}
+
+
+def firsts(texts):
+    """The means in texts of intervals."""
+    return [text.split(" [")[0].removesuffix(" (all the same)") for text in texts]
+
+
+def test_a_barrier_is_shown_beside_the_errors_that_it_is_made_of():
+    ends = {"whole": (0.02, 0.20, 0.04), "signs differ": (0.02, 0.05, 0.22), "anywhere": (0.02, 0.04, 0.10)}
+    found, chapter = [{"exchanged": {name: Path(*errors) for name, errors in ends.items()}}] * 3, Shown()
+    left = marked.exchanged(chapter, found)
+    assert [rows.mean() for rows in left.values()] == pytest.approx([0.17, -0.07, -0.02])
+    assert firsts(row[2] for row in chapter.tables[0]) == ["4.00 %", "22.00 %", "10.00 %"]
+    assert firsts(row[3] for row in chapter.tables[0]) == ["18.00 pp", "3.00 pp", "2.00 pp"]
+    assert list(chapter.glued) == ["whole", "gone", "mixture_error", "halfway_above"]
+    assert firsts(chapter.glued.values()) == ["17.00 pp", "24.00 pp", "22.00 %", "3.00 pp"]
+
+
+@pytest.mark.parametrize("shares", [[100], [50, 100]])
+def test_flipped_signs_have_a_curve_where_several_shares_were_run(shares):
+    path = Path(0.02, 0.05, 0.02)
+    row = {"turned": dict.fromkeys(shares, path)}
+    row["from the ticket"] = {share: {"signs": path, "path": path} for share in shares}
+    chapter = Shown()
+    shown = marked.flipped(chapter, [row] * 2, shares)
+    assert (shown is not None) == (len(shares) > 1) and len(chapter.tables[0]) == len(shares)
+    assert firsts(chapter.glued.values()) == ["100 %", "0.25", "10.00", "3.00", "97.00"]

@@ -819,6 +819,13 @@ def test_movements_of_a_layer_are_added_up_over_replicates():
     assert len(found["rest"][0]) == 65
 
 
+def test_how_far_kept_weights_moved_beside_the_rest():
+    summary = np.arange(1.0, 25).reshape(2, 3, 4)  # layer, group, measure
+    record = SimpleNamespace(arrays={"summary": summary, "chance": summary[:, 1:] * [[2], [1]]})
+    np.testing.assert_allclose(tidy.moved_ratios([record] * 3), [[5 / 9, 17 / 21]] * 3)
+    np.testing.assert_allclose(tidy.moved_ratios([record], "chance"), [[10 / 9, 34 / 21]])
+
+
 # The open questions.
 
 FIVE = np.array([-0.002, -0.001, 0.0, 0.001, 0.002])  # replicates at one level: cancels in differences

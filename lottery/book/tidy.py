@@ -290,6 +290,17 @@ def stacked(frames: Mapping[Hashable, pd.DataFrame], *names: str) -> pd.DataFram
     return pd.concat(frames, names=[*names, None]).reset_index(level=list(range(len(names)))).reset_index(drop=True)
 
 
+def moved_ratios(records: Sequence[Record], array: str = "summary") -> np.ndarray:
+    """[R, layer] how many times as far as the rest a ticket's weights moved in the dense network's training.
+
+    Args:
+        records: of `lottery.movement.Moved`, one a replicate.
+        array: "chance" if movements had been dealt out at random.
+    """
+    kept, rest = np.moveaxis(np.array([record.arrays[array][:, -2:, 0] for record in records]), -1, 0)
+    return kept / rest
+
+
 def movements(rows: Sequence[Sequence[Record]], level: int, layer: str, kind: str, *groups: str) -> dict:
     """Counts that records of `lottery.movement.Moved` keep of a layer, all replicates together.
 
