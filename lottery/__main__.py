@@ -216,35 +216,35 @@ def verify() -> None:
 @cli.command()
 @click.argument("claim")
 def power(claim) -> None:
-    """Say how many replicates an open claim needs, by the spread of the published ones."""
+    """Say how many replicates would decide what is open of a published claim, and what computes them.
+
+    In four of five studies, if means and spread stay as they are.
+    """
     import nbformat
 
-    from .book import claims, parameters, planning, runner
+    from .book import claims, runner
+    from .book.power import power
 
     rules = claims.load()
     if claim not in rules:
         raise LotteryError(f"no claim {claim[:60]!r}; claims: {', '.join(rules)}")
     rule = rules[claim]
     path = runner.published().get(rule.chapter)
-    judged = path and nbformat.read(path, as_version=4).metadata.get("lottery", {}).get("verdicts", {}).get(claim)
-    if not isinstance(judged, dict):
+    made = nbformat.read(path, as_version=4).metadata.get("lottery", {}) if path else {}
+    if not isinstance(made.get("verdicts", {}).get(claim), dict):
         raise LotteryError(
             f"{claim} has no published verdict by its present rule: publish {rule.chapter or 'it'} again"
         )
-    found = claims.power(rule, claims.read(judged))
-    for row in found.checks:
-        needed = f"{row['needed']} replicates would decide" if row["needed"] else "no thousand would decide"
-        click.echo(f"{row['quantity']}: {row['text']}, bound {row['bound']}, n = {row['n']}: {needed}")
-    if not found.command:
-        click.echo(f"{claim}: nothing is open that more replicates are known to decide")
-        return
-    declared = parameters.parameters_of(planning.source(rule.chapter))
-    try:
-        parameters.check_parameters(declared, {found.parameter: found.needed})
-    except parameters.ParameterError as error:
-        click.echo(f"that is more than the chapter takes: {str(error).splitlines()[0]}")
+    found = power(rule, made)
+    for line in found.checks:
+        click.echo(line)
+    if not found.checks:
+        click.echo(f"{claim}: no check is open")
+    elif found.part is None:
+        click.echo("As many replicates as the chapter takes are not known to decide any of this")
     else:
-        click.echo(f"{found.command}  # with the papers' data; on a GPU, or for hours")
+        click.echo(f"This would decide {', '.join(found.decided)}; it takes the data sets, and a GPU or hours:")
+        click.echo(found.part.command)
 
 
 @cli.group()

@@ -1,12 +1,14 @@
 """Masks and starts that pruning does not find: controls, losing tickets, masks at the start, learned masks.
 
+Beside them, which inputs of a data set say nothing (`Unlit`): a mask can know them without knowing a class.
+
 Each is a recipe like those of `lottery.recipes`: `Run(training, weights, mask)` trains it, `tickets.untrained` looks at
 it before training.
 """
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, cast
 
@@ -22,6 +24,7 @@ from .recipes import (
     Mask,
     Pruned,
     Rates,
+    Recipe,
     Result,
     Run,
     Scope,
@@ -432,6 +435,27 @@ class Rescaled(Weights):
         return result
 
 
+@frozen
+class Unlit(Recipe):
+    """Which inputs are zero in every training example, such as the corners of MNIST's images.
+
+    The weights from such an input get no gradient. The record's values: the numbers of "inputs", of those that are
+    "unlit", and of "examples"; its array "unlit": [inputs] of bytes, 1 where an input is.
+
+    Attributes:
+        training: whose examples, without those for validation, and as it scales them.
+    """
+
+    stored: ClassVar[bool] = True
+
+    training: Training
+
+    def compute(self, world: World) -> Result:
+        inputs = world.dataset(self.training).train[0].flatten(1)
+        unlit = (inputs == 0).all(0).to(torch.uint8).cpu().numpy()
+        return {"inputs": len(unlit), "unlit": int(unlit.sum()), "examples": len(inputs)}, {"unlit": unlit}
+
+
 def transferred(source: Run, training: Training) -> Run:
     """A ticket found on one data set, or with one optimiser, trained on another (Morcos et al. 2019).
 
@@ -497,25 +521,28 @@ def losing(
     Returns:
         By name: "dense", "ticket", "one-shot", "reinitialised"; "random" and "another random" masks on the ticket's
         start; "complement"; "small at the end" and "small at the start", the weights that are smallest there, and
-        "small, rescaled", the former with the ticket's norm in each layer.
+        "small at the end, rescaled" and "small at the start, rescaled", these with the ticket's norm in each layer.
     """
     chain = tickets.imp(training, replicate, levels, fraction, fresh_order=fresh_order)
     once = {
         kind: tickets.one_shot(training, replicate, levels, fraction, fresh_order=fresh_order, criterion=kind)
         for kind in ("magnitude", "small_final", "small_init")
     }
-    ticket, small = chain[-1], once["small_final"]
+    ticket, small = chain[-1], {"small at the end": once["small_final"], "small at the start": once["small_init"]}
+
+    def like_the_ticket(run: Run) -> Run:
+        return replace(run, weights=Rescaled(ticket.weights, run.mask, ticket.weights, ticket.mask))
+
     return {
         "dense": chain[0],
         "ticket": ticket,
         "one-shot": once["magnitude"],
         "reinitialised": tickets.reinitialised(ticket, replicate),
         "random": tickets.shuffled(ticket, replicate),
-        "another random": replace(small, mask=Shuffled(small.mask, replicate)),
+        "another random": replace(once["small_final"], mask=Shuffled(once["small_final"].mask, replicate)),
         "complement": replace(ticket, mask=Complement(ticket.mask, replicate)),
-        "small at the end": small,
-        "small at the start": once["small_init"],
-        "small, rescaled": replace(small, weights=Rescaled(ticket.weights, small.mask, ticket.weights, ticket.mask)),
+        **small,
+        **{f"{name}, rescaled": like_the_ticket(run) for name, run in small.items()},
     }
 
 
@@ -532,8 +559,8 @@ def beside(
         "degrees", the ticket's start under a random mask with as many connections a unit.
     """
     found = losing(training, replicate, levels, fraction, fresh_order=fresh_order)
-    ticket, left_out = found["ticket"], ("dense", "another random", "small at the start", "small, rescaled")
-    others = {name: run for name, run in found.items() if name not in left_out}
+    wanted = ("ticket", "one-shot", "reinitialised", "random", "complement", "small at the end")
+    ticket, others = found["ticket"], {name: found[name] for name in wanted}
     return others | {"degrees": replace(ticket, mask=DegreePreserving(ticket.mask, replicate))}
 
 
@@ -591,6 +618,17 @@ def cheaper(
         "SynFlow": replace(ticket, mask=AtStart(training, start, keep, "synflow")),
         "random": tickets.shuffled(ticket, replicate),
     }
+
+
+def drawn(masks: Mapping[str, Run], steps: Sequence[int]) -> list[Mask]:
+    """The early mask as it would be at each of these steps, then the masks of one-shot pruning and of the ticket.
+
+    Args:
+        masks: of `cheaper`.
+        steps: of dense training.
+    """
+    early = cast(Early, masks["early"].mask)
+    return [*(replace(early, step=step) for step in steps), masks["one-shot"].mask, masks["ticket"].mask]
 
 
 def chosen(training: Training, replicate: int, keep: float, steps: int, lr: float = 0.1) -> dict[str, Run]:

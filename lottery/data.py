@@ -21,6 +21,10 @@ from . import LotteryError, seeds
 NAMES = ("digits", "mnist", "fashion-mnist", "mnist-rgb", "fashion-mnist-rgb", "cifar10", "cifar100")
 """Those that end in "-rgb" are the published grey images in the form of CIFAR-10's, [3, 32, 32]: with two pixels of
 zeros on each side, and repeated in three channels."""
+FORMS = {"digits": ((1, 8, 8), 10), "cifar100": ((3, 32, 32), 100)}
+FORMS |= dict.fromkeys(("mnist", "fashion-mnist"), ((1, 28, 28), 10))
+FORMS |= dict.fromkeys(("mnist-rgb", "fashion-mnist-rgb", "cifar10"), ((3, 32, 32), 10))
+"""Name → what `describe` says of it, known without its files."""
 SCALINGS = ("standardise", "unit", "unit-norm", "none")
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

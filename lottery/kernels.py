@@ -269,6 +269,11 @@ def pattern_shares(counts: np.ndarray) -> dict[str, float]:
     return {name: of[part] / of[whole] if of[whole] else float("nan") for name, (part, whole) in pairs.items()}
 
 
+def neighbour_agreement(counts: np.ndarray) -> np.ndarray:
+    """[N] of N networks' counts, [N, patterns]: the share of kept weights side by side that have the same sign."""
+    return np.array([pattern_shares(one)["neighbour agreement"] for one in counts])
+
+
 def rank_correlation(
     a: np.ndarray, b: np.ndarray, generator: np.random.Generator, draws: int = 999
 ) -> tuple[float, float, float]:
@@ -297,6 +302,22 @@ def rank_correlation(
     least = sum(a @ b for a, b in parts) - 1e-9 * np.sqrt((one @ one) * (other @ other))
     reached = sum(sum(a @ generator.permutation(b) for a, b in parts) >= least for _ in range(draws))
     return rho, within, float(1 + reached) / (draws + 1)
+
+
+def likeness(networks: np.ndarray, dense: np.ndarray, seed: int, draws: int = 999) -> np.ndarray:
+    """How alike each replicate's pattern counts are to those of the dense networks of all other replicates together.
+
+    Args:
+        networks, dense: [R, patterns] counts of `pattern_counts`, one row a replicate.
+        seed: of the permutations, the same for each replicate.
+        draws: permutations.
+
+    Returns:
+        [R, 3]: what `rank_correlation` returns.
+    """
+    others = dense.sum(axis=0) - dense
+    pairs = zip(networks, others, strict=True)
+    return np.array([rank_correlation(*pair, np.random.default_rng(seed), draws) for pair in pairs])
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

@@ -4,6 +4,7 @@ Functions return new masks and never change their arguments. Counts are exact: r
 """
 
 from fnmatch import fnmatchcase
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -31,6 +32,24 @@ def count(mask: Mask) -> dict[str, int]:
 def density(mask: Mask) -> float:
     """The fraction of weights left, P_m in Frankle & Carbin (2019)."""
     return sum(count(mask).values()) / sum(kept.numel() for kept in mask.values())
+
+
+def distance(mask: Mask, other: Mask) -> float:
+    """The share of all weights that one mask keeps and the other cuts (You et al. 2020, a Hamming distance)."""
+    return sum(int((kept ^ other[name]).sum()) for name, kept in mask.items()) / sum(k.numel() for k in mask.values())
+
+
+def cut_off(mask: Mask) -> tuple[int, int]:
+    """How many hidden units a mask leaves without a weight that leads to them, and without one that leads on.
+
+    Layers are a chain in the order of the mask, [units, inputs, ...] each. A unit of a convolution is a channel; behind
+    it a fully connected layer has the places of a channel beside each other.
+    """
+    without_incoming = without_outgoing = 0
+    for here, after in pairwise(mask.values()):
+        without_incoming += int((~here.flatten(1).any(1)).sum())
+        without_outgoing += int((~after.reshape(len(after), len(here), -1).any(2).any(0)).sum())
+    return without_incoming, without_outgoing
 
 
 def apply(weights: dict[str, torch.Tensor], mask: Mask) -> dict[str, torch.Tensor]:

@@ -2,13 +2,16 @@
 
 import copy
 import lzma
+import math
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import nn
 
@@ -16,6 +19,9 @@ from . import LotteryError, models
 from .recipes import Mask, Recipe, Result, Training, Weights, World, frozen
 
 SEED_BYTES = 8
+NUMBER_BYTES, INDEX_BYTES = 4, 8  # of float32, and of the indices of PyTorch's CSR
+UNRUN = ("search, learning rate rewound", "search, fine-tuning")  # in a ledger, computed from the search's schedule
+SETTLED = 0.1  # the distance between masks below which You et al. (2020) call them settled
 
 
 class WorthError(LotteryError):
@@ -74,11 +80,110 @@ class Ledger:
         """[R] what one training of the ticket saves against one of the dense network."""
         return self.each[0] - self.each[1]
 
+    def spent(self, step: ArrayLike, same: np.ndarray) -> dict[str, np.ndarray]:
+        """What a network or the search for one costs, of something that a step of each level takes.
+
+        Rewinding the learning rate instead of the weights, and fine-tuning for as long, train every level again, too,
+        so both cost what the search costs; what they find is one trained network (Renda et al. 2020).
+
+        Args:
+            step: [L] or [R, L] of a step at each level, in any unit.
+            same: [R, L] iterations to the dense network's smallest loss; NaN where it is never reached.
+
+        Returns:
+            What is trained → [R].
+        """
+        step, at = np.broadcast_to(step, self.stop.shape), self.level
+        search = self.steps * step[:, : at + 1].sum(axis=1)
+        return {
+            "dense, to the last step": self.steps * step[:, 0],
+            "search, weights rewound": search,
+            **dict.fromkeys(UNRUN, search),
+            "dense, to early stop": step[:, 0] * self.stop[:, 0],
+            "ticket, to early stop": step[:, at] * self.stop[:, at],
+            "ticket, to the dense network's loss": step[:, at] * same[:, at],
+        }
+
     def lines(self, most: float, points: int = 41) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Cost of training up to `most` networks: name → (networks [S], operations [R, S])."""
         count = np.linspace(0, most, points)
         dense, ticket = self.each[:, :, None] * count
         return {"dense each time": (count, dense), "search, then ticket": (count, self.search + ticket)}
+
+
+def footprint(
+    shapes: Mapping[str, Sequence[int]], left: Mapping[str, int], batch: int, sparse: bool = False
+) -> dict[str, int]:
+    """Bytes that a step of training with Adam holds and moves: arithmetic, nothing is measured.
+
+    Moved is every operand each time that it is used, as if no cache kept any. Forward, a layer reads weights and inputs
+    and writes outputs. For the gradient of its weights it reads inputs and gradients of outputs; for that of its
+    inputs, which the first layer does not need, weights and gradients of outputs. Adam reads weights, gradients and
+    moments, and writes weights and moments. What is done number by number, the loss, and evaluation are left out.
+
+    Args:
+        shapes: [outputs, inputs] of the weights of fully connected layers with biases, in the order of the network.
+        left: survivors of each.
+        batch: examples a step.
+        sparse: survivors alone, in CSR; gradients and moments share its indices. Otherwise every weight.
+
+    Returns:
+        "values" (weights, gradients and the two moments, with those of biases), "indices" (the column of each survivor,
+        where each row begins), "activations" (inputs of all layers, for the backward pass, and the last outputs),
+        "held" (all three), "moved".
+    """
+    values = indices = activations = moved = outputs = 0
+    for number, (name, (rows, columns)) in enumerate(shapes.items()):
+        kept = left[name] if sparse else rows * columns
+        index = INDEX_BYTES * (kept + rows + 1) if sparse else 0
+        inputs, outputs = (NUMBER_BYTES * batch * units for units in (columns, rows))
+        weights, biases = NUMBER_BYTES * kept, NUMBER_BYTES * rows
+        values, indices, activations = values + 4 * (weights + biases), indices + index, activations + inputs
+        moved += 9 * (weights + biases) + 2 * (index + inputs + outputs)
+        if number:
+            moved += weights + index + outputs + inputs
+    held = {"values": values, "indices": indices, "activations": activations + outputs}
+    return held | {"held": sum(held.values()), "moved": moved}
+
+
+def sparse_from(density: ArrayLike, times: ArrayLike) -> float:
+    """The share of weights left below which sparse products are the faster ones.
+
+    It is where their speed comes to that of dense products for the last time on the way from dense to sparse,
+    interpolated between two levels, linearly in the logarithms of both.
+
+    Args:
+        density: [L] share of weights left, falling.
+        times: [L] how many times as fast sparse products are.
+
+    Returns:
+        NaN if they are not faster at the last level; the first density if they are faster at all.
+    """
+    density, ahead = np.asarray(density, dtype=np.float64), np.log(np.asarray(times, dtype=np.float64))
+    slower = np.flatnonzero(ahead <= 0)
+    if not slower.size:
+        return float(density[0])
+    if (last := int(slower[-1])) == len(ahead) - 1:
+        return math.nan
+    share = ahead[last] / (ahead[last] - ahead[last + 1])
+    return float(density[last] * (density[last + 1] / density[last]) ** share)
+
+
+def settled(steps: Sequence[int], apart: np.ndarray, masks: int = 5) -> float:
+    """When a mask has settled: the first step whose mask differs little from each of the masks drawn before it.
+
+    You et al. (2020) draw an early-bird ticket there; their code has five masks, an epoch apart, and `SETTLED`.
+
+    Args:
+        steps: [S] when masks were drawn.
+        apart: [S, S] `masks.distance` between them.
+        masks: how many are compared, the newest among them.
+
+    Returns:
+        The step; NaN if there is none.
+    """
+    ready = (i for i in range(masks - 1, len(steps)) if (apart[i, i - masks + 1 : i] <= SETTLED).all())
+    return float(next((steps[i] for i in ready), math.nan))
 
 
 @frozen

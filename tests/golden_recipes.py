@@ -25,6 +25,7 @@ from lottery.controls import (
     EdgePopup,
     Rescaled,
     Spliced,
+    Unlit,
 )
 from lottery.curvature import Adaptive, Prunable, Spectrum
 from lottery.engine.execute import execute
@@ -199,6 +200,7 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
     add("Run from Rescaled", Run(lenet, Rescaled(Initial(0, 1), half.mask, Initial(0), ticket.mask), half.mask, (0, 6)))
     add("Packed", Packed(lenet, ticket.weights, ticket.mask))
     add("Beginning", Beginning(lenet, ticket.weights, ticket.mask, 200))
+    add("Unlit", Unlit(lenet))
     computed = set(found)
 
     # Keys alone: the papers' networks, and whatever the experiments can be given.

@@ -135,7 +135,7 @@ CONV = {"conv_replicates": 1, "conv_data": "digits", "conv_steps": 50, "conv_eva
         (
             "14_do_tickets_transfer",
             CONV
-            | {"model": "lenet-30-20", "moved_at": "2 3", "optimiser_replicates": 1}
+            | {"model": "lenet-30-20", "moved_at": "2 3", "dead_pixels": True, "optimiser_replicates": 1}
             | {"conv_other": "digits", "conv_levels": 1, "conv_together": 3},
             "D4-C1 Q1-P1 Q1-P5 Q1-P6",
         ),
@@ -163,7 +163,8 @@ CONV = {"conv_replicates": 1, "conv_data": "digits", "conv_steps": 50, "conv_eva
         ),
         (
             "18_what_a_ticket_is_worth",
-            CONV | {"model": "lenet-30-20", "measured_every": 2, "cheap_levels": 2, "conv_levels": 1},
+            CONV
+            | {"model": "lenet-30-20", "measured_every": 2, "cheap_levels": 2, "conv_levels": 1, "masks_every": 10},
             "Q5-P1 Q5-P5",
         ),
     ],

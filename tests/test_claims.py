@@ -15,6 +15,7 @@ from hypothesis import strategies as some
 
 from lottery import stats
 from lottery.book import claims, protocols
+from lottery.book.chapter import as_written, templates
 
 ROOT = Path(__file__).parents[1]
 RULES = claims.load()
@@ -232,7 +233,35 @@ def test_a_measurement_does_not_read_like_a_bound_that_it_is_not(rule, mean, tex
     assert claims.judge(rule, {"a": mean}, FULL).checks[0].text == text
 
 
-# Power.
+def test_the_smallest_distance_seen_is_in_the_unit_of_the_bound(rule):
+    first, second = claims.judge(rule, {"a": SURE, "b": LESS}, FULL).checks
+    cases = {0.234: ("0.23 pp", "23 %"), 0.0123: ("0.012 pp", "1.2 %"), 0: ("", ""), math.nan: ("", "")}
+    for value, shown in cases.items():
+        assert tuple(rule.smallest(replace(check, detectable=value)) for check in (first, second)) == shown
+
+
+def test_cards_show_of_open_checks_alone_what_so_many_replicates_see(rule):
+    measured, said = {"a": stats.summary([0.9, 1.4, 1.6]), "b": LESS}, "n = 3 sees in four of five studies: "
+    for context, times in ((FULL, 1), ({}, 0)):  # of a stand-in nothing is said
+        verdict = claims.judge(rule, measured, context)
+        shown = {"rules": {"W-C1": rule}, "verdicts": {"W-C1": verdict}, "stand_in": claims.STAND_IN, "cost": "1 run"}
+        for name in ("cards", "checks"):
+            page = as_written(templates.get_template(f"{name}.html").render(**shown))
+            assert page.count(said) == times == page.count(f"{said}{rule.smallest(verdict.checks[0])})"), name
+
+
+def test_the_table_of_checks_has_holms_p_and_the_smallest_distance(rule):
+    verdict = claims.judge(rule, {"a": stats.summary([0.9, 1.4, 1.6])}, FULL)
+    entry = claims.ledger({"W-C1": verdict}, {"W-C1": rule})["claims"]["W-C1"]
+    rows = [(rule, check) for check in claims.read(entry["verdict"]).checks]
+    page = as_written(templates.get_template("pages/checks.html").render(rows=rows))
+    cells = [re.findall("<td>(.*?)</td>", row) for row in page.split("<tr>")[2:]]
+    p = f"{verdict.checks[0].p:.2g}"
+    assert cells[0][3:] == [verdict.checks[0].text, "open", p, p, rule.smallest(verdict.checks[0])]
+    assert cells[1][3:] == ["not measured", "open", "–", "–", "–"] and 'href="rules.html#W-C1"' in cells[0][0]
+
+
+# What would decide.
 
 
 def test_an_open_check_names_the_replicates_that_would_decide_it(rule):
@@ -240,18 +269,15 @@ def test_an_open_check_names_the_replicates_that_would_decide_it(rule):
     check = verdict.checks[0]
     spread = np.std([0.9, 1.4, 1.6], ddof=1)
     assert stats.power(0.3, spread, check.needed) >= 0.8 > stats.power(0.3, spread, check.needed - 1)
-    got = claims.power(rule, verdict)
-    assert got.needed == check.needed == verdict.needed and got.checks[0]["quantity"] == "a"
-    assert got.command == f"python -m lottery run 01_chapter --profile paper -p replicates {check.needed}"
+    assert verdict.needed == check.needed
+    assert stats.power(check.detectable, spread, 3) == pytest.approx(0.8)
 
 
 def test_what_no_number_of_replicates_decides(rule):
     on_it = stats.Summary(3, 1.0, 0.5, 1.5, 0.2, 1.8)
-    verdict = claims.judge(rule, {"a": on_it, "b": LESS}, FULL)
-    assert claims.power(rule, verdict).needed is None and claims.power(rule, verdict).command == ""
-    assert claims.power(rule, claims.judge(rule, {"a": WIDE}, FULL)).needed is None  # b was not measured
-    decided = claims.judge(rule, {"a": SURE, "b": LESS}, FULL)
-    assert claims.power(rule, decided).checks == ()
+    assert claims.judge(rule, {"a": on_it, "b": LESS}, FULL).needed is None
+    assert claims.judge(rule, {"a": WIDE}, FULL).needed is None  # b was not measured
+    assert claims.judge(rule, {"a": SURE, "b": LESS}, FULL).needed is None
 
 
 # Errors.
@@ -316,7 +342,7 @@ def test_a_verdict_comes_back_from_the_ledger(rule):
     verdict = claims.judge(rule, {"a": stats.summary([0.9, 1.4, 1.6]), "b": stats.summary([1.0])}, SHORT)
     entry = json.loads(json.dumps(claims.ledger({"W-C1": verdict}, {"W-C1": rule})))["claims"]["W-C1"]
     back = claims.read(entry["verdict"])
-    assert back.outcome == verdict.outcome and claims.power(rule, back) == claims.power(rule, verdict)
+    assert back.outcome == verdict.outcome and back.needed == verdict.needed
     assert back.checks[0].interval == verdict.checks[0].interval and math.isnan(back.checks[1].p)
 
 
@@ -409,6 +435,9 @@ def test_works_are_cited():
 
 def test_a_changed_rule_says_what_it_was_and_why():
     changes = [change for rule in RULES.values() for change in rule.revised]
+    outcomes = {"reproduced", "reproduced in part", "supported", "not supported", "agrees", "disagrees", "open"}
+    assert {change.gave for change in changes if change.gave} <= outcomes
+    assert RULES["C-C5"].earlier("agrees") == ["open"] and RULES["C-C5"].earlier("open") == ["agrees"]
     assert changes and all(len(change.old) > 10 and len(change.reason) > 10 for change in changes)
 
 

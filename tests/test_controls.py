@@ -19,10 +19,12 @@ from lottery.controls import (
     EdgePopup,
     Rescaled,
     Spliced,
+    Unlit,
     _largest,
     cheaper,
     chosen,
     complement,
+    drawn,
     losing,
     transferred,
     transfers,
@@ -209,6 +211,18 @@ def test_parts_of_a_transfer_are_made_of_two_masks_and_two_starts(chain):
     assert made_of["mask alone"].weights == made_of["random, fresh"].weights == r.Initial(0, 1)
 
 
+def test_inputs_that_no_training_example_lights_are_counted(tmp_path):
+    store = Store(tmp_path / "store")
+    half = dataclasses.replace(T, part=(1, 2))
+    for training in (T, half):
+        images = world(store).dataset(training).train[0].flatten(1)
+        found = record(Unlit(training), store)
+        unlit = [pixel for pixel in range(64) if not images[:, pixel].any()]
+        assert found.arrays["unlit"].nonzero()[0].tolist() == unlit and 0 in unlit  # a corner of the digits
+        assert found.values == {"inputs": 64, "unlit": len(unlit), "examples": len(images)}
+    assert len(images) == 600  # of 1,400 digits, 200 are for validation; the half of the rest
+
+
 def test_sub_networks_that_may_lose_keep_as_many_weights_as_the_ticket(chain):
     runs, store = chain
     made_of = losing(T, 0, 3, 0.4)
@@ -216,9 +230,12 @@ def test_sub_networks_that_may_lose_keep_as_many_weights_as_the_ticket(chain):
     counts = {kind: sum(record(run, store).values["weights_left"].values()) for kind, run in made_of.items()}
     dense = counts.pop("dense")
     assert dense > 2 * max(counts.values()) and max(counts.values()) - min(counts.values()) <= 3
-    assert {
-        run.weights for kind, run in made_of.items() if kind not in ("dense", "reinitialised", "small, rescaled")
-    } == {runs[3].weights}
+    own = ("dense", "reinitialised", "small at the end, rescaled", "small at the start, rescaled")
+    assert {run.weights for kind, run in made_of.items() if kind not in own} == {runs[3].weights}
+    for kind in ("small at the end", "small at the start"):
+        small, rescaled = made_of[kind], made_of[f"{kind}, rescaled"]
+        wanted = Rescaled(runs[3].weights, small.mask, runs[3].weights, runs[3].mask)
+        assert rescaled == dataclasses.replace(small, weights=wanted)
 
 
 def test_cheaper_masks_train_from_the_tickets_start(chain):
@@ -229,6 +246,9 @@ def test_cheaper_masks_train_from_the_tickets_start(chain):
     assert {run.weights for run in made_of.values()} == {runs[3].weights}
     found = record(made_of["SNIP"], store)
     assert found.values["density"] == pytest.approx(0.2, abs=1e-3)
+    before, itself, once, ticket = drawn(made_of, [3, 6])
+    assert (before, itself) == (dataclasses.replace(early, step=3), early)
+    assert (once, ticket) == (made_of["one-shot"].mask, runs[3].mask)
 
 
 def test_turned_starts_have_the_tickets_magnitudes_and_other_signs(chain):

@@ -384,7 +384,7 @@ def test_the_shape_is_learnt_without_scaling_and_three_splits_are_scaled_three_t
     data.forget()
     scaled, calls = data._scaled, []
     monkeypatch.setattr(data, "_scaled", lambda *given: calls.append(given) or scaled(*given))
-    assert data.describe("digits") == ((1, 8, 8), 10)
+    assert data.describe("digits") == ((1, 8, 8), 10) == data.FORMS["digits"]
     data.check("digits", 200, "unit")
     assert not calls
     for _ in range(3):
@@ -471,7 +471,7 @@ def test_mnist_is_read_as_torchvision_reads_it(small_mnist):
 def test_grey_images_for_networks_that_take_cifar(small_mnist):
     (images, labels), (test_images, test_labels), _ = data._raw("mnist")
     (wide, wide_labels), (test_wide, test_wide_labels), classes = data._raw("mnist-rgb")
-    assert data.describe("mnist-rgb") == ((3, 32, 32), 10) and classes == 10
+    assert data.describe("mnist-rgb") == ((3, 32, 32), 10) == data.FORMS["mnist-rgb"] and classes == 10
     for old, new in ((images, wide), (test_images, test_wide)):
         expected = torch.zeros(len(old), 3, 32, 32, dtype=torch.uint8)
         expected[:, :, 2:30, 2:30] = old
@@ -530,7 +530,8 @@ def test_files_are_read_once_for_shape_and_splits(small_mnist, monkeypatch):
     data.load("mnist", 2)
     for path in small_mnist.iterdir():
         path.unlink()
-    assert data.describe("mnist") == ((1, 28, 28), 10)
+    assert data.describe("mnist") == ((1, 28, 28), 10) == data.FORMS["mnist"]
+    assert set(data.FORMS) == set(data.NAMES)
     assert len(data.load("mnist", 3).train[1]) == 3
 
 

@@ -173,6 +173,31 @@ def test_ordering_shows_ours_and_the_papers():
         figures.ordering([], "pp")
 
 
+def test_a_matrix_writes_means_with_intervals_and_frames_the_diagonal():
+    def cells(*means):
+        return [[stats.summary([mean - 0.1, mean + 0.1]) for mean in row] for row in means]
+
+    panels = {"21 %": cells((1, -0.5), (0, 2)), "4 %": cells((1, 1), (1, 1)), "2 %": [[stats.summary([1.0])] * 2] * 2}
+    figure = figures.matrix(panels, ["a", "b"], "found on", "trained on", "Lead (pp)")
+    first, second, third, empty = figure.axes
+    assert [ax.get_title("left") for ax in (first, second, third)] == list(panels) and not empty.get_visible()
+    shown = {text.get_position(): text.get_text() for text in first.texts}
+    assert shown[1, 0].split("\n")[0] == "−0.50" and shown[1, 1] == "2.00\n[0.73, 3.27]"
+    assert third.texts[0].get_text() == "1.00"  # of one replicate
+    assert [patch.get_x() + 0.47 for patch in first.patches] == pytest.approx([0, 1])
+    light = [figures._luminance(np.array(row[:3])) for row in first.images[0].get_array().reshape(-1, 4)]
+    assert np.argsort(light).tolist() == np.argsort([-1, 0.5, 0, -2]).tolist()  # darker is more, in grey as well
+    for text, level in zip(first.texts, light, strict=True):
+        ground = {"black": 0.0, "white": 1.0}[text.get_color()]
+        assert (max(ground, level) + 0.05) / (min(ground, level) + 0.05) >= 4.5
+    shades = [ax.images[0].get_array() for ax in (first, second)]
+    np.testing.assert_array_equal(shades[0][0, 0], shades[1][0, 0])  # one scale for all
+    assert "21 %, a → b: −0.50 [−1.77, 0.77]" in figure.get_label()
+    assert figures.html_image(figures.matrix({"all equal": cells((0, 0), (0, 0))}, ["a", "b"], "y", "x"))
+    with pytest.raises(ValueError, match="3 rows of 3"):
+        figures.matrix(panels, ["a", "b", "c"], "found on", "trained on")
+
+
 def test_an_html_image_is_a_small_png_with_escaped_alternative_text():
     figure = figures.against_density({"ticket": (DENSITY, accuracies())}, "accuracy (%)")
     text = figures.html_image(figure, 'accuracy <98 % & "more"', width=350)

@@ -253,6 +253,23 @@ def test_rank_correlation_is_not_fooled_by_a_sign_that_both_prefer():
     assert rho > 0.15 and abs(within) < 0.03 and p > 0.01
 
 
+def test_likeness_is_with_the_dense_networks_of_other_replicates():
+    generator = np.random.default_rng(3)
+    liked = generator.choice(PATTERNS, 600, replace=False)
+    shared = [np.bincount(generator.choice(liked, 5000), minlength=PATTERNS) for _ in range(3)]
+    alone = kernels.pattern_counts(noise(5000, (0.15, 0.7, 0.15), 1))
+    found = kernels.likeness(np.array([*shared[:2], alone]), np.array([*shared[:2], alone]), seed=0, draws=9)
+    assert found.shape == (3, 3) and found[:2, 1].min() > 0.2 > 0.05 > abs(found[2, 1])
+    others = shared[1] + alone
+    assert found[0].tolist() == list(kernels.rank_correlation(shared[0], others, np.random.default_rng(0), 9))
+
+
+def test_agreement_of_neighbours_a_network():
+    checked = [[1, -1, 1], [-1, 1, -1], [1, -1, 1]]
+    counts = [kernels.pattern_counts(layer(EDGE, ROW)), kernels.pattern_counts(layer(checked))]
+    assert kernels.neighbour_agreement(np.array(counts)).tolist() == [1, 0]
+
+
 def leaning(seed, channels=40):
     """A layer whose input channels lean to one sign or the other, and which has no pattern beyond that."""
     draw = np.random.default_rng(seed)

@@ -142,6 +142,12 @@ def test_roles_become_words():
     )
 
 
+def test_references_to_other_pages_become_their_words():
+    assert launch.plain("see {ref}`names of the\ncontrols <names-of-controls>`.", {}, {}, "") == (
+        "see names of the\ncontrols."
+    )
+
+
 def test_works_are_named_as_texts_name_them():
     def work(year, *names):
         persons = [SimpleNamespace(prelast_names=name.split()[:-1], last_names=name.split()[-1:]) for name in names]

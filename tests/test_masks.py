@@ -194,6 +194,13 @@ def test_shuffled_masks_keep_the_count_of_each_layer(sizes, seed):
     assert masks.count(masks.shuffle(mask, np.random.default_rng(seed))) == masks.count(mask)
 
 
+def test_the_distance_of_masks_is_the_share_of_weights_that_one_keeps_and_the_other_cuts():
+    mask = {"a": torch.tensor([[True, False], [True, True]]), "b": torch.tensor([[True]])}
+    other = {"a": torch.tensor([[True, True], [False, True]]), "b": torch.tensor([[False]])}
+    assert masks.distance(mask, other) == masks.distance(other, mask) == 3 / 5
+    assert masks.distance(mask, mask) == 0
+
+
 def test_shuffled_masks_differ_from_the_mask_and_from_draw_to_draw():
     mask = {"w": torch.arange(400).view(20, 20) < 80}
     first, second = (masks.shuffle(mask, seeds.generator(0, seeds.MASK, 0, draw))["w"] for draw in (1, 2))
@@ -205,6 +212,24 @@ def test_shuffled_masks_are_spread_evenly():
     draws = [masks.shuffle(mask, seeds.generator(0, seeds.MASK, 0, draw))["w"].float() for draw in range(200)]
     frequency = torch.stack(draws).mean(0)
     assert abs(frequency[:4].mean() - 0.2) < 0.02 and abs(frequency[4:].mean() - 0.2) < 0.02
+
+
+def test_units_without_weights_are_counted_through_layers_of_all_kinds():
+    mask = {
+        "conv1": torch.ones(3, 1, 2, 2, dtype=torch.bool),
+        "conv2": torch.ones(2, 3, 2, 2, dtype=torch.bool),
+        "fc": torch.ones(4, 2 * 9, dtype=torch.bool),
+        "output": torch.ones(10, 4, dtype=torch.bool),
+    }
+    assert masks.cut_off(mask) == (0, 0)
+    mask["conv1"][0] = False  # no way to a channel
+    mask["conv2"][:, 1] = False  # none on from another
+    mask["fc"][:, 9:17] = False  # one place of its last channel is left
+    mask["fc"][2] = False
+    mask["output"][3] = False  # classes are not hidden
+    assert masks.cut_off(mask) == (2, 1)
+    mask["fc"][:, 17] = False
+    assert masks.cut_off(mask) == (2, 2)
 
 
 # The densities that the paper prints (Frankle & Carbin 2019): a check of rates, rounding and layer sizes at once.

@@ -1,12 +1,13 @@
 """The published chapters pass the gates."""
 
+import shlex
 import shutil
 
 import nbformat
 import pytest
 
 from lottery.__main__ import main
-from lottery.book import claims, findings, gates, planning, runner
+from lottery.book import claims, findings, gates, parameters, planning, runner
 from lottery.book.chapter import as_written
 from lottery.engine.disk import StoreError
 from lottery.engine.store import Store
@@ -52,13 +53,22 @@ def test_records_that_a_store_lacks_are_not_taken_from_what_was_committed(tmp_pa
 
 
 def test_power_prints_a_command_that_is_taken_or_says_that_none_is(capsys):
-    """The replicates that a published open claim needs, where the chapter takes so many and where it does not."""
-    printed = []
+    """Of every open claim: the published study with more replicates, and nothing else, where the chapter takes them."""
+    printed, taken = [], 0
+    published = {one: nbformat.read(path, as_version=4).metadata for one, path in runner.published().items()}
     for name, rule in claims.load().items():
-        if rule.chapter in runner.published():
-            main(["power", name])
-            printed.append(capsys.readouterr().out.splitlines()[-1])
-    taken = [line.partition("  #")[0].split() for line in printed if line.startswith("python -m lottery run")]
+        if rule.chapter in published:
+            assert main(["power", name]) == 0
+            printed += (said := capsys.readouterr().out.splitlines())
+            if not said[-1].startswith("python -m lottery run"):
+                continue
+            taken += 1
+            words = shlex.split(said[-1])
+            part = planning.Part(words[4], words[6], dict(zip(words[8::3], words[9::3], strict=True)))
+            old = published[rule.chapter]["lottery"]["parameters"]
+            declared = parameters.parameters_of(planning.source(rule.chapter))
+            now = {key: one.default for key, one in declared.items()} | part.parameters
+            changed = [key for key, value in old.items() if now[key] != value]
+            assert changed and all(key.endswith("replicates") for key in changed), name
+            assert len(part.keys) > len(planning.Part(part.chapter, part.profile, old).keys), name
     assert taken and any("more than the chapter takes" in line for line in printed)
-    for *_, chapter, _, profile, _, parameter, number in taken:
-        assert planning.Part(chapter, profile, {parameter: number}).parameters[parameter] == int(number)

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from lottery import stats
+from lottery import kernels, masks, stats
 from lottery.book import claims, quantities, tidy
+from lottery.worth import Ledger
 
 LEVELS = np.arange(20)
 DENSITY = (265200 * 0.8**LEVELS + 1000 * 0.9**LEVELS) / 266200
@@ -195,6 +197,15 @@ def test_masks_found_by_training_on_are_worse_by_what_was_planted():
     assert quantities.continued_quantities(density, stop, resetting, nothing, nothing) == {}
 
 
+def test_the_deepest_dip_is_one_run_at_one_evaluation():
+    steps, flat = np.array([0, 10, 20, 30, 40]), np.full(5, 0.9)
+    start, late = np.array([0.1, 0.0, 0.9, 0.9, 0.9]), np.array([0.9, 0.9, 0.9, 0.7, 0.8])
+    label, step, values = tidy.deepest_dip(
+        {"a": (steps, np.array([start, flat])), "b": (steps, np.array([flat, late]))}
+    )
+    assert (label, step, values.tolist()) == ("b", 30, [0.9, 0.7, 0.8])  # the start, which rises, is no dip
+
+
 def test_the_claims_on_anatomy_agree_with_numbers_that_fit_them():
     stop = {
         "ticket": [100.0, 101, 102],
@@ -282,6 +293,8 @@ def test_what_is_recovered_is_the_share_of_a_lead():
     base = np.array([0.80, 0.81, 0.79])
     assert quantities.recovered(base + 0.03, base + 0.04, base).mean == pytest.approx(0.75)
     assert math.isnan(quantities.recovered(base, base - 0.01, base))
+    unsure = base + np.linspace(-0.02, 0.03, len(base))  # a lead that cannot be told from none
+    assert math.isnan(quantities.recovered(base + 0.01, unsure, base))
 
 
 def test_an_adaptive_schedule_is_compared_at_the_density_that_it_reaches():
@@ -464,6 +477,18 @@ def test_patterns_are_judged_at_one_level_over_all_layers():
     wide = {name: claims.Summary(3, 2.0, 2, 2, 1.5, 2.5) for name in ("arranged_orbits", "pattern_rho_within")}
     assert outcomes("A-C3", sure | wide)["A-C3"] == "agrees"
     assert quantities.pattern_quantities([0.5], arranged[:1], rho[:1], p[:1]) == {}
+
+
+def test_patterns_are_told_level_by_level():
+    dense, sparse = np.zeros((2, 2, 3**9), dtype=int), np.ones((2, 2, 3**9), dtype=int)
+    counts = {"tickets": {1: dense, 2: sparse}, "random mask": {2: sparse[:, ::-1]}}
+    density = {1: 0.5, 2: 0.25}
+    found = tidy.by_level(counts, density, lambda part: part[:, 0, 0] + [0, 1])
+    assert found["tickets"][0].tolist() == [0.5, 0.25] and found["tickets"][1].tolist() == [[0, 1], [1, 2]]
+    assert np.isnan(found["random mask"][1][:, 0]).all() and found["random mask"][1][:, 1].tolist() == [1, 2]
+    table = tidy.top_patterns({2: sparse}, density, ["conv1", "conv2"], most=4)
+    assert len(table) == 2 * (len(kernels.NULLS) - 1) * 4 and set(table["weights_left"]) == {0.25}
+    assert list(table.columns[:5]) == ["weights_left", "level", "layer", "null", "rank"]
 
 
 def test_patterns_mark_matching_networks_within_a_density():
@@ -650,6 +675,9 @@ def test_a_network_at_chance_is_not_fast():
     worse = accuracy - 0.5 * (density < 1)
     none = quantities.convolution_quantities({"Conv-2": (density, stop, worse, worse)})
     assert none["speedup_conv_2"].mean == 1
+    assert quantities.fastest_level(density, stop, worse, worse) == 0
+    level = quantities.fastest_level(density, stop, accuracy, accuracy)
+    assert 0 < level == stop[:, :-1].mean(axis=0).argmin()
 
 
 def test_masks_of_convolutions_are_compared_with_random_ones_below_a_fifth():
@@ -711,8 +739,30 @@ def test_levels_and_readings_of_learning_speed():
     assert tidy.smoothed_stop(record, 3) == 500 and tidy.smoothed_stop(record, 1) == 100
     assert tidy.first_at(record, 0.6) == 200 and tidy.first_at(record, 0.9) == 700
     assert tidy.seldom_stop(record, 1) == 100 and tidy.seldom_stop(record, 300) == 600
+    ways = tidy.speeds(0.6, 300)
+    assert [tidy.column([[record]], way).item() for way in list(ways.values())[2:]] == [200, 600]
+    assert list(ways)[-1] == "smallest validation loss, looked at every 300 iterations"
     assert tidy.column([[record, None]], tidy.at_step(240)).tolist()[0][0] == 0.6
     assert tidy.at_step(0, "validation_loss")(record) == 9
+
+
+def test_the_dense_networks_loss_is_reached_or_not_in_the_same_replicate():
+    def run(*losses):
+        return SimpleNamespace(
+            arrays={"history/validation_loss": np.array(losses), "history/step": np.array([0, 10, 20])}
+        )
+
+    chains = [[run(9, 3, 4), run(9, 4, 3), run(9, 5, 4)], [run(9, 2, 1), run(9, 1, 2), run(9, 2, 1.1)]]
+    np.testing.assert_array_equal(tidy.same_loss(chains), [[10, 20, np.nan], [20, 10, np.nan]])
+
+
+def test_masks_of_a_row_are_compared_with_each_other():
+    def record(*kept):
+        values, arrays = masks.to_record({"w": torch.tensor(kept)})
+        return SimpleNamespace(values=values, arrays=arrays)
+
+    rows = [[record(True, False, True, False), record(True, True, False, False), record(True, False, True, False)]]
+    assert tidy.mask_distances(rows).tolist() == [[[0, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0]]]
 
 
 def run_record(accuracy, step=400):
@@ -783,22 +833,34 @@ SKEW = np.array([0.0, 0.0004, -0.0004, 0.0002, -0.0002])  # and what does not
 
 
 def test_a_transfer_is_the_share_of_the_native_lead():
-    levels = np.array([0.01, -0.01])  # averaged away
     leads = {"native": 0.03, "moved": 0.027, "degrees": 0.012, "upper layers": 0.03, "first layer": 0.01, "random": 0}
     fresh = {"mask alone": 0.015, "random, fresh": 0.01}
-    there = {kind: 0.85 + lead + (FIVE + lead * SKEW)[:, None] + levels for kind, lead in (leads | fresh).items()}
+    there = {kind: 0.85 + lead + (FIVE + lead * SKEW)[:, None] for kind, lead in (leads | fresh).items()}
     back = {kind: there[kind] for kind in ("native", "moved", "random")}
-    got = quantities.transfer_quantities(there, back)
+    adam = back | {"moved": there["native"]}
+    got = quantities.transfer_quantities([0.2], there, back, {"recovered_to_sgd": back, "recovered_to_adam": adam})
     assert got["recovered_to_fashion"].mean == pytest.approx(0.9) == got["recovered_to_mnist"].mean
+    assert got["recovered_to_sgd"].mean == pytest.approx(0.9) and got["recovered_to_adam"].mean == pytest.approx(1)
     assert got["degrees_recovered"].mean == pytest.approx(12 / 27) and got[
         "first_layer_recovered"
     ].mean == pytest.approx(1 / 3)
     assert got["transfer_beyond_degrees_pp"].mean == pytest.approx(1.5)
     assert got["mask_alone_pp"].mean == pytest.approx(0.5)
-    names = "Q1-P1 Q1-P2 Q1-P3 Q1-P4"
+    names = "Q1-P1 Q1-P2 Q1-P3 Q1-P4 Q1-P5"
     assert asked(names) == set(got) and set(outcomes(names, got).values()) == {"agrees"}
-    got = quantities.transfer_quantities(there | {"native": there["random"]}, back)
+    got = quantities.transfer_quantities([0.2], there | {"native": there["random"]}, back, {})
     assert math.isnan(got["recovered_to_fashion"])  # no lead, no share of it
+
+
+def test_of_several_levels_a_transfer_is_judged_at_21_per_cent_alone():
+    rng = np.random.default_rng(0)
+    kinds = "native, moved, degrees, random, first layer, upper layers, mask alone".split(", ")
+    there = {kind: rng.uniform(0.94, 0.97, (5, 3)) for kind in [*kinds, "random, fresh"]}
+    there |= {kind: rng.uniform(low, low + 0.01, (5, 3)) for kind, low in (("random", 0.9), ("native", 0.98))}
+    every = quantities.transfer_quantities([0.51, 0.21, 0.04], there, there, {"recovered_to_sgd": there})
+    at = {kind: values[:, 1:2] for kind, values in there.items()}
+    assert every == quantities.transfer_quantities([0.21], at, at, {"recovered_to_sgd": at})
+    assert quantities.transfer_quantities([0.51, 0.09], at, at, {}) == {}  # neither is near
 
 
 def test_the_smallest_weights_of_conv_2_lose_where_a_random_mask_is_more_accurate():
@@ -840,12 +902,17 @@ def test_the_worst_mask_is_picked_by_validation_and_judged_by_another_training()
 def test_a_search_is_paid_back_by_what_its_ticket_saves():
     stop = np.interp(LEVELS, [0, 7, 19], [10000, 8000, 8000]) + 1e5 * FIVE[:, None] + np.zeros((5, 20))
     got = quantities.cost_quantities(DENSITY, 50000, stop)
-    search = DENSITY[:8].sum()
-    assert got["reuse_break_even"].mean == pytest.approx(50000 * search / (10000 - DENSITY[7] * 8000))
-    assert asked("Q5-P1") == set(got) and outcomes("Q5-P1", got)["Q5-P1"] == "agrees"
+    saved, ledger = 10000 - DENSITY[7] * 8000, Ledger(DENSITY, stop, 50000)
+    assert quantities.payback(ledger).mean == pytest.approx(50000 * DENSITY[:8].sum() / saved)
+    assert got["reuse_break_even"].mean == pytest.approx((DENSITY[:8] * stop[:, :8].mean(axis=0)).sum() / saved)
+    assert asked("Q5-P1") == set(got) and outcomes("Q5-P1", got)["Q5-P1"] == "disagrees"
+    late = quantities.cost_quantities(DENSITY, 50000, np.where((LEVELS > 0) & (LEVELS < 7), 5 * stop, stop))
+    assert outcomes("Q5-P1", late)["Q5-P1"] == "agrees"
     slow = np.where(LEVELS == 7, 6 * stop, stop)  # a ticket that saves nothing
     assert quantities.cost_quantities(DENSITY, 50000, slow) == {}
     assert quantities.cost_quantities(DENSITY[:3], 50000, stop[:, :3]) == {}
+    unknown = np.where((LEVELS == 7) & (FIVE[:, None] == 0), np.nan, stop)
+    assert quantities.payback(Ledger(DENSITY, unknown, 50000)) is None
 
 
 def test_seconds_are_looked_up_at_their_densities():

@@ -82,6 +82,12 @@ def test_a_half_is_rounded_up_however_it_was_computed():
     assert text.number(0.12499) == "0.12" and text.number(float("inf")) == "inf"
 
 
+def test_layers_of_a_lenet_in_words():
+    said = text.fully_connected([(300, 784), (100, 300), (10, 100)])
+    assert said == "784 inputs, hidden layers of 300 and 100 units, 10 outputs, 266,200 weights"
+    assert text.fully_connected([[5, 4], [2, 5]]) == "4 inputs, a hidden layer of 5 units, 2 outputs, 30 weights"
+
+
 def test_networks_and_data_have_names_in_words():
     names = {
         "lenet-300-100": "LeNet-300-100",

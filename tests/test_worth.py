@@ -8,7 +8,18 @@ from support import chain_in, run
 
 from lottery import models
 from lottery.engine.execute import world
-from lottery.worth import SEED_BYTES, Ledger, Packed, Speed, WorthError, in_csr
+from lottery.worth import (
+    SEED_BYTES,
+    UNRUN,
+    Ledger,
+    Packed,
+    Speed,
+    WorthError,
+    footprint,
+    in_csr,
+    settled,
+    sparse_from,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +48,48 @@ def test_lines_of_a_ledger_cross_at_break_even():
     even = ledger.search / ledger.saved[0]
     (_, dense), (_, ticket) = ledger.lines(even).values()
     assert dense[0, -1] == pytest.approx(ticket[0, -1]) and dense[0, -2] < ticket[0, -2]
+
+
+def test_what_each_training_takes_is_its_steps_times_what_they_take():
+    ledger = Ledger(np.array([1, 0.5, 0.2]), np.array([[40, 30, 20], [60, 50, 30]]), steps=100, unit=2)
+    spent = ledger.spent(ledger.unit * ledger.density, np.array([[40, 30, 10], [60, 50, np.nan]]))
+    assert spent["dense, to the last step"].tolist() == [200, 200]
+    np.testing.assert_allclose(spent["search, weights rewound"], ledger.search)
+    assert all(spent[name] is spent["search, weights rewound"] for name in UNRUN)
+    np.testing.assert_allclose([spent["dense, to early stop"], spent["ticket, to early stop"]], ledger.each)
+    np.testing.assert_allclose(spent["ticket, to the dense network's loss"], [4, np.nan])
+    hours = ledger.spent([[1, 2, 3], [4, 5, 6]], ledger.stop)  # which differ by replicate
+    assert hours["search, weights rewound"].tolist() == [600, 1500]
+    assert hours["ticket, to early stop"].tolist() == [60, 180]
+
+
+def test_bytes_of_a_training_step_by_hand():
+    shapes, left = {"fc1.weight": (3, 4), "output.weight": (2, 3)}, {"fc1.weight": 5, "output.weight": 1}
+    dense = footprint(shapes, left, batch=10)
+    assert (dense["values"], dense["indices"], dense["activations"]) == (4 * 4 * (12 + 3 + 6 + 2), 0, 40 * (4 + 3 + 2))
+    products = 40 * (2 * (4 + 3) + 3 * (3 + 2)) + 4 * 6  # the first layer's inputs have no gradient
+    assert dense["moved"] == 9 * 4 * (12 + 3 + 6 + 2) + products
+    sparse = footprint(shapes, left, batch=10, sparse=True)
+    assert (sparse["values"], sparse["indices"]) == (4 * 4 * (5 + 3 + 1 + 2), 8 * (5 + 4 + 1 + 3))
+    assert sparse["held"] == sparse["values"] + sparse["indices"] + dense["activations"]
+    indices = 2 * 8 * (5 + 4) + 3 * 8 * (1 + 3)
+    assert sparse["moved"] == 9 * 4 * (5 + 3 + 1 + 2) + products - 4 * 6 + 4 * 1 + indices
+
+
+def test_sparse_products_win_from_where_they_cross_for_the_last_time():
+    assert sparse_from([0.5, 0.2, 0.05], [0.5, 0.5, 2]) == pytest.approx(0.1)  # halfway in both logarithms
+    assert sparse_from([0.5, 0.2, 0.05], [2, 0.5, 2]) == pytest.approx(0.1)
+    assert sparse_from([0.5, 0.2, 0.05], [0.5, 1, 2]) == pytest.approx(0.2)
+    assert sparse_from([0.5, 0.2], [1.5, 2]) == 0.5
+    assert np.isnan(sparse_from([0.5, 0.2, 0.05], [0.5, 1.5, 1]))
+
+
+def test_a_mask_has_settled_where_it_differs_little_from_all_that_are_compared():
+    place = np.array([0, 0.3, 0.37, 0.43, 0.45])
+    apart = np.abs(place[:, None] - place)
+    assert settled([1, 2, 3, 4, 5], apart, masks=2) == 3
+    assert settled([1, 2, 3, 4, 5], apart, masks=3) == 5  # step 4 is 0.13 from step 2
+    assert np.isnan(settled([1, 2, 3, 4, 5], apart)) and np.isnan(settled([], apart))
 
 
 def test_a_packed_ticket_has_a_bit_a_weight_and_a_bit_a_survivor(chain):

@@ -261,7 +261,7 @@ class Chapter:
         checks = [check for verdict in self.verdicts.values() for check in verdict.checks]
         self.glue(**{check.quantity: check.text for check in checks})  # once, though two claims may ask for it
         self._draw_cards(update=True)
-        self._show("checks", verdicts=self.verdicts)
+        self._show("checks", rules=self.rules, verdicts=self.verdicts, stand_in=claims.STAND_IN)
 
     def finish(self) -> None:
         """Shows where the numbers come from; the last call of every notebook, and the mark that it ran to the end."""

@@ -134,6 +134,8 @@ class Revised(_Entry):
     reason: str
     known: bool
     """Whether a number of ours was known when the rule was changed."""
+    gave: str = ""
+    """How the claim had come out before."""
 
 
 class Work(_Entry):
@@ -165,6 +167,18 @@ class Rule(_Entry):
     def central(self) -> CheckRule:
         """The check that a claim stands or falls with."""
         return next(check for check in self.checks if check.central)
+
+    def smallest(self, check: "Check") -> str:
+        """`Check.detectable` in the unit of its quantity, with two digits at least; "" where nothing was to be seen."""
+        if not check.detectable > 0:
+            return ""
+        quantity = self.quantities[check.quantity]
+        digits = max(quantity.digits, 1 - math.floor(math.log10(check.detectable * quantity.scale)))
+        return text.format_interval(check.detectable, quantity.scale, quantity.unit, digits)
+
+    def earlier(self, label: str) -> list[str]:
+        """How the claim came out by earlier rules or with fewer replicates, where that is not what it is now."""
+        return list(dict.fromkeys(change.gave for change in self.revised if change.gave not in ("", label)))
 
     @property
     def hash(self) -> str:
@@ -512,48 +526,6 @@ def _shown(value: Summary | float, rule: CheckRule, quantity: Quantity) -> str:
     while digits < quantity.digits + 3 and any(alike(*pair) for pair in near):
         digits += 1
     return text.format_interval(value, quantity.scale, quantity.unit, digits)
-
-
-# How many replicates an open claim needs.
-
-
-@dataclass(frozen=True)
-class Power:
-    """What would decide an open claim.
-
-    Attributes:
-        claim: its name.
-        needed: replicates; None if no thousand would decide it, or something was not measured at all.
-        checks: for each open check: quantity, n so far, replicates needed (None: no thousand), text and bound.
-        parameter: what the chapter calls the number of replicates.
-        command: what computes them.
-    """
-
-    claim: str
-    needed: int | None
-    checks: tuple[Mapping[str, Any], ...]
-    parameter: str
-    command: str
-
-
-def power(rule: Rule, verdict: Verdict) -> Power:
-    """Replicates that an open claim needs, from the spread so far, and the command that computes them.
-
-    Each check is to be decided in four of five studies if the mean and the spread stay as they are. A mean that lies on
-    its bound cannot be told from it by any number.
-
-    Args:
-        rule, verdict: of the claim; the verdict from its chapter or read from the ledger (:func:`read`).
-    """
-    keys = [key for tier in (rule.needs.reduced, rule.needs.paper) for key in tier if key.endswith("replicates")]
-    parameter = keys[0] if keys else "replicates"
-    open_ones = [check for check in verdict.checks if check.outcome == "open"]
-    rows = tuple(
-        {"quantity": c.quantity, "n": c.n, "needed": c.needed, "text": c.text, "bound": c.bound} for c in open_ones
-    )
-    needed = verdict.needed
-    command = f"python -m lottery run {rule.chapter} --profile paper -p {parameter} {needed}" if needed else ""
-    return Power(rule.id, needed, rows, parameter, command)
 
 
 # The ledger of all claims.

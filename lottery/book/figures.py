@@ -11,6 +11,7 @@ import base64
 import html
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -20,13 +21,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse
+from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from PIL import Image
 
 from .. import kernels
 from ..engine import settings
 from ..stats import Summary
+from . import text
 
 INK, PALE = "#333333", "#d9d9d9"
 STYLE: dict[Any, Any] = {
@@ -722,6 +724,61 @@ def ordering(
     return figure
 
 
+@_HOUSE
+def matrix(
+    panels: Mapping[str, Sequence[Sequence[Summary]]], names: Sequence[str], ylabel: str, xlabel: str, title: str = ""
+) -> Figure:
+    """Means of a quantity for every two of the same things, with their 95 % intervals, written in cells.
+
+    Darker is more, in print too; shades are the same in all panels. Cells of the diagonal are framed.
+
+    Args:
+        panels: title -> [rows][columns] summaries, in the unit written; two panels stand side by side.
+        names: of the rows, and of the columns.
+        ylabel, xlabel: what the rows are, and what the columns are.
+        title: what is seen, in one line.
+
+    Raises:
+        ValueError: if a panel is not as large as the names say.
+    """
+    many = len(names)
+    if any(len(rows) != many or any(len(row) != many for row in rows) for rows in panels.values()):
+        raise ValueError(f"expected {many} rows of {many} summaries a panel")
+    means = {name: np.array([[cell.mean for cell in row] for row in rows]) for name, rows in panels.items()}
+    low, high = min(0.0, *(m.min() for m in means.values())), max(m.max() for m in means.values())
+    across = min(2, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure = Figure(figsize=(7, 0.5 + (0.7 + 0.7 * many) * down), layout="constrained")
+    if title:
+        figure.suptitle(title, x=0.012, ha="left", weight="bold", size=STYLE["axes.titlesize"])
+    axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    said = []
+    for ax, (name, rows) in zip(axes, panels.items(), strict=False):
+        shades = mpl.colormaps["YlGnBu"]((means[name] - low) / ((high - low) or 1.0))
+        ax.imshow(shades, aspect="auto", interpolation="nearest")
+        for (y, x), mean in np.ndenumerate(means[name]):
+            ends = f"\n[{text.number(rows[y][x].ci_low)}, {text.number(rows[y][x].ci_high)}]" * rows[y][x].bounded
+            words = f"{text.number(float(mean))}{ends}"
+            colour = "black" if _luminance(shades[y, x, :3]) > 0.18 else "white"  # either way at least 4.5 to 1
+            ax.text(x, y, words, color=colour, size=11.5, ha="center", va="center", linespacing=1.4)
+            said.append(f"{name}, {names[y]} → {names[x]}: {words}".replace("\n", " "))
+            if x == y:
+                frame = {"fill": False, "edgecolor": colour, "linewidth": 2, "zorder": 3}
+                ax.add_patch(Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, **frame))
+        ax.set_title(name, weight="normal", size=12.5)
+        ax.set(xticks=range(many), xticklabels=names, yticks=range(many))
+        ax.set_yticklabels([textwrap.fill(name, 9) for name in names])
+        ax.tick_params(length=0, labelsize=11)
+        ax.grid(visible=False)
+        ax.spines[:].set_visible(False)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    figure.supylabel(ylabel, size=12.5)
+    figure.supxlabel(xlabel, size=12.5)
+    figure.set_label(f"{title + ': ' if title else ''}{ylabel} → {xlabel}. {'; '.join(said)}.")
+    return figure
+
+
 def paper_line(figure: Figure, value: float, label: str = "paper", panel: int = 0) -> Figure:
     """The same figure with a dotted line at a paper's value, in the unit of the axis, labelled below the axes.
 
@@ -863,10 +920,15 @@ def _looks(labels: Iterable[str]) -> list[tuple[str, str]]:
     return [(PALETTE[number], _MARKERS[number]) for number in numbers]
 
 
+def _luminance(rgb: np.ndarray) -> float:
+    """How light a colour is, as contrasts are reckoned: from 0, black, to 1, white."""
+    return float(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722))
+
+
 def _dark(colour: Any) -> tuple[float, ...]:
     """A line's colour made dark enough for text on white (contrast of at least 4.5 to 1)."""
     rgb = np.array(to_rgb(colour))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
+    linear = _luminance(rgb)
     return tuple(rgb * min(1.0, (0.15 / linear) ** (1 / 2.4) if linear else 1.0))
 
 

@@ -107,6 +107,7 @@ def plain(text: str, values: Mapping[str, object], cited: Mapping[str, str], pag
         r"\{cite:p\}`([^`]+)`", lambda m: f"({'; '.join(cited[key.strip()] for key in m[1].split(','))})", text
     )
     text = re.sub(r"\{doc\}`([^`<]+?) *<([^`>]+)>`", rf"[\1]({pages}/\2.html)", text)
+    text = re.sub(r"\{ref\}`([^`<]+?) *<[^`>]+>`", r"\1", text)
     text = re.sub(r"\]\((\w+)\.ipynb\)", rf"]({pages}/\1.html)", text)
     boxes = r"^(:::+|```+)\{(?:dropdown|admonition)\} *(.*)\n(?::[\w-]+:.*\n)*((?:.*\n)*?)\1 *$"
     return re.sub(boxes, r"**\2**\n\n\3", text, flags=re.M)

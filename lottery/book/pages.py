@@ -3,8 +3,8 @@
 A Sphinx extension with two MyST directives. ``{from-chapters} NAME`` puts one of these in its place:
 
 - ``outcomes``: a bar for each scale, how many claims agree, agree in part, are open, disagree;
-- ``scoreboard``: every claim with its verdict, and filters;
-- ``rules``: the rule of every claim, as `claims.yml` has it;
+- ``scoreboard``: every claim with its verdict, and filters; of every work a table of all checks;
+- ``rules``: the rule of every claim, as `claims.yml` has it, what it rests on, and what rests on it;
 - ``provenance``: of every chapter its commit, versions, time, cost and records.
 
 ``{findings} HASH`` shows its content where the book has the published chapters. The hash is that of the glued values
@@ -203,16 +203,22 @@ class FromChapters(_FromBook):
             )
             name = work.name if work.cite else "Questions of our own"
             body = [*self.parse_text_to_nodes(said), self._html("claims.html", entries=entries)]
+            tested = [(rule, verdict) for rule, verdict, *_ in entries if verdict and verdict.scale != claims.STAND_IN]
+            if rows := [(rule, check) for rule, verdict in tested for check in verdict.checks]:
+                body.append(self._html("checks.html", rows=rows))
             yield self._section(name, key, body)
 
     def rules(self, chapters) -> Iterable[nodes.Node]:
         titles = {name: made["title"] for name, made in chapters.items()}
         by_chapter: dict[str, list[claims.Rule]] = {}
+        needed_by: dict[str, list[str]] = {}
         for rule in claims.load().values():
             by_chapter.setdefault(rule.chapter, []).append(rule)
+            for other in rule.rests_on:
+                needed_by.setdefault(other, []).append(rule.id)
         for name, own in sorted(by_chapter.items()):
             shown = [(rule, _bounds(rule)) for rule in own]
-            body = self._html("rules.html", rules=shown)
+            body = self._html("rules.html", rules=shown, needed_by=needed_by)
             yield self._section(_numbered(name, titles.get(name)), f"rules-{name}", [body])
 
     def provenance(self, chapters) -> Iterable[nodes.Node]:

@@ -7,6 +7,7 @@ before a kernel starts, and `lottery study` needs neither kernels nor papermill.
 import contextlib
 import importlib.resources
 import io
+import shlex
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -111,6 +112,12 @@ class Part:
     def keys(self) -> list[str]:
         """The keys of all records that it needs, what is read before its readers."""
         return [recipe.key for recipe in closure(self.recipes) if recipe.stored]
+
+    @property
+    def command(self) -> str:
+        """What executes it, for a shell."""
+        given = [word for name, value in self.given.items() for word in ("-p", name, str(value))]
+        return shlex.join(["python", "-m", "lottery", "run", self.chapter, "--profile", self.profile, *given])
 
     def check(self, store: Store, by: settings.Settings | None = None) -> None:
         """Refuses what can be seen to fail, if the store lacks any of it.

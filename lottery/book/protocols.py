@@ -6,8 +6,16 @@ from typing import Any
 
 from .. import recipes
 
-LENET = {"batch": 60, "learning_rate": 0.0012, "hidden_rate": 0.2, "output_rate": 0.1}
+LENET = {"batch": 60, "learning_rate": 0.0012, "hidden_rate": 0.2, "output_rate": 0.1, "precision": "float32"}
 """Frankle & Carbin (2019), Figure 2: LeNet."""
+
+UNSTATED: dict[str, dict[str, Any]] = {
+    "images in [0, 1]": {"scaling": "unit"},
+    "images standardised": {"scaling": "standardise"},
+    "Adam's epsilon 1e-7": {"adam_epsilon": 1e-7},
+    "no start beyond two deviations": {"cut_start": 2.0},
+}
+"""What the paper leaves open of that training: words → fields of `recipes.Training`, each another way to do it."""
 
 RESNET = {
     "batch": 128,

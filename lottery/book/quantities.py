@@ -64,10 +64,11 @@ def recovered(a: ArrayLike, native: ArrayLike, random: ArrayLike) -> Summary | f
         a, native, random: [R] accuracies.
 
     Returns:
-        The ratio; NaN where native networks have no lead.
+        The ratio; NaN where native networks have no lead, or none that three replicates or more can tell from zero.
     """
     a, native, random = (np.asarray(values, dtype=np.float64) for values in (a, native, random))
-    return ratio(a - random, native - random) if (native - random).mean() > 0 else math.nan
+    found = ratio(a - random, native - random) if (native - random).mean() > 0 else None
+    return found if found and (found.bounded or found.n < 3) else math.nan
 
 
 def left_out(function: Callable[..., Quantities], *values: ArrayLike) -> dict[str, list[float]]:
@@ -198,13 +199,10 @@ def convolution_quantities(
     """
     out: Quantities = {}
     for name, (density, stop, accuracy, validation) in networks.items():
+        fastest = fastest_level(density, stop, accuracy, validation)
         density, stop = np.asarray(density), np.maximum(np.asarray(stop, dtype=np.float64), 1)
         gain = 100 * (np.asarray(accuracy) - np.asarray(accuracy)[:, :1])
-        good = np.nanmean(np.asarray(validation), axis=0)
         key = name.lower().replace("-", "_")
-        # A network at chance stops early, too: only tickets no less accurate than the dense network count as fast.
-        able = _run(gain) & (density < 1) & (good >= good[0])
-        fastest = int(np.where(able, stop.mean(axis=0), np.inf).argmin()) if able.any() else 0
         out[f"speedup_{key}"] = ratio(stop[:, 0], stop[:, fastest])
         if (level := _picked(validation, _run(gain) & (density < 1))) is not None:
             out[f"gain_{key}_pp"] = summary(gain[:, level])
@@ -212,6 +210,23 @@ def convolution_quantities(
         if density[-1] <= 1.25 * least and down.any():
             out[f"gain_{key}_min_pp"] = _least(gain[:, down])
     return out
+
+
+def fastest_level(density: ArrayLike, stop: ArrayLike, accuracy: ArrayLike, validation: ArrayLike) -> int:
+    """The level whose tickets learn fastest in the mean, of those that validation finds no less accurate than dense.
+
+    A network at chance stops early, too, and does not count as fast.
+
+    Args:
+        density, stop, accuracy, validation: of one network, as in :func:`convolution_quantities`.
+
+    Returns:
+        The level; 0, the dense network, if no ticket is as accurate.
+    """
+    good = np.nanmean(np.asarray(validation, dtype=np.float64), axis=0)
+    times = np.maximum(np.asarray(stop, dtype=np.float64), 1)
+    able = _run(np.asarray(accuracy, dtype=np.float64)) & (np.asarray(density) < 1) & (good >= good[0])
+    return int(np.where(able, times.mean(axis=0), np.inf).argmin()) if able.any() else 0
 
 
 def convolution_structure_quantities(
@@ -997,21 +1012,34 @@ def transplant_quantities(
 # The open questions.
 
 
-def transfer_quantities(there: Mapping[str, ArrayLike], back: Mapping[str, ArrayLike]) -> Quantities:
-    """Tickets moved to other data: the quantities of Q1-P1 to Q1-P4.
+def transfer_quantities(
+    density: ArrayLike,
+    there: Mapping[str, ArrayLike],
+    back: Mapping[str, ArrayLike],
+    others: Mapping[str, Mapping[str, ArrayLike]],
+) -> Quantities:
+    """Tickets moved to other data, or to another optimiser: the quantities of Q1-P1 to Q1-P5.
+
+    They are judged at the level nearest to 21 %; without it there are none.
 
     Args:
+        density: [L] share of weights left at the levels whose tickets were moved.
         there: by the names of :func:`lottery.controls.transfers`, [R, L] accuracies at early stopping on the second
-            data set, at the levels that were moved, which are averaged.
+            data set.
         back: "native", "moved" and "random" on the first.
+        others: name of a quantity -> the same three where what a moved ticket recovers is that quantity.
     """
-    here, reverse = (
-        {name: np.asarray(rows, dtype=np.float64).mean(axis=1) for name, rows in one.items()} for one in (there, back)
-    )
+    if (level := _level(np.asarray(density), 0.211)) is None:
+        return {}
+
+    def at_level(one: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+        return {name: np.asarray(rows, dtype=np.float64)[:, level] for name, rows in one.items()}
+
+    here = at_level(there)
     native, random = here["native"], here["random"]
-    return {
-        "recovered_to_fashion": recovered(here["moved"], native, random),
-        "recovered_to_mnist": recovered(reverse["moved"], reverse["native"], reverse["random"]),
+    ways = {"recovered_to_fashion": there, "recovered_to_mnist": back, **others}
+    moved = {name: at_level(way) for name, way in ways.items()}
+    return {name: recovered(way["moved"], way["native"], way["random"]) for name, way in moved.items()} | {
         "transfer_beyond_degrees_pp": paired_difference(100 * here["moved"], 100 * here["degrees"]),
         "degrees_recovered": recovered(here["degrees"], here["moved"], random),
         "mask_alone_pp": paired_difference(100 * here["mask alone"], 100 * here["random, fresh"]),
@@ -1074,6 +1102,18 @@ def worst_mask_quantities(validation: ArrayLike, again: ArrayLike) -> Quantities
     return {"worst_mask_loss_pp": paired_difference(others, again[rows, worst])}
 
 
+def payback(ledger: Ledger, alike: bool = False) -> Summary | None:
+    """Reuses after which what a ticket saves has paid for its search; None if it saves nothing, or one is not known.
+
+    Args:
+        ledger: of the search; reuses are trained to their early stop.
+        alike: so are the trainings of the search; otherwise each goes to its last step.
+    """
+    if not (np.isfinite(ledger.saved).all() and ledger.saved.mean() > 0):
+        return None
+    return ratio(ledger.short if alike else np.full(len(ledger.stop), ledger.search), ledger.saved)
+
+
 def cost_quantities(density: ArrayLike, steps: int, stop: ArrayLike) -> Quantities:
     """What a search costs and what its ticket saves: the quantities of Q5-P1.
 
@@ -1085,9 +1125,8 @@ def cost_quantities(density: ArrayLike, steps: int, stop: ArrayLike) -> Quantiti
     if _level(np.asarray(density), 0.211, np.asarray(stop, dtype=np.float64)) is None:
         return {}
     ledger = Ledger(np.asarray(density, dtype=np.float64), np.asarray(stop, dtype=np.float64), steps)
-    if not ledger.saved.mean() > 0:
-        return {}
-    return {"reuse_break_even": ratio(np.full(len(ledger.stop), ledger.search), ledger.saved)}
+    repaid = payback(ledger, alike=True)
+    return {"reuse_break_even": repaid} if repaid else {}
 
 
 def use_quantities(density: ArrayLike, seconds: ArrayLike) -> Quantities:

@@ -1,7 +1,7 @@
 """Numbers as a page shows them: means with intervals, extremes, counts, lists."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +28,9 @@ CRITERIA = {
     "small_final": "ends small",
 }
 """Criteria of `masks.scores` → what their masks keep."""
+
+ASKED = {name: CRITERIA[name] for name in ("magnitude", "magnitude_increase", "random", "small_init", "small_final")}
+"""Those that the claims ask about."""
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml, ten times as fast
@@ -144,6 +147,18 @@ def count(number: int, noun: str) -> str:
 def listed(noun: str, numbers: Sequence[int]) -> str:
     """Numbers after their noun: ``level 9``, ``levels 1, 3, 5``; ``no level`` if there is none."""
     return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else f"no {noun}"
+
+
+def fully_connected(shapes: Iterable[Sequence[int]]) -> str:
+    """The layers of a LeNet: ``784 inputs, hidden layers of 300 and 100 units, 10 outputs, 266,200 weights``.
+
+    Args:
+        shapes: [outputs, inputs] of its layers' weights, from the input on.
+    """
+    layers = [tuple(shape) for shape in shapes]
+    *hidden, outputs = (units for units, _ in layers)
+    within = f"{'hidden layers' if len(hidden) > 1 else 'a hidden layer'} of {' and '.join(map(str, hidden))} units"
+    return f"{layers[0][1]:,} inputs, {within}, {outputs} outputs, {sum(a * b for a, b in layers):,} weights"
 
 
 def each(words: Mapping[str, str]) -> str:

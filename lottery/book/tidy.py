@@ -1,13 +1,14 @@
 """Nested records as arrays and tables: what figures, tables and quantities of a chapter are made from."""
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from .. import landscape, movement, signs
+from .. import kernels, landscape, masks, movement, signs
 from ..engine.store import Record
 from .parameters import ChapterError
 
@@ -175,6 +176,40 @@ def first_at(record: Record, accuracy: float) -> float:
     return float(record.arrays["history/step"][reached[0] if len(reached) else -1])
 
 
+def speeds(accuracy: float, *every: int) -> dict[str, str | Callable[[Record], float]]:
+    """Ways to read off how fast a run learns, as an iteration: in words → what :func:`column` takes; the paper's first.
+
+    Args:
+        accuracy: on the test set, a share, whose first time counts.
+        every: at which multiples the validation loss is looked at, for each of some ways.
+    """
+    ways: dict[str, str | Callable[[Record], float]] = {
+        "smallest validation loss (the paper's)": "early_stop_step",
+        "smallest moving average of five validation losses": smoothed_stop,
+        f"first time at {100 * accuracy:.1f} % test accuracy": functools.partial(first_at, accuracy=accuracy),
+    }
+    words = "smallest validation loss, looked at every {:,} iterations"
+    return ways | {words.format(n): functools.partial(seldom_stop, every=n) for n in every}
+
+
+def same_loss(chains) -> np.ndarray:
+    """Iterations until each run's validation loss is at most the smallest of the first run of its chain.
+
+    Args:
+        chains: [R][L] records of runs, the dense one first.
+
+    Returns:
+        [R, L] first evaluated steps; NaN where the loss never comes so low.
+    """
+
+    def first(record: Record, loss: float) -> float:
+        reached = np.flatnonzero(record.arrays["history/validation_loss"] <= loss)
+        return float(record.arrays["history/step"][reached[0]]) if len(reached) else np.nan
+
+    wanted = [chain[0].arrays["history/validation_loss"].min() for chain in chains]
+    return np.array([[first(run, loss) for run in chain] for chain, loss in zip(chains, wanted, strict=True)])
+
+
 def at_step(step: float, name: str = "test_accuracy") -> Callable[[Record], float]:
     """What reads a run's history, by default its test accuracy, where it was evaluated next to a step."""
 
@@ -192,6 +227,25 @@ def nearest(density: Sequence[float] | np.ndarray, *wanted: float) -> list[int]:
 def curves(records: Sequence[Record], name: str) -> tuple[np.ndarray, np.ndarray]:
     """A column of the histories of several runs: steps [S] and values [R, S]; all share one grid."""
     return records[0].arrays["history/step"], np.stack([record.arrays[f"history/{name}"] for record in records])
+
+
+def deepest_dip(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> tuple[str, int, np.ndarray]:
+    """Where, in the second half of training, one run lies furthest below itself just before and just after.
+
+    Args:
+        curves: label → (steps [S], values [R, S]) of :func:`curves`, S at least 3.
+
+    Returns:
+        Label, step, and the run's three values: before, there, after.
+    """
+    found = []
+    for label, (steps, values) in curves.items():
+        there = np.arange(1, len(steps) - 1)[2 * steps[1:-1] >= steps[-1]]
+        depth = np.minimum(values[:, there - 1], values[:, there + 1]) - values[:, there]
+        run, at = np.unravel_index(depth.argmax(), depth.shape)
+        at = there[at]
+        found.append((depth.max(), label, int(steps[at]), values[run, at - 1 : at + 2]))
+    return max(found, key=lambda one: one[0])[1:]
 
 
 def frame(names: Sequence[str], columns: Mapping[str, object], **labels: Iterable) -> pd.DataFrame:
@@ -262,6 +316,45 @@ def movements(rows: Sequence[Sequence[Record]], level: int, layer: str, kind: st
     edges = {"starts": movement.START_EDGES, "moves": movement.MOVE_EDGES, "growth": movement.GROWTH_EDGES}[kind]
     counts = np.sum([row[level].arrays[f"{kind}/{layer}"] for row in rows], axis=0)
     return {group: (edges, counts[movement.MOVERS.index(group)]) for group in groups}
+
+
+def mask_distances(rows: Sequence[Sequence[Record]]) -> np.ndarray:
+    """[R, M, M] `masks.distance` between all masks of a row, from their records [R][M]."""
+    kept = [[masks.from_record(record) for record in row] for row in rows]
+    return np.array([[[masks.distance(one, other) for other in row] for one in row] for row in kept])
+
+
+def by_level(counts: Mapping[str, Mapping[int, np.ndarray]], density: Mapping[int, float], value: Callable) -> dict:
+    """A value of counts of patterns against the share of weights left, as `figures.against_density` takes it.
+
+    Args:
+        counts: kind of network → level → [R, layers, patterns] of :func:`patterns`, the same R replicates everywhere.
+        density: level → share of weights left.
+        value: of such an array, [R].
+
+    Returns:
+        kind → (density [L], [R, L]), NaN at a level for which there are no counts of the kind.
+    """
+    nothing = np.full(len(next(part for parts in counts.values() for part in parts.values())), np.nan)
+    rows = {kind: [value(parts[n]) if n in parts else nothing for n in density] for kind, parts in counts.items()}
+    return {kind: (np.array([*density.values()]), np.stack(row, axis=1)) for kind, row in rows.items()}
+
+
+def top_patterns(
+    counts: Mapping[int, np.ndarray], density: Mapping[int, float], layers: Sequence[str], most: int = 50
+) -> pd.DataFrame:
+    """The patterns that exceed each null the most, in all replicates together, as a tidy table.
+
+    Args:
+        counts, density: level → as of :func:`by_level`, of one kind.
+        layers: their names.
+        most: patterns of each level, layer and null.
+    """
+    columns, tops = ("pattern", "count", "expected", "z", "q"), {}
+    for (level, part), (k, layer), null in itertools.product(counts.items(), enumerate(layers), kernels.NULLS[1:]):
+        top = kernels.enrichment(part[:, k].sum(0), null).top(most)
+        tops[density[level], level, layer, null] = frame(("rank",), {name: getattr(top, name) for name in columns})
+    return stacked(tops, "weights_left", "level", "layer", "null")
 
 
 def patterns(records: Sequence[Record], which: str = "end") -> np.ndarray:

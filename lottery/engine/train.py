@@ -341,6 +341,7 @@ def _complete(optimiser: torch.optim.Optimizer) -> None:
 
 def _optimiser(training: Training, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
     if training.optimiser == "adam":
-        settings = {"eps": training.adam_epsilon, "weight_decay": training.weight_decay}
-        return torch.optim.Adam(parameters, training.lr, **settings, fused=True)
+        return torch.optim.Adam(
+            parameters, training.lr, eps=training.adam_epsilon, weight_decay=training.weight_decay, fused=True
+        )
     return torch.optim.SGD(parameters, training.lr, training.momentum, weight_decay=training.weight_decay, fused=True)

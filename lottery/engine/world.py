@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from .. import LotteryError, data, models
@@ -54,3 +55,15 @@ class StoreWorld:
 def world(store: Store, device: str = "cpu") -> StoreWorld:
     """What recipes are computed in, over a store."""
     return StoreWorld(store, device)
+
+
+class EmptyWorld(StoreWorld):
+    """A world whose data sets, those of `lottery.data.FORMS`, have no examples: starts and masks need no files."""
+
+    def dataset(self, training: Training) -> data.Dataset:
+        shape, classes = data.FORMS[training.data]
+        none = torch.empty(0, *shape), torch.empty(0, dtype=torch.int64)
+        return data.Dataset(training.data, none, none, none, classes)
+
+    def network(self, training: Training) -> nn.Module:
+        return models.build(training.model, *data.FORMS[training.data])

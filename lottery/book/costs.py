@@ -1,0 +1,193 @@
+"""What tickets cost and save, as tables and a figure of a chapter: a table is its header, its rows and its caption."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from .. import worth
+from ..engine.store import Record
+from ..worth import Ledger
+from . import figures, quantities, text
+
+Table = tuple[list[str], list[list[str]], str]
+Memory = Mapping[bool, Sequence[Mapping[str, int]]]
+
+
+def reached(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 0) -> str:
+    """Mean, smallest and largest of [R] values, NaN where something did not come about.
+
+    Such as ``3,380 (3,200 to 3,500)``, ``7,550 (7,400 to 7,700), in 2 of 5``, or ``never``.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    found = values[~np.isnan(values)]
+    if not found.size:
+        return "never"
+    words = text.extremes(found if np.ptp(found) else found[:1], scale, unit, digits)
+    return words if found.size == values.size else f"{words}, in {found.size} of {values.size}"
+
+
+def repaid(ledger: Ledger, none: str) -> str:
+    """The reuses that repay a search, with their interval; other words where there is no such number."""
+    reuses = quantities.payback(ledger)
+    return text.format_interval(reuses, 1, "reuses", 1) if reuses else none
+
+
+def footprints(runs: Sequence[Record], shapes: Mapping[str, Sequence[int]], batch: int) -> Memory:
+    """In CSR or not → what a step of each of these runs [L] holds and moves: `worth.footprint`."""
+    left = [run.values["weights_left"] for run in runs]
+    return {sparse: [worth.footprint(shapes, one, batch, sparse) for one in left] for sparse in (False, True)}
+
+
+def spent(ledger: Ledger, same: np.ndarray, hours: np.ndarray, memory: Memory) -> Table:
+    """The ledger: operations, hours, bytes moved by dense products and by CSR.
+
+    Args:
+        ledger: in 10¹² operations.
+        same: [R, L] of `tidy.same_loss`.
+        hours: [R, L] that each training took.
+        memory: of :func:`footprints`.
+    """
+    dense, sparse = (np.array([step["moved"] for step in memory[one]]) / 1e12 for one in (False, True))
+    per_step = (ledger.unit * ledger.density, 2), (hours / ledger.steps, 4), (dense, 3), (sparse, 3)
+    columns = [(ledger.spent(step, same), digits) for step, digits in per_step]
+
+    def cell(values: np.ndarray, digits: int) -> str:
+        if np.isnan(values).any():
+            return "not reached"
+        equal = np.ptp(values) <= 1e-9 * values.max()
+        return text.number(values.mean(), 1, digits) if equal else text.interval(values, 1, "", digits, (0, np.inf))
+
+    rows = [[name, *(cell(values[name], digits) for values, digits in columns)] for name in columns[0][0]]
+    for row in rows:
+        row[2] = "not run" if row[0] in worth.UNRUN else row[2]
+    caption = (
+        "95 % intervals. Times of the records, on machines that did other things, too; to early stop in proportion. "
+    )
+    caption += "Terabytes are arithmetic: nothing was trained in CSR."
+    return ["training", "operations (10¹²)", "hours of one core", "terabytes moved", "in CSR"], rows, caption
+
+
+def saved(ledger: Ledger, same: np.ndarray, at: Sequence[int]) -> Table:
+    """What the tickets of some levels save; arguments as of :func:`spent`."""
+    rows = []
+    for level in at:
+        row = [f"{figures.percent(ledger.density[level])} %"]
+        row += [reached(iterations[:, level]) for iterations in (ledger.stop, same)]
+        for iterations in (ledger.stop, same) if level else ():
+            words = repaid(replace(ledger, stop=iterations, target=ledger.density[level]), "–")
+            row.append(words.replace(" reuses", "").partition(", n")[0])
+        rows.append(row + [""] * (5 - len(row)))
+    count = text.count(len(same), "replicate")
+    caption = f"Iterations: mean, smallest to largest of {count}. The dense network's loss is its smallest on "
+    caption += "validation data, in the same replicate. Reuses repay the search down to that level; 95 % intervals."
+    header = ["weights left", "to early stop", "to the dense network's loss", "reuses to repay", "by that loss"]
+    return header, rows, caption
+
+
+def kept(density: Sequence[float], sizes: Mapping[str, np.ndarray]) -> Table:
+    """Bytes to keep tickets.
+
+    Args:
+        density: [L] share of weights left.
+        sizes: part → [R, L] bytes: the values of `worth.Packed`.
+    """
+    share, rows = sizes["kept"] / sizes["dense"], []
+    for level, left in enumerate(density):
+        parts = (f"{sizes[name][:, level].mean():,.0f}" for name in ("mask", "signs", "kept"))
+        rows.append([f"{figures.percent(left)} %", *parts, text.interval(share[:, level], 100, "%")])
+    count = text.count(len(share), "replicate")
+    caption = f"Bytes after xz, mean of {count}; dense: {sizes['dense'][0, 0]:,.0f} bytes."
+    return ["weights left", "mask", "signs", "mask, signs and seed", "of the dense network's bytes"], rows, caption
+
+
+def in_training(density: np.ndarray, memory: Memory, at: Sequence[int], batch: int) -> Table:
+    """Bytes that a step of some levels holds and moves in CSR.
+
+    Args:
+        density: [L] share of weights left.
+        memory: of :func:`footprints`.
+        at: which levels.
+        batch: examples a step.
+    """
+    rows, dense = [], memory[False][0]
+    for level in at:
+        one = memory[True][level]
+        parts = (f"{one[part] / 1000:,.0f}" for part in ("values", "indices", "activations"))
+        shares = (f"{figures.percent(one[part] / dense[part])} %" for part in ("held", "moved"))
+        rows.append([f"{figures.percent(density[level])} %", *parts, *shares])
+    caption = f"A training step in batches of {batch}, in CSR, by arithmetic; with dense products it holds "
+    caption += (
+        f"{dense['held'] / 1000:,.0f} kB and moves {dense['moved'] / 1000:,.0f} kB. Values: weights, gradients, Adam's "
+    )
+    caption += "two moments."
+    header = ["weights left", "values (kB)", "indices (kB)", "activations (kB)", "held, of dense", "moved, of dense"]
+    return header, rows, caption
+
+
+def crossing(share: np.ndarray, times: np.ndarray) -> str:
+    """Below which share of weights left sparse products are faster, as :func:`reached` has it.
+
+    Args:
+        share: [L] of weights left, falling.
+        times: [R, L] times as fast as dense products.
+    """
+    return reached([worth.sparse_from(share, one) for one in times], 100, "%", 1)
+
+
+def faster(share: np.ndarray, times: Mapping[int, np.ndarray]) -> Table:
+    """How fast sparse products are, and from which density on they win.
+
+    Args:
+        share: [L] of weights left, falling.
+        times: batch → [R, L] times as fast as dense.
+    """
+    rows = [
+        [f"{batch:,}", *(text.extremes(one[:, level], 1, "times", 2) for level in (0, -1)), crossing(share, one)]
+        for batch, one in times.items()
+    ]
+    count = text.count(len(next(iter(times.values()))), "replicate")
+    caption = (
+        f"Mean, smallest to largest of the masks of {count}. Between two levels that were measured, the share at which "
+    )
+    caption += "both products take the same time is interpolated, in logarithms."
+    most, least = (f"with {figures.percent(share[level])} %" for level in (0, -1))
+    return ["images at once", most, least, "CSR is faster below"], rows, caption
+
+
+def settles(steps: Sequence[int], apart: np.ndarray, masks: int = 5) -> str:
+    """When masks settle, in words; arguments as of :func:`settling` and `worth.settled`."""
+    if len(steps) < masks:
+        return "no iteration, for too few masks were drawn"
+    found = [worth.settled(steps, one, masks) for one in apart]
+    return "no iteration" if np.isnan(found).all() else f"iteration {reached(found)}"
+
+
+def settling(steps: Sequence[int], apart: np.ndarray, density: float) -> tuple[Figure, str]:
+    """How far masks drawn in training are from each other and from two others, as a figure and its caption.
+
+    Args:
+        steps: [S] when they were drawn, at equal distances.
+        apart: [R, S + 2, S + 2] distances between these, one-shot pruning's and the ticket's.
+        density: share of weights that all of them keep.
+    """
+    count = len(steps)
+    lines = {
+        "mask before": (steps[1:], np.diagonal(apart[:, :count, :count], 1, 1, 2)),
+        "one-shot": (steps, apart[:, :count, count]),
+        "ticket": (steps, apart[:, :count, count + 1]),
+        "You et al.": ([0, steps[-1]], np.full((1, 2), worth.SETTLED)),
+    }
+    top = 105 * max(values.max() for _, values in lines.values())
+    figure = figures.training_curves(lines, ylabel="weights that differ (%)", ylim=(0, top))
+    caption = (
+        f"Masks of the dense network every {text.count(steps[0], 'iteration')}, {figures.percent(density)} % of the "
+    )
+    caption += (
+        "weights: in which share of all weights each differs from the mask before, from one-shot pruning's and from "
+    )
+    caption += f"the ticket's. Random ones would in {figures.percent(2 * density * (1 - density))} %. Mean of "
+    caption += f"{text.count(len(apart), 'replicate')}, smallest to largest as a band."
+    return figure, caption

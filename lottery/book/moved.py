@@ -1,0 +1,198 @@
+"""Tickets that were moved between two data sets, as figures, tables and explorers of a chapter.
+
+There are two ways, from the first data set to the second and back. Of each, accuracies and leads over a random mask are
+kind → [R, L], records kind → [R][L]: R replicates, L levels of pruning whose tickets were moved; the kinds are those of
+`lottery.controls.transfers`. What is left at these levels is [L] texts.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import ipywidgets as widgets
+import numpy as np
+
+from .. import masks, stats
+from ..engine.store import Record
+from . import explorers, figures, leads, quantities, text, tidy
+from .chapter import Chapter
+from .leads import Accuracy, Leads
+
+Records = Mapping[str, Sequence[Sequence[Record]]]
+
+
+def recovered(accuracy: Accuracy, level: int, kind: str = "moved", of: str = "native", base: str = "random") -> str:
+    """What a kind has of another's lead over a third, in words; without an interval where that lead may be zero.
+
+    Args:
+        accuracy: kind → [R, L] shares.
+        level: which of the L.
+        kind, of, base: as `quantities.recovered` has them.
+    """
+    value = quantities.recovered(*(np.asarray(accuracy[one])[:, level] for one in (kind, of, base)))
+    return text.format_interval(value, 100, "%", 0) if isinstance(value, stats.Summary) else "no clear lead"
+
+
+def told(there: Records, back: Records, level: int) -> dict[str, str]:
+    """What moved tickets are worth at a level, and how far training went, as texts to glue.
+
+    Args:
+        there, back: records of the two ways.
+        level: which of the L.
+    """
+    runs, found = {}, {}
+    for name, way in (("there", there), ("back", back)):
+        runs |= {f"{kind}_{name}": [row[level] for row in way[kind]] for kind in ("native", "random")}
+        accuracy = {kind: tidy.column(rows, "early_stop_test_accuracy") for kind, rows in way.items()}
+        ahead = stats.summary(leads.leads(accuracy)["moved"][:, level])
+        found[f"shared_{name}"] = recovered(accuracy, level)
+        found[f"degrees_{name}"] = recovered(accuracy, level, "degrees")
+        found[f"lead_{name}"] = text.format_interval(ahead, 1, "pp")
+    return leads.learned(runs) | found
+
+
+def rows(way: str, accuracy: Accuracy, left: Sequence[str]) -> list[list[str]]:
+    """Rows of a table: way, weights left, kind, accuracy, share of the native ticket's lead over a random mask.
+
+    Args:
+        way: its name.
+        accuracy: kind → [R, L] shares.
+        left: [L] texts.
+    """
+    table = []
+    for (i, name), (kind, values) in itertools.product(enumerate(left), accuracy.items()):
+        share = "" if kind.startswith("random") else recovered(accuracy, i, kind)
+        table.append([way, name, kind, text.interval(np.asarray(values)[:, i], 100, "%"), share])
+    return table
+
+
+def show_matrix(chapter: Chapter, names: Sequence[str], there: Leads, back: Leads, left: Sequence[str]) -> None:
+    """Shows the leads of all tickets, wherever they were found and trained, as the headline of a chapter.
+
+    Args:
+        chapter: where.
+        names: the two data sets.
+        there, back: leads of the two ways, in points.
+        left: [L] texts.
+    """
+    cells = [[back["native"], there["moved"]], [back["moved"], there["native"]]]
+    panels = {
+        f"{name} of the weights left": [[stats.summary(values[:, i]) for values in row] for row in cells]
+        for i, name in enumerate(left)
+    }
+    chapter.figure(
+        figures.matrix(panels, names, "found on", "trained on", "Lead over a random mask (pp)"),
+        caption="Test accuracy at early stopping minus that of a random mask with as many weights in each layer, in "
+        f"points; framed: native tickets. Mean of {text.count(len(there['native']), 'replicate')}, 95 % intervals in "
+        "brackets; darker is more.",
+        headline=True,
+    )
+
+
+def show_degrees(chapter: Chapter, accuracy: Mapping[str, Accuracy], left: Sequence[str]) -> None:
+    """Shows what numbers of connections explain: what masks with the moved ticket's degrees recover.
+
+    Args:
+        chapter: where.
+        accuracy: way → kind → [R, L] shares.
+        left: [L] texts.
+    """
+    table = []
+    for (way, found), (i, name) in itertools.product(accuracy.items(), enumerate(left)):
+        ahead = text.interval(leads.leads(found)["moved"][:, i], 1, "pp")
+        table.append([way, name, ahead, *(recovered(found, i, "degrees", of) for of in ("native", "moved"))])
+    chapter.show_table(
+        ["", "weights left", "lead of the moved ticket", "same degrees: of the native lead", "of the moved lead"],
+        table,
+        "What a random mask recovers in which each unit and each pixel has as many connections as in the moved one; "
+        "95 % intervals.",
+    )
+
+
+def counted(unlit: Mapping[str, Record]) -> str:
+    """How many inputs are zero in every training example, in words.
+
+    Args:
+        unlit: data set → record of `controls.Unlit`.
+    """
+    found = {name: f"{one.values['unlit']} of {one.values['inputs']}" for name, one in unlit.items()}
+    return text.each(found) or "not counted"
+
+
+def show_unlit(
+    chapter: Chapter, unlit: Mapping[str, Record], found: Mapping[str, Sequence[Sequence[Record]]], left: Sequence[str]
+) -> None:
+    """Shows what masks keep of the first layer's weights from inputs that are zero in every training example.
+
+    Args:
+        chapter: where.
+        unlit: data set → record of `controls.Unlit`.
+        found: data set → [R][L] records of the masks that were found on it.
+        left: [L] texts.
+    """
+    layers = [[[_first(record) for record in row] for row in of] for of in found.values()]
+    table = []
+    for name, record in unlit.items():
+        dark = record.arrays["unlit"].astype(bool)
+        for i, share in enumerate(left if dark.any() else ()):
+            whole = text.number(float(np.mean([row[i].mean() for of in layers for row in of])), 100, 1)
+            kept = (text.interval([row[i][:, dark].mean() for row in of], 100, "%", 1) for of in layers)
+            table.append([name, f"{dark.sum()} of {dark.size}", share, f"{whole} %", *kept])
+        if not dark.any():
+            table.append([name, "none", *["–"] * (2 + len(layers))])
+    chapter.show_table(
+        ["always zero in", "pixels", "weights left", "kept in the layer", *(f"by masks from {name}" for name in found)],
+        table,
+        "What masks keep of the first layer's weights from pixels that are zero in all training images, and what they "
+        "keep of the whole layer; 95 % intervals. A mask with the same degrees keeps as many there as the moved one.",
+    )
+
+
+def pictures(
+    found: Mapping[str, Sequence[Sequence[Record]]], accuracy: Accuracy, left: Sequence[str], level: int
+) -> widgets.Widget:
+    """How many connections each pixel keeps to the first layer, of the native and the moved mask of one replicate.
+
+    Args:
+        found: the data set that tickets are moved from, that which they are moved to → [R][L] records of masks.
+        accuracy: "native" and "moved" → [R, L] shares; the first replicate's are shown.
+        left: [L] texts.
+        level: which of the L is shown first.
+    """
+    source, target = found
+    kinds = {"native": found[target][0], "moved": found[source][0]}
+    shown = {
+        name: {kind: (row[i], float(np.asarray(accuracy[kind])[0, i])) for kind, row in kinds.items()}
+        for i, name in enumerate(left)
+    }
+    words = f"Masks of one replicate: native, found on {target}, and moved, found on {source}; trained on {target}."
+    return explorers.first_layers(shown, "weights left", words, (left[level], "moved"))
+
+
+def explorer(
+    names: Sequence[str], records: Sequence[Records], ahead: Sequence[Leads], left: Sequence[str], level: int
+) -> widgets.Widget:
+    """Leads and training of every ticket, wherever it was found, wherever it is trained.
+
+    Args:
+        names: the two data sets.
+        records, ahead: of the two ways.
+        left: [L] texts.
+        level: which of the L is shown first.
+    """
+    frames = {}
+    for (source, target), (i, name) in itertools.product(itertools.product(names, names), enumerate(left)):
+        way = 1 - names.index(target)  # the one that ends there
+        now = {kind: rows[:, i] for kind, rows in ahead[way].items() if source != target or kind == "native"}
+        kinds = ("native", "moved", "random") if source != target else ("native", "random")
+        curves = {k: tidy.curves([row[i] for row in records[way][k]], "test_accuracy") for k in kinds}
+        for view, figure in (("lead", leads.drawn(now)), ("training", figures.training_curves(curves))):
+            alt = f"Found on {source}, trained on {target}, {name}, {view}. {leads.words(now)}"
+            frames[source, target, name, view] = figures.html_image(figure, alt, 630, 80)
+    controls = [("found on", names), ("trained on", names), ("weights left", left), ("what", ["lead", "training"])]
+    words = "Lead over a random mask, or test accuracy in the course of training; all replicates."
+    return explorers.frames(frames, controls, words, (*names, left[level], "lead"))
+
+
+def _first(record: Record) -> np.ndarray:
+    """[units, inputs] of the first layer's mask."""
+    return next(iter(masks.from_record(record).values())).numpy()

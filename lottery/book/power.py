@@ -1,0 +1,78 @@
+"""Replicates that would decide what a published verdict leaves open, and the study that has so many.
+
+Each check is to be decided in four of five studies if its mean and its spread stay as they are. A mean that lies on its
+bound cannot be told from it by any number.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import claims, parameters, planning
+
+
+@dataclass(frozen=True)
+class Power:
+    """What would decide the open checks of a claim.
+
+    Attributes:
+        checks: a line for each open check: what was measured, what is asked, and what would decide it.
+        decided: the quantities of those that `part` would decide.
+        part: the published study with more replicates, as many as the chapter takes; None if none would help.
+    """
+
+    checks: tuple[str, ...]
+    decided: tuple[str, ...] = ()
+    part: planning.Part | None = None
+
+
+def power(rule: claims.Rule, made: Mapping[str, Any]) -> Power:
+    """Replicates that an open claim needs, from the spread so far, and the study that has them.
+
+    Args:
+        rule: of the claim.
+        made: what the executed chapter says of itself (`lottery.book.runner.run`); it judges the claim.
+    """
+    verdict = claims.read(made["verdicts"][rule.id])
+    if verdict.scale == claims.STAND_IN:
+        lacking = "; ".join(verdict.unmet)
+        return Power((f"{rule.id}: a stand-in, whose spread is none of the claim's study. It lacks: {lacking}",))
+    declared = parameters.parameters_of(planning.source(rule.chapter))
+    raised, lines, within = replicates_of(rule), [], {}
+    for check in verdict.checks:
+        if check.outcome != "open":
+            continue
+        if check.needed is None:
+            said = "there is no spread to go by" if check.interval is None else "no thousand replicates would decide"
+        else:
+            said = f"{check.needed} replicates would decide"
+            try:
+                parameters.check_parameters(declared, dict.fromkeys(raised, check.needed))
+            except parameters.ParameterError as error:
+                said += f", more than the chapter takes: {str(error).splitlines()[0]}"
+            else:
+                within[check.quantity] = check.needed
+        lines.append(f"{check.quantity}: {check.text}, bound {check.bound}: {said}")
+    part = _study(rule.chapter, made, raised, max(within.values()), declared) if within else None
+    return Power(tuple(lines), tuple(within), part)
+
+
+def replicates_of(rule: claims.Rule) -> list[str]:
+    """What the chapter calls the numbers of replicates that a rule's checks rest on."""
+    named = [key for tier in (rule.needs.reduced, rule.needs.paper) for key in tier if key.endswith("replicates")]
+    return list(dict.fromkeys(named)) or ["replicates"]
+
+
+def _study(chapter: str, made: Mapping[str, Any], raised: list[str], number: int, declared) -> planning.Part:
+    """The published study with a number of replicates."""
+    usual = {name: one.default for name, one in declared.items()}
+    usual |= planning.profile_parameters(chapter, made["profile"])
+    old = {name: value for name, value in made["parameters"].items() if name in usual and value != usual[name]}
+
+    def study(names: list[str], number: int) -> planning.Part:
+        return planning.Part(chapter, made["profile"], old | dict.fromkeys(names, number))
+
+    part = study(raised, number)
+    if "replicates" not in raised and part.keys == study(raised, number - 1).keys:  # parts of all replicates
+        part = study(["replicates", *raised], number)
+    return part

@@ -1,0 +1,77 @@
+"""Tables and the figure of what tickets cost and save."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lottery.book import costs
+from lottery.worth import UNRUN, Ledger
+
+DENSITY, NONE = np.array([1, 0.5, 0.2]), np.nan
+STOP = np.array([[40.0, 30, 20], [60, 50, 30]])
+LEDGER = Ledger(DENSITY, STOP, steps=100, unit=2)
+SAME = np.array([[40.0, 30, 10], [60, 40, NONE]])
+SHAPES = {"fc1.weight": (3, 4), "output.weight": (2, 3)}
+RUNS = [SimpleNamespace(values={"weights_left": {"fc1.weight": a, "output.weight": b}}) for a, b in ((12, 6), (6, 3))]
+
+
+def test_what_did_not_come_about_in_every_replicate_is_said_so():
+    assert costs.reached([3200, 3560]) == "3,380 (3,200 to 3,560)"
+    assert costs.reached([0.1, NONE, 0.2], 100, "%", 1) == "15.0 % (10.0 to 20.0), in 2 of 3"
+    assert costs.reached([NONE, NONE]) == "never" and costs.reached([7, 7, NONE]) == "7, in 2 of 3"
+
+
+def test_the_ledger_as_a_table():
+    memory = costs.footprints([*RUNS, RUNS[1]], SHAPES, 10)
+    header, rows, _ = costs.spent(LEDGER, SAME, np.full((2, 3), 0.5), memory)
+    table = {row[0]: row[1:] for row in rows}
+    assert {len(row) for row in rows} == {len(header)}
+    assert table["dense, to the last step"][:2] == ["200.00", "0.5000"]
+    assert table["search, weights rewound"][:2] == ["340.00", "1.5000"]
+    assert {tuple(table[name][:2]) for name in UNRUN} == {("340.00", "not run")}
+    assert table["ticket, to early stop"][0].startswith("10.00")
+    assert table["ticket, to the dense network's loss"] == ["not reached"] * 4
+
+
+def test_what_tickets_save_at_each_level():
+    header, rows, _ = costs.saved(LEDGER, SAME, [0, 1, 2])
+    assert {len(row) for row in rows} == {len(header)}
+    dense, half, fifth = rows
+    assert dense == ["100 %", "50 (40 to 60)", "50 (40 to 60)", "", ""]
+    assert half[:3] == ["50.0 %", "40 (30 to 50)", "35 (30 to 40)"]
+    assert half[3].split()[0] == f"{150 / 30:.1f}" and half[4].split()[0] == f"{150 / (50 - 17.5):.1f}"
+    assert fifth[2] == "10, in 1 of 2" and fifth[3].split()[0] == f"{170 / 45:.1f}" and fifth[4] == "–"
+    assert costs.repaid(LEDGER, "none").endswith("n = 2") and costs.repaid(Ledger(DENSITY, SAME, 100), "none") == "none"
+
+
+def test_bytes_as_tables():
+    sizes = {"mask": [[2000]], "signs": [[1000]], "kept": [[3000]], "dense": [[60000]]}
+    _, rows, caption = costs.kept([0.5], {name: np.array(values) for name, values in sizes.items()})
+    assert rows == [["50.0 %", "2,000", "1,000", "3,000", "5.00 %"]] and "60,000 bytes" in caption
+    memory = costs.footprints(RUNS, SHAPES, 1000)
+    header, rows, caption = costs.in_training(DENSITY, memory, [0, 1], 1000)
+    assert {len(row) for row in rows} == {len(header)} and "36 kB" in caption
+    assert rows[0][:4] == ["100 %", "0", "0", "36"] and float(rows[0][4][:-2]) > 100
+
+
+def test_speed_is_told_at_both_ends_and_where_it_crosses():
+    times = {1: np.array([[0.1, 0.5, 0.9], [0.1, 0.5, 0.9]]), 1000: np.array([[0.5, 1.0, 2.0], [0.5, 0.5, 0.9]])}
+    _, rows, _ = costs.faster(np.array([0.5, 0.2, 0.05]), times)
+    assert rows[0] == ["1", "0.10 times (0.10 to 0.10)", "0.90 times (0.90 to 0.90)", "never"]
+    assert rows[1][0] == "1,000" and rows[1][3] == "20.0 %, in 1 of 2"
+
+
+def test_masks_that_settle_are_drawn_and_told():
+    place = np.array([0, 0.3, 0.35, 0.38, 0.5, 0.6])  # four masks, one-shot pruning's, the ticket's
+    apart = np.abs(place[:, None] - place)[None]
+    assert costs.settles([5, 10, 15, 20], apart, 2) == "iteration 15"
+    assert costs.settles([5, 10, 15, 20], apart, 4) == "no iteration"
+    assert costs.settles([5, 10, 15, 20], apart).startswith("no iteration, for too few")
+    figure, caption = costs.settling([5, 10, 15, 20], apart, 0.2)
+    [ax] = figure.axes
+    before, once, ticket, bound = (np.asarray(line.get_ydata()) for line in ax.get_lines())
+    np.testing.assert_allclose(before, [30, 5, 3])
+    np.testing.assert_allclose(once, [50, 20, 15, 12])
+    np.testing.assert_allclose(ticket, [60, 30, 25, 22])
+    assert bound.tolist() == pytest.approx([10, 10]) and "Random ones would in 32.0 %" in caption

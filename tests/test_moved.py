@@ -1,0 +1,134 @@
+"""Tickets that were moved between two data sets, as a chapter shows them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from ipywidgets.embed import dependency_state
+
+from lottery import masks
+from lottery.book import leads, moved
+
+NAMES, LEFT = ["MNIST", "clothes"], ["51.0 %", "21.0 %"]
+NOISE = np.array([-0.001, 0.0, 0.001])
+
+
+def accuracy(**means):
+    """Kind → [3, 2] accuracies with these means at the two levels."""
+    found = {"native": (0.96, 0.95), "moved": (0.96, 0.93), "random": (0.92, 0.91), "degrees": (0.92, 0.92)}
+    found |= {"mask alone": (0.91, 0.92), "random, fresh": (0.90, 0.90)} | means
+    return {kind: np.array(pair) + (NOISE if kind != "random" else 0 * NOISE)[:, None] for kind, pair in found.items()}
+
+
+def records(found):
+    """The same as records: kind → [3][2]."""
+
+    def record(share):
+        values = {"early_stop_test_accuracy": share, "early_stop_step": 100 * share, "train_accuracy_end": share}
+        arrays = {"history/step": np.arange(5), "history/test_accuracy": np.linspace(0.1, share, 5)}
+        return SimpleNamespace(values=values, arrays=arrays)
+
+    return {kind: [[record(share) for share in row] for row in rows] for kind, rows in found.items()}
+
+
+def mask(*kept):
+    """The record of a mask of [2, 4] first weights."""
+    values, arrays = masks.to_record({"fc1.weight": torch.tensor(kept, dtype=torch.bool)})
+    return SimpleNamespace(values=values, arrays=arrays)
+
+
+@pytest.fixture
+def chapter():
+    """What a chapter was told to show."""
+    shown = SimpleNamespace(tables=[], figures=[])
+    shown.show_table = lambda *table: shown.tables.append(table)
+    shown.figure = lambda *figure, **more: shown.figures.append((*figure, more))
+    return shown
+
+
+def test_a_share_is_of_one_level_and_has_no_interval_where_there_may_be_no_lead():
+    found = accuracy()
+    assert moved.recovered(found, 0).startswith("100 % ") and moved.recovered(found, 1).startswith("50 % ")
+    assert moved.recovered(found, 1, "degrees").startswith("25 % ")
+    assert moved.recovered(found, 1, "degrees", "moved").startswith("50 % ")
+    unsure = found | {"moved": found["random"] + 0.001 + 4 * NOISE[:, None]}
+    assert moved.recovered(unsure, 1, "degrees", "moved") == "no clear lead"
+    assert moved.recovered(found | {"native": found["random"] - 0.01}, 0) == "no clear lead"
+
+
+def test_what_is_glued_is_of_the_level_judged():
+    there, back = records(accuracy()), records(accuracy(moved=(0.9, 0.9)))
+    told = moved.told(there, back, 1)
+    assert told["shared_there"] == moved.recovered(accuracy(), 1) and told["shared_back"].startswith("−25 % [")
+    assert told["lead_there"].startswith("2.00 pp [") and told["lead_back"].startswith("−1.00 pp [")
+    assert told["degrees_there"] == moved.recovered(accuracy(), 1, "degrees")
+    assert told["native_there_stop"] == "95" and told["random_back_fitted"] == "91.00 %"
+    assert moved.told(there, back, 0)["native_there_stop"] == "96"
+
+
+def test_a_table_has_a_row_for_every_level_and_kind():
+    rows = moved.rows("there", accuracy(), LEFT)
+    assert len(rows) == 2 * 6 and [row[1] for row in rows[::6]] == LEFT
+    assert rows[7][:3] == ["there", "21.0 %", "moved"] and rows[7][3].startswith("93.00 %")
+    assert rows[7][4].startswith("50 % ") and rows[8][4] == rows[11][4] == ""  # random masks lead nothing
+
+
+def test_the_matrix_has_native_tickets_on_its_diagonal(chapter):
+    there, back = (leads.leads(found) for found in (accuracy(), accuracy(native=(0.99, 0.98), moved=(0.9, 0.9))))
+    moved.show_matrix(chapter, NAMES, there, back, LEFT)
+    [(figure, more)] = chapter.figures
+    assert more["headline"] and "3 replicates" in more["caption"]
+    said = figure.get_label()
+    for words in ("MNIST → MNIST: 7.00", "MNIST → clothes: 2.00", "clothes → MNIST: −1.00", "clothes → clothes: 4.00"):
+        assert f"21.0 % of the weights left, {words} [" in said
+    assert len(figure.axes) == 2
+
+
+def test_what_degrees_explain_is_told_for_each_way_and_level(chapter):
+    moved.show_degrees(chapter, {"there": accuracy(), "back": accuracy(moved=(0.9, 0.9))}, LEFT)
+    [(header, rows, _)] = chapter.tables
+    assert [row[:2] for row in rows] == [[way, left] for way in ("there", "back") for left in LEFT]
+    assert rows[1][2].startswith("2.00 pp") and rows[1][3].startswith("25 %") and rows[1][4].startswith("50 %")
+    assert rows[3][4] == "no clear lead" and {len(row) for row in rows} == {len(header)}
+
+
+def test_weights_from_inputs_that_are_always_zero_are_counted(chapter):
+    def unlit(*dark):
+        return SimpleNamespace(values={"inputs": 4, "unlit": sum(dark)}, arrays={"unlit": np.array(dark, np.uint8)})
+
+    lost, kept = mask([0, 0, 1, 1], [0, 0, 1, 1]), mask([1, 1, 0, 0], [1, 0, 1, 0])
+    found = {"MNIST": [[kept, lost], [kept, lost]], "clothes": [[kept, kept], [kept, kept]]}
+    dark = {"MNIST": unlit(1, 1, 0, 0), "clothes": unlit(0, 0, 0, 0)}
+    moved.show_unlit(chapter, dark, found, LEFT)
+    [(header, rows, _)] = chapter.tables
+    assert [row[:4] for row in rows] == [
+        ["MNIST", "2 of 4", "51.0 %", "50.0 %"],
+        ["MNIST", "2 of 4", "21.0 %", "50.0 %"],
+        ["clothes", "none", "–", "–"],
+    ]
+    assert [cell.partition(" (")[0] for cell in rows[1][4:]] == ["0.0 %", "75.0 %"]
+    assert rows[2][4:] == ["–", "–"] and {len(row) for row in rows} == {len(header)}
+    assert moved.counted(dark) == "MNIST: 2 of 4; clothes: 0 of 4" and moved.counted({}) == "not counted"
+    explorer = texts(moved.pictures(found, accuracy(), LEFT, 1))
+    assert sum("% right" in text for text in explorer) == 2 * 2
+    assert any("21.0 %; moved: 92.9 % right" in text for text in explorer)
+
+
+def test_the_explorer_has_a_frame_for_every_source_target_and_level():
+    ways = accuracy(), accuracy(native=(0.99, 0.98))
+    ahead = [leads.leads(found, {"mask alone": "random, fresh"}) for found in ways]
+    shown = texts(moved.explorer(NAMES, [records(found) for found in ways], ahead, LEFT, 1))
+    shown = [text for text in shown if "<img" in text]
+    assert len(shown) == 2 * 2 * 2 * 2
+    over = "21.0 %, lead. Lead in test accuracy over a random mask in points: native"
+    for words in (
+        f"Found on MNIST, trained on MNIST, {over} 7.00.",
+        f"Found on MNIST, trained on clothes, {over} 4.00, m",
+    ):
+        assert sum(words in text for text in shown) == 1
+
+
+def texts(explorer):
+    state = dependency_state([explorer])
+    return [one["state"]["value"] for one in state.values() if one["model_name"] == "HTMLModel"]
