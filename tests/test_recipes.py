@@ -32,9 +32,11 @@ OTHER = dict(
     precision="bf16",
     layout="channels_last",
     seed=1,
+    adam_epsilon=1e-7,
+    cut_start=2.0,
 )
 
-LATER = ("part", "precision", "layout")
+LATER = ("part", "precision", "layout", "adam_epsilon", "cut_start")
 FIRST = {name: value for name, value in OTHER.items() if name not in LATER}  # fields of the first version
 
 settings = st.fixed_dictionaries(
