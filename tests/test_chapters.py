@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -470,7 +471,15 @@ def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeyp
     monkeypatch.setattr(runner, "results_files", lambda: sorted((root / "book" / "results").glob("*.lotx")))
     monkeypatch.setattr(runner, "results_folder", lambda: root / "book" / "results")
     for name in (FIRST, SECOND):
-        assert runner.publish_records(name, Store(executed[1]))
+        [written] = runner.publish_records(name, Store(executed[1]))
+        with zipfile.ZipFile(written) as archive:
+            parts = {part: archive.read(part) for part in archive.namelist()}
+        with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:  # the same, compressed otherwise
+            for part, data in parts.items():
+                archive.writestr(part, data)
+        before = written.read_bytes()
+        runner.publish_records(name, Store(executed[1]))
+        assert written.read_bytes() == before
     assert runner.run_published(tmp_path / "again", show=False) == []
     path = root / "book" / "chapters" / f"{FIRST}.ipynb"
     notebook = read(path)

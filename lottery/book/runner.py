@@ -7,6 +7,7 @@ to the end.
 import contextlib
 import functools
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -334,7 +335,8 @@ def results_files() -> list[Path]:
 def publish_records(name: str, store: Store) -> list[Path]:
     """Writes the records that a published chapter rests on and no other one has into `book/results`.
 
-    What other chapters rest on and only its file had stays in that file; it is taken into the store for that.
+    What other chapters rest on and only its file had stays in that file; it is taken into the store for that. A file
+    whose contents stay the same keeps its bytes: another zlib compresses otherwise, and git would keep both.
 
     Raises:
         StoreError: if the store lacks any of them; what was committed stays as it was.
@@ -347,7 +349,12 @@ def publish_records(name: str, store: Store) -> list[Path]:
     keys = [key for key in rests_on(chapters[name]) if key not in others]
     if shared and all(key in store for key in keys):
         store.import_(own)
-    return store.export([*dict.fromkeys([*keys, *sorted(shared)])], target)
+    before = {path: path.read_bytes() for path in own}
+    written = store.export([*dict.fromkeys([*keys, *sorted(shared)])], target)
+    for path in written:
+        if path in before and archive.contents(io.BytesIO(before[path])) == archive.contents(path):
+            path.write_bytes(before[path])
+    return written
 
 
 def rests_on(path: Path) -> list[str]:

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from . import disk
 from .disk import StoreError
@@ -48,6 +49,12 @@ def keys(path: Path) -> list[str]:
     """The keys of the records that an exported file holds; the file is listed, not read."""
     with zipfile.ZipFile(path) as archive:
         return [name.partition("/")[0] for name in archive.namelist() if name.endswith(f"/{RECORD}")]
+
+
+def contents(file: Path | IO[bytes]) -> dict[str, tuple[int, int]]:
+    """Checksum and size of everything in an exported file, however it was compressed."""
+    with zipfile.ZipFile(file) as archive:
+        return {entry.filename: (entry.CRC, entry.file_size) for entry in archive.infolist()}
 
 
 def check_target(target: Path) -> None:
