@@ -21,9 +21,7 @@ def with_controls(records: Mapping[str, Records], label: str, levels: Sequence[i
     return [level for level in levels if all(runs[label][0][0][level] for runs in records.values())]
 
 
-def show_runs(
-    chapter: Chapter, records: Mapping[str, Records], left: Mapping[str, Sequence[str]], level: int
-) -> None:
+def show_runs(chapter: Chapter, records: Mapping[str, Records], left: Mapping[str, Sequence[str]], level: int) -> None:
     """Shows a table a network of how fast its dense runs learned, and those of a level, and how accurate they became.
 
     Args:
