@@ -192,12 +192,11 @@ def cheaper(accuracy: Masks, before: Masks) -> Table:
 
 def cheaper_frame(accuracy: Masks, before: Masks) -> pd.DataFrame:
     """The numbers behind :func:`cheaper` as a tidy table, one row a network, mask and replicate."""
-    columns = {
-        (net, kind): {"trainings_before": before[net][kind], "test_accuracy_early_stop": values}
-        for net, kinds in accuracy.items()
-        for kind, values in kinds.items()
-    }
-    frames = {key: tidy.frame(("replicate",), parts) for key, parts in columns.items()}
+    frames = {}
+    for net, kinds in accuracy.items():
+        for kind, values in kinds.items():
+            parts = {"trainings_before": before[net][kind], "test_accuracy_early_stop": values}
+            frames[net, kind] = tidy.frame(("replicate",), parts)
     return tidy.stacked(frames, "network", "mask")
 
 

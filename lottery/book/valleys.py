@@ -57,17 +57,17 @@ def between_levels(
         replicates: how many of the R have whole paths.
     """
     shares = ["dense", *(f"{share} %" for share in left[1:])]
-    pairs = {f"{a} – {b}": (successive, level) for level, (a, b) in enumerate(itertools.pairwise(shares))}
-    pairs[f"dense – {shares[-1]}"] = dense, len(shares) - 2
+    pairs = {f"{a} – {b}": ((a, b), successive, level) for level, (a, b) in enumerate(itertools.pairwise(shares))}
+    pairs[f"dense – {shares[-1]}"] = ("dense", shares[-1]), dense, len(shares) - 2
     walked = {
         (name, pair): [row[level] for row in paths[t][:replicates]]
         for t, name in enumerate(names)
-        for pair, (paths, level) in pairs.items()
+        for pair, (_, paths, level) in pairs.items()
     }
     caption = "Test error on the straight line from the denser to the sparser network: a barrier is a hill in the "
     caption += "middle."
     controls = [("rewound to", names), ("path", list(pairs))]
-    return explorers.paths(walked, controls, lambda key: key[1].split(" – "), caption, start=next(iter(walked)))
+    return explorers.paths(walked, controls, lambda key: pairs[key[1]][0], caption, start=next(iter(walked)))
 
 
 def to_twins(
