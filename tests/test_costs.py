@@ -75,3 +75,25 @@ def test_masks_that_settle_are_drawn_and_told():
     np.testing.assert_allclose(once, [50, 20, 15, 12])
     np.testing.assert_allclose(ticket, [60, 30, 25, 22])
     assert bound.tolist() == pytest.approx([10, 10]) and "Random ones would in 32.0 %" in caption
+
+
+def test_cheap_masks_are_told_beside_random_ones_of_their_network():
+    kinds = {"ticket": [0.98, 0.97], "one-shot": [0.97, 0.96], "early": [0.96, 0.96], "random": [0.95, 0.95]}
+    lenet = {kind: np.array(values) for kind, values in kinds.items()}
+    accuracy = {"LeNet": lenet, "Conv-2": {kind: values - 0.2 for kind, values in lenet.items()}}
+    before = costs.trainings(accuracy, {"LeNet": 7, "Conv-2": 11})
+    assert {kind: values.tolist() for kind, values in before["Conv-2"].items()} == {
+        "ticket": [11, 11],
+        "one-shot": [1, 1],
+        "early": [0.1, 0.1],
+        "random": [0, 0],
+    }
+    header, rows, _ = costs.cheaper(accuracy, before)
+    assert {len(row) for row in rows} == {len(header)} and len(rows) == 8
+    table = {row[0]: row[1:] for row in rows}
+    assert table["ticket"][0].startswith("7.0") and table["Conv-2, ticket"][0].startswith("11.0")
+    assert table["ticket"][2].startswith("2.50 pp") and table["Conv-2, random"][2] == ""
+    frame = costs.cheaper_frame(accuracy, before)
+    assert list(frame) == ["network", "mask", "replicate", "trainings_before", "test_accuracy_early_stop"]
+    [row] = frame[(frame.network == "Conv-2") & (frame["mask"] == "early") & (frame.replicate == 1)].values.tolist()
+    assert row[3:] == [0.1, pytest.approx(0.76)] and len(frame) == 16

@@ -11,8 +11,9 @@ import torch
 from ipywidgets.embed import dependency_state
 from nbclient import NotebookClient
 
-from lottery import masks
+from lottery import masks, signs
 from lottery.book import explorers
+from lottery.engine.store import Store
 
 AXES = [("mask", ["ticket", "random"]), ("level", [f"{i} %" for i in range(9)])]
 
@@ -197,6 +198,21 @@ def test_first_layers_of_masks_that_are_compared():
     check_static(state)
     shown = [one["state"]["value"] for one in state.values() if one["model_name"] == "HTMLModel"]
     assert sum("% right" in text and "<img" in text for text in shown) == 4
+
+
+def test_networks_are_matched_before_their_signs_are_shown(tmp_path, monkeypatch):
+    """The same network with its units in another order agrees everywhere, and another one does not."""
+    draw = torch.Generator().manual_seed(0)
+    shapes = {"fc1": (6, 8), "output": (4, 6)}
+    a, other = ({n: torch.randint(0, 2, of, generator=draw) * 2 - 1 for n, of in shapes.items()} for _ in range(2))
+    networks = {"a": a, "turned": signs.rearranged(a, {"fc1": np.array([3, 1, 0, 5, 4, 2])}), "other": other}
+    monkeypatch.setattr(signs, "signs_of", lambda _world, run: networks[run])
+    pairs = {kind: [SimpleNamespace(a="a", b=kind)] for kind in ("turned", "other")} | {"none": []}
+    box = explorers.matched(pairs, Store(tmp_path), "Signs.")
+    state = dependency_state([box])
+    check_static(state)
+    shown = [text for one in state.values() if "<img" in (text := str(one["state"].get("value", "")))]
+    assert len(shown) == 2 and "share 24 connections, 100 % of them" in shown[0] and " 100 %" not in shown[1]
 
 
 def test_learning_curves_of_what_is_compared():

@@ -88,6 +88,16 @@ def test_layers_of_a_lenet_in_words():
     assert text.fully_connected([[5, 4], [2, 5]]) == "4 inputs, a hidden layer of 5 units, 2 outputs, 30 weights"
 
 
+def test_what_a_lenet_was_trained_with_in_words():
+    given = {"model": "lenet-300-100", "data": "mnist", "learning_rate": 0.0012, "batch": 60, "hidden_rate": 0.2}
+    given |= {"output_rate": 0.1, "validation": 5000, "steps": 50_000, "fresh_order": False}
+    told = protocols.lenet_in_words(given)
+    assert told["order"] == "the same at every level" and told["images"] == "MNIST"
+    words = "LeNet-300-100 on MNIST; Adam 0.0012; 60; 20 % and 10 %; Gaussian Glorot; 5,000 for validation; 50,000 "
+    assert told["protocol"] == words + "iterations"
+    assert protocols.lenet_in_words(given | {"fresh_order": True})["order"] == "drawn anew at every level"
+
+
 def test_networks_and_data_have_names_in_words():
     names = {
         "lenet-300-100": "LeNet-300-100",

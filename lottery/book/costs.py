@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from .. import worth
 from ..engine.store import Record
 from ..worth import Ledger
-from . import figures, quantities, text
+from . import figures, leads, quantities, text, tidy
 
 Table = tuple[list[str], list[list[str]], str]
 Memory = Mapping[bool, Sequence[Mapping[str, int]]]
+Masks = Mapping[str, Mapping[str, np.ndarray]]
+"""Network → kind of mask, as of `lottery.controls.cheaper` → [R]."""
 
 
 def reached(values: ArrayLike, scale: float = 1, unit: str = "", digits: int = 0) -> str:
@@ -155,6 +158,46 @@ def faster(share: np.ndarray, times: Mapping[int, np.ndarray]) -> Table:
     caption += "both products take the same time is interpolated, in logarithms."
     most, least = (f"with {figures.percent(share[level])} %" for level in (0, -1))
     return ["images at once", most, least, "CSR is faster below"], rows, caption
+
+
+def trainings(accuracy: Masks, rounds: Mapping[str, int]) -> dict[str, dict[str, np.ndarray]]:
+    """How many trainings it takes until a mask is known: network → kind → [R].
+
+    Args:
+        accuracy: of the masks.
+        rounds: network → rounds of pruning that find its ticket.
+    """
+    found = {net: {"one-shot": 1, "early": 0.1, "ticket": rounds[net]} for net in accuracy}
+    return {
+        net: {kind: np.full(len(values), found[net].get(kind, 0)) for kind, values in kinds.items()}
+        for net, kinds in accuracy.items()
+    }
+
+
+def cheaper(accuracy: Masks, before: Masks) -> Table:
+    """What masks are worth beside random ones, and how many trainings each takes before it is known.
+
+    Args:
+        accuracy: at early stopping; LeNet's kinds are named without their network.
+        before: of :func:`trainings`.
+    """
+    rows = []
+    for net, kinds in accuracy.items():
+        new = leads.rows(leads.leads(kinds), (before[net], 1, "", 1), (kinds, 100, "%", 2))
+        rows += [[kind if net == "LeNet" else f"{net}, {kind}", *row] for kind, *row in new]
+    caption = "At early stopping, with 95 % intervals. SNIP and SynFlow rank all layers together: layers keep other "
+    caption += "shares."
+    return ["mask", "trainings before it is known", "test accuracy", "minus random"], rows, caption
+
+
+def cheaper_frame(accuracy: Masks, before: Masks) -> pd.DataFrame:
+    """The numbers behind :func:`cheaper` as a tidy table, one row a network, mask and replicate."""
+    frames = {}
+    for net, kinds in accuracy.items():
+        for kind, values in kinds.items():
+            parts = {"trainings_before": before[net][kind], "test_accuracy_early_stop": values}
+            frames[net, kind] = tidy.frame(("replicate",), parts)
+    return tidy.stacked(frames, "network", "mask")
 
 
 def settles(steps: Sequence[int], apart: np.ndarray, masks: int = 5) -> str:

@@ -18,7 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from .. import landscape, masks, recipes, tickets
+from .. import landscape, masks, recipes, signs, tickets
 from ..engine import execute
 from ..engine.store import Record, Store
 from . import figures, text, tidy
@@ -225,6 +225,22 @@ def learning_curves(
             )
     controls = [(name, list(options)), ("curve", ["test accuracy (%)", "validation loss"])]
     return frames(drawn, controls, caption, (start or next(iter(options)), "test accuracy (%)"))
+
+
+def matched(pairs: Mapping[str, Sequence[signs.Compared]], store: Store, caption: str = "") -> widgets.Widget:
+    """The output layers of two networks, the second with its units in the order that matches the first's.
+
+    Args:
+        pairs: kind of pair -> comparisons, of which the first is shown; kinds without one are left out.
+        store: where the weights of both networks are.
+        caption: as in :func:`frames`.
+    """
+    pictures, world = {}, execute.world(store)
+    for kind, (pair, *_) in ((kind, some) for kind, some in pairs.items() if some):
+        one, other = (signs.signs_of(world, run) for run in (pair.a, pair.b))
+        both = one, signs.rearranged(other, signs.match(one, other))
+        pictures[(kind,)] = figures.sign_matrices(*(list(layers.values())[-1].numpy() for layers in both))
+    return drawn(pictures, [("pair", [kind for (kind,) in pictures])], caption)
 
 
 def ticket_levels(chains: Sequence[Sequence[Record]], cut: Sequence[Record]) -> list[dict[str, Any]]:

@@ -159,6 +159,18 @@ def in_words(given: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
+def lenet_in_words(given: Mapping[str, Any]) -> dict[str, object]:
+    """The same for a chapter that prunes a LeNet layer by layer, trained by Adam as the paper does."""
+    name, images = network(given["model"]), DATA[given["data"]]
+    return {
+        "order": "drawn anew at every level" if given["fresh_order"] else "the same at every level",
+        "images": images,
+        "protocol": f"{name} on {images}; Adam {given['learning_rate']:g}; {given['batch']}; "
+        f"{100 * given['hidden_rate']:g} % and {100 * given['output_rate']:g} %; Gaussian Glorot; "
+        f"{given['validation']:,} for validation; {given['steps']:,} iterations",
+    }
+
+
 def named(name: str, given: Mapping[str, object], wanted: Mapping[str, object]) -> str:
     """The protocol's name if the parameters are its own; shortened if only `SHORTER` ones differ; else "changed"."""
     other = {key for key, value in wanted.items() if given[key] != value}

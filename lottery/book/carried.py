@@ -1,0 +1,54 @@
+"""Signs that carry a ticket or not: what chapter 4 shows of other starts and other masks."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .. import stats
+from ..engine.store import Record
+from . import figures, text, tidy
+from .chapter import Chapter
+
+
+def curves(found: Mapping[str, Sequence], level: int) -> dict[str, dict[str, list[Record]]]:
+    """What `explorers.learning_curves` shows of a ticket's other starts: their kind → label → records.
+
+    Args:
+        found: label → [R][draws][levels + 1] records; "ticket", and labels that begin with a kind of `text.MAGNITUDES`
+            or with "transferred". The first draw is shown.
+        level: which.
+    """
+    networks = {"dense": [row[0][0] for row in found["ticket"]]}
+    networks |= {label: [row[0][level] for row in rows] for label, rows in found.items()}
+    return {
+        kind: {name: runs for name, runs in networks.items() if name in ("dense", "ticket") or name.startswith(kind)}
+        for kind in (*text.MAGNITUDES.values(), "transferred")
+    }
+
+
+def show_criteria(chapter: Chapter, accuracy: Mapping[str, np.ndarray], left: str) -> None:
+    """Shows how accurate a start is under masks of several criteria, the best first; nothing if there are none.
+
+    Args:
+        chapter: where.
+        accuracy: what a mask keeps, in words → [R] shares.
+        left: the share of weights left, in words.
+    """
+    entries = [(words, stats.summary(100 * row), None) for words, row in accuracy.items()]
+    if entries:
+        figure = figures.ordering(sorted(entries, key=lambda entry: -entry[1].mean), "test accuracy (%)")
+        words = f"What a mask keeps, {left} of the weights left, and test accuracy at early stopping, best first."
+        chapter.figure(figure, caption=words)
+
+
+def flipped(records: Sequence[Record]) -> dict[str, object]:
+    """How many survivors changed their sign in training, in all and in each layer, as means to glue.
+
+    Args:
+        records: [R] of `lottery.signs.Flipped`.
+    """
+    layers = (tidy.column(records, ("layers", name)).mean() for name in records[0].values["layers"])
+    return {
+        "flipped_now": 100 * float(tidy.column(records, "flipped").mean()),
+        "flipped_layers": ", ".join(f"{100 * share:.1f} %" for share in layers),
+    }

@@ -1,0 +1,97 @@
+"""Convolutional tickets beside their controls: what chapter 10 shows and says of several networks.
+
+Records of a network are label → [replicates][draws][levels + 1], None at a level without a control; the labels are
+"ticket", "reinitialised", "random mask" and what else was run, and what is left at these levels is [levels + 1] texts.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .. import models
+from ..engine.store import Record
+from . import figures, quantities, text
+from .chapter import Chapter
+
+Records = Mapping[str, Sequence[Sequence[Sequence[Record | None]]]]
+
+
+def with_controls(records: Mapping[str, Records], label: str, levels: Sequence[int]) -> list[int]:
+    """Those of some levels at which all networks have this control."""
+    return [level for level in levels if all(runs[label][0][0][level] for runs in records.values())]
+
+
+def show_runs(chapter: Chapter, records: Mapping[str, Records], left: Mapping[str, Sequence[str]], level: int) -> None:
+    """Shows a table a network of how fast its dense runs learned, and those of a level, and how accurate they became.
+
+    Args:
+        chapter: where.
+        records, left: network → records and what is left.
+        level: which; all labels have records there.
+    """
+    for name, runs in records.items():
+        shown = {f"{name}, dense": [[row[0][0]] for row in runs["ticket"]]}
+        for label, rows in runs.items():
+            shown[f"{label}, {left[name][level]} %"] = [[draw[level] for draw in row] for row in rows]
+        chapter.show_runs("weights left", shown)
+
+
+def curves(
+    records: Mapping[str, Records], left: Mapping[str, Sequence[str]], levels: Sequence[int]
+) -> dict[str, dict[str, list[Record]]]:
+    """What `explorers.learning_curves` shows of some levels: network and what is left → label → records of all draws.
+
+    Args:
+        records, left: of :func:`show_runs`.
+        levels: which.
+    """
+    options = {}
+    for name, runs in records.items():
+        for level in levels:
+            shown = {"dense": [row[0][0] for row in runs["ticket"]]}
+            for label, rows in runs.items():
+                shown[label] = [record for row in rows for draw in row if (record := draw[level])]
+            options[f"{name}, {left[name][level]} %"] = shown
+    return options
+
+
+def conv_6() -> dict[str, str]:
+    """Which size the paper's Conv-6 has, and what 7, 10 and 12 rounds of its pruning leave, as texts to glue.
+
+    Returns:
+        ``conv_6_size``; ``as_drawn``, what is left of the network that the paper draws, and ``as_said``, what would be
+        left if it had the 1.7 million weights that the paper gives it, the missing ones fully connected.
+    """
+    drawn, kept = models.sizes(models.build("conv-6", (3, 32, 32), 10)), {"conv": 0.85, "fc": 0.8, "output": 0.9}
+    told = {"conv_6_size": f"{sum(drawn.values()) / 1e6:.2f} million, {drawn['conv'] / 1e6:.1f} million of them in "}
+    told["conv_6_size"] += "convolutions"
+    said = drawn | {"fc": 1_700_000 - drawn["conv"] - drawn["output"]}
+    for name, of in (("as_drawn", drawn), ("as_said", said)):
+        parts = (sum(n * kept[kind] ** level for kind, n in of.items()) / sum(of.values()) for level in (7, 10, 12))
+        told[name] = ", ".join(map(figures.percent, parts)) + " %"
+    return told
+
+
+def left_out(name: str, *of: np.ndarray) -> str:
+    """A sentence of the gain of a network's best ticket when each replicate is left out in turn; "" for one replicate.
+
+    Args:
+        name: of the network.
+        of: density [L], and three [R, L], as of `quantities.convolution_quantities`.
+    """
+    density, *values = of
+    found = quantities.left_out(lambda *v: quantities.convolution_quantities({"": (density, *v)}), *values)
+    spread = text.extremes(found.get("gain__pp", [float("nan")]), 1, "pp")
+    return f"With each replicate left out in turn the gain of {name} is {spread}." if found else ""
+
+
+def sparse_gains(accuracy: np.ndarray, left: Sequence[str]) -> str:
+    """What tickets of the second half of the levels gain over the dense network, as a text.
+
+    Args:
+        accuracy: [R, L] shares, the dense network first.
+        left: [L] texts.
+    """
+    gains = (accuracy - accuracy[:, :1]).mean(axis=0)
+    half = range((len(gains) - 1) // 2 + 1, len(gains))
+    return ", ".join(f"{text.number(gains[level], 100)} pp with {left[level]} %" for level in half)

@@ -1,0 +1,49 @@
+"""Networks that were never trained: masks that were chosen, by the share of weights that they keep, in a chapter."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from . import figures, text
+from .chapter import Chapter
+
+Accuracy = Mapping[str, np.ndarray]
+"""Kind of mask or weights → [R, S] test accuracy before the first step, a share; NaN where a kind was not run."""
+
+
+def show(chapter: Chapter, accuracy: Accuracy, shares: Sequence[float], lines: Mapping[str, float]) -> None:
+    """Shows accuracy without training against weights left, as the headline of a chapter.
+
+    Args:
+        chapter: where.
+        accuracy: of all kinds; those that ran at one share of several are told and not drawn.
+        shares: [S] of each layer's weights that masks keep; 0.5 is among them.
+        lines: what is drawn across → its test accuracy, a share; the trained ticket's among them.
+    """
+    half, replicates = list(shares).index(0.5), len(next(iter(accuracy.values())))
+    ran = {name: np.isfinite(rows).any(axis=0).sum() for name, rows in accuracy.items()}
+    series = {name: (shares, rows) for name, rows in accuracy.items() if ran[name] > 1 or len(shares) == 1}
+    means = ", ".join(f"{name} {100 * rows[:, half].mean():.1f} %" for name, rows in accuracy.items())
+    chapter.figure(
+        figures.against_density(series, "test accuracy (%)", dense_line=False, lines=lines, ylim=(0, 105)),
+        f"Test accuracy without training against weights left. With half of them: {means}; trained ticket "
+        f"{100 * lines['trained ticket']:.1f} %.",
+        "Networks that were never trained: how far a line lies below the trained ticket (dashed) is what choosing "
+        "lacks against training. Masks were learned (constants; normal weights where they ran at more than one share), "
+        "cut by criterion (same sign, largest), or shuffled (random). Mean of "
+        f"{text.count(replicates, 'replicate')}, smallest to largest as a band. On MNIST a second dashed line has the "
+        "learned masks of Zhou et al., as later works report them.",
+        headline=True,
+    )
+
+
+def show_kinds(chapter: Chapter, accuracy: Accuracy, percents: Sequence[int], caption: str) -> None:
+    """Shows a table of accuracies without training in per cent, a row a kind, with intervals.
+
+    Args:
+        chapter, accuracy: of :func:`show`.
+        percents: [S] shares that masks keep, in per cent.
+        caption: of the table.
+    """
+    rows = [[name, *(text.interval(one, 100, "", 1, (0, 100)) for one in of.T)] for name, of in accuracy.items()]
+    chapter.show_table(["mask, weights", *(f"{share} %" for share in percents)], rows, caption)
