@@ -66,7 +66,7 @@ def test_what_rescaling_gives_back_is_a_share_of_what_was_lost():
     kinds = {"a": 0.94 + ROW, "a, rescaled": 0.955 + ROW, "b": 0.97 + ROW, "b, rescaled": 0.96 + ROW}
     rows = losing.regained({"random": 0.96 + ROW, **kinds}, "a", "b")
     assert rows[0] == ["a", "1.50 pp (all the same), n = 3", "75 % (all the same), n = 3"]
-    assert rows[1] == ["b", "−1.00 pp (all the same), n = 3", "– %"]  # what loses nothing gets no share of it
+    assert rows[1] == ["b", "−1.00 pp (all the same), n = 3", "no clear loss"]  # what loses nothing gets no share of it
 
 
 def test_what_was_not_run_is_not_measured():
