@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from ipywidgets.embed import dependency_state
 
-from lottery import kernels
+from lottery import kernels, signs
 from lottery.book import patterned
 from lottery.engine import settings
+from lottery.engine.store import Record
 
 PATTERNS = 3**9
 
@@ -27,10 +28,11 @@ def chapter(tables):
 def test_kinds_that_were_correlated_are_shown(chapter, tables):
     alike = {"tickets": np.array([[0.9, 0.5, 0.01], [0.9, 0.7, 0.03]])}
     beyond = {"tickets": np.array([1.0, 3.0]), "one-shot": np.array([0.0, 0.0])}
-    patterned.show_kinds(chapter, beyond, alike, "Words.")
+    patterned.show_kinds(chapter, beyond, {"tickets": 7, "one-shot": 5}, alike, "Words.")
     [(header, [row], words)] = tables
     assert len(header) == len(row) and words == "Words."
-    assert row[0] == "tickets" and row[1].startswith("2.0 [0.0, ") and row[2].startswith("0.60 [") and row[3] == "0.030"
+    assert row[0] == "tickets" and row[1].startswith("2.0 [0.0, ") and row[2] == "7"
+    assert row[3].startswith("0.60 [") and row[4] == "0.030"
 
 
 def test_chance_is_a_half_for_tickets_themselves(chapter, tables):
@@ -39,6 +41,42 @@ def test_chance_is_a_half_for_tickets_themselves(chapter, tables):
     [(_, rows, words)] = tables
     assert rows[0] == ["tickets", "0.200 (0.100 to 0.300)", "0.200 (0.200 to 0.200)", "0.50"]
     assert rows[1][3] == "0.75" and words.startswith("21 % left, 2 pairs")
+
+
+def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tables):
+    def pairs(*rows):  # of one pair: distances of two layers with signs, then without
+        arrays = np.full((2, 2, len(signs.MEASURES), 2), np.nan)
+        place = signs.MATCHED.index("layers"), signs.MEASURES.index("distance")
+        arrays[(slice(None), *place)] = rows
+        return Record("", {}, {"layers": ["conv1.weight", "fc1.weight"]}, {"pair": arrays}, {})
+
+    found = {"tickets": [pairs((0.1, 0.5), (0.2, 0.3))], "one-shot": [pairs((0.2, 0.4), (0.2, 0.4))]}
+    assert patterned.show_layers(chapter, found) == {"one_shot_conv1": "1.00", "one_shot_fc1": "0.00"}
+    [(header, rows, _)] = tables
+    assert header[2:] == ["conv1", "fc1"]
+    assert rows == [["one-shot", "with", "1.00", "0.00"], ["one-shot", "without", "0.50", "1.00"]]
+
+
+def test_kernels_counted_together_show_what_one_network_hides():
+    rare = np.full((6, PATTERNS), 3)
+    rare[:, int("222111000", 3)] = 12  # a row of each sign, an empty one between
+    assert patterned.together(rare[:1], 2) == 0 and patterned.together(rare, 2) == 1
+
+
+def test_likeness_is_that_of_dense_networks_of_other_replicates():
+    ranks = np.arange(PATTERNS)
+    counts = {
+        "tickets": {1: np.stack([[ranks], [ranks]])},
+        "dense, pruned once": {1: np.stack([[ranks], [ranks[::-1]]])},
+    }
+    found = patterned.correlated(counts, 0, 9, "tickets", 1, 0)
+    assert found[:, 0].tolist() == pytest.approx([-1, 1])
+
+
+def test_neighbours_by_chance_are_of_the_layer():
+    counts = np.zeros((1, 2, PATTERNS), int)
+    counts[0, 1, [0, PATTERNS - 1]] = 4  # all negative, all positive: nothing is left to chance
+    assert patterned.share_by_chance(counts, 1) == "100 %" and patterned.share_by_chance(None, 1) == "not run"
 
 
 def test_the_explorer_has_the_five_sparsest_levels():

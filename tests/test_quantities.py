@@ -494,6 +494,10 @@ def test_patterns_are_told_level_by_level():
     assert list(table.columns[:5]) == ["weights_left", "level", "layer", "null", "rank"]
 
 
+def test_what_rules_judge_at_21_percent_is_near_it():
+    assert quantities.near(0.2123) and quantities.near(0.22) and not quantities.near(0.036) and not quantities.near(0.5)
+
+
 def test_patterns_mark_matching_networks_within_a_density():
     dense, levels = [0.70, 0.70, 0.70], [1, 2]
     right = {"a": [0.70, 0.72], "b": [0.69, 0.6], "c": [0.5, 0.5]}  # 6 % of the dense error are 1.8 points
@@ -505,6 +509,14 @@ def test_patterns_mark_matching_networks_within_a_density():
 
     assert area(more) == 1 and area({kind: -np.array(rows) for kind, rows in more.items()}) == 0
     assert area({kind: rows * np.array([1, 0]) for kind, rows in more.items()}) == pytest.approx(0.75)  # ties
+    found = quantities.matching_quantities(more, right, dense, levels)
+    assert "kind_pattern_auc" not in found  # of each kind and level all match, or none does
+    mixed = right | {
+        "b": np.array([[0.69, 0.6], [0.69, 0.7], [0.69, 0.6]]),
+        "c": np.array([[0.7, 0.5], [0.5, 0.5], [0.5, 0.5]]),
+    }
+    within = quantities.matching_quantities(more, mixed, dense, levels)["kind_pattern_auc"].mean
+    assert within == 1  # "b": 5 patterns against 1; all of "c" have equally many
     assert quantities.matching_quantities(more, {kind: rows + 0.3 for kind, rows in right.items()}, dense, levels) == {}
     assert quantities.matching_quantities(*({kind: rows[:, :0] for kind, rows in right.items()},) * 2, dense, []) == {}
 

@@ -1,29 +1,39 @@
 """Patterns of signs in kernels as tables and explorer of a chapter; see `lottery.kernels`."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
 import numpy as np
 
 from .. import kernels, signs
-from . import explorers, figures, text
+from ..engine.store import Record
+from . import explorers, figures, text, tidy
 from .chapter import Chapter
 
 
-def show_kinds(chapter: Chapter, beyond: Mapping[str, np.ndarray], alike: Mapping[str, np.ndarray], words: str) -> None:
+def show_kinds(
+    chapter: Chapter,
+    beyond: Mapping[str, np.ndarray],
+    together: Mapping[str, int],
+    alike: Mapping[str, np.ndarray],
+    words: str,
+) -> None:
     """Shows how many patterns of each kind of network are beyond chance, and whether the same are frequent in others.
 
     Args:
         chapter: where.
-        beyond: kind → [R] numbers of patterns.
+        beyond: kind → [R] numbers of patterns, each network alone.
+        together: kind → how many there are if the kernels of all its networks are counted together.
         alike: kind → [R, 3], as of `kernels.likeness`; these kinds are shown.
         words: the table's caption.
     """
     rows = []
     for kind, values in alike.items():
         many = text.interval(beyond[kind], digits=1, within=(0, np.inf))
-        rows.append([kind, many, text.interval(values[:, 1]), f"{values[:, 2].max():.3f}"])
-    chapter.show_table(["network", "patterns beyond chance", "ρ within equal numbers", "largest p"], rows, words)
+        rows.append([kind, many, str(together[kind]), text.interval(values[:, 1]), f"{values[:, 2].max():.3f}"])
+    header = ["network", "patterns beyond chance, of one", "of all together", "ρ within equal numbers", "largest p"]
+    chapter.show_table(header, rows, words)
 
 
 def show_apart(chapter: Chapter, apart: Mapping[str, np.ndarray], left: str) -> None:
@@ -42,6 +52,32 @@ def show_apart(chapter: Chapter, apart: Mapping[str, np.ndarray], left: str) -> 
     words = f"{left} left, {text.count(len(near), 'pair')}: mean (smallest to largest). AUC: how often two tickets are "
     words += "nearer than two of the kind; 0.5 is chance."
     chapter.show_table(["pairs of", "signed distance", "without signs", "AUC, signed"], rows, words)
+
+
+def show_layers(chapter: Chapter, pairs: Mapping[str, Sequence[Record]]) -> dict[str, str]:
+    """Shows how often two tickets are nearer than two networks of another kind, in each layer, with and without signs.
+
+    Args:
+        chapter: where.
+        pairs: kind → records of `signs.Compared`; "tickets" is one.
+
+    Returns:
+        With signs, as texts to glue: ``one_shot_fc1`` and the like.
+    """
+    layers = [name.removesuffix(".weight") for name in pairs["tickets"][0].values["layers"]]
+    rows, told = [], {}
+    for signed, kind in itertools.product(signs.SIGNED, (kind for kind in pairs if kind != "tickets")):
+        near, far = (tidy.compared(pairs[one], "distance", signed=signed).T for one in ("tickets", kind))
+        areas = [f"{signs.auc(*both):.2f}" for both in zip(near, far, strict=True)]
+        rows.append([kind, "with" if signed else "without", *areas])
+        if signed:
+            told |= {
+                f"{kind}_{layer}".replace("-", "_").replace(" ", "_"): area
+                for layer, area in zip(layers, areas, strict=True)
+            }
+    words = "How often two tickets are nearer than two networks of the kind, in one layer; 0.5 is chance."
+    chapter.show_table(["tickets against", "signs", *layers], rows, words)
+    return told
 
 
 def explorer(
@@ -65,6 +101,40 @@ def explorer(
     at = left[start[1]] if start[1] >= len(left) - len(shown) else left[-1]
     names = [name for name, _ in shown]
     return explorers.drawn(tiles, [("layer", layers), ("weights left", names)], caption, (layers[start[0]], at))
+
+
+def together(counts: np.ndarray, layers: int) -> int:
+    """How many patterns are beyond the null *balance* in one layer of several networks, their kernels counted together.
+
+    Args:
+        counts: [R, patterns].
+        layers: how many there are: each has its part of 5 %.
+    """
+    return len(kernels.enriched(counts.sum(0), ["balance"], 0.05 / layers))
+
+
+def correlated(
+    counts: Mapping[str, Mapping[int, np.ndarray]], seed: int, permutations: int, kind: str, level: int, layer: int
+) -> np.ndarray:
+    """[R, 3] of `kernels.likeness`: networks of a kind beside the dense ones of other replicates.
+
+    Args:
+        counts: kind → level → [R, layers, patterns]; "dense, pruned once" is one of them.
+        seed, permutations: as of `kernels.likeness`.
+        kind, level, layer: whose.
+    """
+    mine, dense = (counts[one][level][:, layer] for one in (kind, "dense, pruned once"))
+    return kernels.likeness(mine, dense, seed, permutations)
+
+
+def by_chance(counts: np.ndarray) -> np.ndarray:
+    """[R] of [R, patterns]: `kernels.neighbour_agreement` that the null *balance* leaves to each network."""
+    return kernels.neighbour_agreement(np.stack([kernels.expected_counts(one, "balance") for one in counts]))
+
+
+def share_by_chance(counts: np.ndarray | None, layer: int) -> str:
+    """The mean of `by_chance` in a layer of [R, layers, patterns], as a text."""
+    return "not run" if counts is None else f"{100 * by_chance(counts[:, layer]).mean():.0f} %"
 
 
 def by_null(total: np.ndarray, layers: int) -> str:

@@ -768,6 +768,9 @@ def matching_quantities(
 ) -> Quantities:
     """Whether networks that match their dense network have more enriched patterns than others as sparse: Q4-P6.
 
+    Where all networks of some kinds match and none of others does, patterns may mark the kind alone; so they are also
+    compared within a kind.
+
     Args:
         enriched: kind of network -> [R, L] patterns beyond chance.
         accuracy: kind -> [R, L] test accuracy at early stop, a share.
@@ -778,10 +781,21 @@ def matching_quantities(
         np.concatenate([np.asarray(values[kind], dtype=np.float64) for kind in accuracy], axis=1)
         for values in (enriched, accuracy)
     )
-    error, group = 1 - np.asarray(dense, dtype=np.float64), np.tile(levels, len(accuracy))
+    error = 1 - np.asarray(dense, dtype=np.float64)
     matching = 1 - right <= error[:, None] + tolerance(error) + 1e-9
-    area = stats.bootstrap(lambda one, kind: marks.separation(-one, kind, group), many, matching, within=(0, 1))
-    return {} if math.isnan(area.mean) else {"matching_pattern_auc": area}
+
+    def area(group: np.ndarray, of: np.ndarray) -> Summary:
+        def within(mark, kind):
+            return marks.separation(-mark, kind, group[of])
+
+        return stats.bootstrap(within, many[:, of], matching[:, of], within=(0, 1))
+
+    level, kind = np.tile(levels, len(accuracy)), np.arange(many.shape[1])
+    areas = {
+        "matching_pattern_auc": area(level, np.full(len(kind), True)),
+        "kind_pattern_auc": area(kind, (many != many[:1]).any(axis=0)),
+    }
+    return {name: area for name, area in areas.items() if not math.isnan(area.mean)}
 
 
 def barrier_quantities(
@@ -1285,6 +1299,11 @@ def _over_draws(values: ArrayLike) -> np.ndarray:
 def _run(*values: np.ndarray) -> np.ndarray:
     """[L] whether every replicate ran a level in all of these [R, L]."""
     return np.all([~np.isnan(v).any(axis=0) for v in values], axis=0)
+
+
+def near(density: float) -> bool:
+    """Whether this share of weights left is near enough to 21 %, where most rules judge."""
+    return _level(np.array([density]), 0.211) is not None
 
 
 def _level(density: np.ndarray, target: float, *values: np.ndarray) -> int | None:
