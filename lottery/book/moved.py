@@ -23,13 +23,18 @@ Records = Mapping[str, Sequence[Sequence[Record]]]
 def recovered(accuracy: Accuracy, level: int, kind: str = "moved", of: str = "native", base: str = "random") -> str:
     """What a kind has of another's lead over a third, in words; "no clear lead" where that lead may be zero.
 
+    Nor is it clear where the share may be nearly anything, in an interval of more than 500 points.
+
+
     Args:
         accuracy: kind → [R, L] shares.
         level: which of the L.
         kind, of, base: as `quantities.recovered` has them.
     """
     value = quantities.recovered(*(np.asarray(accuracy[one])[:, level] for one in (kind, of, base)))
-    return text.format_interval(value, 100, "%", 0) if isinstance(value, stats.Summary) else "no clear lead"
+    clear = isinstance(value, stats.Summary) and value.high - value.low <= 5
+    return text.format_interval(value, 100, "%", 0) if clear else "no clear lead"
+
 
 
 def told(there: Records, back: Records, level: int) -> dict[str, str]:
@@ -41,7 +46,7 @@ def told(there: Records, back: Records, level: int) -> dict[str, str]:
     """
     runs, found = {}, {}
     for name, way in (("there", there), ("back", back)):
-        runs |= {f"{kind}_{name}": [row[level] for row in way[kind]] for kind in ("native", "random")}
+        runs |= {f"{kind}_{name}": [row[level] for row in way[kind]] for kind in ("native", "moved", "random")}
         accuracy = {kind: tidy.column(rows, "early_stop_test_accuracy") for kind, rows in way.items()}
         ahead = stats.summary(leads.leads(accuracy)["moved"][:, level])
         found[f"shared_{name}"] = recovered(accuracy, level)
