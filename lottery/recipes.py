@@ -419,7 +419,7 @@ class Run(Recipe):
 def reached(run: Run, step: int) -> None:
     """Refuses a step that a run does not come to, as a `ValueError` for the validators of recipes."""
     if not run.start <= step <= run.training.steps:
-        raise ValueError(f"cannot rewind to step {step} of a run from {run.start} to {run.training.steps}")
+        raise ValueError(f"a run from step {run.start} to {run.training.steps} has no weights at step {step}")
 
 
 @frozen

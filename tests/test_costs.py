@@ -31,7 +31,9 @@ def test_the_ledger_as_a_table():
     assert table["search, weights rewound"][:2] == ["340.00", "1.5000"]
     assert {tuple(table[name][:2]) for name in UNRUN} == {("340.00", "not run")}
     assert table["ticket, to early stop"][0].startswith("10.00")
-    assert table["ticket, to the dense network's loss"] == ["not reached"] * 4
+    assert table["ticket, to the dense network's loss"] == ["reached in 1 of 2"] * 4
+    never = {row[0]: row[1:] for row in costs.spent(LEDGER, NONE * SAME, np.full((2, 3), 0.5), memory)[1]}
+    assert never["ticket, to the dense network's loss"] == ["not reached"] * 4
 
 
 def test_what_tickets_save_at_each_level():

@@ -10,9 +10,9 @@ import torch
 from support import LENET as T
 from support import chain_in, run
 
-from lottery import controls
+from lottery import controls, masks
 from lottery import recipes as r
-from lottery.book import losing
+from lottery.book import losing, text
 from lottery.engine.execute import world
 from lottery.engine.world import EmptyWorld
 
@@ -62,11 +62,32 @@ def test_the_size_of_a_start_is_that_of_its_surviving_weights(made):
     assert losing.signal({}, EmptyWorld(store), "random") == []
 
 
+def test_replicates_have_a_range_of_units_and_the_smallest_of_their_layers(made):
+    kinds, store = made
+    runs = [kinds["dense"], kinds["small at the start"]]
+    (_, without, outgoing, fewest, *_), (_, *ticket) = losing.signal({"a": runs, "b": runs[1:]}, EmptyWorld(store), "b")
+    units = [masks.cut_off(one.mask.tensors(EmptyWorld(store), T)) for one in runs]
+    assert [without, outgoing] == [text.extremes(row, digits=1) for row in np.transpose(units)]
+    assert units[0] != units[1] and fewest == ticket[2]
+
+
+def test_sizes_are_told_of_what_ends_small_then_of_what_starts_small(made):
+    kinds, store = made
+    names, page = ("random", "small at the end", "small at the start"), Page()
+    page.store, page.show_table = store, lambda header, rows, words: page.shown.append(rows)
+    conv = {"another random": [kinds["random"]], "small at the end": [kinds["small at the start"]]}
+    told = losing.show_signal(page, {name: [kinds[name]] for name in names}, conv)
+    [rows] = page.shown
+    assert [row[0] for row in rows[3:]] == ["Conv-2: random", "Conv-2: small at the end"]
+    assert told == [rows[1][-1], rows[2][-1], rows[2][-1]] and told[0] != told[1]
+    assert losing.show_signal(page, {"random": [kinds["random"]]}, {}) == ["not run"] * 3
+
+
 def test_what_rescaling_gives_back_is_a_share_of_what_was_lost():
     kinds = {"a": 0.94 + ROW, "a, rescaled": 0.955 + ROW, "b": 0.97 + ROW, "b, rescaled": 0.96 + ROW}
     rows = losing.regained({"random": 0.96 + ROW, **kinds}, "a", "b")
     assert rows[0] == ["a", "1.50 pp (all the same), n = 3", "75 % (all the same), n = 3"]
-    assert rows[1] == ["b", "−1.00 pp (all the same), n = 3", "– %"]  # what loses nothing gets no share of it
+    assert rows[1] == ["b", "−1.00 pp (all the same), n = 3", "no clear loss"]  # what loses nothing gets no share of it
 
 
 def test_what_was_not_run_is_not_measured():

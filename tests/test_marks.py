@@ -136,13 +136,28 @@ class Shown:
     """A chapter that keeps what it is given."""
 
     def __init__(self):
-        self.tables, self.glued = [], {}
+        self.tables, self.figures, self.glued = [], [], {}
+
+    def figure(self, figure, alt, caption, headline=False):
+        self.figures.append((figure, caption))
+
+    def offer_csv(self, name, table):
+        pass
 
     def show_table(self, header, rows, caption):
         self.tables.append(rows)
 
     def glue(self, **values):
         self.glued |= values
+
+
+def test_the_caption_of_the_marks_tells_of_the_bars_that_are_drawn():
+    chapter = Shown()
+    marked.show(chapter, networks(signed_distance=[0.1, 0.2, 0.8, 0.9]), 0.0)
+    [(figure, caption)] = chapter.figures
+    bars = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2 and line.get_alpha()]
+    assert bars and not np.isfinite([line.get_xdata() for line in bars]).any()  # no mark has one for each replicate
+    assert "thin" not in caption and "95 % intervals over 3 replicates" in caption
 
 
 class Path:

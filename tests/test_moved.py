@@ -115,6 +115,14 @@ def test_weights_from_inputs_that_are_always_zero_are_counted(chapter):
     assert any("21.0 %; moved: 92.9 % right" in text for text in explorer)
 
 
+def test_the_pictures_are_those_of_the_masks_that_they_name(monkeypatch):
+    found = {name: [[mask([i, n, 0, 0], [1, 1, 1, 1]) for n in range(2)]] for i, name in enumerate(NAMES)}
+    monkeypatch.setattr(moved.explorers, "first_layers", lambda shown, *_: shown)
+    shown = moved.pictures(found, accuracy(), LEFT, 1)
+    for n, left in enumerate(LEFT):
+        assert shown[left]["moved"][0] is found["MNIST"][0][n] and shown[left]["native"][0] is found["clothes"][0][n]
+
+
 def test_the_explorer_has_a_frame_for_every_source_target_and_level():
     ways = accuracy(), accuracy(native=(0.99, 0.98))
     ahead = [leads.leads(found, {"mask alone": "random, fresh"}) for found in ways]

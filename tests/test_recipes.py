@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lottery import recipes as r
 from lottery import tickets
+from lottery.controls import Early
 from lottery.recipes import Dense, Initial, Pruned, RecipeError, Rewound, Run, Shuffled, Signed
 
 BASE = dict(data="digits", model="lenet-20", steps=100, batch=50, optimiser="adam", lr=1e-3)
@@ -269,6 +270,11 @@ def test_rewinding_outside_the_run_is_refused(step):
     with pytest.raises(RecipeError, match=f"this Rewound cannot be: .*step.*{step}") as caught:
         Rewound(tickets.dense(train(), 0), step)
     assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
+
+
+def test_an_early_mask_is_of_a_step_of_its_run_and_rewinds_nothing():
+    with pytest.raises(RecipeError, match="this Early cannot be: a run from step 0 to 100 has no weights at step 101"):
+        Early(tickets.dense(train(), 0), 101, 0.5)
 
 
 def test_recipes_cannot_be_changed():

@@ -86,6 +86,7 @@ def test_layers_of_a_lenet_in_words():
     said = text.fully_connected([(300, 784), (100, 300), (10, 100)])
     assert said == "784 inputs, hidden layers of 300 and 100 units, 10 outputs, 266,200 weights"
     assert text.fully_connected([[5, 4], [2, 5]]) == "4 inputs, a hidden layer of 5 units, 2 outputs, 30 weights"
+    assert "hidden layers of 30, 20 and 10 units" in text.fully_connected([[30, 4], [20, 30], [10, 20], [2, 10]])
 
 
 def test_what_a_lenet_was_trained_with_in_words():
@@ -106,6 +107,9 @@ def test_networks_and_data_have_names_in_words():
         "resnet-8-glorot": "ResNet-8",
         "vgg-19": "VGG-19",
         "vgg-19-8": "narrow VGG-19",
+        "vgg-19-64": "VGG-19",  # the paper's width
+        "conv-2-8": "narrow Conv-2",
+        "conv-2-64": "Conv-2",
     }
     assert {name: protocols.network(name) for name in names} == names
     assert all(models.build(name, (3, 8, 8), 10) for name in names)  # there are such networks

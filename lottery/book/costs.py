@@ -58,8 +58,8 @@ def spent(ledger: Ledger, same: np.ndarray, hours: np.ndarray, memory: Memory) -
     columns = [(ledger.spent(step, same), digits) for step, digits in per_step]
 
     def cell(values: np.ndarray, digits: int) -> str:
-        if np.isnan(values).any():
-            return "not reached"
+        if missed := np.isnan(values).sum():
+            return "not reached" if missed == len(values) else f"reached in {len(values) - missed} of {len(values)}"
         equal = np.ptp(values) <= 1e-9 * values.max()
         return text.number(values.mean(), 1, digits) if equal else text.interval(values, 1, "", digits, (0, np.inf))
 

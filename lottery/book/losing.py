@@ -112,14 +112,15 @@ def regained(accuracy: Mapping[str, ArrayLike], *kinds: str) -> list[list[str]]:
         kinds: which.
 
     Returns:
-        Kind, percentage points gained, and these as a share of the loss: without an interval where that may be zero.
+        Kind, percentage points gained, and these as a share of the loss; "no clear loss" where that may be zero.
     """
     rows = []
     for kind in kinds:
         own, rescaled = (np.asarray(accuracy[name]) for name in (kind, f"{kind}, rescaled"))
         gain = quantities.paired_difference(100 * rescaled, 100 * own)
         share = quantities.recovered(rescaled, accuracy["random"], own)
-        rows.append([kind, text.format_interval(gain, 1, "pp"), text.format_interval(share, 100, "%", 0)])
+        told = text.format_interval(share, 100, "%", 0) if isinstance(share, stats.Summary) else "no clear loss"
+        rows.append([kind, text.format_interval(gain, 1, "pp"), told])
     return rows
 
 

@@ -30,8 +30,7 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
         figures.ordering([(mark, area, None) for mark, area in found.items()], "area under the curve", line=0.5),
         "Area under the curve within a density: " + ", ".join(f"{m} {area.mean:.2f}" for m, area in found.items()),
         "How often a matching network has the better mark than another one of as many weights: the farther right, the "
-        f"better it tells them apart; the line at 0.5 is chance. Thick bars are 95 % intervals over {replicates}, thin "
-        "ones smallest to largest, where each has networks of both kinds.",
+        f"better it tells them apart; the line at 0.5 is chance. Bars are 95 % intervals over {replicates}.",
         headline=True,
     )
     rows = []

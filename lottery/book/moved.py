@@ -21,7 +21,7 @@ Records = Mapping[str, Sequence[Sequence[Record]]]
 
 
 def recovered(accuracy: Accuracy, level: int, kind: str = "moved", of: str = "native", base: str = "random") -> str:
-    """What a kind has of another's lead over a third, in words; without an interval where that lead may be zero.
+    """What a kind has of another's lead over a third, in words; "no clear lead" where that lead may be zero.
 
     Args:
         accuracy: kind → [R, L] shares.

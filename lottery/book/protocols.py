@@ -128,8 +128,8 @@ def network(name: str) -> str:
         return name
     family, sizes, more = match.groups()
     depth, _, width = sizes.partition("-")
-    if family == "vgg" and width:
-        return f"narrow VGG-{depth}"
+    if family in ("conv", "vgg") and width:
+        return ("" if width == "64" else "narrow ") + f"{_FAMILIES[family]}-{depth}"
     return f"{_FAMILIES[family]}-{sizes}" + (" with dropout" if more == "-dropout" else "")
 
 

@@ -1189,6 +1189,9 @@ def popup_quantities(
         validation: [R, S] validation accuracy of constants: picks the share for D2-C3b and Q3-P2.
         ticket: [R] test accuracy of trained tickets.
         narrow: [R] test accuracy of constants at 50 % in the narrowest network.
+
+    Returns:
+        Where 50 % were run, all that are compared with these, NaN what was not run: of another network it may be known.
     """
     constants, normal = (np.asarray(values, dtype=np.float64) for values in (constants, normal))
     percent = {share: 100 * constants[:, place] for place, share in enumerate(shares)}
@@ -1205,7 +1208,7 @@ def popup_quantities(
         "popup_middle_minus_many_pp": percent.get(90),
         "popup_wide_gain_pp": None if narrow is None else 100 * np.asarray(narrow),
     }
-    return out | {name: paired_difference(half, other) for name, other in others.items() if other is not None}
+    return out | {n: math.nan if other is None else paired_difference(half, other) for n, other in others.items()}
 
 
 def mark_quantities(networks: marks.Networks, epsilon: float) -> Quantities:
