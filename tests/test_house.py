@@ -1,6 +1,7 @@
-"""How the library is built: rooms with doors that open one way, no module in another's drawers, short functions."""
+"""How the library is built: doors that open one way, no module in another's drawers, short functions and chapters."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,14 @@ def test_functions_of_the_engine_fit_on_a_screen():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60
     ]
     assert long == []
+
+
+NOTEBOOKS = sorted((PACKAGE.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_code_of_a_chapter_is_short(path):
+    """Without its parameters and empty lines; what is longer belongs into the book's room or into the science."""
+    code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    code = [cell for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
+    assert sum(bool(line.strip()) for cell in code for line in "".join(cell["source"]).splitlines()) <= 110
