@@ -493,6 +493,15 @@ def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeyp
     assert any("dense-stop was '1'" in line for line in runner.run_published(tmp_path / "more", show=False))
 
 
+def test_numbers_are_the_same_to_nine_digits_whatever_holds_them():
+    old = {"interval": [0.1, 2.0, None], "measured": 2.398221558575121, "text": "2.40 times", "n": 6}
+    assert runner.same(old, old | {"measured": 2.398221558575124, "n": 6.0})
+    assert runner.same("52.90727924687059", "52.90727924687055") and runner.same(None, None)
+    for name, value in (("measured", 2.3982216), ("text", "2.41 times"), ("n", None), ("interval", [0.1, 2.0])):
+        assert not runner.same(old, old | {name: value})
+    assert not runner.same(old, {"n": 6}) and not runner.same("1", None) and not runner.same("0.1 %", "0.2 %")
+
+
 def test_a_chapter_whose_records_are_missing_is_an_error(tmp_path):
     own = settings(tmp_path / "empty", read_only=True)
     with pytest.raises(LotteryError, match="not among the committed records"):

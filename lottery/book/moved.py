@@ -36,7 +36,6 @@ def recovered(accuracy: Accuracy, level: int, kind: str = "moved", of: str = "na
     return text.format_interval(value, 100, "%", 0) if clear else "no clear lead"
 
 
-
 def told(there: Records, back: Records, level: int) -> dict[str, str]:
     """What moved tickets are worth at a level, and how far training went, as texts to glue.
 
