@@ -67,6 +67,22 @@ def test_what_is_glued_is_of_the_level_judged():
     assert moved.told(there, back, 0)["native_there_stop"] == "96"
 
 
+def test_shares_are_told_at_every_size():
+    upper = {"upper layers": (0.95, 0.92)}
+    there, back = accuracy(**upper), accuracy(moved=(0.9, 0.9), **upper)
+    found = moved.at_sizes(there, back, LEFT)
+    assert found["whole_there"] == "; ".join(f"{left}: {moved.recovered(there, i)}" for i, left in enumerate(LEFT))
+    assert found["upper_back"] == "; ".join(
+        f"{left}: {moved.recovered(back, i, 'upper layers')}" for i, left in enumerate(LEFT)
+    )
+    assert found["whole_back"].startswith("51.0 %: −") and set(found) == {
+        "whole_there",
+        "whole_back",
+        "upper_there",
+        "upper_back",
+    }
+
+
 def test_a_table_has_a_row_for_every_level_and_kind():
     rows = moved.rows("there", accuracy(), LEFT)
     assert len(rows) == 2 * 6 and [row[1] for row in rows[::6]] == LEFT

@@ -54,6 +54,20 @@ def told(there: Records, back: Records, level: int) -> dict[str, str]:
     return leads.learned(runs) | found
 
 
+def at_sizes(there: Accuracy, back: Accuracy, left: Sequence[str]) -> dict[str, str]:
+    """What moved tickets recover at each size, and what moved upper layers do, as texts to glue.
+
+    Args:
+        there, back: kind → [R, L] shares of the two ways.
+        left: [L] texts.
+    """
+    return {
+        f"{name}_{way}": text.each({size: recovered(found, i, kind) for i, size in enumerate(left)})
+        for way, found in (("there", there), ("back", back))
+        for name, kind in (("whole", "moved"), ("upper", "upper layers"))
+    }
+
+
 def rows(way: str, accuracy: Accuracy, left: Sequence[str]) -> list[list[str]]:
     """Rows of a table: way, weights left, kind, accuracy, share of the native ticket's lead over a random mask.
 
