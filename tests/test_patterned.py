@@ -73,6 +73,14 @@ def test_likeness_is_that_of_dense_networks_of_other_replicates():
     assert found[:, 0].tolist() == pytest.approx([-1, 1])
 
 
+def test_a_replicate_passes_where_all_layers_do():
+    p = np.array([[0.001, 0.001, 0.5], [0.005, 0.02, 0.001]])  # two layers, three replicates
+    rows = np.stack([np.full(p.shape, 0.1), np.full(p.shape, 0.2), p], axis=-1)
+    found = patterned.ranked({"tickets": rows[1], "dense, pruned once": rows[0]}, {"ticket": rows})
+    assert found["ticket_pass"] == "1 of 3" and found["ticket_p"] == 0.02 and found["random_mask_rho"] == "not run"
+    assert found["ticket_rho"].startswith("0.20")
+
+
 def test_neighbours_by_chance_are_of_the_layer():
     counts = np.zeros((1, 2, PATTERNS), int)
     counts[0, 1, [0, PATTERNS - 1]] = 4  # all negative, all positive: nothing is left to chance

@@ -148,6 +148,25 @@ def by_null(total: np.ndarray, layers: int) -> str:
     return ", ".join(f"{null} {number}" for null, number in found.items())
 
 
+def ranked(alike: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray]) -> dict[str, object]:
+    """How like patterns are ranked, to glue.
+
+    Args:
+        alike: kind → [R, 3], as of `kernels.likeness`, in one layer.
+        rows: name → [layers, R, 3], the same in every layer.
+
+    Returns:
+        ``…_rho``, within equal numbers; ``ticket_p``, the largest; and of `rows` ``…_pass``, in how many replicates p
+        is below 0.01 in every layer.
+    """
+    kinds = {"ticket": "tickets", "random_mask": "random mask", "dense": "dense, pruned once"}
+    found: dict[str, object] = {
+        f"{name}_rho": text.interval(alike[kind][:, 1]) if kind in alike else "not run" for name, kind in kinds.items()
+    }
+    found |= {f"{name}_pass": f"{(row[..., 2].max(0) < 0.01).sum()} of {row.shape[1]}" for name, row in rows.items()}
+    return found | {"ticket_p": float(alike["tickets"][:, 2].max())}
+
+
 def told(beyond: Mapping[str, tuple], agree: Mapping[str, tuple], level: int) -> dict[str, object]:
     """How many patterns are beyond chance, and how often neighbours have equal signs, to glue under a kind's name.
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -363,7 +364,7 @@ def rests_on(path: Path) -> list[str]:
     return nbformat.read(path, as_version=4).metadata.get("lottery", {}).get("keys", [])
 
 
-def same(one, other) -> bool:
+def same(one: Any, other: Any) -> bool:
     """Whether two values of executed chapters are equal, numbers to nine digits: processors add up in other orders."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
@@ -371,8 +372,8 @@ def same(one, other) -> bool:
         return len(one) == len(other) and all(map(same, one, other))
     if one == other:
         return True
-    with contextlib.suppress(TypeError, ValueError):  # glued numbers are texts
-        return math.isclose(float(one), float(other), rel_tol=1e-9, abs_tol=1e-12)
+    with contextlib.suppress(ValueError):  # glued numbers are texts
+        return math.isclose(*(float(str(value)) for value in (one, other)), rel_tol=1e-9, abs_tol=1e-12)
     return False
 
 
