@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: test processes side by side must not share cores
 
@@ -94,3 +95,12 @@ def published_offline(published_book, scripts):
     from lottery.book.build import for_offline
 
     return for_offline(ROOT, published_book / "index.html").parent
+
+
+@pytest.fixture
+def chapter():
+    """What a chapter was told to show."""
+    shown = SimpleNamespace(tables=[], figures=[])
+    shown.show_table = lambda *table: shown.tables.append(table)
+    shown.figure = lambda *figure, **more: shown.figures.append((*figure, more))
+    return shown

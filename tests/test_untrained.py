@@ -1,9 +1,6 @@
 """Networks that were never trained, as a chapter shows them."""
 
-from types import SimpleNamespace
-
 import numpy as np
-import pytest
 
 from lottery.book import untrained
 
@@ -12,15 +9,6 @@ ACCURACY = {
     "constants": np.array([[0.6, 0.9, 0.7], [0.6, 0.8, 0.7]]),
     "normal": np.array([[np.nan, 0.5, np.nan], [np.nan, 0.6, np.nan]]),
 }
-
-
-@pytest.fixture
-def chapter():
-    """What a chapter was told to show."""
-    shown = SimpleNamespace(tables=[], figures=[])
-    shown.show_table = lambda *table: shown.tables.append(table)
-    shown.figure = lambda *figure, **more: shown.figures.append((*figure, more))
-    return shown
 
 
 def test_all_kinds_are_told_and_those_of_more_than_one_share_drawn(chapter):

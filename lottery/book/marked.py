@@ -72,15 +72,13 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
         [[f"{share} %", *map(text.interval, far[:, i].T)] for i, share in enumerate(shares)],
         "A ticket trained again from its start with these shares of signs flipped, beside the ticket; 95 % intervals.",
     )
-    if not shares:
-        chapter.glue(**dict.fromkeys(("turned_distances", "turned_barriers", "turned_accuracies"), "not run"))
     if shares:
         said = zip(("signed", "distance", "barrier", "accuracy"), map(text.interval, far[:, -1].T), strict=True)
         chapter.glue(turned_share=f"{shares[-1]} %", **{f"turned_{name}": value for name, value in said})
-        for name, values in (("distances", far[..., 0]), ("barriers", far[..., 2]), ("accuracies", far[..., 3])):
-            means = zip(map(text.number, values.mean(0)), shares, strict=True)
-            chapter.glue(**{f"turned_{name}": ", ".join(f"{mean} with {share} %" for mean, share in means)})
-
+    for name, column in (("distances", 0), ("barriers", 2), ("accuracies", 3)):
+        means = zip(map(text.number, far[..., column].mean(0)), shares, strict=True)
+        told = ", ".join(f"{mean} with {share} %" for mean, share in means)
+        chapter.glue(**{f"turned_{name}": told or "not run"})
     if len(shares) < 2:
         return None
     drawn = {}

@@ -25,14 +25,13 @@ def recovered(accuracy: Accuracy, level: int, kind: str = "moved", of: str = "na
 
     Nor is it clear where the share may be nearly anything, in an interval of more than 500 points.
 
-
     Args:
         accuracy: kind → [R, L] shares.
         level: which of the L.
         kind, of, base: as `quantities.recovered` has them.
     """
     value = quantities.recovered(*(np.asarray(accuracy[one])[:, level] for one in (kind, of, base)))
-    clear = isinstance(value, stats.Summary) and value.high - value.low <= 5
+    clear = isinstance(value, stats.Summary) and value.ci_high - value.ci_low <= 5
     return text.format_interval(value, 100, "%", 0) if clear else "no clear lead"
 
 
@@ -56,7 +55,6 @@ def told(there: Records, back: Records, level: int) -> dict[str, str]:
 
 def at_sizes(there: Accuracy, back: Accuracy, left: Sequence[str]) -> dict[str, str]:
     """What moved tickets recover at each size, and what moved upper layers do, as texts to glue, without their n.
-
 
     Args:
         there, back: kind → [R, L] shares of the two ways.
