@@ -530,20 +530,48 @@ def losing(
     }
     ticket, small = chain[-1], {"small at the end": once["small_final"], "small at the start": once["small_init"]}
 
-    def like_the_ticket(run: Run) -> Run:
-        return replace(run, weights=Rescaled(ticket.weights, run.mask, ticket.weights, ticket.mask))
-
     return {
         "dense": chain[0],
         "ticket": ticket,
         "one-shot": once["magnitude"],
         "reinitialised": tickets.reinitialised(ticket, replicate),
         "random": tickets.shuffled(ticket, replicate),
-        "another random": replace(once["small_final"], mask=Shuffled(once["small_final"].mask, replicate)),
+        "another random": _as_many(once["small_final"], replicate),
         "complement": replace(ticket, mask=Complement(ticket.mask, replicate)),
         **small,
-        **{f"{name}, rescaled": like_the_ticket(run) for name, run in small.items()},
+        **{f"{name}, rescaled": _rescaled(run, ticket) for name, run in small.items()},
     }
+
+
+def losing_without_ticket(
+    training: Training, replicate: int, levels: int, fraction: masks.Fraction, *, fresh_order: bool = False
+) -> dict[str, Run]:
+    """Sub-networks that may be worse than random ones, for networks of which no ticket is to be trained.
+
+    Args:
+        training, replicate, levels, fraction, fresh_order: as of `losing`.
+
+    Returns:
+        By name, as of `losing`: "small at the end", "another random"; and "small at the end, rescaled", here with the
+        norm of "another random" in each layer.
+    """
+    small = tickets.one_shot(training, replicate, levels, fraction, fresh_order=fresh_order, criterion="small_final")
+    random = _as_many(small, replicate)
+    return {
+        "small at the end": small,
+        "small at the end, rescaled": _rescaled(small, random),
+        "another random": random,
+    }
+
+
+def _as_many(run: Run, replicate: int) -> Run:
+    """The same start in a random mask of as many weights in each layer."""
+    return replace(run, mask=Shuffled(run.mask, replicate))
+
+
+def _rescaled(run: Run, like: Run) -> Run:
+    """A run whose survivors start with the norm that another's have in each layer."""
+    return replace(run, weights=Rescaled(like.weights, run.mask, like.weights, like.mask))
 
 
 def beside(

@@ -62,6 +62,16 @@ def test_the_size_of_a_start_is_that_of_its_surviving_weights(made):
     assert losing.signal({}, EmptyWorld(store), "random") == []
 
 
+def test_without_a_ticket_small_weights_are_rescaled_to_a_random_mask(made):
+    kinds, store = made
+    got = controls.losing_without_ticket(T, 0, 3, 0.4)
+    assert all(got[name] == kinds[name] for name in ("small at the end", "another random"))
+    rows = losing.signal({name: [one] for name, one in got.items()}, EmptyWorld(store), "another random")
+    sizes = {name: size for name, *_, size in rows}
+    assert sizes["small at the end, rescaled"] == sizes["another random"] == "100.0 %" != sizes["small at the end"]
+    assert got["small at the end, rescaled"].mask == got["small at the end"].mask
+
+
 def test_replicates_have_a_range_of_units_and_the_smallest_of_their_layers(made):
     kinds, store = made
     runs = [kinds["dense"], kinds["small at the start"]]
@@ -100,12 +110,14 @@ def test_what_was_not_run_is_not_measured():
     more["drawn"] = [[record(0.9, [0.8]), record(0.9, [0.7])]] * 3
     more["drawn again"] = [records(0.90, 0.88)] * 3
     more["conv"] = {"small at the end": records(0.5, 0.5), "another random": records(0.6, 0.6)}
+    more["conv"]["small at the end, rescaled"] = records(0.575, 0.575)
     got = {
         name: value if isinstance(value, float) else value.mean for name, value in losing.measured(found, more).items()
     }
     assert got["flipped_loss_pp"] == pytest.approx(-1) and got["flipped_trend"] == pytest.approx(-1)
     assert got["adversarial_start_loss_pp"] == pytest.approx(1) and got["worst_mask_loss_pp"] == pytest.approx(2)
     assert got["conv_small_final_loss_pp"] == pytest.approx(10)
+    assert got["conv_rescaled_recovered"] == pytest.approx(0.75)
 
 
 def test_leads_over_the_share_of_flipped_signs_stand_beside_what_has_none():

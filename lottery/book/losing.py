@@ -30,12 +30,13 @@ def at_stop(records: Sequence) -> np.ndarray:
 
 
 def measured(found: Mapping[str, ArrayLike], records: Mapping) -> quantities.Quantities:
-    """The quantities of Q2-P1 to Q2-P6, as far as they were run.
+    """The quantities of Q2-P1 to Q2-P7, as far as they were run.
 
     Args:
         found: kind, as of `lottery.controls.losing` → [R] test accuracy at early stopping; "random" is that of both.
         records: "turned", as of `lottery.controls.turned`, with lists of runs; "drawn" and "drawn again", one row of
-            random masks a replicate; "conv", kind → runs. Empty where there are none.
+            random masks a replicate; "conv", kind, as of
+            `lottery.controls.losing_without_ticket` → runs. Empty where there are none.
     """
     small = {"small final": found["small at the end"], "rescaled": found["small at the end, rescaled"]}
     all_of = quantities.losing_quantities({**found, **small})
@@ -85,7 +86,7 @@ def show_signal(chapter: Chapter, kinds: Mapping[str, Sequence[Run]], conv: Mapp
 
     Args:
         chapter: where.
-        kinds, conv: kind → runs, as of `lottery.controls.losing`; with "random", or "another random" if there are any.
+        kinds, conv: kind → runs, as of `lottery.controls.losing` with "random", and `losing_without_ticket` or empty.
 
     Returns:
         Sizes of all layers as shares of a random mask's, to glue: of LeNet's weights that are small at the end and at

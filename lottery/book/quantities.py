@@ -1077,13 +1077,17 @@ def losing_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
 
 
 def losing_conv_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
-    """The weights of Conv-2 that end smallest against a random mask: the quantity of Q2-P6.
+    """The weights of Conv-2 that end smallest against a random mask: the quantities of Q2-P6 and Q2-P7.
 
     Args:
-        accuracy: [R] at early stopping, by name as of `lottery.controls.losing`: "small at the end", "another random".
+        accuracy: [R] at early stopping, by name as of `lottery.controls.losing_without_ticket`.
     """
-    random, small = (100 * np.asarray(accuracy[name]) for name in ("another random", "small at the end"))
-    return {"conv_small_final_loss_pp": paired_difference(random, small)}
+    names = ("another random", "small at the end", "small at the end, rescaled")
+    random, small, rescaled = (np.asarray(accuracy[name], dtype=np.float64) for name in names)
+    return {
+        "conv_small_final_loss_pp": paired_difference(100 * random, 100 * small),
+        "conv_rescaled_recovered": recovered(rescaled, random, small),
+    }
 
 
 def flipped_start_quantities(flipped: Mapping[float, ArrayLike], reinit: ArrayLike, opposed: ArrayLike) -> Quantities:
