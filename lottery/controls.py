@@ -552,14 +552,19 @@ def losing_without_ticket(
         training, replicate, levels, fraction, fresh_order: as of `losing`.
 
     Returns:
-        By name, as of `losing`: "small at the end", "another random"; and "small at the end, rescaled", here with the
-        norm of "another random" in each layer.
+        By name, as of `losing`: "small at the end", "small at the start", "another random"; and the first two
+        "rescaled", here with the norm of "another random" in each layer.
     """
-    small = tickets.one_shot(training, replicate, levels, fraction, fresh_order=fresh_order, criterion="small_final")
-    random = _as_many(small, replicate)
+    small = {
+        f"small at the {when}": tickets.one_shot(
+            training, replicate, levels, fraction, fresh_order=fresh_order, criterion=kind
+        )
+        for when, kind in (("end", "small_final"), ("start", "small_init"))
+    }
+    random = _as_many(small["small at the end"], replicate)
     return {
-        "small at the end": small,
-        "small at the end, rescaled": _rescaled(small, random),
+        **small,
+        **{f"{name}, rescaled": _rescaled(run, random) for name, run in small.items()},
         "another random": random,
     }
 

@@ -143,7 +143,7 @@ CONV = {"conv_replicates": 1, "conv_data": "digits", "conv_steps": 50, "conv_eva
         (
             "15_losing_tickets",
             CONV | {"model": "lenet-30-20", "hidden_rate": 0.4, "output_rate": 0.3, "flipped": True, "random_masks": 2},
-            "Q2-P1 Q2-P6 Q2-P7",
+            "Q2-P1 Q2-P6 Q2-P7 Q2-P8",
         ),
         (
             "16_networks_that_work_untrained",

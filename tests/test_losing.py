@@ -70,6 +70,7 @@ def test_without_a_ticket_small_weights_are_rescaled_to_a_random_mask(made):
     sizes = {name: size for name, *_, size in rows}
     assert sizes["small at the end, rescaled"] == sizes["another random"] == "100.0 %" != sizes["small at the end"]
     assert got["small at the end, rescaled"].mask == got["small at the end"].mask
+    assert got["small at the start"] == kinds["small at the start"] and len(got) == 5
 
 
 def test_replicates_have_a_range_of_units_and_the_smallest_of_their_layers(made):
@@ -111,6 +112,7 @@ def test_what_was_not_run_is_not_measured():
     more["drawn again"] = [records(0.90, 0.88)] * 3
     more["conv"] = {"small at the end": records(0.5, 0.5), "another random": records(0.6, 0.6)}
     more["conv"]["small at the end, rescaled"] = records(0.575, 0.575)
+    more["conv"]["small at the start"] = records(0.58, 0.58)
     got = {
         name: value if isinstance(value, float) else value.mean for name, value in losing.measured(found, more).items()
     }
@@ -118,6 +120,7 @@ def test_what_was_not_run_is_not_measured():
     assert got["adversarial_start_loss_pp"] == pytest.approx(1) and got["worst_mask_loss_pp"] == pytest.approx(2)
     assert got["conv_small_final_loss_pp"] == pytest.approx(10)
     assert got["conv_rescaled_recovered"] == pytest.approx(0.75)
+    assert got["conv_small_init_loss_pp"] == pytest.approx(2)
 
 
 def test_leads_over_the_share_of_flipped_signs_stand_beside_what_has_none():
@@ -179,3 +182,15 @@ def test_the_worst_mask_of_each_replicate_stands_out():
     assert len(others.get_xdata()) == 4 and told["alike_validation"] in alt and caption.startswith("3 random masks")
     assert told["alike_test"].startswith("–")  # test accuracies of the first training are all equal
     assert set(losing.show_twice(page, [[], []], [[], []]).values()) == {"not run"} and len(page.shown) == 1
+
+
+def test_what_rescaling_gave_is_told_of_both_networks(chapter):
+    found = {"random": ROW + 0.9, "small at the end": ROW + 0.8, "small at the start": ROW + 0.7}
+    found |= {f"small at the {when}, rescaled": ROW + 0.85 for when in ("end", "start")}
+    told = losing.show_regained(chapter, found, {})
+    assert told["gain_end"].startswith("5.00 pp") and told["gain_start"].startswith("15.00 pp")
+    assert told["share_end"].startswith("50 %") and told["gain_conv_end"] == told["share_conv_start"] == "not run"
+    conv = {name: records(*values) for name, values in found.items() if name != "random"}
+    conv |= {"another random": records(*found["random"]), "small at the start": records(*(ROW + 0.75))}
+    told = losing.show_regained(chapter, found, conv)
+    assert told["gain_conv_end"].startswith("5.00 pp") and told["gain_conv_start"].startswith("10.00 pp")

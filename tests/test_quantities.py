@@ -880,10 +880,11 @@ def test_of_several_levels_a_transfer_is_judged_at_21_per_cent_alone():
 
 def test_the_smallest_weights_of_conv_2_lose_where_a_random_mask_is_more_accurate():
     accuracy = {"small at the end": 0.6 + FIVE, "another random": 0.7 + FIVE}
-    got = quantities.losing_conv_quantities(accuracy | {"small at the end, rescaled": 0.64 + FIVE + SKEW})
-    assert got["conv_small_final_loss_pp"].mean == pytest.approx(10) and asked("Q2-P6 Q2-P7") == set(got)
+    accuracy |= {"small at the end, rescaled": 0.64 + FIVE + SKEW, "small at the start": 0.71 + FIVE + SKEW}
+    got = quantities.losing_conv_quantities(accuracy)
+    assert got["conv_small_final_loss_pp"].mean == pytest.approx(10) and asked("Q2-P6 Q2-P7 Q2-P8") == set(got)
     assert got["conv_rescaled_recovered"].mean == pytest.approx(0.4)
-    assert outcomes("Q2-P6 Q2-P7", got) == {"Q2-P6": "agrees", "Q2-P7": "disagrees"}
+    assert outcomes("Q2-P6 Q2-P7 Q2-P8", got) == {"Q2-P6": "agrees", "Q2-P7": "disagrees", "Q2-P8": "disagrees"}
 
 
 def test_losing_tickets_are_worse_than_random_ones():

@@ -30,7 +30,7 @@ def at_stop(records: Sequence) -> np.ndarray:
 
 
 def measured(found: Mapping[str, ArrayLike], records: Mapping) -> quantities.Quantities:
-    """The quantities of Q2-P1 to Q2-P7, as far as they were run.
+    """The quantities of Q2-P1 to Q2-P8, as far as they were run.
 
     Args:
         found: kind, as of `lottery.controls.losing` → [R] test accuracy at early stopping; "random" is that of both.
@@ -123,6 +123,34 @@ def regained(accuracy: Mapping[str, ArrayLike], *kinds: str) -> list[list[str]]:
         told = text.format_interval(share, 100, "%", 0) if isinstance(share, stats.Summary) else "no clear loss"
         rows.append([kind, text.format_interval(gain, 1, "pp"), told])
     return rows
+
+
+def show_regained(
+    chapter: Chapter, found: Mapping[str, ArrayLike], conv: Mapping[str, Sequence[Record]]
+) -> dict[str, str]:
+    """Shows the table of `regained` in a chapter, of LeNet's kinds and Conv-2's.
+
+    Args:
+        chapter: where.
+        found: of :func:`measured`.
+        conv: its records of that name.
+
+    Returns:
+        What rescaling gave, to glue: ``gain_...`` and ``share_...``, with ``end`` and ``start`` of LeNet, ``conv_end``
+        and ``conv_start`` of Conv-2, "not run" without it.
+    """
+    kinds = ("small at the end", "small at the start")
+    rows = regained(found, *kinds)
+    if conv:
+        of_conv = {f"Conv-2: {kind}": at_stop(runs) for kind, runs in conv.items()}
+        of_conv["random"] = of_conv["Conv-2: another random"]
+        rows += regained(of_conv, *(f"Conv-2: {kind}" for kind in kinds))
+    header = ["sub-network", "rescaled minus as it was", "as a share of what it loses against random"]
+    chapter.show_table(header, rows, "Test accuracy at early stopping.")
+    names = ("end", "start", "conv_end", "conv_start")
+    told = {name: {"gain": gain, "share": share} for name, (_, gain, share) in zip(names, rows, strict=False)}
+    missing = {"gain": "not run", "share": "not run"}
+    return {f"{what}_{name}": value for name in names for what, value in told.get(name, missing).items()}
 
 
 # Signs turned against a ticket.

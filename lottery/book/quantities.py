@@ -1077,15 +1077,16 @@ def losing_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
 
 
 def losing_conv_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
-    """The weights of Conv-2 that end smallest against a random mask: the quantities of Q2-P6 and Q2-P7.
+    """The weights of Conv-2 that end or start smallest against a random mask: the quantities of Q2-P6 to Q2-P8.
 
     Args:
         accuracy: [R] at early stopping, by name as of `lottery.controls.losing_without_ticket`.
     """
-    names = ("another random", "small at the end", "small at the end, rescaled")
-    random, small, rescaled = (np.asarray(accuracy[name], dtype=np.float64) for name in names)
+    names = ("another random", "small at the end", "small at the end, rescaled", "small at the start")
+    random, small, rescaled, start = (np.asarray(accuracy[name], dtype=np.float64) for name in names)
     return {
         "conv_small_final_loss_pp": paired_difference(100 * random, 100 * small),
+        "conv_small_init_loss_pp": paired_difference(100 * random, 100 * start),
         "conv_rescaled_recovered": recovered(rescaled, random, small),
     }
 
