@@ -186,32 +186,6 @@ def enrichment(counts: np.ndarray, null: str, grouped: bool = True) -> Enrichmen
     return Enrichment(*(array[best] for array in (found, count, mean, z, p, stats.false_discovery_control(p))))
 
 
-def chance_counts(counts: np.ndarray, null: str, generator: np.random.Generator, draws: int = 999) -> np.ndarray:
-    """Counts that chance would show, drawn: under "balance" every slice has its signs permuted among its non-zeros.
-
-    Args:
-        counts, null: as of `expected_counts`.
-        generator: of the draws.
-        draws: how many.
-
-    Returns:
-        [draws, 19683] int64, each summing to the number of slices.
-
-    Raises:
-        SignsError: as `expected_counts`.
-    """
-    counts = np.asarray(counts)
-    _, probability = _null(counts, null)
-    group = _groups()[null]
-    order = np.argsort(group, kind="stable")
-    found = np.zeros((draws, PATTERNS), np.int64)
-    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        if number := int(counts[members].sum()):
-            chances = probability[members] / probability[members].sum()
-            found[:, members] = generator.multinomial(number, chances, draws)
-    return found
-
-
 @functools.cache
 def _features() -> dict[str, np.ndarray]:
     table = patterns().astype(int)

@@ -223,3 +223,7 @@ def test_learning_curves_of_what_is_compared():
     shown = [one["state"]["value"] for one in state.values() if one["model_name"] == "HTMLModel"]
     last = options["4 %"]["ticket"][0].arrays["history/test_accuracy"][-1]
     assert any(f"weights left 4 %; at the end ticket {last:.4f}" in text for text in shown)
+
+
+def test_the_first_layer_of_a_network_of_colour_images_has_a_form():
+    assert [explorers._form(inputs) for inputs in (64, 784, 3072)] == [(8, 8), (28, 28), (3, 32, 32)]

@@ -47,6 +47,11 @@ def test_a_share_is_of_one_level_and_has_no_interval_where_there_may_be_no_lead(
     assert moved.recovered(found | {"native": found["random"] - 0.01}, 0) == "no clear lead"
 
 
+def test_a_share_of_one_replicate_is_told_without_an_interval():
+    rows = {"random": np.array([[0.90]]), "native": np.array([[0.96]]), "moved": np.array([[0.93]])}
+    assert moved.recovered(rows, 0) == "50 %, n = 1"
+
+
 def test_a_share_that_may_be_nearly_anything_is_not_told():
     """Its interval spans a thousand points, though replicates lie within five hundred."""
     found = {"native": [0.9034, 0.9099, 0.9032, 0.9018, 0.9088], "moved": [0.9062, 0.9034, 0.9092, 0.9085, 0.905]}

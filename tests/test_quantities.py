@@ -801,6 +801,10 @@ def test_errors_at_the_middle_of_paths():
     path = SimpleNamespace(arrays=arrays | {"position": np.array([0, 0.5, 1])})
     for errors in tidy.at_middle([[path, None]]).values():
         np.testing.assert_array_equal(errors, [[0.3, np.nan]])
+    finer = np.linspace(0, 1, 99)  # whose middle is not quite a half
+    arrays = {f"{way}/test_error": finer for way in ("averaged", "re-estimated")} | {"position": finer}
+    for errors in tidy.at_middle([SimpleNamespace(arrays=arrays)]).values():
+        np.testing.assert_array_equal(errors, finer[49:50])
 
 
 def test_how_much_higher_a_path_rises_than_at_its_middle_and_than_its_worse_end():
@@ -808,12 +812,14 @@ def test_how_much_higher_a_path_rises_than_at_its_middle_and_than_its_worse_end(
     falls, hill = np.array([0.5, 0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.2, 0.3, 0.5, 0.1])
     whole = [
         SimpleNamespace(
+            key=key,
             arrays=dict.fromkeys(("averaged/test_error", "re-estimated/test_error"), errors)
-            | {"position": np.linspace(0, 1, len(errors))}
+            | {"position": np.linspace(0, 1, len(errors))},
         )
-        for errors in (falls, hill, np.array([0.1, 0.9, 0.1]))
+        for key, errors in {"falls": falls, "hill": hill, "three": np.array([0.1, 0.9, 0.1])}.items()
     ]
-    for gaps, over in zip(tidy.above_middle([whole]).values(), tidy.over_worse_end([whole]).values(), strict=True):
+    twice = [whole, whole[:2]]
+    for gaps, over in zip(tidy.above_middle(twice).values(), tidy.over_worse_end([whole]).values(), strict=True):
         np.testing.assert_allclose(gaps, [0, 0.2], atol=1e-12)
         np.testing.assert_allclose(over, [[-0.2, 0.2, 0.8]])
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lottery import models, stats
+from lottery import data, models, stats
 from lottery.book import chapter, protocols, text
 
 
@@ -36,11 +36,14 @@ def test_points_and_what_is_said_of_each():
     assert text.each({"Conv-2": "3 pp", "Conv-4": "2 pp"}) == "Conv-2: 3 pp; Conv-4: 2 pp"
     gaps = {"averaged": np.array([0.01, 0.03]), "re-estimated": np.array([0.002])}
     assert text.above_middle(gaps) == {
+        "whole_paths": "2",
         "typical_averaged": "2.0",
         "above_averaged": "3.0",
         "typical_reestimated": "0.2",
         "above_reestimated": "0.2",
     }
+    none = text.above_middle({"averaged": np.array([])})
+    assert none == {"whole_paths": "0", "typical_averaged": "–", "above_averaged": "–"}
 
 
 def test_counts():
@@ -118,3 +121,7 @@ def test_networks_and_data_have_names_in_words():
     given |= {"steps": 3120, "learning_rate": 0.1, "replicates": 3, "fraction": 0.36, "levels": 5, "fresh_order": True}
     said = "ResNet-20 on CIFAR-10, random flips and crops: 3,120 steps of SGD at rate 0.1, batches of 128"
     assert protocols.in_words(given)["protocol"] == f"{said}; the rate falls twice"
+
+
+def test_every_data_set_has_a_name_in_prose():
+    assert set(protocols.DATA) == set(data.NAMES)

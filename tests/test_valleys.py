@@ -73,10 +73,8 @@ def test_the_other_order_is_told_from_the_first_rewind_point():
         "averaged": np.array([[[0.1, 0.3]], [[0.9, 0.9]]]),
         "re-estimated": np.array([[[0.02, 0.02]], [[1, 1]]]),
     }
-    words = "In the variant in which every level sees the same batches, the barrier from step 0 is 20.0 (10.0 to 30.0)"
-    assert valleys.other_order(barriers, 1, True).startswith(
-        words + " pp averaged and 2.0 (2.0 to 2.0) pp re-estimated"
-    )
+    words = "In the variant in which every level sees the same batches, the barrier from step 0 is 20.0"
+    assert valleys.other_order(barriers, 1, True).startswith(words + " pp averaged and 2.0 pp re-estimated")
     assert (
         valleys.other_order({}, 0, False)
         == "We did not run the variant in which every level sees batches in a new order."

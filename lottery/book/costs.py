@@ -215,8 +215,13 @@ def settling(steps: Sequence[int], apart: np.ndarray, density: float) -> tuple[F
         steps: [S] when they were drawn, at equal distances.
         apart: [R, S + 2, S + 2] distances between these, one-shot pruning's and the ticket's.
         density: share of weights that all of them keep.
+
+    Raises:
+        WorthError: if there are fewer than two, of which nothing settles.
     """
     count = len(steps)
+    if count < 2:
+        raise worth.WorthError("masks must be drawn at least twice in training to be compared")
     lines = {
         "mask before": (steps[1:], np.diagonal(apart[:, :count, :count], 1, 1, 2)),
         "one-shot": (steps, apart[:, :count, count]),

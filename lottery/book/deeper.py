@@ -15,16 +15,23 @@ from . import figures, text
 Runs = Mapping[str, Mapping[str, np.ndarray]]
 
 
+def last_of_all(values: Sequence[np.ndarray]) -> int:
+    """The last level at which none of some arrays [replicates, levels + 1] lacks a value."""
+    return int(np.flatnonzero(np.logical_and.reduce([np.isfinite(rows).all(axis=0) for rows in values]))[-1])
+
+
 def sparsest(accuracy: Runs, density: Runs, labels: Mapping[str, tuple[str, str]]) -> str:
-    """The mean accuracies of some runs at the last level, as a sentence.
+    """The mean accuracies of some runs at the last level that all of them have, as a sentence.
 
     Args:
         accuracy, density: of one network.
         labels: words → kind and setting.
     """
-    ends = {words: text.number(accuracy[kind][s][:, -1].mean(), 100, 1) for words, (kind, s) in labels.items()}
+    rows = {words: accuracy[kind][s] for words, (kind, s) in labels.items()}
+    last = last_of_all(list(rows.values()))
+    ends = {words: text.number(values[:, last].mean(), 100, 1) for words, values in rows.items()}
     said = ", ".join(f"{words} {end} %" for words, end in ends.items())
-    return f"With {figures.percent(density['ticket']['high'][0, -1])} % of the weights: {said}."
+    return f"With {figures.percent(density['ticket']['high'][0, last])} % of the weights: {said}."
 
 
 def told(plan: Mapping[str, Any], accuracy: Runs, reinitialised: Sequence[int]) -> dict[str, str]:

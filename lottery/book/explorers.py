@@ -194,10 +194,9 @@ def first_layers(
     for option, kinds in found.items():
         for kind, (record, accuracy) in kinds.items():
             mask = next(iter(masks.from_record(record).values())).numpy()
-            side = math.isqrt(mask.shape[1])
             title = f"{kind}: {text.number(accuracy, 100, 1)} % right"
             alt = f"Connections that each pixel keeps, {name} {option}; {title}"
-            pictures[option, kind] = figures.input_mask_image(mask, (side, side), title), alt
+            pictures[option, kind] = figures.input_mask_image(mask, _form(mask.shape[1]), title), alt
     return drawn(pictures, [(name, list(found)), ("mask", list(found[start[0]]))], caption, start)
 
 
@@ -252,15 +251,20 @@ def ticket_levels(chains: Sequence[Sequence[Record]], cut: Sequence[Record]) -> 
     """
     first = [next(iter(masks.from_record(record).values())).numpy() for record in cut]
     first = [np.ones_like(first[0]), *first]
-    side = math.isqrt(first[0].shape[1])
     levels = []
     for level, mask in enumerate(first[:MOST_LEVELS]):
         steps, accuracy = tidy.curves([chain[level] for chain in chains], "test_accuracy")
         before, after = tidy.surviving_weights(chains[0][level])
         shown = {"density": chains[0][level].values["density"], "steps": steps, "test_accuracy": accuracy}
-        shown |= {"first_layer_mask": mask, "image_shape": (side, side), "initial": before, "final": after}
+        shown |= {"first_layer_mask": mask, "image_shape": _form(mask.shape[1]), "initial": before, "final": after}
         levels.append(shown)
     return levels
+
+
+def _form(inputs: int) -> tuple[int, ...]:
+    """(H, W) of a square image with so many inputs, or (3, H, W) of one in colour."""
+    side = math.isqrt(inputs)
+    return (side, side) if side * side == inputs else (3, *2 * (math.isqrt(inputs // 3),))
 
 
 def new_ticket(store: Store) -> widgets.Widget:

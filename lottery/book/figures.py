@@ -304,8 +304,10 @@ def barriers(
         judged: label -> [n] whether the claim is about a pair; others are grey. By default it is about all.
 
     Raises:
-        ValueError: if the arrays of a label differ in length.
+        ValueError: if there is nothing to draw, or the arrays of a label differ in length.
     """
+    if not any(panels.values()):
+        raise ValueError("nothing to draw: no panels, or none with a label")
     figure, axes = _figure(title, (7, 1 + 2.8 * len(panels)), rows=len(panels))
     every = [np.ravel(excess) for series in panels.values() for excess, _ in series.values()]
     right = 100 * max(np.max(np.concatenate(every), initial=0) + epsilon / 2, 3 * epsilon)
@@ -739,9 +741,11 @@ def matrix(
         title: what is seen, in one line.
 
     Raises:
-        ValueError: if a panel is not as large as the names say.
+        ValueError: if there is nothing to draw, or a panel is not as large as the names say.
     """
     many = len(names)
+    if not many or not panels:
+        raise ValueError("nothing to draw: no panels, or no names")
     if any(len(rows) != many or any(len(row) != many for row in rows) for rows in panels.values()):
         raise ValueError(f"expected {many} rows of {many} summaries a panel")
     means = {name: np.array([[cell.mean for cell in row] for row in rows]) for name, rows in panels.items()}

@@ -58,7 +58,7 @@ def import_all() -> None:
 def serve(descriptor: int) -> None:
     """What the process does that kernels are forked from, until whoever asks is gone; in a kernel, what that does.
 
-    It has one thread and uses nothing of what it imports, so that a fork of it is sound.
+    It uses nothing of what it imports, so that a fork of it is sound: libraries make their idle threads anew in it.
     """
     connection = Connection(descriptor)
     import_all()
@@ -79,7 +79,10 @@ def serve(descriptor: int) -> None:
 
 def _status(child: int) -> int | None:
     """Of a kernel that has ended, in the form of `subprocess`; None while it runs."""
-    ended, status = os.waitpid(child, os.WNOHANG)
+    try:
+        ended, status = os.waitpid(child, os.WNOHANG)
+    except ChildProcessError:  # another has waited for it
+        return -signal.SIGKILL
     return os.waitstatus_to_exitcode(status) if ended else None
 
 

@@ -31,7 +31,7 @@ def recovered(accuracy: Accuracy, level: int, kind: str = "moved", of: str = "na
         kind, of, base: as `quantities.recovered` has them.
     """
     value = quantities.recovered(*(np.asarray(accuracy[one])[:, level] for one in (kind, of, base)))
-    clear = isinstance(value, stats.Summary) and value.ci_high - value.ci_low <= 5
+    clear = isinstance(value, stats.Summary) and not (value.bounded and value.ci_high - value.ci_low > 5)
     return text.format_interval(value, 100, "%", 0) if clear else "no clear lead"
 
 

@@ -46,7 +46,8 @@ _PRUNED = {"fraction", "conv_rate", "conv_6_rate", "hidden_rate", "output_rate"}
 SHORTER = _PRUNED | {"early_step", "rewind_step", "matching_step", "precision", "conv_precision", "conv_together"}
 """What may differ in a study that still follows the protocol, shortened; steps, levels, replicates count by number."""
 
-DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
+DATA |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 DATA |= {f"{name}-rgb": f"{DATA[name]} in three channels" for name in ("mnist", "fashion-mnist")}
 """What data sets are called in prose."""
 

@@ -127,14 +127,15 @@ def above_middle(gaps: Mapping[str, np.ndarray]) -> dict[str, str]:
         gaps: of `tidy.above_middle`.
 
     Returns:
-        ``typical_…``, the mean, and ``above_…``, the largest, of both kinds of statistics.
+        ``whole_paths``, how many there are; ``typical_…``, the mean, and ``above_…``, the largest, of both kinds of
+        statistics.
     """
-    found = {}
+    found = {"whole_paths": f"{len(next(iter(gaps.values()))):,}"}
     for way, values in gaps.items():
         name = way.replace("-", "")
         found |= {
-            f"typical_{name}": f"{100 * values.mean():.1f}",
-            f"above_{name}": f"{100 * values.max(initial=0):.1f}",
+            f"typical_{name}": f"{100 * values.mean():.1f}" if values.size else "–",
+            f"above_{name}": f"{100 * values.max():.1f}" if values.size else "–",
         }
     return found
 

@@ -104,7 +104,7 @@ def at_middle(paths) -> dict[str, np.ndarray]:
     """
 
     def middle(way: str) -> np.ndarray:
-        return column(paths, lambda path: path.arrays[f"{way}/test_error"][path.arrays["position"] == 0.5][0])
+        return column(paths, lambda path: (errors := path.arrays[f"{way}/test_error"])[len(errors) // 2])
 
     return {way: middle(way) for way in landscape.STATISTICS}
 
@@ -115,9 +115,9 @@ def above_middle(paths) -> dict[str, np.ndarray]:
     A rise is that above the straight line between the errors of the two ends; the ends themselves do not count.
 
     Args:
-        paths: as of :func:`barriers`; those of three points are left out.
+        paths: as of :func:`barriers`; those of three points are left out, and one that comes twice counts once.
     """
-    whole = [path for path in leaves(paths) if len(path.arrays["position"]) > 3]
+    whole = list({path.key: path for path in leaves(paths) if len(path.arrays["position"]) > 3}.values())
 
     def gap(path: Record, way: str) -> float:
         errors = path.arrays[f"{way}/test_error"]
@@ -371,8 +371,13 @@ def comparisons(records: Sequence[Record], which: str = "pair") -> np.ndarray:
 
     Returns:
         [comparisons, signed or not, matching, measure, layer].
+
+    Raises:
+        ChapterError: if there are none.
     """
     arrays = [record.arrays[which] for record in records if which in record.arrays]
+    if not arrays:
+        raise ChapterError(f"there are no comparisons of kind {which!r} in these {len(records)} records")
     return np.stack(arrays) if which == "pair" else np.concatenate(arrays)
 
 

@@ -103,7 +103,7 @@ def other_order(barriers: Barriers, replicates: int, fresh: bool) -> str:
     variant = f"the variant in which every level sees {'the same batches' if fresh else 'batches in a new order'}"
     if not replicates:
         return f"We did not run {variant}."
-    both = " and ".join(f"{text.points(of[0])} pp {way}" for way, of in barriers.items())
+    both = " and ".join(f"{text.points(of[0].mean(axis=-1))} pp {way}" for way, of in barriers.items())
     return f"In {variant}, the barrier from step 0 is {both}, over {text.count(replicates, 'replicate')}."
 
 
