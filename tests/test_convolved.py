@@ -44,13 +44,12 @@ def test_curves_are_of_all_draws_that_were_run():
 def test_conv_6_has_more_weights_than_are_said_and_so_less_is_left_of_what_is_drawn():
     told = convolved.conv_6()
     assert told["conv_6_size"] == "2.26 million, 1.1 million of them in convolutions"
-    drawn, said = ([float(share) for share in told[name][:-2].split(", ")] for name in ("as_drawn", "as_said"))
-    assert all(one < other for one, other in zip(drawn, said, strict=True)) and drawn == sorted(drawn, reverse=True)
+    assert (told["as_drawn"], told["as_said"]) == ("26.6, 15.3, 10.6 %", "28.5, 16.8, 11.9 %")
 
 
 def test_gains_are_told_of_the_second_half_of_the_levels():
-    accuracy = np.array([[0.5, 0.6, 0.7, 0.4], [0.5, 0.6, 0.7, 0.5]])
-    assert convolved.sparse_gains(accuracy, ["100", "50", "25", "12"]) == "20.00 pp with 25 %, −5.00 pp with 12 %"
+    accuracy = np.array([[0.5, 0.6, 0.7, 0.4], [0.3, 0.6, 0.7, 0.5]])
+    assert convolved.sparse_gains(accuracy, ["100", "50", "25", "12"]) == "30.00 pp with 25 %, 5.00 pp with 12 %"
 
 
 def test_a_replicate_is_left_out_only_where_others_stay():

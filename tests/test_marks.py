@@ -125,6 +125,17 @@ def test_pairs_are_compared_at_equal_distances():
     assert -1 <= got["sign_barrier_partial"] <= 1
 
 
+def test_dots_are_of_the_networks_that_their_label_names(monkeypatch):
+    monkeypatch.setattr(marked.explorers, "drawn", lambda drawn, *_: drawn)
+    shown = marked.explorer(networks(signed_distance=[0.1, 0.2, 0.8, 0.9]), 0.0, ["signed distance"])
+    figure, _ = shown["signed distance", "test accuracy (%)"]
+    dots = {line.get_label(): line.get_xydata()[:2].ravel().tolist() for line in figure.axes[0].get_lines()}
+    assert dots == {
+        "matching": pytest.approx([0.1, 90, 0.2, 92]),
+        "not matching": pytest.approx([0.8, 80, 0.9, 82]),
+    }
+
+
 def test_the_explorer_has_a_frame_for_every_two_marks():
     explorer = marked.explorer(networks(signed_distance=[0.1, 0.2, 0.8, 0.9]), 0.0, ("signed distance", "density"))
     state = dependency_state([explorer])
@@ -136,13 +147,13 @@ class Shown:
     """A chapter that keeps what it is given."""
 
     def __init__(self):
-        self.tables, self.figures, self.glued = [], [], {}
+        self.tables, self.figures, self.glued, self.offered = [], [], {}, {}
 
     def figure(self, figure, alt, caption, headline=False):
         self.figures.append((figure, caption))
 
     def offer_csv(self, name, table):
-        pass
+        self.offered[name] = table
 
     def show_table(self, header, rows, caption):
         self.tables.append(rows)
@@ -158,6 +169,17 @@ def test_the_caption_of_the_marks_tells_of_the_bars_that_are_drawn():
     bars = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2 and line.get_alpha()]
     assert bars and not np.isfinite([line.get_xdata() for line in bars]).any()  # no mark has one for each replicate
     assert "thin" not in caption and "95 % intervals over 3 replicates" in caption
+
+
+def test_the_table_of_marks_has_areas_across_and_within_densities_in_the_direction_of_a_ticket():
+    chapter, apart = Shown(), [1.1, 0.1, 1.2, 0.2]  # each level tells by a tenth, levels differ by one
+    marked.show(chapter, networks(signed_distance=apart, sign_agreement=apart, density=[0.8, 0.2, 0.8, 0.2]), 0.0)
+    rows = {row[0]: [row[1], *firsts(row[2:])] for row in chapter.tables[0]}
+    assert rows["signed distance"] == ["less", "0.75", "−0.80", "1.00", "–"]  # a level has too few for a correlation
+    assert rows["sign agreement"] == ["more", "0.25", "−0.80", "0.00", "–"]
+    assert rows["density"][:2] == ["more", "0.50"]
+    csv = chapter.offered["marks.csv"]
+    assert (csv["matching"] == MATCHING.ravel()).all() and (csv["accuracy"] == ACCURACY.ravel()).all()
 
 
 class Path:

@@ -102,7 +102,9 @@ def test_what_degrees_explain_is_told_for_each_way_and_level(chapter):
     moved.show_degrees(chapter, {"there": accuracy(), "back": accuracy(moved=(0.9, 0.9))}, LEFT)
     [(header, rows, _)] = chapter.tables
     assert [row[:2] for row in rows] == [[way, left] for way in ("there", "back") for left in LEFT]
-    assert rows[1][2].startswith("2.00 pp") and rows[1][3].startswith("25 %") and rows[1][4].startswith("50 %")
+    assert [row[2].partition(" [")[0] for row in rows] == ["4.00 pp", "2.00 pp", "−2.00 pp", "−1.00 pp"]
+    assert rows[0][3].startswith("0 %") and rows[0][4].startswith("0 %")
+    assert rows[1][3].startswith("25 %") and rows[1][4].startswith("50 %")
     assert rows[3][4] == "no clear lead" and {len(row) for row in rows} == {len(header)}
 
 
@@ -110,17 +112,18 @@ def test_weights_from_inputs_that_are_always_zero_are_counted(chapter):
     def unlit(*dark):
         return SimpleNamespace(values={"inputs": 4, "unlit": sum(dark)}, arrays={"unlit": np.array(dark, np.uint8)})
 
-    lost, kept = mask([0, 0, 1, 1], [0, 0, 1, 1]), mask([1, 1, 0, 0], [1, 0, 1, 0])
-    found = {"MNIST": [[kept, lost], [kept, lost]], "clothes": [[kept, kept], [kept, kept]]}
+    lost, kept, most = mask([0, 0, 1, 1], [0, 0, 1, 0]), mask([1, 1, 0, 0], [1, 0, 1, 0]), mask([1] * 4, [1, 1, 1, 0])
+    found = {"MNIST": [[kept, lost], [kept, lost]], "clothes": [[most, kept], [most, kept]]}
     dark = {"MNIST": unlit(1, 1, 0, 0), "clothes": unlit(0, 0, 0, 0)}
     moved.show_unlit(chapter, dark, found, LEFT)
     [(header, rows, _)] = chapter.tables
     assert [row[:4] for row in rows] == [
-        ["MNIST", "2 of 4", "51.0 %", "50.0 %"],
-        ["MNIST", "2 of 4", "21.0 %", "50.0 %"],
+        ["MNIST", "2 of 4", "51.0 %", "68.8 %"],
+        ["MNIST", "2 of 4", "21.0 %", "43.8 %"],
         ["clothes", "none", "–", "–"],
     ]
-    assert [cell.partition(" (")[0] for cell in rows[1][4:]] == ["0.0 %", "75.0 %"]
+    kept = [[cell.partition(" (")[0] for cell in row[4:]] for row in rows[:2]]
+    assert kept == [["75.0 %", "100.0 %"], ["0.0 %", "75.0 %"]]
     assert rows[2][4:] == ["–", "–"] and {len(row) for row in rows} == {len(header)}
     assert moved.counted(dark) == "MNIST: 2 of 4; clothes: 0 of 4" and moved.counted({}) == "not counted"
     explorer = texts(moved.pictures(found, accuracy(), LEFT, 1))
@@ -148,6 +151,23 @@ def test_the_explorer_has_a_frame_for_every_source_target_and_level():
         f"Found on MNIST, trained on clothes, {over} 4.00, m",
     ):
         assert sum(words in text for text in shown) == 1
+
+
+def test_frames_are_of_the_way_and_level_that_they_name(monkeypatch):
+    ways = accuracy(), accuracy(native=(0.99, 0.98), moved=(0.89, 0.88), random=(0.82, 0.81))
+    monkeypatch.setattr(moved.leads, "drawn", lambda now: now)
+    monkeypatch.setattr(moved.figures, "training_curves", lambda curves: curves)
+    monkeypatch.setattr(moved.figures, "html_image", lambda figure, *_: figure)
+    monkeypatch.setattr(moved.explorers, "frames", lambda frames, *_: frames)
+    shown = moved.explorer(NAMES, [records(found) for found in ways], [leads.leads(found) for found in ways], LEFT, 1)
+    kinds = {False: ["native", "moved", "random"], True: ["native", "random"]}
+    for (source, target, left, view), found in shown.items():
+        of, i = ways[NAMES.index(source if source != target else NAMES[1 - NAMES.index(target)])], LEFT.index(left)
+        if view == "training":
+            assert list(found) == kinds[source == target]
+            assert all((values[:, -1] == of[kind][:, i]).all() for kind, (_, values) in found.items())
+        else:
+            assert all((values == leads.leads(of)[kind][:, i]).all() for kind, values in found.items())
 
 
 def texts(explorer):

@@ -35,16 +35,21 @@ def controls(explorer):
 
 
 def test_the_headline_judges_the_third_level_on_up_to_the_matching_point():
-    shown, zero = [], np.zeros((3, 2, 5))
+    shown, barriers = [], np.zeros((3, 2, 5)) + np.array([0.1, 0.2, 0.3])[:, None, None]
     chapter = SimpleNamespace(figure=lambda *figure, **more: shown.append((*figure, more)))
     names = ["step 0", "step 80", "step 160"]
-    excess = zero + np.arange(5) / 100
-    valleys.show_barriers(chapter, excess, dict.fromkeys(landscape.STATISTICS, zero), names, 1, 0.0123)
+    excess = barriers / 100 + np.arange(5) / 100
+    of = {way: barriers + 0.5 * i for i, way in enumerate(landscape.STATISTICS)}
+    valleys.show_barriers(chapter, excess, of, names, 1, 0.0123)
     [(figure, more)] = shown
     assert more["headline"] and "ε = 1.23 points" in more["caption"]
     marks = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
     grey = [len(line.get_xdata()) for line in marks if line.get_color() == "#b3b3b3"]
     assert grey == [6, 6, 10] and sum(len(line.get_xdata()) for line in marks) == excess.size
+    means = [", ".join(f"{name} {10 * t + first}" for t, name in enumerate(names)) for first in (10, 60)]
+    panels = [f"{way} statistics: {mean}" for way, mean in zip(of, means, strict=True)]
+    assert "percentage points: " + "; ".join(panels) + "." in figure.get_label()
+    assert max(marks[-1].get_xdata()) == pytest.approx(4.3)  # the last rewind point and level
 
 
 def test_paths_between_levels_end_with_that_from_the_dense_network():
@@ -61,11 +66,14 @@ def test_paths_between_levels_end_with_that_from_the_dense_network():
 
 def test_paths_to_twins_are_of_whole_replicates_alone():
     short = SimpleNamespace(arrays={})  # without a path: it must not be read
-    moved = [[[[path(0.1 + 0.02 * m), short] for m in range(2)] for _ in range(2)] for _ in NAMES]
+    two = range(2)
+    moved = [[[[path(0.1 + 0.2 * t + 0.04 * k + 0.02 * m), short] for m in two] for k in two] for t in two]
     explorer = valleys.to_twins(moved, NAMES, ("at random", "by a mask"), [0.5, 1.0], 1)
     assert controls(explorer)["length"] == ("1", ("0.5", "1"))
     state = str(dependency_state(explorer))
-    assert state.count("highest 10.0 %") == 8 == state.count("highest 12.0 %")  # both statistics
+    for top in (10, 12, 14, 16, 30, 32, 34, 36):
+        assert state.count(f"highest {top}.0 %") == 2  # both statistics
+    assert "rewound to = step 80, moved = at random, length = 1. averaged: ends 0.0 and 0.0 %, highest 32.0 %" in state
 
 
 def test_the_other_order_is_told_from_the_first_rewind_point():
