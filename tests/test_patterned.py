@@ -61,15 +61,18 @@ def test_kernels_counted_together_show_what_one_network_hides():
     rare = np.full((6, PATTERNS), 3)
     rare[:, int("222111000", 3)] = 12  # a row of each sign, an empty one between
     assert patterned.together(rare[:1], 2) == 0 and patterned.together(rare, 2) == 1
+    assert patterned.together(rare, 10_000) == 0  # each layer has its part
 
 
 def test_likeness_is_that_of_dense_networks_of_other_replicates():
     ranks = np.arange(PATTERNS)
-    counts = {
-        "tickets": {1: np.stack([[ranks], [ranks]])},
-        "dense, pruned once": {1: np.stack([[ranks], [ranks[::-1]]])},
-    }
-    found = patterned.correlated(counts, 0, 9, "tickets", 1, 0)
+
+    def of(*networks):  # in the second layer at the second level; elsewhere all patterns are as frequent
+        rows = np.stack(networks)
+        return {1: np.ones((2, 2, PATTERNS)), 2: np.stack([np.ones_like(rows), rows], axis=1)}
+
+    counts = {"tickets": of(ranks, ranks), "dense, pruned once": of(ranks, ranks[::-1])}
+    found = patterned.correlated(counts, 0, 9, "tickets", 2, 1)
     assert found[:, 0].tolist() == pytest.approx([-1, 1])
 
 
@@ -98,12 +101,20 @@ def test_the_explorer_has_the_five_sparsest_levels():
     assert shown == [["conv2", "40 %"], ["conv2", "70 %"]]
 
 
+def test_tiles_are_of_the_layer_and_level_that_they_name(monkeypatch):
+    monkeypatch.setattr(patterned.figures, "enriched_tiles", lambda counts: counts.tolist())
+    monkeypatch.setattr(patterned.explorers, "drawn", lambda tiles, *_: tiles)
+    counts = {level: np.array([[[level], [level + 10]], [[100], [200]]]) for level in range(1, 4)}
+    tiles = patterned.explorer(counts, ["conv1", "conv2"], ["90 %", "80 %", "70 %"], "Words.", (1, 2))
+    assert tiles["conv1", "80 %"] == [102] and tiles["conv2", "80 %"] == [212] and tiles["conv2", "70 %"] == [213]
+
+
 def test_every_null_is_counted():
-    frequent = np.ones(PATTERNS, int)
-    frequent[5] = 10_000
-    words = patterned.by_null(frequent, 2)
-    assert [part.split()[0] for part in words.split(", ")] == list(kernels.NULLS[1:])
-    assert all(int(part.split()[1]) for part in words.split(", "))
+    counts = np.full(PATTERNS, 3)
+    counts[((kernels.patterns().reshape(-1, 9) != 0) == [True] * 3 + [False] * 6).all(axis=1)] = 60  # by their places
+    counts[[int(pattern, 3) for pattern in ("111111222", "111111000")]] = 0
+    counts[[int(pattern, 3) for pattern in ("222222111", "000000111", "222111000")]] = 300
+    assert patterned.by_null(counts, 2) == "count 5, support 2, balance 1"
 
 
 def test_what_is_glued_is_of_the_level_and_of_the_last():
