@@ -16,7 +16,7 @@ from . import claims, findings, pages, parameters, planning, runner
 from .chapter import as_written
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
-RECORDS_BYTES = 124 * 2**20  # six replicates of LeNet and controls, criteria in rounds, a ResNet-20, two studies of Conv-2
+RECORDS_BYTES = 124 * 2**20  # six replicates of LeNet and controls, criteria in rounds, a ResNet-20, Conv-2 twice
 
 
 def verify() -> list[str]:
