@@ -524,22 +524,19 @@ def losing(
         "small at the end, rescaled" and "small at the start, rescaled", these with the ticket's norm in each layer.
     """
     chain = tickets.imp(training, replicate, levels, fraction, fresh_order=fresh_order)
-    once = {
-        kind: tickets.one_shot(training, replicate, levels, fraction, fresh_order=fresh_order, criterion=kind)
-        for kind in ("magnitude", "small_final", "small_init")
-    }
-    ticket, small = chain[-1], {"small at the end": once["small_final"], "small at the start": once["small_init"]}
+    ticket = chain[-1]
+    others = losing_without_ticket(training, replicate, levels, fraction, fresh_order=fresh_order)
 
     return {
         "dense": chain[0],
         "ticket": ticket,
-        "one-shot": once["magnitude"],
+        "one-shot": tickets.one_shot(training, replicate, levels, fraction, fresh_order=fresh_order),
         "reinitialised": tickets.reinitialised(ticket, replicate),
         "random": tickets.shuffled(ticket, replicate),
-        "another random": _as_many(once["small_final"], replicate),
+        "another random": others["another random"],
         "complement": replace(ticket, mask=Complement(ticket.mask, replicate)),
-        **small,
-        **{f"{name}, rescaled": _rescaled(run, ticket) for name, run in small.items()},
+        **others,
+        **{f"{name}, rescaled": _rescaled(others[name], ticket) for name in ("small at the end", "small at the start")},
     }
 
 
@@ -561,17 +558,13 @@ def losing_without_ticket(
         )
         for when, kind in (("end", "small_final"), ("start", "small_init"))
     }
-    random = _as_many(small["small at the end"], replicate)
+    end = small["small at the end"]
+    random = replace(end, mask=Shuffled(end.mask, replicate))
     return {
         **small,
         **{f"{name}, rescaled": _rescaled(run, random) for name, run in small.items()},
         "another random": random,
     }
-
-
-def _as_many(run: Run, replicate: int) -> Run:
-    """The same start in a random mask of as many weights in each layer."""
-    return replace(run, mask=Shuffled(run.mask, replicate))
 
 
 def _rescaled(run: Run, like: Run) -> Run:
