@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from . import LotteryError, masks, models, seeds, signs, tickets
+from .engine.precision import check_precision, multiplying
 from .models import State
 from .recipes import (
     Constant,
@@ -293,7 +294,7 @@ class EdgePopup(Mask):
     cosine schedule.
 
     Attributes:
-        training: of which data, network, batch and seed; its own optimiser is not used.
+        training: of which data, network, batch, seed, precision and layout; its own optimiser is not used.
         weights: the weights, fixed.
         keep: share of each layer's weights that the network uses.
         steps, lr, momentum, weight_decay: of the training of scores.
@@ -325,8 +326,11 @@ class EdgePopup(Mask):
             )
 
     def compute(self, world: World) -> Result:
-        cuda = [torch.device(world.device)] if world.device.startswith("cuda") else []
-        with torch.random.fork_rng(devices=cuda):  # what a network draws in training is drawn from the recipe's stream
+        device, precision = torch.device(world.device), self.training.precision
+        check_precision(precision, device)
+        cuda = [device] if device.type == "cuda" else []
+        # what a network draws in training is drawn from the recipe's stream
+        with torch.random.fork_rng(devices=cuda), multiplying(precision, device):
             number = seeds.integer(self.training.seed, seeds.LEARNED, self.replicate, self.draw)
             torch.default_generator.manual_seed(number)
             for device in cuda:
@@ -338,6 +342,11 @@ class EdgePopup(Mask):
         training, device = self.training, world.device
         module, (inputs, labels) = world.network(training).to(device), world.dataset(training).train
         module.train()
+        last = inputs.ndim == 4 and training.layout == "channels_last"
+        layout = torch.channels_last if last else torch.contiguous_format
+        casts = torch.autocast(
+            torch.device(device).type, torch.bfloat16, enabled=training.precision == "bf16", cache_enabled=False
+        )
         names = models.prunable(module)
         state = {name: tensor.to(device) for name, tensor in self.weights.tensors(world, training).items()}
         stream = seeds.generator(training.seed, seeds.LEARNED, self.replicate, self.draw)
@@ -358,7 +367,10 @@ class EdgePopup(Mask):
             for name, score in scores.items():
                 mask, least[name] = _largest(score.abs(), counts[name], least[name])
                 used[name] = mask.mul_(state[name]).requires_grad_()
-            loss = cross_entropy(_called(module, state | used, (inputs[batch],)), labels[batch])
+            with casts:
+                images = inputs[batch].contiguous(memory_format=layout)
+                logits = _called(module, state | used, (images,))
+            loss = cross_entropy(logits.float(), labels[batch])
             gradients = torch.autograd.grad(loss, list(used.values()), allow_unused=True)
             optimiser.zero_grad()
             for name, gradient in zip(used, gradients, strict=True):
