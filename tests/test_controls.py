@@ -7,7 +7,7 @@ import torch
 from support import LENET as T
 from support import chain_in, run
 
-from lottery import masks, models, tickets
+from lottery import LotteryError, data, masks, models, tickets
 from lottery import recipes as r
 from lottery.controls import (
     AtStart,
@@ -134,6 +134,29 @@ def test_a_learned_mask_works_untrained_where_a_random_one_does_not(tmp_path):
     other = Store(tmp_path / "other")
     record(learned, other)
     assert all(torch.equal(kept, made(learned, other)[name]) for name, kept in mask.items())
+
+
+def test_scores_are_learned_in_the_precision_and_layout_of_the_training(tmp_path, monkeypatch):
+    store, start = Store(tmp_path), Drawn(0, kind="constant", keep=0.5)
+
+    def found(**more):
+        learned = EdgePopup(dataclasses.replace(T, **more), start, 0.5, 40)
+        record(learned, store)
+        return made(learned, store)
+
+    exact, coarse = found(), found(precision="bf16")
+    assert any(not torch.equal(kept, coarse[name]) for name, kept in exact.items())
+    with pytest.raises(LotteryError, match="tf32"):
+        found(precision="tf32")
+    strides, convolve = [], torch.nn.Conv2d.forward
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", lambda own, x: strides.append(x.stride(1)) or convolve(own, x))
+    x, y = torch.rand(120, 3, 8, 8), torch.arange(120) % 3
+    coloured = data.register("coloured", (x, y), (x[:50], y[:50]))
+    for layout, stride in (("channels_last", 1), ("channels_first", 64)):
+        strides.clear()
+        conv = dataclasses.replace(T, data=coloured, model="conv-2-4", layout=layout, batch=20, validation=20)
+        record(EdgePopup(conv, start, 0.5, 5), store)
+        assert strides[-1] == stride  # of the channels of 8 by 8 pixels before the second convolution
 
 
 @pytest.mark.parametrize("near", [0.0, 0.5, 2.0])
