@@ -1361,10 +1361,7 @@ def _break_even_ratio(density: np.ndarray, early: np.ndarray, late: np.ndarray) 
 
 def _auc(near: np.ndarray, far: np.ndarray) -> float:
     """The probability that a number of the first kind is below one of the second; NaN if one kind has none."""
-    if not near.size or not far.size:
-        return math.nan
-    near, far = near.reshape(-1, 1), far.reshape(1, -1)
-    return float((near < far).mean() + (near == far).mean() / 2)
+    return association.auc(near, far) if near.size and far.size else math.nan
 
 
 def _members(pairs: int) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
