@@ -133,7 +133,7 @@ def test_scales(rule):
 def test_what_a_rule_asks_for_is_said_once():
     needs = {"protocol": ["the paper's", "the paper's, shortened"], "model": ["conv-2", "conv-4"], "data": "mnist"}
     assert claims._unmet(needs, {"protocol": "changed", "model": "conv-6", "data": "digits"}) == {
-        "protocol": "another protocol than the paper's, whole or shortened",
+        "protocol": "another protocol than the paper's, in full or shortened",
         "model": "model: conv-6, not conv-2 or conv-4",
         "data": "data: digits, not mnist",
     }

@@ -312,16 +312,21 @@ def test_retraining_is_compared_with_fine_tuning():
         CHAIN[1:],
         {kind: value + np.zeros((3, 12)) for kind, value in below.items()},
         {kind: np.where(CHAIN[1:] < 0.2, value, 0.95) + SPREAD for kind, value in ends.items()},
+        np.full((3, 12), 0.05),
     )
     assert got["small_weights_ratio"].mean == pytest.approx(8) and got["small_rate_ratio"].mean == pytest.approx(6)
     assert got["weights_minus_tuning_pp"].mean == pytest.approx(1) == got["rate_minus_weights_pp"].mean
     assert got["rate_minus_tuning_pp"].mean == pytest.approx(2)
+    assert got["small_weights_made_pp"].mean == pytest.approx(3)
     names = "B-C4 B-C4p B-C5 B-C7 D6-C1"
     assert outcomes(names, got | flatness(0)) == dict.fromkeys(names.split(), "agrees")
     few = quantities.retraining_quantities(
-        CHAIN[1:3], {kind: np.zeros((3, 2)) for kind in below}, {kind: np.ones((3, 2)) for kind in ends}
+        CHAIN[1:3],
+        {kind: np.zeros((3, 2)) for kind in below},
+        {kind: np.ones((3, 2)) for kind in ends},
+        np.full((3, 2), 0.1),
     )
-    assert few == {}
+    assert list(few) == ["small_weights_made_pp"] and few["small_weights_made_pp"].mean == pytest.approx(-10)
 
 
 def comparisons(signed, agreement):
@@ -635,7 +640,7 @@ def test_what_stable_and_matching_would_share_by_chance():
 
 def test_masks_without_rewinding_are_judged_by_their_worst_level():
     found, rewound = np.array([0.92, 0.91]) + SPREAD, np.array([0.93, 0.907]) + SPREAD
-    got = quantities.transplant_quantities(found, rewound, np.array([0.925, 0.906]) + SPREAD, DENSE)
+    got = quantities.transplant_quantities(found, rewound, np.array([-0.005, 0.001]) + SPREAD, DENSE)
     assert {name: value.mean for name, value in got.items()} == pytest.approx(
         {"transplant_loss": 0.6, "transplant_midpoint": -0.2}
     )
@@ -649,7 +654,7 @@ def test_the_claims_on_barriers_agree_with_numbers_that_fit_them():
     none, high = {"random": [0, 0, 0], "mask": [0, 0, 0]}, {"random": [0.3, 0.31, 0.32], "mask": [0.2, 0.21, 0.22]}
     got |= quantities.robustness_quantities(high, none, DENSE)
     got |= stability([0.4, 0.0, 0.0], length=20_000)
-    got |= quantities.transplant_quantities(*[np.full((3, 1), 0.9)] * 3, DENSE)
+    got |= quantities.transplant_quantities(*[np.full((3, 1), 0.9)] * 2, np.zeros((3, 1)), DENSE)
     names = "B-C1 B-C1p B-C2 B-C2b B-C3 B-C8 B-C10 D1-C1 D1-C1b D1-C2"
     assert asked(names) == set(got)
     assert outcomes(names, got) == dict.fromkeys(names.split(), "agrees")

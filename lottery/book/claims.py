@@ -443,7 +443,7 @@ def asked(need: Need) -> str:
     words, less = [str(one) for one in need], ", shortened"
     both = {one for one in words if one + less in words}
     kept = [
-        f"{one}, whole or shortened" if one in both else one
+        f"{one}, in full or shortened" if one in both else one
         for one in words
         if one.removesuffix(less) not in both - {one}
     ]

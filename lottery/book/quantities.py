@@ -503,7 +503,7 @@ def adaptive_quantities(
 
 
 def retraining_quantities(
-    density: ArrayLike, below: Mapping[str, ArrayLike], accuracy: Mapping[str, ArrayLike]
+    density: ArrayLike, below: Mapping[str, ArrayLike], accuracy: Mapping[str, ArrayLike], start: ArrayLike
 ) -> Quantities:
     """What each kind of retraining does to small weights and to accuracy: the quantities of B-C7 and D6-C1.
 
@@ -511,12 +511,14 @@ def retraining_quantities(
         density: [L] share of weights left, of the pruned levels.
         below: kind -> [R, L] share of survivors no larger than the largest weight that was cut.
         accuracy: kind -> [R, L] test accuracy at the end of training.
+        start: [R, L] the same share of the rewound weights, before they train again.
     """
     small = {kind: np.asarray(values, dtype=np.float64).mean(axis=1) for kind, values in below.items()}
     out: Quantities = {}
     if small["fine-tuning"].mean() > 0:
         out["small_weights_ratio"] = ratio(small["weights"], small["fine-tuning"])
         out["small_rate_ratio"] = ratio(small["learning rate"], small["fine-tuning"])
+    out["small_weights_made_pp"] = paired_difference(100 * small["weights"], 100 * np.asarray(start).mean(axis=1))
     sparse = np.asarray(density) < 0.2
     if sparse.any():
         end = {
@@ -1006,20 +1008,20 @@ def _stable_from(steps: ArrayLike, stable: np.ndarray, length: int) -> float:
 
 
 def transplant_quantities(
-    found: ArrayLike, rewound: ArrayLike, midpoint: ArrayLike, dense_error: ArrayLike | None = None
+    found: ArrayLike, rewound: ArrayLike, over_worse: ArrayLike, dense_error: ArrayLike | None = None
 ) -> Quantities:
     """Masks found without rewinding, on the rewind point and trained: the quantities of B-C8.
 
     Args:
         found, rewound: [R, L] accuracy of the networks that the masks were found with, and of the rewound ones.
-        midpoint: [R, L] accuracy halfway between the two.
+        over_worse: [R, L] error halfway between the two above that of the worse, on the same images.
         dense_error: [R] test error of the dense network.
     """
     epsilon = tolerance(dense_error)
-    found, rewound, middle = (np.asarray(values, dtype=np.float64) / epsilon for values in (found, rewound, midpoint))
+    found, rewound, over = (np.asarray(values, dtype=np.float64) / epsilon for values in (found, rewound, over_worse))
     return {
         "transplant_loss": _most(found - rewound),
-        "transplant_midpoint": _least(middle - np.minimum(found, rewound)),
+        "transplant_midpoint": _least(-over),
     }
 
 

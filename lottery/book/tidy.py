@@ -142,6 +142,19 @@ def over_worse_end(paths) -> dict[str, np.ndarray]:
     return {way: over(way) for way in landscape.STATISTICS}
 
 
+def small_at_start(run: Record, thresholds: Mapping[str, float]) -> float:
+    """The share of a run's survivors that were no larger than a threshold before it trained, from its histograms.
+
+    Args:
+        run: its record.
+        thresholds: layer → threshold, as `lottery.movement.Survivors` has them.
+    """
+    cut = {name.removesuffix(".weight"): threshold for name, threshold in thresholds.items()}
+    before = surviving_weights(run)[0]
+    small = sum(int((np.abs(weights) <= cut.get(layer, 0.0)).sum()) for layer, weights in before.items())
+    return small / sum(map(len, before.values()))
+
+
 def early_validation(records) -> np.ndarray:
     """Validation accuracy of nested records at early stop, as an array of the same shape; NaN where there is none."""
 
