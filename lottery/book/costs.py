@@ -70,7 +70,14 @@ def spent(ledger: Ledger, same: np.ndarray, hours: np.ndarray, memory: Memory) -
         "95 % intervals. Times of the records, on machines that did other things, too; to early stop in proportion. "
     )
     caption += "Terabytes are arithmetic: nothing was trained in CSR."
-    return ["training", "operations (10¹²)", "hours of one core", "terabytes moved, dense products", "the same in CSR"], rows, caption
+    header = [
+        "training",
+        "operations (10¹²)",
+        "hours of one core",
+        "terabytes moved, dense products",
+        "the same in CSR",
+    ]
+    return header, rows, caption
 
 
 def saved(ledger: Ledger, same: np.ndarray, at: Sequence[int]) -> Table:
