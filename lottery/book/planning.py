@@ -4,11 +4,8 @@ They form recipes and compute nothing. So parameters that are allowed one by one
 before a kernel starts, and `lottery study` needs neither kernels nor papermill.
 """
 
-import contextlib
 import importlib.resources
-import io
 import shlex
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,9 +24,6 @@ from .parameters import ChapterError, ParameterError
 from .text import from_yaml
 
 PROFILES = ("quick", "standard", "paper")
-
-
-_ALONE = threading.Lock()  # what is printed is the whole process's business
 
 
 def book() -> Path:
@@ -141,6 +135,10 @@ class Part:
             raise ParameterError(f"{self.chapter}: {error}") from error
 
 
+def _say_nothing(*_, **__) -> None:
+    """What `print` is to cells that are planned: stdout is the whole process's, also of threads beside this one."""
+
+
 def study_of(name: str, values: Mapping[str, object]):
     """The value of `study` when a chapter's cells up to that with the tag `study` are executed; nothing is drawn.
 
@@ -164,12 +162,11 @@ def study_of(name: str, values: Mapping[str, object]):
         sources.append(cell.source)
         if "parameters" in cell.metadata.get("tags", ()):
             sources.append(parameters.injected(values))
-    namespace: dict[str, object] = {"__name__": "__main__", "In": []}
+    namespace: dict[str, object] = {"__name__": "__main__", "In": [], "print": _say_nothing}
     for number, text in enumerate(sources):
         namespace["In"] = sources[: number + 1]
         try:
-            with _ALONE, contextlib.redirect_stdout(io.StringIO()):
-                exec(compile(text, f"{name}, cell {number}", "exec"), namespace)
+            exec(compile(text, f"{name}, cell {number}", "exec"), namespace)
         except OutOfTime:
             raise
         except LotteryError as error:
