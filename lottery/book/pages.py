@@ -328,6 +328,7 @@ def _launch_buttons(app: Sphinx, _page: str, _template: str, context: dict, _doc
 
 
 def _write_notebooks(app: Sphinx, failure: Exception | None) -> None:
+    """The notebooks of this build's chapters; what an earlier build made of chapters that are gone is removed."""
     if failure is not None or app.builder.format != "html":
         return
     source, offered = Path(app.srcdir) / "book", Path(app.outdir) / "_sources" / "book" / "chapters"
@@ -336,12 +337,16 @@ def _write_notebooks(app: Sphinx, failure: Exception | None) -> None:
     cited = launch.cited(cited.bibdata.data.entries)
     (Path(app.outdir) / "_sources" / "requirements.txt").write_text(f"{release}/{launch.wheel()}\n")  # for Binder
     exports = sorted((source / "results").glob("*.lotx"))
-    for path in offered.glob("*.ipynb"):
-        executed = nbformat.read(source / "chapters" / path.name, as_version=4)
-        quick = planning.profile_parameters(path.stem, "quick", executed)
+    names = sorted(Path(page).name for page in app.env.found_docs if page.startswith("book/chapters/"))
+    for path in [*offered.glob("*.ipynb"), *(Path(app.outdir) / "book" / "chapters").glob("*.html")]:
+        if path.stem not in names:
+            path.unlink()
+    for name in names:
+        executed = nbformat.read(source / "chapters" / f"{name}.ipynb", as_version=4)
+        quick = planning.profile_parameters(name, "quick", executed)
         records = launch.holders(executed.metadata["lottery"]["keys"], exports)
         pages = f"{app.config.html_baseurl.rstrip('/')}/book/chapters"
-        nbformat.write(launch.notebook(executed, release, quick, records, cited, pages), path)
+        nbformat.write(launch.notebook(executed, release, quick, records, cited, pages), offered / f"{name}.ipynb")
 
 
 _SILENT = ("sphinx_jupyterbook_latex", "sphinx_multitoc_numbering")
