@@ -134,6 +134,18 @@ def stale(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return found
 
 
+def unglued(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The values of chapters that a page shows and that there are not, one line each.
+
+    Args:
+        text: the page, as MyST.
+        chapters: of :func:`executed`.
+    """
+    shown = dict.fromkeys((Path(path).stem, key) for path, key in _GLUED.findall(text))
+    lacking = [(name, key) for name, key in shown if key not in chapters.get(name, {}).get("values", {})]
+    return [f"it shows {key}, which the published chapter {name} does not glue" for name, key in lacking]
+
+
 class _FromBook(SphinxDirective):
     def chapters(self) -> dict[str, dict[str, Any]]:
         folder = Path(self.env.srcdir) / "book" / "chapters"
