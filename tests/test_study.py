@@ -126,7 +126,9 @@ def test_every_chapter_says_at_every_profile_what_it_needs_before_anything_is_co
     [
         ("chapter: 01_winning_tickets", "a plan is a list"),
         ("- {chapter: 01_winning_tickets, levels: 3}", "a plan is a list"),
-        ("- {chapter: 99_nothing}", "no chapter '99_nothing'"),
+        ("- {chapter: 01_winning_tickets, given: 3}", r"plan\.yml: a plan is a list .*; entry 1 is .*'given': 3"),
+        ("- {chapter: 1}", r"plan\.yml: a plan is a list .*; entry 1 is"),
+        ("- {chapter: 01_winning_tickets}\n- {chapter: 99_nothing}", r"plan\.yml, entry 2: no chapter '99_nothing'"),
         ("- {chapter: 01_winning_tickets, profile: huge}", "no profile 'huge'"),
         ("- {chapter: 01_winning_tickets, given: {level: 3}}", "there is no parameter 'level'"),
     ],
@@ -139,7 +141,7 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path, wrong, words):
 
 def test_a_plan_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "plan.yml").write_bytes(b"\xff\xfe")
-    with pytest.raises(LotteryError, match="a plan is a list"):
+    with pytest.raises(LotteryError, match=r"plan\.yml cannot be read"):
         study.read_plan(tmp_path / "plan.yml")
 
 

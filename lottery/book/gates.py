@@ -12,8 +12,9 @@ import nbformat
 
 from .. import LotteryError
 from ..engine import archive
-from . import build, claims, findings, launch, pages, parameters, planning, runner
+from . import build, claims, entries, findings, launch, pages, parameters, planning, runner
 from .chapter import as_written
+from .parameters import ChapterError
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
 RECORDS_BYTES = 124 * 2**20  # six replicates of LeNet and controls, criteria in rounds, a ResNet-20, Conv-2 twice
@@ -28,13 +29,27 @@ def verify() -> list[str]:
     for name, path in published.items():
         found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_executed(path)]
         found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_published(name, path)]
-    found += check_contents(published) + check_pages(planning.book())
+    found += check_entries() + check_contents(published) + check_pages(planning.book())
     found += check_records(published, runner.results_files())
     found += [f"no published chapter for notebooks/{name}.ipynb" for name in planning.names() if name not in published]
     size = sum(path.stat().st_size for path in runner.results_files())
     if size > RECORDS_BYTES:
         found.append(f"book/results: {size / 2**20:.1f} MiB of records, more than {RECORDS_BYTES // 2**20}")
     return found
+
+
+def check_entries() -> list[str]:
+    """Every chapter that the book's YAML files name is there."""
+    named = {"findings.yml": list(findings.load()), "claims.yml": [rule.chapter for rule in claims.load().values()]}
+    for profile in planning.PROFILES:
+        path = planning.PLACE / f"{profile}.yml"
+        named[f"profiles/{path.name}"] = [name for name in entries.table(path) if name != "common"]
+    return [
+        f"lottery/book/{file}: no chapter {name!r}"
+        for file, chapters in named.items()
+        for name in dict.fromkeys(chapters)
+        if name not in planning.names()
+    ]
 
 
 def check_contents(chapters: Iterable[str]) -> list[str]:
@@ -78,6 +93,7 @@ def check_source(name: str) -> list[str]:
         if not cell.get("id"):
             found.append(f"cell {number} has no id")
     try:
+        planning.check_name(name)
         parameters.parameters_of(notebook)
     except (LotteryError, ValueError, SyntaxError) as error:
         found.append(str(error))
@@ -200,7 +216,10 @@ def check_findings(name: str, made: dict) -> list[str]:
     entry, verdicts = findings.load().get(name), made.get("verdicts", {})
     if entry is None:
         return ["findings.yml does not say what it found"] if verdicts else []
-    hash_ = entry.hash(made["values"], {claim: verdict["label"] for claim, verdict in verdicts.items()})
+    try:
+        hash_ = entry.hash(made["values"], {claim: verdict["label"] for claim, verdict in verdicts.items()})
+    except ChapterError as error:
+        return [str(error)]
     if hash_ == entry.written_for:
         return []
     return [f"its findings are of other numbers: read them again, then set written_for: {hash_}"]

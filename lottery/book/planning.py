@@ -4,7 +4,7 @@ They form recipes and compute nothing. So parameters that are allowed one by one
 before a kernel starts, and `lottery study` needs neither kernels nor papermill.
 """
 
-import importlib.resources
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,11 +19,13 @@ from ..engine.execute import check, choose, plan
 from ..engine.stopping import OutOfTime
 from ..engine.store import Store
 from ..recipes import Recipe, closure
-from . import parameters, tidy
+from . import entries, parameters, tidy
 from .parameters import ChapterError, ParameterError
-from .text import from_yaml
 
+_OPENS = re.compile(r"""\bChapter\(\s*["']([^"']*)["']""")
 PROFILES = ("quick", "standard", "paper")
+PLACE = Path(__file__).with_name("profiles")
+"""Where their files lie."""
 
 
 def book() -> Path:
@@ -64,13 +66,18 @@ def profile_parameters(name: str, profile: str, notebook: nbformat.NotebookNode 
 
     Raises:
         ChapterError: if there is no such profile.
+        EntryError: if its file cannot be read.
     """
     if profile not in PROFILES:
         raise ChapterError(f"no profile {profile[:60]!r}; profiles: {', '.join(PROFILES)}")
-    text = importlib.resources.files("lottery.book").joinpath("profiles", f"{profile}.yml").read_text(encoding="utf-8")
-    table = from_yaml(text) or {}
+    path = PLACE / f"{profile}.yml"
+    table = entries.table(path)
+    common, own = table.get("common") or {}, table.get(name) or {}
+    for where, entry in (("common", common), (name, own)):
+        if not isinstance(entry, dict):
+            raise entries.EntryError(f"{path}, {where}: must have parameters and values, `levels: 5`")
     declared = parameters.parameters_of(notebook or source(name))
-    return {k: v for k, v in table.get("common", {}).items() if k in declared} | (table.get(name) or {})
+    return {k: v for k, v in common.items() if k in declared} | own
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,10 @@ class Part:
         """
         declared = parameters.parameters_of(source(self.chapter))
         profile = profile_parameters(self.chapter, self.profile)
+        try:
+            parameters.check_parameters(declared, {k: v for k, v in profile.items() if k not in self.given})
+        except ParameterError as error:
+            raise entries.EntryError(f"{PLACE / self.profile}.yml, {self.chapter}: {error}") from None
         return parameters.check_parameters(declared, profile | dict(self.given))
 
     @cached_property
@@ -135,6 +146,18 @@ class Part:
             raise ParameterError(f"{self.chapter}: {error}") from error
 
 
+def check_name(name: str) -> None:
+    """Refuses a chapter whose notebook opens another one, as a copy does.
+
+    Raises:
+        ChapterError: naming both.
+    """
+    code = "\n".join(cell.source for cell in source(name).cells if cell.cell_type == "code")
+    for other in _OPENS.findall(code):
+        if other != name:
+            raise ChapterError(f'notebooks/{name}.ipynb opens Chapter("{other}"): write Chapter("{name}") there')
+
+
 def _say_nothing(*_, **__) -> None:
     """What `print` is to cells that are planned: stdout is the whole process's, also of threads beside this one."""
 
@@ -154,6 +177,7 @@ def study_of(name: str, values: Mapping[str, object]):
     """
     cells = [cell for cell in source(name).cells if cell.cell_type == "code"]
     cells = [cell for cell in cells if "aside" not in cell.metadata.get("tags", ())]
+    check_name(name)
     tagged = [number for number, cell in enumerate(cells) if "study" in cell.metadata.get("tags", ())]
     if len(tagged) != 1:
         raise ChapterError(f"{name} has exactly one cell with the tag `study`, not {len(tagged)}")

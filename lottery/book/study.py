@@ -5,22 +5,24 @@ asks for it, the runs in progress are saved, and the same command goes on from t
 records; at home the chapters find every recipe in the store.
 """
 
-import importlib.resources
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import LotteryError
 from ..engine import stopping
 from ..engine.settings import Settings
 from ..engine.stopping import OutOfTime
 from ..engine.store import Store
-from . import planning
+from . import entries, planning
 from .chapter import compute
 from .planning import Part
-from .text import from_yaml
+
+PLAN = Path(__file__).with_name("study.yml")
+"""What is computed unless another plan is given."""
 
 GOES_ON = 75
 """Exit status of a study that ran out of time: EX_TEMPFAIL of sysexits.h, the same command goes on."""
@@ -34,18 +36,38 @@ def read_plan(path: Path | None = None) -> list[Part]:
             come the chapters that it does not name.
 
     Raises:
-        LotteryError: naming what is not a chapter, a profile or a parameter.
+        EntryError: naming the file, the entry, and what is not a chapter, a profile or a parameter.
     """
-    place = path or importlib.resources.files("lottery.book").joinpath("study.yml")
-    try:
-        parts = [Part(**entry) for entry in from_yaml(place.read_text(encoding="utf-8")) or []]
-    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LotteryError(f"a plan is a list of {{chapter: …, profile: …, given: {{…}}}}: {error}") from None
+    place, parts, form = path or PLAN, [], "a plan is a list of {chapter: …, profile: …, given: {…}}"
+    found = entries.read(place) or []
+    if not isinstance(found, list):
+        raise entries.EntryError(f"{place}: {form}")
+    for number, entry in enumerate(found, 1):
+        try:
+            parts.append(_Entry.model_validate(entry).part)
+        except ValidationError:
+            raise entries.EntryError(f"{place}: {form}; entry {number} is {entry!r}") from None
+        try:
+            _ = parts[-1].parameters
+        except LotteryError as error:
+            raise entries.EntryError(f"{place}, entry {number}: {error}") from None
     if path is None:
         parts += [Part(name) for name in planning.names() if name not in {part.chapter for part in parts}]
-    for part in parts:
-        _ = part.parameters
     return parts
+
+
+class _Entry(BaseModel):
+    """A part as a plan has it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    chapter: str
+    profile: str = "standard"
+    given: dict[str, Any] = {}
+
+    @property
+    def part(self) -> Part:
+        return Part(self.chapter, self.profile, self.given)
 
 
 def run(
