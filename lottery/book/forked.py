@@ -39,6 +39,9 @@ IMPORTS = (
     "lottery.book.quantities",
 )
 
+QUIET = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+"""Of a kernel's environment: its debugger, which nobody calls here, does not warn of Python's frozen modules."""
+
 _PROGRAM = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # before imports that take seconds
@@ -51,6 +54,7 @@ forked.serve(int(sys.argv[1]))
 
 def import_all() -> None:
     """Does the imports of all chapters."""
+    os.environ |= QUIET
     for name in IMPORTS:
         importlib.import_module(name)
 

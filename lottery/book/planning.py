@@ -18,6 +18,8 @@ from ..engine import settings
 from ..engine.execute import check, choose, plan
 from ..engine.stopping import OutOfTime
 from ..engine.store import Store
+from ..masks import MaskError
+from ..models import ModelError
 from ..recipes import Recipe, closure
 from . import entries, parameters, tidy
 from .parameters import ChapterError, ParameterError
@@ -45,14 +47,36 @@ def names() -> list[str]:
     return sorted(path.stem for path in (book() / "notebooks").glob("*.ipynb"))
 
 
+def named(given: str) -> str:
+    """The chapter that is called so, has this number, or alone begins so: `7`, `07` and `07_how` are the same.
+
+    Raises:
+        ChapterError: if there is none, or more than one.
+    """
+    known = names()
+    numbered = f"{int(given):02}_" if given.isdecimal() and len(given) < 4 else given
+    found = [given] if given in known else [name for name in known if name.startswith(numbered or "?")]
+    if len(found) > 1:
+        raise ChapterError(f"several chapters begin with {given!r}: {', '.join(found)}")
+    if not found:
+        raise _unknown(given)
+    return found[0]
+
+
+def _unknown(name: str) -> ChapterError:
+    known = names()
+    there = f"chapters: {known[0]} to {known[-1]}, the number is enough" if known else "there are no chapters"
+    return ChapterError(f"no chapter {name[:60]!r}{parameters.meant(name, known)}; {there}")
+
+
 def source(name: str) -> nbformat.NotebookNode:
     """The source notebook of a chapter.
 
     Raises:
-        ChapterError: if there is none, naming those that are.
+        ChapterError: if there is none, naming one that may be meant.
     """
     if name not in names():
-        raise ChapterError(f"no chapter {name[:60]!r}; chapters: {', '.join(names())}")
+        raise _unknown(name)
     return nbformat.read(book() / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
@@ -69,7 +93,8 @@ def profile_parameters(name: str, profile: str, notebook: nbformat.NotebookNode 
         EntryError: if its file cannot be read.
     """
     if profile not in PROFILES:
-        raise ChapterError(f"no profile {profile[:60]!r}; profiles: {', '.join(PROFILES)}")
+        said = f"no profile {profile[:60]!r}{parameters.meant(profile, PROFILES)}"
+        raise ChapterError(f"{said}; profiles: {', '.join(PROFILES)}")
     path = PLACE / f"{profile}.yml"
     table = entries.table(path)
     common, own = table.get("common") or {}, table.get(name) or {}
@@ -142,8 +167,18 @@ class Part:
                 check([task.recipe for task in tasks.values()], by.device)
         except OutOfTime:
             raise
+        except (MaskError, ModelError) as error:
+            raise ParameterError(f"{self.chapter}: {error}{self._networks()}") from error
         except LotteryError as error:
             raise ParameterError(f"{self.chapter}: {error}") from error
+
+    def _networks(self) -> str:
+        """Which networks the chapter takes, if another one was given."""
+        declared = parameters.parameters_of(source(self.chapter))
+        given = [name for name in self.given if name.endswith("model")]
+        return "".join(
+            f"\n{name} = {self.given[name]!r}, where this chapter takes: {declared[name].help}" for name in given
+        )
 
 
 def check_name(name: str) -> None:
