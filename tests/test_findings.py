@@ -1,5 +1,9 @@
 """What a chapter found: sentences that are tied to their numbers."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from lottery.book import findings
@@ -47,3 +51,11 @@ def test_an_entry_that_is_none_is_named_with_its_file_and_chapter(tmp_path, text
 def test_without_entries_there_are_no_findings(tmp_path):
     (tmp_path / "findings.yml").write_text("# none yet\n")
     assert findings.load(tmp_path / "findings.yml") == {} != findings.load()
+
+
+def test_the_example_of_contributing_is_an_entry(tmp_path):
+    text = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```yaml\n( +99_example:\n.*?)```", text, re.S)
+    (tmp_path / "findings.yml").write_text(textwrap.dedent(example))
+    [(name, entry)] = findings.load(tmp_path / "findings.yml").items()
+    assert name == "99_example" and entry.names() == ["size-ratio", "dense-difference", "evens"]

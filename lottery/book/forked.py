@@ -108,7 +108,7 @@ class Source:
         self.connection, theirs = Pipe()
         self.lock = threading.Lock()
         with theirs:
-            arguments = [sys.executable, "-Xfrozen_modules=off", "-c", _PROGRAM, str(theirs.fileno()), *sys.path]
+            arguments = [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), *sys.path]
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         atexit.register(self.end)
 
