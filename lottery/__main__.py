@@ -1,6 +1,7 @@
 """The command line: `python -m lottery run | study | book | verify | store | parameters | power`."""
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -67,7 +68,7 @@ def run(chapters, every, published, profile, given, publish, export, **how) -> N
     if published:
         _run_published(_settings(**how))
         return
-    names = planning.names() if every or chapters == ("all",) else list(chapters)
+    names = planning.names() if every or chapters == ("all",) else [planning.named(one) for one in chapters]
     if not names:
         raise LotteryError(f"name a chapter, or --all, or --published; chapters: {', '.join(planning.names())}")
     if publish and profile == "quick":
@@ -140,7 +141,10 @@ def _run_published(settings) -> None:
 @computing
 @click.pass_obj
 def study(began, budget, export, files, part, plan, **how) -> int:
-    """Compute chapters' recipes in order of value within a time budget, and pack them into study.lotx."""
+    """Compute chapters' recipes in order of value within a time budget, and pack them.
+
+    Into study.lotx in the folder of --export or, if that would be too large, study-00.lotx, study-01.lotx and so on.
+    """
     from .book import runner
     from .book import study as module
     from .engine import archive
@@ -178,7 +182,7 @@ def show_parameters(chapters) -> None:
     """List what chapters can be given."""
     from .book import parameters, planning
 
-    for name in chapters or planning.names():
+    for name in [planning.named(one) for one in chapters] or planning.names():
         click.echo(f"{name}:")
         for parameter in parameters.parameters_of(planning.source(name)).values():
             click.echo(f"  {parameter}")
@@ -222,12 +226,13 @@ def power(claim) -> None:
     """
     import nbformat
 
-    from .book import claims, runner
+    from .book import claims, parameters, runner
     from .book.power import power
 
     rules = claims.load()
     if claim not in rules:
-        raise LotteryError(f"no claim {claim[:60]!r}; claims: {', '.join(rules)}")
+        near = parameters.meant(claim, rules) or f"; claims: {', '.join(rules)}"
+        raise LotteryError(f"no claim {claim[:60]!r}{near}")
     rule = rules[claim]
     path = runner.published().get(rule.chapter)
     made = nbformat.read(path, as_version=4).metadata.get("lottery", {}) if path else {}
@@ -241,9 +246,10 @@ def power(claim) -> None:
     if not found.checks:
         click.echo(f"{claim}: no check is open")
     elif found.part is None:
-        click.echo("As many replicates as the chapter takes are not known to decide any of this")
+        click.echo("No number of replicates that the chapter takes is known to decide any of this")
     else:
-        click.echo(f"This would decide {', '.join(found.decided)}; it takes the data sets, and a GPU or hours:")
+        decided = " and ".join(f"“{check.says}”" for check in rule.checks if check.quantity in found.decided)
+        click.echo(f"This would decide {decided}; it takes the data sets, and a GPU or hours:")
         click.echo(found.part.command)
 
 
@@ -392,6 +398,7 @@ def main(arguments: list[str] | None = None, began: float | None = None) -> int:
     from .engine.stopping import Stopped
 
     try:
+        _refuse_equals(sys.argv[1:] if arguments is None else arguments)
         return cli.main(arguments, prog_name="python -m lottery", standalone_mode=False, obj=began) or 0
     except click.ClickException as error:
         error.show()
@@ -405,6 +412,14 @@ def main(arguments: list[str] | None = None, began: float | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted: finished runs are in the store; the same command goes on from there", err=True)
         return 130
+
+
+def _refuse_equals(arguments: list[str]) -> None:
+    """Refuses `-p levels=5`, of which click would take the next word for the value."""
+    for option, given in itertools.pairwise(arguments):
+        name, equals, value = given.partition("=")
+        if option == "-p" and equals and name.isidentifier():
+            raise LotteryError(f"a parameter is set with two words: -p {name} {value or 'VALUE'}, not -p {given}")
 
 
 def _process_began() -> float:

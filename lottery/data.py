@@ -3,10 +3,11 @@
 A batch is then an index into a tensor; there is no `DataLoader` and no image library in the training loop.
 """
 
+import contextlib
 import hashlib
 import os
 import pickle
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
@@ -356,16 +357,59 @@ def _torchvision_datasets():
     return torchvision.datasets
 
 
+def _refuse_another_folder(what: str, root: Path, files: Iterable[Path]) -> None:
+    """Refuses to download into what `LOTTERY_DATA` names if that is no folder, or the files lie near it.
+
+    Raises:
+        DataError: saying which folder to name instead.
+    """
+    if not os.environ.get("LOTTERY_DATA"):
+        return
+    root, there = root.absolute(), root.is_dir()
+    near = [*root.parents[:2], *_folders(root if there else root.parent)]
+    wanted = [path.absolute().relative_to(root) for path in files]
+    for other in near:
+        if all((other / path).exists() for path in wanted):
+            raise DataError(
+                f"{what} is not in {root}, which LOTTERY_DATA names, but in {other}: set LOTTERY_DATA to it"
+            )
+    if not there:
+        raise DataError(
+            f"{what}: LOTTERY_DATA names {root}, and there is no such folder. Set it to the folder that holds "
+            f"{wanted[0]}; or make this folder, or unset LOTTERY_DATA, and the files are downloaded"
+        )
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders in a folder; none where it cannot be read."""
+    try:
+        return sorted(path for path in root.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _download(kind, root: Path, files: Iterable[Path]) -> None:
+    """As torchvision does it; folders that were made for nothing are removed."""
+    made = [folder for folder in {folder for path in files for folder in path.parents} if not folder.exists()]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # Not constructed: MNIST's constructor would be content with a MNIST/processed that nobody checks.
+        download = object.__new__(kind)
+        download.root = str(root)
+        download.download()
+    except Exception:
+        for folder in sorted(made, key=lambda folder: len(folder.parts), reverse=True):
+            with contextlib.suppress(OSError):  # it holds something, or was not made
+                folder.rmdir()
+        raise
+
+
 def _contents(what: str, kind, root: Path, files: dict[Path, str]) -> list[bytes]:
     """What is in these files: read once, so what is used is what was checked. Downloaded if any is missing."""
-    missing = [path for path in files if not path.exists()]
-    if missing:
+    if missing := [path for path in files if not path.exists()]:
+        _refuse_another_folder(what, root, files)
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            # Not constructed: MNIST's constructor would be content with a MNIST/processed that nobody checks.
-            download = object.__new__(kind)
-            download.root = str(root)
-            download.download()
+            _download(kind, root, files)
         except Exception as error:
             raise DataError(
                 f"{what} is not complete in {root} (missing: {', '.join(str(p.relative_to(root)) for p in missing)}) "

@@ -57,6 +57,18 @@ def apply(weights: dict[str, torch.Tensor], mask: Mask) -> dict[str, torch.Tenso
     return {name: tensor * mask[name] if name in mask else tensor for name, tensor in weights.items()}
 
 
+def check_fraction(fraction: Fraction) -> None:
+    """Refuses what no round can prune.
+
+    Raises:
+        MaskError: if a fraction is no number in [0, 1).
+    """
+    for key, value in (fraction if isinstance(fraction, dict) else {"*": fraction}).items():
+        if not isinstance(value, int | float) or not 0 <= value < 1:
+            where = "" if key == "*" else f" for {key!r}"
+            raise MaskError(f"a pruned fraction must be a number in [0, 1), not {value!r}{where}")
+
+
 def rates(fraction: Fraction, kinds: dict[str, str]) -> dict[str, float]:
     """The fraction of each layer's survivors that goes in one round.
 
@@ -69,12 +81,15 @@ def rates(fraction: Fraction, kinds: dict[str, str]) -> dict[str, float]:
     Raises:
         MaskError: if a fraction is outside [0, 1), a layer has none, or a key fits nothing.
     """
-    table = {"*": fraction} if isinstance(fraction, int | float) else dict(fraction)
-    for key, value in table.items():
-        if not 0 <= value < 1:
-            raise MaskError(f"a pruned fraction must be in [0, 1), not {value} for {key!r}")
+    table: dict[str, float] = {"*": fraction} if isinstance(fraction, int | float) else dict(fraction)
+    check_fraction(table)
+    for key in table:
         if not any(key == kind or fnmatchcase(name, key) for name, kind in kinds.items()):
-            raise MaskError(f"the fraction for {key!r} fits no layer; layers: {kinds}")
+            there, more = ", ".join(list(kinds)[:5]), " …" if len(kinds) > 5 else ""
+            raise MaskError(
+                f"the fraction for {key!r} fits no layer; kinds: {', '.join(sorted({*kinds.values()}))}; "
+                f"names: {there}{more}"
+            )
     result = {}
     for name, kind in kinds.items():
         fitting = [key for key in table if fnmatchcase(name, key)]

@@ -6,6 +6,7 @@ tensors are (weights that may be pruned, shared or frozen ones, buffers) stands 
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ State = dict[str, torch.Tensor]
 Factory = Callable[[tuple[int, ...], int], nn.Module]
 
 _registered: dict[str, Factory] = {}
+
+
+_CALLED = "a factory is called with the shape of one input, a tuple, and the number of classes"
 
 
 class ModelError(LotteryError):
@@ -231,8 +235,16 @@ def register(name: str, factory: Factory) -> None:
             function or class of an importable module where worker processes or a cluster compute.
 
     Raises:
-        ModelError: if the name is one of the papers' networks.
+        ModelError: if the name is one of the papers' networks, or the factory cannot be called like that.
     """
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise ModelError(f"{name!r}: {_CALLED}, not {type(factory).__name__}: lambda shape, classes: …")
+    try:
+        inspect.signature(factory).bind((1,), 2)
+    except TypeError as error:
+        raise ModelError(f"{name!r}: {_CALLED}; with these {error}") from None
+    except ValueError:  # what is written in C may have no signature
+        pass
     if name not in _registered and _factory(name):
         raise ModelError(f"{name!r} is the name of one of the papers' networks: choose another")
     _registered[name] = factory
@@ -288,7 +300,7 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
     factory = _known(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
-        module = factory(shape, classes)
+        module = _made(name, factory, shape, classes)
     if name in _registered:
         if not isinstance(module, nn.Module):
             raise ModelError(f"the factory of network {name!r} returned {type(module).__name__}, not a torch.nn.Module")
@@ -301,11 +313,23 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
     return module
 
 
+def _made(name: str, factory: Factory, shape: tuple[int, ...], classes: int) -> nn.Module:
+    try:
+        return factory(shape, classes)
+    except Exception as error:
+        if name not in _registered or isinstance(error, LotteryError):
+            raise
+        raise ModelError(
+            f"the factory of network {name!r} failed: {type(error).__name__}: {error} ({_CALLED}; here "
+            f"{tuple(shape)} and {classes})"
+        ) from error
+
+
 def same_object(name: str, shape: tuple[int, ...], classes: int) -> bool:
     """Whether a network's factory returns one and the same module each time, and so draws no weights of its own."""
     factory = _known(name)
     with torch.random.fork_rng(devices=[]):
-        return factory(shape, classes) is factory(shape, classes)
+        return _made(name, factory, shape, classes) is _made(name, factory, shape, classes)
 
 
 def ours(module: nn.Module) -> bool:

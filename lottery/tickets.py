@@ -10,7 +10,7 @@ from typing import cast
 
 from .curvature import Adaptive
 from .landscape import Perturbed
-from .masks import Fraction
+from .masks import Fraction, check_fraction
 from .recipes import (
     Constant,
     Continued,
@@ -34,6 +34,7 @@ from .recipes import (
 
 
 def _fraction(fraction: Fraction) -> Rates:
+    check_fraction(fraction)
     return float(fraction) if isinstance(fraction, int | float) else tuple(sorted(fraction.items()))
 
 
@@ -237,6 +238,7 @@ def one_shot(
     def at_once(rate: float) -> float:
         return round(1 - (1 - rate) ** level, 12)
 
+    check_fraction(fraction)
     once = at_once(fraction) if isinstance(fraction, int | float) else {n: at_once(r) for n, r in fraction.items()}
     start = dense(training, replicate)
     order = (replicate, level) if fresh_order else (replicate,)

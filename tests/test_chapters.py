@@ -431,10 +431,17 @@ def test_a_typed_number_in_prose_is_found():
 
 
 def test_command_line_says_what_is_wrong(capsys):
-    assert main(["run", "no_such_chapter"]) == 1
-    assert FIRST in capsys.readouterr().err
+    assert main(["run", "01_winning_tikets"]) == 1
+    assert f"did you mean {FIRST!r}?" in capsys.readouterr().err
     assert main(["run", FIRST, "--profile", "huge"]) == 1
     assert "quick, standard, paper" in capsys.readouterr().err
+    for more in ([], ["--profile", "quick"]):
+        assert main(["run", FIRST, "-p", "levels=5", *more]) == 1
+        assert "two words: -p levels 5, not -p levels=5" in capsys.readouterr().err
+    assert main(["parameters", "1"]) == 0
+    assert capsys.readouterr().out.startswith(f"{FIRST}:\n")
+    assert main(["power", "C-C1x"]) == 1
+    assert "no claim 'C-C1x' (did you mean 'C-C1'?)" in capsys.readouterr().err
     assert main(["run", FIRST, "--publish"]) == 1
     assert "not published" in capsys.readouterr().err
 

@@ -300,6 +300,10 @@ def test_what_no_number_of_replicates_decides(rule):
         ("title: More", "", "claims.W-C1.title"),
         ("works: {w2020: {name: A Work}}", "", "must have the keys"),
         ("works: {", "works: {{", "cannot be read"),
+        ("works: {w2020: {name: A Work}}", "works: [w2020]", "each with entries"),
+        ("works: {w2020: {name: A Work}}", "works: {w2020: A Work}", "works.w2020"),
+        ("  W-C1:\n", "  W-C0: nothing\n  W-C1:\n", "claims.W-C0"),
+        ("    checks:\n", "    check: []\n    checks:\n", "claims.W-C1.check"),
     ],
 )
 def test_rules_that_make_no_sense(tmp_path, old, new, said):

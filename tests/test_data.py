@@ -436,12 +436,28 @@ def no_network(monkeypatch):
     [("mnist", "train-images-idx3-ubyte"), ("mnist-rgb", "train-images-idx3-ubyte"), ("cifar10", "data_batch_1")],
 )
 def test_missing_data_without_a_network_name_folder_and_variable(name, file, tmp_path, monkeypatch, no_network):
+    (tmp_path / "empty").mkdir()
     monkeypatch.setenv("LOTTERY_DATA", str(tmp_path / "empty"))
     for ask in (data.describe, lambda name: data.load(name, 5000)):
         with pytest.raises(DataError) as caught:
             ask(name)
         said = str(caught.value)
         assert str(tmp_path / "empty") in said and "LOTTERY_DATA" in said and file in said
+    assert list((tmp_path / "empty").iterdir()) == []  # nothing is left of it
+    monkeypatch.delenv("LOTTERY_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(DataError, match="could not be downloaded"):
+        data.describe(name)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_a_folder_that_is_not_there_is_neither_made_nor_filled(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "_download", lambda *of: pytest.fail("it was downloaded"))
+    monkeypatch.setenv("LOTTERY_DATA", str(tmp_path / "mistyped"))
+    with pytest.raises(DataError, match=r"LOTTERY_DATA names .*mistyped, and there is no such folder\. Set it to"):
+        data.describe(name)
+    assert not (tmp_path / "mistyped").exists()
 
 
 @pytest.fixture
@@ -459,6 +475,21 @@ def small_mnist(tmp_path, monkeypatch):
     monkeypatch.setitem(data._IDX_MD5, "MNIST", {file: sums[file] for file in data._IDX_MD5["MNIST"]})
     monkeypatch.setenv("LOTTERY_DATA", str(tmp_path))
     return raw
+
+
+@pytest.mark.parametrize("wrong", ["", "deep", "deep/data/MNIST", "deep/data/MNIST/raw", "deep/dato"])
+def test_files_near_the_folder_that_was_named_are_found_and_nothing_is_downloaded(wrong, small_mnist, monkeypatch):
+    top = small_mnist.parent.parent
+    (top / "deep" / "data").mkdir(parents=True)
+    (top / "MNIST").rename(top / "deep" / "data" / "MNIST")
+    monkeypatch.setattr(data, "_download", lambda *of: pytest.fail("it was downloaded"))
+    monkeypatch.setenv("LOTTERY_DATA", str(top / wrong))
+    if wrong:
+        with pytest.raises(DataError, match=r"but in .*/deep/data: set LOTTERY_DATA to it"):
+            data.describe("mnist")
+    else:  # two folders away
+        with pytest.raises(pytest.fail.Exception, match="downloaded"):
+            data.describe("mnist")
 
 
 def test_mnist_is_read_as_torchvision_reads_it(small_mnist):

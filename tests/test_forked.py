@@ -64,3 +64,15 @@ def test_a_forked_kernel_ends_with_whoever_asked_for_it(tmp_path):
     finally:
         asks.kill()
         asks.communicate()
+
+
+def test_the_imports_of_a_kernel_are_silent():
+    """As an environment is made, and in the process that kernels are forked from."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYDEVD")}
+    done = subprocess.run(
+        [sys.executable, "-c", "from lottery.book import forked; forked.import_all()"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

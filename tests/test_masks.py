@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lottery import masks, models, seeds
+from lottery import masks, models, recipes, seeds, tickets
 from lottery.masks import MaskError
 
 SIZES = st.lists(st.integers(2, 40), min_size=1, max_size=4)
@@ -251,3 +251,18 @@ def test_densities_of_iterative_pruning_are_those_of_the_paper(model, shape, fra
         mask = masks.prune(mask, masks.magnitude_scores(weights, mask), masks.rates(fractions, kinds))
         seen[level] = round(100 * masks.density(mask), 2)
     assert {level: seen[level] for level in printed} == printed
+
+
+@pytest.mark.parametrize("fraction", [1.5, 1.0, -0.1, float("nan"), "half", {"fc": 1.5}, {"fc": "half"}])
+def test_a_fraction_that_is_none_is_refused_where_the_chain_is_named(fraction):
+    """Of one shot and of several rounds, and before a network is made."""
+    training = recipes.training(
+        data="digits", model="lenet-9", steps=5, batch=5, optimiser="adam", lr=1e-3, validation=9
+    )
+    for chain in (
+        lambda: tickets.imp(training, 0, 1, fraction),
+        lambda: tickets.one_shot(training, 0, 2, fraction),
+        lambda: tickets.retrained(training, 0, 1, fraction, "fine-tuning"),
+    ):
+        with pytest.raises(masks.MaskError, match=r"must be a number in \[0, 1\), not"):
+            chain()

@@ -288,3 +288,28 @@ def test_stacked_networks_train_as_single_ones(exact, name):
             assert not key.endswith("num_batches_tracked") or stacked.states[2][key] == 2
         for column, values in single.history.items():
             np.testing.assert_allclose(stacked.history[column], values, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "factory, said",
+    [
+        (3, "not int: lambda shape, classes"),
+        (torch.nn.Linear(20, 2), "not Linear: lambda shape, classes"),
+        (lambda shape: torch.nn.Linear(20, 2), "with these too many positional arguments"),
+        (torch.nn.Flatten(), "not Flatten"),
+    ],
+)
+def test_what_is_no_factory_is_refused_where_it_is_registered(factory, said):
+    with pytest.raises(models.ModelError, match=f"'no_factory': a factory is called with the shape .*{said}"):
+        models.register("no_factory", factory)
+    assert "no_factory" not in models.registered()
+
+
+def test_a_factory_that_fails_is_an_error_that_says_how_it_was_called(monkeypatch):
+    monkeypatch.setattr(models, "_registered", {})
+    models.register("linear_class", torch.nn.Linear)
+    for ask in (models.build, models.same_object):
+        with pytest.raises(
+            models.ModelError, match=r"network 'linear_class' failed: TypeError: .*here \(20,\) and 2\)"
+        ):
+            ask("linear_class", (20,), 2)

@@ -7,6 +7,7 @@ import threading
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import nbformat
@@ -17,7 +18,7 @@ from docutils.utils.math import MathError
 
 from lottery.book import launch
 from lottery.book.build import CDN, cdn_files
-from lottery.book.pages import mathml
+from lottery.book.pages import _write_notebooks, mathml
 
 SIZES = [(1280, "light"), (1280, "dark"), (390, "dark"), (390, "light")]
 SHOWN = "() => [...document.querySelectorAll('.jupyter-widgets img')].filter(i => i.checkVisibility()).map(i => i.alt)"
@@ -109,6 +110,24 @@ def test_chapters_offer_notebooks_that_run_from_nothing(published_book):
         assert "launch.prepare" not in (published_book / name).read_text(encoding="utf-8")
     needed = (published_book / "_sources" / "requirements.txt").read_text(encoding="utf-8")
     assert needed == f"{launch.release(config['repository']['url'])}/{launch.wheel()}\n"
+
+
+def test_what_an_earlier_build_made_of_a_chapter_that_is_gone_is_removed(tmp_path):
+    name, out = "00_a_ticket_from_scratch", tmp_path / "html"
+    for folder, suffix in ((out / "_sources" / "book" / "chapters", ".ipynb"), (out / "book" / "chapters", ".html")):
+        folder.mkdir(parents=True)
+        for chapter in (name, "99_gone"):
+            (folder / f"{chapter}{suffix}").write_text("of the earlier build")
+    app = SimpleNamespace(srcdir=ROOT, outdir=out, builder=SimpleNamespace(format="html"))
+    app.config = SimpleNamespace(html_theme_options={}, html_baseurl="https://pages.example")
+    entries = SimpleNamespace(data=SimpleNamespace(entries={}))
+    app.env = SimpleNamespace(
+        found_docs={f"book/chapters/{name}", "book/rules"}, domains={"cite": SimpleNamespace(bibdata=entries)}
+    )
+    _write_notebooks(app, None)
+    assert {path.stem for path in out.rglob("chapters/*")} == {name}
+    offered = nbformat.read(out / "_sources" / "book" / "chapters" / f"{name}.ipynb", as_version=4)
+    assert "launch.prepare(RELEASE" in offered.cells[0].source
 
 
 def test_formulae_are_mathml():

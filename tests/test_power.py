@@ -64,6 +64,7 @@ def test_of_checks_that_need_more_than_the_chapter_takes_the_others_are_named():
     found = power.power(RULES["C-C11"], made("C-C11", 4, 49))
     assert found.decided == ("noise_half_loss_pp",) and found.part.given["noise_replicates"] == 4
     assert found.checks[0].endswith(": 4 replicates would decide")
+    assert found.checks[0].startswith(f"“{RULES['C-C11'].checks[0].says}”: 1 pp, asked ")
     assert "49 replicates would decide, more than the chapter takes: noise_replicates = 49: must be" in found.checks[1]
     none = power.power(RULES["C-C11"], made("C-C11", 30, 49))
     assert none.part is None and none.decided == () and len(none.checks) == 2
@@ -75,7 +76,7 @@ def test_what_no_replicates_decide():
     old = made("C-C2b", None)
     old["verdicts"]["C-C2b"]["checks"][0] |= {"interval": None, "text": "not measured"}
     [line] = power.power(RULES["C-C2b"], old).checks
-    assert "not measured, bound" in line and line.endswith("there is no spread to go by")
+    assert "not measured, asked" in line and line.endswith("there is no spread to go by")
     assert power.power(RULES["C-C2b"], made("C-C2b")) == power.Power(())
 
 

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from lottery.__main__ import main
-from lottery.book import claims, findings, gates, parameters, planning, runner
+from lottery.book import claims, findings, gates, launch, parameters, planning, runner
 from lottery.book.chapter import as_written
 from lottery.engine.disk import StoreError
 from lottery.engine.store import Store
@@ -32,6 +32,35 @@ def test_a_page_that_was_executed_before_its_findings_were_written_is_noticed(tm
     assert gates.check_published(name, tmp_path / path.name) == [
         "its page does not show the sentences of findings.yml: publish the chapter again"
     ]
+
+
+def test_a_chapter_that_shows_a_value_that_it_does_not_glue_is_noticed(tmp_path):
+    name, path = next(iter(runner.published().items()))
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell("It gained {glue:text}`mistyped-gain:.1f` %."))
+    nbformat.write(notebook, tmp_path / path.name)
+    assert gates.check_published(name, tmp_path / path.name) == [
+        "its texts show values that it does not glue: mistyped-gain"
+    ]
+    with pytest.raises(parameters.ChapterError, match=f"{name}: .*mistyped-gain"):
+        launch.notebook(notebook, "", {}, [], {}, "")
+
+
+def test_a_page_that_shows_a_value_that_a_chapter_does_not_glue_is_noticed(tmp_path):
+    name, path = next(iter(runner.published().items()))
+    (tmp_path / "book" / "chapters").mkdir(parents=True)
+    shutil.copy(path, tmp_path / "book" / "chapters")
+    (tmp_path / "book" / "page.md").write_text(
+        f"{{glue:text}}`chapters/{name}.ipynb::gap:s` {{glue:text}}`chapters/{name}.ipynb::gapp:s`"
+    )
+    assert gates.check_pages(tmp_path) == [
+        f"book/page.md: it shows gapp, which the published chapter {name} does not glue"
+    ]
+
+
+def test_a_chapter_that_the_table_of_contents_does_not_name_is_noticed():
+    [problem] = gates.check_contents([*runner.published(), "99_example"])
+    assert problem.startswith("book/chapters/99_example.ipynb: not in _toc.yml")
 
 
 def test_a_chapter_whose_records_are_not_committed_is_noticed():

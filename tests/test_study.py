@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lottery import LotteryError
+from lottery import LotteryError, data
 from lottery.__main__ import main
 from lottery.book import planning, study
 from lottery.book.planning import Part
@@ -126,7 +126,9 @@ def test_every_chapter_says_at_every_profile_what_it_needs_before_anything_is_co
     [
         ("chapter: 01_winning_tickets", "a plan is a list"),
         ("- {chapter: 01_winning_tickets, levels: 3}", "a plan is a list"),
-        ("- {chapter: 99_nothing}", "no chapter '99_nothing'"),
+        ("- {chapter: 01_winning_tickets, given: 3}", r"plan\.yml: a plan is a list .*; entry 1 is .*'given': 3"),
+        ("- {chapter: 1}", r"plan\.yml: a plan is a list .*; entry 1 is"),
+        ("- {chapter: 01_winning_tickets}\n- {chapter: 99_nothing}", r"plan\.yml, entry 2: no chapter '99_nothing'"),
         ("- {chapter: 01_winning_tickets, profile: huge}", "no profile 'huge'"),
         ("- {chapter: 01_winning_tickets, given: {level: 3}}", "there is no parameter 'level'"),
     ],
@@ -139,7 +141,7 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path, wrong, words):
 
 def test_a_plan_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "plan.yml").write_bytes(b"\xff\xfe")
-    with pytest.raises(LotteryError, match="a plan is a list"):
+    with pytest.raises(LotteryError, match=r"plan\.yml cannot be read"):
         study.read_plan(tmp_path / "plan.yml")
 
 
@@ -225,6 +227,60 @@ def test_a_part_that_cannot_be_planned_is_said_at_once(tmp_path):
     parts = [Part("01_winning_tickets", "quick", given) for given in (small | {"model": "no-such-network"}, small)]
     assert study.run(parts, 5, own, packed, said.append) == 1
     assert "failed, nothing of it was computed" in said[0] and "'no-such-network'" in said[0] and "complete" in said[1]
+
+
+def planning_takes(seconds, monkeypatch):
+    """Lets the planning of a part take so long; returns the parts that were planned."""
+    planned, passed, now, check = [], [0.0], time.monotonic, Part.check
+
+    def slow(part, *given):
+        planned.append(part.given["steps"])
+        passed[0] += seconds
+        return check(part, *given)
+
+    monkeypatch.setattr(Part, "check", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+    return planned
+
+
+def test_planning_does_not_use_up_the_budget(tmp_path, monkeypatch):
+    """What is planned in a tenth of it is computed; then each part is planned when its turn comes."""
+    planned, said = planning_takes(30, monkeypatch), []
+    own = settings.made(store=tmp_path / "store", executor="inline")
+    parts = [Part("01_winning_tickets", "quick", SMALL | {"steps": 50 + n, "levels": 1}) for n in range(6)]
+    compute = study.compute
+    monkeypatch.setattr(study, "compute", lambda *given: planned.append("computed") or compute(*given))
+    assert study.run(parts, 10, own, packed, said.append) == 0  # 9 minutes until the deadline
+    assert planned == [50, 51, "computed", "computed", 52, "computed", 53, "computed", 54, "computed", 55, "computed"]
+    assert said[-1] == "6 of 6 parts are complete"
+
+
+def test_planning_that_meets_the_end_says_so_and_that_nothing_was_exported(tmp_path, monkeypatch):
+    planning_takes(0, monkeypatch)
+    monkeypatch.setattr(Part, "check", lambda *given: time.sleep(30))
+    said, own = [], settings.made(store=tmp_path / "store", executor="inline")
+    assert study.run([Part("01_winning_tickets", "quick")], 0.05, own, pytest.fail, said.append) == study.GOES_ON
+    assert said == [
+        "planning 01_winning_tickets, quick: time is up: nothing of it was computed",
+        "0 of 1 parts are complete; the same command goes on",
+        "nothing was exported: there is no record yet",
+    ]
+
+
+def test_data_that_are_missing_are_said_once_and_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOTTERY_DATA", str(tmp_path / "mistyped"))
+    data.forget()
+    small = {"chapter": "01_winning_tickets", "profile": "quick", "given": SMALL | {"levels": 1}}
+    others = [{**small, "given": {**small["given"], "data": "mnist", "steps": 50 + n}} for n in range(3)]
+    hidden = {"chapter": "14_do_tickets_transfer", "profile": "quick", "given": {**small["given"], "other": "mnist"}}
+    hidden["given"]["moved_at"] = "1"
+    said, own = [], settings.made(store=tmp_path / "store", executor="inline")
+    parts = [Part(**one) for one in (small, *others, hidden)]
+    assert study.run(parts, 5, own, packed, said.append) == 1
+    assert said[0].startswith("data: failed, 3 parts of 5 cannot do without: mnist: LOTTERY_DATA names")
+    assert said[1] == "14_do_tickets_transfer, quick: failed, nothing of it was computed: for want of data, as above"
+    assert said[2].startswith("01_winning_tickets, quick: complete") and said[3].startswith("1 of 5 parts")
+    assert len(said) == 4 and not (tmp_path / "mistyped").exists()
 
 
 def test_a_budget_does_not_follow_a_clock_that_is_set_back(tmp_path, monkeypatch):

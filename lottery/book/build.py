@@ -186,11 +186,14 @@ def install_scripts(root):
     return home / "node_modules"
 
 
+def contents(root):
+    """The chapters that ``_toc.yml`` names, in its order: those of the book."""
+    return re.findall(r"book/chapters/([\w-]+)", (Path(root) / "_toc.yml").read_text(encoding="utf-8"))
+
+
 def _check_chapters(root, chapters, profile):
     """Raises a BookError that names the command if a chapter of ``_toc.yml`` has not been executed."""
-    toc = (root / "_toc.yml").read_text(encoding="utf-8")
-    names = re.findall(r"book/chapters/([\w-]+)", toc)
-    missing = [name for name in names if not (chapters / f"{name}.ipynb").is_file()]
+    missing = [name for name in contents(root) if not (chapters / f"{name}.ipynb").is_file()]
     if missing:
         command = f"python -m lottery run all --profile {profile or 'paper --publish'}"
         raise BookError(f"no executed chapter {', '.join(missing)} in {chapters}; make it with: {command}")

@@ -24,13 +24,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .. import LotteryError, stats
 from ..stats import Summary
-from . import text
-from .text import from_yaml
+from . import entries, text
 
 FILE = Path(__file__).with_name("claims.yml")
 
@@ -214,20 +212,23 @@ def load(path: str | os.PathLike | None = None) -> dict[str, Rule]:
     """
     path = Path(path or FILE)
     try:
-        text = from_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ClaimError(f"{path} cannot be read: {error}") from error
-    if not isinstance(text, dict) or set(text) != {"works", "quantities", "claims"}:
-        raise ClaimError(f"{path} must have the keys works, quantities and claims")
-    problems: list[str] = []
-    _entries(Work, text["works"], "works", problems)
-    quantities = _entries(Quantity, text["quantities"], "quantities", problems)
+        text = entries.table(path)
+        if set(text) != {"works", "quantities", "claims"} or not all(isinstance(one, dict) for one in text.values()):
+            raise ClaimError(f"{path} must have the keys works, quantities and claims, each with entries")
+    except entries.EntryError as error:
+        raise ClaimError(str(error)) from None
+    _, problems = entries.checked(Work, text["works"], "works")
+    quantities, wrong = entries.checked(Quantity, text["quantities"], "quantities")
+    problems += wrong
     rules = {}
-    for name, entry in (text["claims"] or {}).items():
-        asked = [check.get("quantity") for check in entry.get("checks", []) if isinstance(check, dict)]
+    for name, entry in text["claims"].items():
+        asked = _asked(entry)
         problems += [f"claims.{name}: quantity {one!r} is not defined" for one in asked if one not in quantities]
         defined = {one: quantities[one] for one in asked if one in quantities}
-        rules |= _entries(Rule, {name: {**entry, "id": name, "quantities": defined}}, "claims", problems)
+        given = {**entry, "id": name, "quantities": defined} if isinstance(entry, dict) else entry
+        sound, wrong = entries.checked(Rule, {name: given}, "claims")
+        rules |= sound
+        problems += wrong
     for name, rule in rules.items():
         if rule.work not in text["works"]:
             problems.append(f"claims.{name}: work {rule.work!r} is not among works")
@@ -235,26 +236,20 @@ def load(path: str | os.PathLike | None = None) -> dict[str, Rule]:
     used = {check.quantity for rule in rules.values() for check in rule.checks}
     problems += [f"quantities.{name}: no check uses it" for name in sorted(set(quantities) - used)]
     if problems:
-        raise ClaimError(f"{path}:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise ClaimError(entries.listed(path, problems))
     return rules
+
+
+def _asked(entry: Any) -> list[str]:
+    """The quantities that the entry of a claim checks, as far as it is one."""
+    checks = entry.get("checks") if isinstance(entry, dict) else None
+    asked = [one.get("quantity") for one in checks if isinstance(one, dict)] if isinstance(checks, list) else []
+    return [one for one in asked if isinstance(one, str)]
 
 
 def works(path: str | os.PathLike | None = None) -> dict[str, Work]:
     """The works by their short names; the file must be sound (:func:`load`)."""
-    entries = from_yaml(Path(path or FILE).read_text(encoding="utf-8"))["works"]
-    return {name: Work(**entry) for name, entry in entries.items()}
-
-
-def _entries(kind, entries, where: str, problems: list[str]) -> dict:
-    out = {}
-    for name, entry in (entries or {}).items():
-        try:
-            out[name] = kind.model_validate(entry)
-        except ValidationError as error:
-            for one in error.errors():
-                at = ".".join(map(str, (where, name, *one["loc"])))
-                problems.append(f"{at}: {one['msg'].removeprefix('Value error, ')}")
-    return out
+    return entries.checked(Work, entries.read(Path(path or FILE))["works"])[0]
 
 
 # Verdicts.

@@ -8,16 +8,18 @@ checks gave.
 
 import functools
 import hashlib
-import importlib.resources
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from . import entries
 from .parameters import ChapterError
-from .text import from_yaml
+
+FILE = Path(__file__).with_name("findings.yml")
 
 _PLACE = re.compile(r"\{([\w-]+)(?::([^{}]+))?\}")
 
@@ -67,7 +69,16 @@ class Findings(BaseModel):
 
 
 @functools.cache
-def load() -> dict[str, Findings]:
-    """Chapter → its findings, from `findings.yml` in this package."""
-    text = importlib.resources.files("lottery.book").joinpath("findings.yml").read_text(encoding="utf-8")
-    return {name: Findings(**entry) for name, entry in (from_yaml(text) or {}).items()}
+def load(path: Path = FILE) -> dict[str, Findings]:
+    """Chapter → its findings.
+
+    Args:
+        path: a file in the form of `findings.yml` of this package, which is the default.
+
+    Raises:
+        EntryError: naming the file, and each entry that is none, by its chapter.
+    """
+    found, problems = entries.checked(Findings, entries.table(path))
+    if problems:
+        raise entries.EntryError(entries.listed(path, problems))
+    return found

@@ -39,6 +39,9 @@ IMPORTS = (
     "lottery.book.quantities",
 )
 
+QUIET = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+"""Of a kernel's environment: its debugger, which nobody calls here, does not warn of Python's frozen modules."""
+
 _PROGRAM = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # before imports that take seconds
@@ -51,6 +54,7 @@ forked.serve(int(sys.argv[1]))
 
 def import_all() -> None:
     """Does the imports of all chapters."""
+    os.environ |= QUIET
     for name in IMPORTS:
         importlib.import_module(name)
 
@@ -104,7 +108,7 @@ class Source:
         self.connection, theirs = Pipe()
         self.lock = threading.Lock()
         with theirs:
-            arguments = [sys.executable, "-Xfrozen_modules=off", "-c", _PROGRAM, str(theirs.fileno()), *sys.path]
+            arguments = [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), *sys.path]
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         atexit.register(self.end)
 

@@ -12,8 +12,9 @@ import nbformat
 
 from .. import LotteryError
 from ..engine import archive
-from . import claims, findings, pages, parameters, planning, runner
+from . import build, claims, entries, findings, launch, pages, parameters, planning, runner
 from .chapter import as_written
+from .parameters import ChapterError
 
 SOURCE_BYTES, EXECUTED_BYTES = 100_000, 2_500_000
 RECORDS_BYTES = 132 * 2**20  # six replicates of LeNet and controls, criteria in rounds, ResNet-20, Conv-2 three times
@@ -28,14 +29,46 @@ def verify() -> list[str]:
     for name, path in published.items():
         found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_executed(path)]
         found += [f"book/chapters/{name}.ipynb: {problem}" for problem in check_published(name, path)]
-    front = planning.book() / "book" / "intro.md"
-    chapters = pages.executed(planning.book() / "book" / "chapters")
-    found += [f"book/intro.md: {problem}" for problem in pages.stale(front.read_text(encoding="utf-8"), chapters)]
+    found += check_entries() + check_contents(published) + check_pages(planning.book())
     found += check_records(published, runner.results_files())
     found += [f"no published chapter for notebooks/{name}.ipynb" for name in planning.names() if name not in published]
     size = sum(path.stat().st_size for path in runner.results_files())
     if size > RECORDS_BYTES:
         found.append(f"book/results: {size / 2**20:.1f} MiB of records, more than {RECORDS_BYTES // 2**20}")
+    return found
+
+
+def check_entries() -> list[str]:
+    """Every chapter that the book's YAML files name is there."""
+    named = {"findings.yml": list(findings.load()), "claims.yml": [rule.chapter for rule in claims.load().values()]}
+    for profile in planning.PROFILES:
+        path = planning.PLACE / f"{profile}.yml"
+        named[f"profiles/{path.name}"] = [name for name in entries.table(path) if name != "common"]
+    return [
+        f"lottery/book/{file}: no chapter {name!r}"
+        for file, chapters in named.items()
+        for name in dict.fromkeys(chapters)
+        if name not in planning.names()
+    ]
+
+
+def check_contents(chapters: Iterable[str]) -> list[str]:
+    """Every published chapter is in the table of contents, so in the book."""
+    there = build.contents(planning.book())
+    return [
+        f"book/chapters/{name}.ipynb: not in _toc.yml, so no page of the book: add `- file: book/chapters/{name}`"
+        for name in chapters
+        if name not in there
+    ]
+
+
+def check_pages(root: Path) -> list[str]:
+    """The pages beside the chapters: their findings are of these numbers, and they show values that there are."""
+    chapters, found = pages.executed(root / "book" / "chapters"), []
+    for path in sorted((root / "book").rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        wrong = pages.unglued(text, chapters) or pages.stale(text, chapters)
+        found += [f"{path.relative_to(root).as_posix()}: {problem}" for problem in wrong]
     return found
 
 
@@ -60,6 +93,7 @@ def check_source(name: str) -> list[str]:
         if not cell.get("id"):
             found.append(f"cell {number} has no id")
     try:
+        planning.check_name(name)
         parameters.parameters_of(notebook)
     except (LotteryError, ValueError, SyntaxError) as error:
         found.append(str(error))
@@ -151,6 +185,8 @@ def check_published(name: str, path: Path) -> list[str]:
     found = []
     if made.get("profile") == "quick":
         found.append("executed at the quick profile")
+    if lacking := launch.unglued(notebook):
+        found.append(f"its texts show values that it does not glue: {', '.join(lacking)}")
     known = claims.load()
     for claim, verdict in made.get("verdicts", {}).items():
         if claim not in known:
@@ -180,7 +216,10 @@ def check_findings(name: str, made: dict) -> list[str]:
     entry, verdicts = findings.load().get(name), made.get("verdicts", {})
     if entry is None:
         return ["findings.yml does not say what it found"] if verdicts else []
-    hash_ = entry.hash(made["values"], {claim: verdict["label"] for claim, verdict in verdicts.items()})
+    try:
+        hash_ = entry.hash(made["values"], {claim: verdict["label"] for claim, verdict in verdicts.items()})
+    except ChapterError as error:
+        return [str(error)]
     if hash_ == entry.written_for:
         return []
     return [f"its findings are of other numbers: read them again, then set written_for: {hash_}"]

@@ -20,6 +20,7 @@ import nbformat
 from .. import __version__
 from ..engine import archive, settings
 from ..engine.store import Store
+from .parameters import ChapterError
 
 BRANCH = "launch"
 """Of the repository, where a workflow puts these notebooks for Colab and Binder; both open files of a repository."""
@@ -85,6 +86,20 @@ def cited(entries: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+_GLUED = re.compile(r"\{glue:text\}`([^`]+)`")
+
+
+def unglued(notebook: nbformat.NotebookNode) -> list[str]:
+    """The names of values that a chapter's texts show and that it did not glue, each once.
+
+    Args:
+        notebook: the executed chapter.
+    """
+    texts = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    names = dict.fromkeys(name.partition(":")[0] for name in _GLUED.findall(texts))
+    return [name for name in names if name not in notebook.metadata["lottery"]["values"]]
+
+
 def plain(text: str, values: Mapping[str, object], cited: Mapping[str, str], pages: str) -> str:
     """MyST as the Markdown that every notebook program shows.
 
@@ -100,7 +115,7 @@ def plain(text: str, values: Mapping[str, object], cited: Mapping[str, str], pag
         value = str(values[name]).strip("'")
         return format(float(value), form) if form not in ("", "s") else value
 
-    text = re.sub(r"\{glue:text\}`([^`]+)`", glued, text)
+    text = _GLUED.sub(glued, text)
     text = re.sub(r"\{term\}`([^`<]+?)(?: *<[^`>]+>)?`", r"\1", text)
     text = re.sub(r"\{cite:t\}`([^`]+)`", lambda m: cited[m[1]], text)
     text = re.sub(
@@ -129,7 +144,13 @@ def notebook(
         quick: the parameters of the profile `quick` that differ from the chapter's defaults.
         records: names of the exports that the chapter's published parameters need.
         cited, pages: of `plain`; the numbers in the text are those of this execution.
+
+    Raises:
+        ChapterError: if a text shows a value that the chapter did not glue.
     """
+    if lacking := unglued(executed):
+        name = executed.metadata["lottery"]["chapter"]
+        raise ChapterError(f"{name}: its texts show values that it does not glue: {', '.join(lacking)}")
     made = copy.deepcopy(executed)
     for cell in made.cells:
         if cell.cell_type == "markdown":

@@ -134,6 +134,18 @@ def stale(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return found
 
 
+def unglued(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The values of chapters that a page shows and that there are not, one line each.
+
+    Args:
+        text: the page, as MyST.
+        chapters: of :func:`executed`.
+    """
+    shown = dict.fromkeys((Path(path).stem, key) for path, key in _GLUED.findall(text))
+    lacking = [(name, key) for name, key in shown if key not in chapters.get(name, {}).get("values", {})]
+    return [f"it shows {key}, which the published chapter {name} does not glue" for name, key in lacking]
+
+
 class _FromBook(SphinxDirective):
     def chapters(self) -> dict[str, dict[str, Any]]:
         folder = Path(self.env.srcdir) / "book" / "chapters"
@@ -328,6 +340,7 @@ def _launch_buttons(app: Sphinx, _page: str, _template: str, context: dict, _doc
 
 
 def _write_notebooks(app: Sphinx, failure: Exception | None) -> None:
+    """The notebooks of this build's chapters; what an earlier build made of chapters that are gone is removed."""
     if failure is not None or app.builder.format != "html":
         return
     source, offered = Path(app.srcdir) / "book", Path(app.outdir) / "_sources" / "book" / "chapters"
@@ -336,12 +349,16 @@ def _write_notebooks(app: Sphinx, failure: Exception | None) -> None:
     cited = launch.cited(cited.bibdata.data.entries)
     (Path(app.outdir) / "_sources" / "requirements.txt").write_text(f"{release}/{launch.wheel()}\n")  # for Binder
     exports = sorted((source / "results").glob("*.lotx"))
-    for path in offered.glob("*.ipynb"):
-        executed = nbformat.read(source / "chapters" / path.name, as_version=4)
-        quick = planning.profile_parameters(path.stem, "quick", executed)
+    names = sorted(Path(page).name for page in app.env.found_docs if page.startswith("book/chapters/"))
+    for path in [*offered.glob("*.ipynb"), *(Path(app.outdir) / "book" / "chapters").glob("*.html")]:
+        if path.stem not in names:
+            path.unlink()
+    for name in names:
+        executed = nbformat.read(source / "chapters" / f"{name}.ipynb", as_version=4)
+        quick = planning.profile_parameters(name, "quick", executed)
         records = launch.holders(executed.metadata["lottery"]["keys"], exports)
         pages = f"{app.config.html_baseurl.rstrip('/')}/book/chapters"
-        nbformat.write(launch.notebook(executed, release, quick, records, cited, pages), path)
+        nbformat.write(launch.notebook(executed, release, quick, records, cited, pages), offered / f"{name}.ipynb")
 
 
 _SILENT = ("sphinx_jupyterbook_latex", "sphinx_multitoc_numbering")

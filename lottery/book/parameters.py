@@ -2,12 +2,19 @@
 
 import ast
 import contextlib
+import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .. import LotteryError
+
+
+def meant(given: str, known: Iterable[str]) -> str:
+    """Words that suggest the one of the known names that is nearest to another; "" if none is near."""
+    near = difflib.get_close_matches(given[:60], list(known), 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 class ParameterError(LotteryError):
@@ -118,7 +125,7 @@ def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, obje
     wrong, values = [], {}
     for name, value in given.items():
         if name not in declared:
-            wrong.append(f"there is no parameter {_short(name)}")
+            wrong.append(f"there is no parameter {_short(name)}{meant(str(name), declared)}")
             continue
         try:
             values[name] = declared[name].coerce(value)

@@ -4,11 +4,8 @@ They form recipes and compute nothing. So parameters that are allowed one by one
 before a kernel starts, and `lottery study` needs neither kernels nor papermill.
 """
 
-import contextlib
-import importlib.resources
-import io
+import re
 import shlex
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,15 +18,16 @@ from ..engine import settings
 from ..engine.execute import check, choose, plan
 from ..engine.stopping import OutOfTime
 from ..engine.store import Store
+from ..masks import MaskError
+from ..models import ModelError
 from ..recipes import Recipe, closure
-from . import parameters, tidy
+from . import entries, parameters, tidy
 from .parameters import ChapterError, ParameterError
-from .text import from_yaml
 
+_OPENS = re.compile(r"""\bChapter\(\s*["']([^"']*)["']""")
 PROFILES = ("quick", "standard", "paper")
-
-
-_ALONE = threading.Lock()  # what is printed is the whole process's business
+PLACE = Path(__file__).with_name("profiles")
+"""Where their files lie."""
 
 
 def book() -> Path:
@@ -49,14 +47,36 @@ def names() -> list[str]:
     return sorted(path.stem for path in (book() / "notebooks").glob("*.ipynb"))
 
 
+def named(given: str) -> str:
+    """The chapter that is called so, has this number, or alone begins so: `7`, `07` and `07_how` are the same.
+
+    Raises:
+        ChapterError: if there is none, or more than one.
+    """
+    known = names()
+    numbered = f"{int(given):02}_" if given.isdecimal() and len(given) < 4 else given
+    found = [given] if given in known else [name for name in known if name.startswith(numbered or "?")]
+    if len(found) > 1:
+        raise ChapterError(f"several chapters begin with {given!r}: {', '.join(found)}")
+    if not found:
+        raise _unknown(given)
+    return found[0]
+
+
+def _unknown(name: str) -> ChapterError:
+    known = names()
+    there = f"chapters: {known[0]} to {known[-1]}, the number is enough" if known else "there are no chapters"
+    return ChapterError(f"no chapter {name[:60]!r}{parameters.meant(name, known)}; {there}")
+
+
 def source(name: str) -> nbformat.NotebookNode:
     """The source notebook of a chapter.
 
     Raises:
-        ChapterError: if there is none, naming those that are.
+        ChapterError: if there is none, naming one that may be meant.
     """
     if name not in names():
-        raise ChapterError(f"no chapter {name[:60]!r}; chapters: {', '.join(names())}")
+        raise _unknown(name)
     return nbformat.read(book() / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
@@ -70,13 +90,19 @@ def profile_parameters(name: str, profile: str, notebook: nbformat.NotebookNode 
 
     Raises:
         ChapterError: if there is no such profile.
+        EntryError: if its file cannot be read.
     """
     if profile not in PROFILES:
-        raise ChapterError(f"no profile {profile[:60]!r}; profiles: {', '.join(PROFILES)}")
-    text = importlib.resources.files("lottery.book").joinpath("profiles", f"{profile}.yml").read_text(encoding="utf-8")
-    table = from_yaml(text) or {}
+        said = f"no profile {profile[:60]!r}{parameters.meant(profile, PROFILES)}"
+        raise ChapterError(f"{said}; profiles: {', '.join(PROFILES)}")
+    path = PLACE / f"{profile}.yml"
+    table = entries.table(path)
+    common, own = table.get("common") or {}, table.get(name) or {}
+    for where, entry in (("common", common), (name, own)):
+        if not isinstance(entry, dict):
+            raise entries.EntryError(f"{path}, {where}: must have parameters and values, `levels: 5`")
     declared = parameters.parameters_of(notebook or source(name))
-    return {k: v for k, v in table.get("common", {}).items() if k in declared} | (table.get(name) or {})
+    return {k: v for k, v in common.items() if k in declared} | own
 
 
 @dataclass(frozen=True)
@@ -96,6 +122,10 @@ class Part:
         """
         declared = parameters.parameters_of(source(self.chapter))
         profile = profile_parameters(self.chapter, self.profile)
+        try:
+            parameters.check_parameters(declared, {k: v for k, v in profile.items() if k not in self.given})
+        except ParameterError as error:
+            raise entries.EntryError(f"{PLACE / self.profile}.yml, {self.chapter}: {error}") from None
         return parameters.check_parameters(declared, profile | dict(self.given))
 
     @cached_property
@@ -137,8 +167,34 @@ class Part:
                 check([task.recipe for task in tasks.values()], by.device)
         except OutOfTime:
             raise
+        except (MaskError, ModelError) as error:
+            raise ParameterError(f"{self.chapter}: {error}{self._networks()}") from error
         except LotteryError as error:
             raise ParameterError(f"{self.chapter}: {error}") from error
+
+    def _networks(self) -> str:
+        """Which networks the chapter takes, if another one was given."""
+        declared = parameters.parameters_of(source(self.chapter))
+        given = [name for name in self.given if name.endswith("model")]
+        return "".join(
+            f"\n{name} = {self.given[name]!r}, where this chapter takes: {declared[name].help}" for name in given
+        )
+
+
+def check_name(name: str) -> None:
+    """Refuses a chapter whose notebook opens another one, as a copy does.
+
+    Raises:
+        ChapterError: naming both.
+    """
+    code = "\n".join(cell.source for cell in source(name).cells if cell.cell_type == "code")
+    for other in _OPENS.findall(code):
+        if other != name:
+            raise ChapterError(f'notebooks/{name}.ipynb opens Chapter("{other}"): write Chapter("{name}") there')
+
+
+def _say_nothing(*_, **__) -> None:
+    """What `print` is to cells that are planned: stdout is the whole process's, also of threads beside this one."""
 
 
 def study_of(name: str, values: Mapping[str, object]):
@@ -156,6 +212,7 @@ def study_of(name: str, values: Mapping[str, object]):
     """
     cells = [cell for cell in source(name).cells if cell.cell_type == "code"]
     cells = [cell for cell in cells if "aside" not in cell.metadata.get("tags", ())]
+    check_name(name)
     tagged = [number for number, cell in enumerate(cells) if "study" in cell.metadata.get("tags", ())]
     if len(tagged) != 1:
         raise ChapterError(f"{name} has exactly one cell with the tag `study`, not {len(tagged)}")
@@ -164,12 +221,11 @@ def study_of(name: str, values: Mapping[str, object]):
         sources.append(cell.source)
         if "parameters" in cell.metadata.get("tags", ()):
             sources.append(parameters.injected(values))
-    namespace: dict[str, object] = {"__name__": "__main__", "In": []}
+    namespace: dict[str, object] = {"__name__": "__main__", "In": [], "print": _say_nothing}
     for number, text in enumerate(sources):
         namespace["In"] = sources[: number + 1]
         try:
-            with _ALONE, contextlib.redirect_stdout(io.StringIO()):
-                exec(compile(text, f"{name}, cell {number}", "exec"), namespace)
+            exec(compile(text, f"{name}, cell {number}", "exec"), namespace)
         except OutOfTime:
             raise
         except LotteryError as error:

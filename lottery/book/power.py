@@ -36,7 +36,9 @@ def power(rule: claims.Rule, made: Mapping[str, Any]) -> Power:
     verdict = claims.read(made["verdicts"][rule.id])
     if verdict.scale == claims.STAND_IN:
         lacking = "; ".join(verdict.unmet)
-        return Power((f"{rule.id}: a stand-in, whose spread is none of the claim's study. It lacks: {lacking}",))
+        return Power(
+            (f"{rule.id}: a stand-in, whose spread says nothing of the claim's own study. It lacks: {lacking}",)
+        )
     declared = parameters.parameters_of(planning.source(rule.chapter))
     raised, lines, within = replicates_of(rule), [], {}
     for check in verdict.checks:
@@ -52,7 +54,7 @@ def power(rule: claims.Rule, made: Mapping[str, Any]) -> Power:
                 said += f", more than the chapter takes: {str(error).splitlines()[0]}"
             else:
                 within[check.quantity] = check.needed
-        lines.append(f"{check.quantity}: {check.text}, bound {check.bound}: {said}")
+        lines.append(f"“{check.says}”: {check.text}, asked {check.bound}: {said}")
     part = _study(rule.chapter, made, raised, max(within.values()), declared) if within else None
     return Power(tuple(lines), tuple(within), part)
 

@@ -181,7 +181,7 @@ def _papermill(name: str, values: Mapping, target: Path, settings: Settings, sho
             if forked.POSSIBLE:
                 self.provisioner = forked.Forking(parent=self, kernel_id=name, kernel_spec=self.kernel_spec)
             # Not papermill's `cwd`: that is the directory of the whole process, also of chapters executed beside this.
-            own = {"env": {**os.environ, VARIABLE: settings.model_dump_json()}, "cwd": str(book())}
+            own = {"env": {**os.environ, **forked.QUIET, VARIABLE: settings.model_dump_json()}, "cwd": str(book())}
             await super().start_kernel(**more, **own)
             _kernels.append(self.provisioner)
             if stopping.asked():

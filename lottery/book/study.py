@@ -1,26 +1,31 @@
 """Chapters' recipes computed within a time budget, in order of value: for a machine that you have for some minutes.
 
-All parts are planned first, so what cannot work is refused before anything is computed. When time is up, or the system
-asks for it, the runs in progress are saved, and the same command goes on from there. What is carried home are the
-records; at home the chapters find every recipe in the store.
+Parts are planned first, for a tenth of the time at most, so what cannot work is refused before anything is computed;
+the others are planned when their turn comes. When time is up, or the system asks for it, the runs in progress are
+saved, and the same command goes on from there. What is carried home are the records; at home the chapters find every
+recipe in the store.
 """
 
-import importlib.resources
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .. import LotteryError
+from .. import LotteryError, data
 from ..engine import stopping
+from ..engine.plan import plan
 from ..engine.settings import Settings
 from ..engine.stopping import OutOfTime
 from ..engine.store import Store
-from . import planning
+from . import entries, planning, text
 from .chapter import compute
 from .planning import Part
-from .text import from_yaml
+
+PLAN = Path(__file__).with_name("study.yml")
+"""What is computed unless another plan is given."""
 
 GOES_ON = 75
 """Exit status of a study that ran out of time: EX_TEMPFAIL of sysexits.h, the same command goes on."""
@@ -34,18 +39,38 @@ def read_plan(path: Path | None = None) -> list[Part]:
             come the chapters that it does not name.
 
     Raises:
-        LotteryError: naming what is not a chapter, a profile or a parameter.
+        EntryError: naming the file, the entry, and what is not a chapter, a profile or a parameter.
     """
-    place = path or importlib.resources.files("lottery.book").joinpath("study.yml")
-    try:
-        parts = [Part(**entry) for entry in from_yaml(place.read_text(encoding="utf-8")) or []]
-    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LotteryError(f"a plan is a list of {{chapter: …, profile: …, given: {{…}}}}: {error}") from None
+    place, parts, form = path or PLAN, [], "a plan is a list of {chapter: …, profile: …, given: {…}}"
+    found = entries.read(place) or []
+    if not isinstance(found, list):
+        raise entries.EntryError(f"{place}: {form}")
+    for number, entry in enumerate(found, 1):
+        try:
+            parts.append(_Entry.model_validate(entry).part)
+        except ValidationError:
+            raise entries.EntryError(f"{place}: {form}; entry {number} is {entry!r}") from None
+        try:
+            _ = parts[-1].parameters
+        except LotteryError as error:
+            raise entries.EntryError(f"{place}, entry {number}: {error}") from None
     if path is None:
         parts += [Part(name) for name in planning.names() if name not in {part.chapter for part in parts}]
-    for part in parts:
-        _ = part.parameters
     return parts
+
+
+class _Entry(BaseModel):
+    """A part as a plan has it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    chapter: str
+    profile: str = "standard"
+    given: dict[str, Any] = {}
+
+    @property
+    def part(self) -> Part:
+        return Part(self.chapter, self.profile, self.given)
 
 
 def run(
@@ -67,8 +92,8 @@ def run(
         parts: in order of value.
         minutes: for everything, start-up and export included.
         settings: where results are kept, by whom they are computed.
-        export: is given the store and the keys of what there is, in the order of the parts, each once; not called if
-            there is nothing.
+        export: is given the store and the keys of what there is of the parts that were planned, in their order, each
+            once; not called if there is nothing.
         say: is told what happens, a line at a time.
         began: when the time began, by `time.monotonic()`; by default now.
         carried: keys of further records to export, after those of the parts.
@@ -83,16 +108,18 @@ def run(
     keys: dict[str, None] = {}
     outcomes = []
     with settings.active(), stopping.in_order(end - reserve / 2):
-        for number, outcome in _outcomes(parts, settings, store, keys):
-            part = parts[number]
-            outcomes.append(outcome)
-            say(f"{part.chapter}, {part.profile}: {outcome}")
+        with contextlib.suppress(OutOfTime):  # broken off between two parts
+            for what, outcome in _outcomes(parts, settings, store, keys):
+                outcomes.append(outcome)
+                say(f"{what}: {outcome}")
         asked = stopping.asked()
     done, failed = (sum(outcome.startswith(word) for outcome in outcomes) for word in (COMPLETED, FAILED))
     say(f"{done} of {len(parts)} parts are complete" + ("" if done == len(parts) else "; the same command goes on"))
     with stopping.in_order(tell=lambda: None):  # what is packed is packed to the end
         if there := [key for key in dict.fromkeys([*keys, *carried]) if key in store]:
             export(store, there)
+        else:
+            say("nothing was exported: there is no record yet")
         asked = asked or stopping.asked()
     return 128 + asked if asked else 0 if done == len(parts) else 1 if failed else GOES_ON
 
@@ -102,31 +129,90 @@ COMPLETED, FAILED = "complete", "failed"
 
 def _outcomes(
     parts: Sequence[Part], settings: Settings, store: Store, keys: dict[str, None]
-) -> Iterator[tuple[int, str]]:
-    """What became of each part that was begun: its number, and words that begin with COMPLETED or FAILED or neither."""
-    planned = []
-    for number, part in enumerate(parts):
-        try:
-            part.check(store, settings)
-        except OutOfTime as error:
-            yield number, str(error)
-            return
-        except LotteryError as error:
-            yield number, f"{FAILED}, nothing of it was computed: {error}"
-        else:
-            planned.append(number)
-            keys.update(dict.fromkeys(part.keys))
-    for number in planned:
-        began, known = time.monotonic(), len(store.keys())
-        try:
+) -> Iterator[tuple[str, str]]:
+    """What became of each part that was begun: words that begin with COMPLETED or FAILED or neither, and of what.
+
+    The keys of what can be computed are added to `keys`.
+    """
+    left, planned, told, what = list(parts), [], set(), "looking for data"
+    try:
+        begun = time.monotonic()
+        until = begun + max(0.0, (settings.deadline or begun) - begun) / 10
+        for error, without in _without_data(parts, store):
+            told.add(str(error))
+            left = [part for part in left if part not in without]
+            yield "data", f"{FAILED}, {text.count(len(without), 'part')} of {len(parts)} cannot do without: {error}"
+        while left or planned:
+            if planned and (not left or time.monotonic() >= until):
+                part = planned.pop(0)
+                yield _named(part), _computed(part, settings, store)
+                if stopping.due(settings.deadline):
+                    return
+                continue
+            part = left.pop(0)
+            what = f"planning {_named(part)}"
             if stopping.due(settings.deadline):
                 raise stopping.error("not begun")
-            compute(parts[number].recipes, settings)
-            outcome = COMPLETED
-        except OutOfTime as error:
-            outcome = str(error)
-        except Exception as error:
-            outcome = f"{FAILED}: {type(error).__name__}: {error}"
-        yield number, f"{outcome}; {len(store.keys()) - known} new records in {time.monotonic() - began:.0f} s"
+            if refusal := _refusal(part, settings, store, told):
+                yield _named(part), refusal
+            else:
+                planned.append(part)
+                keys.update(dict.fromkeys(part.keys))
+    except OutOfTime:
+        yield what, str(stopping.error("nothing of it was computed"))
+
+
+def _named(part: Part) -> str:
+    return f"{part.chapter}, {part.profile}"
+
+
+def _without_data(parts: Sequence[Part], store: Store) -> Iterator[tuple[data.DataError, list[Part]]]:
+    """Why data sets cannot be had, and the parts that are not complete without them."""
+    for name in dict.fromkeys(str(part.parameters["data"]) for part in parts if "data" in part.parameters):
+        try:
+            data.describe(name)
+        except data.DataError as error:
+            if without := [part for part in parts if part.parameters.get("data") == name and _lacks(part, store)]:
+                yield error, without
+
+
+def _lacks(part: Part, store: Store) -> bool:
+    """Whether the store lacks anything of a part, as far as it can be planned."""
+    with contextlib.suppress(LotteryError):
+        return bool(plan(part.recipes, store))
+    return False
+
+
+def _refusal(part: Part, settings: Settings, store: Store, told: set[str]) -> str:
+    """Why nothing of a part can be computed; "" if it can be.
+
+    Args:
+        part, settings, store: of `run`.
+        told: what has been said of data, which is not said twice.
+    """
+    try:
+        part.check(store, settings)
+    except OutOfTime:
+        raise
+    except LotteryError as error:
+        said, cause = str(error), error.__cause__
+        if isinstance(cause, data.DataError):
+            said = "for want of data, as above" if str(cause) in told else said
+            told.add(str(cause))
+        return f"{FAILED}, nothing of it was computed: {said}"
+    return ""
+
+
+def _computed(part: Part, settings: Settings, store: Store) -> str:
+    """Computes what the store lacks of a part; says what became of it."""
+    began, known = time.monotonic(), len(store.keys())
+    try:
         if stopping.due(settings.deadline):
-            return
+            raise stopping.error("not begun")
+        compute(part.recipes, settings)
+        outcome = COMPLETED
+    except OutOfTime as error:
+        outcome = str(error)
+    except Exception as error:
+        outcome = f"{FAILED}: {type(error).__name__}: {error}"
+    return f"{outcome}; {len(store.keys()) - known} new records in {time.monotonic() - began:.0f} s"

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import yaml
 from numpy.typing import ArrayLike
 
 from ..stats import Summary, summary
@@ -31,18 +30,6 @@ CRITERIA = {
 
 ASKED = {name: CRITERIA[name] for name in ("magnitude", "magnitude_increase", "random", "small_init", "small_final")}
 """Those that the claims ask about."""
-
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml, ten times as fast
-
-
-def from_yaml(words: str):
-    """What a YAML text says, as plain values.
-
-    Raises:
-        yaml.YAMLError: if it is none.
-    """
-    return yaml.load(words, _LOADER)
 
 
 def number(value: float, scale: float = 1, digits: int = 2) -> str:
