@@ -18,7 +18,6 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from . import LotteryError, masks, models, seeds, signs, tickets
-from .engine.precision import check_precision, multiplying
 from .models import State
 from .recipes import (
     Constant,
@@ -325,12 +324,14 @@ class EdgePopup(Mask):
                 stacklevel=2,
             )
 
+    @property
+    def products(self) -> str:
+        return self.training.precision
+
     def compute(self, world: World) -> Result:
-        device, precision = torch.device(world.device), self.training.precision
-        check_precision(precision, device)
+        device = torch.device(world.device)
         cuda = [device] if device.type == "cuda" else []
-        # what a network draws in training is drawn from the recipe's stream
-        with torch.random.fork_rng(devices=cuda), multiplying(precision, device):
+        with torch.random.fork_rng(devices=cuda):  # what a network draws in training is drawn from the recipe's stream
             number = seeds.integer(self.training.seed, seeds.LEARNED, self.replicate, self.draw)
             torch.default_generator.manual_seed(number)
             for device in cuda:

@@ -96,6 +96,11 @@ class Recipe:
         """
         raise NotImplementedError(f"{type(self).__name__} has no record of its own")
 
+    @property
+    def products(self) -> str:
+        """The precision in which `compute` multiplies: to the full 24 bits, but for recipes that train something."""
+        return "float32"
+
     def reads(self) -> list[tuple["Recipe", int | None]]:
         """What computing this recipe reads from the store: records (step None) and dense weights of a run at a step.
 

@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from . import explorers, figures, text
+from . import explorers, figures, text, tidy
 from .chapter import Chapter
 
 Barriers = Mapping[str, np.ndarray]
@@ -114,4 +114,78 @@ def in_words(given: Mapping[str, Any]) -> dict[str, object]:
         "alphas": 2 * given["path_half"] + 1,
         "matching_step": f"{step:,}",
         "matching_share": f"{100 * step / steps:.3g} %",
+    }
+
+
+def show_transplants(chapter: Chapter, between: Sequence, sizes: Sequence[float]) -> None:
+    """Shows networks found by fine-tuning, the same masks on the rewind point, and those halfway, on the same images.
+
+    Args:
+        chapter: where.
+        between: [R][L] records of the paths from the former to the latter.
+        sizes: [L] shares of weights left.
+    """
+    at = {"found by tuning": 0, "on rewind point": -1}
+    series = {
+        name: 1 - tidy.column(between, lambda path, end=end: path.arrays["averaged/test_error"][end])
+        for name, end in at.items()
+    }
+    averaged, estimated = (1 - errors for errors in tidy.at_middle(between).values())
+    series |= {"halfway, averaged": averaged, "halfway, re-est.": estimated}
+    chapter.figure(
+        figures.against_density(
+            {name: (sizes, values) for name, values in series.items()}, "test accuracy (%)", dense_line=False
+        ),
+        caption="Masks found by tuning, and the same on the rewind point, trained again. Where the networks halfway "
+        "lie above the worse of the two, there is no hill by the rule, even if they lie below the better.",
+    )
+
+
+def twins_in_words(dense: Barriers, tickets: Barriers) -> dict[str, str]:
+    """Barriers between twins, to glue: dense ones that part at step 0, tickets' from the first two rewind points.
+
+    Args:
+        dense: statistics → [S, R], by the step at which they part.
+        tickets: statistics → [T, R, L], of the levels whose twins were trained.
+    """
+    told = {f"twins_{t}_{at}": text.points(tickets["averaged"][t, :, at]) for t in (0, 1) for at in (0, -1)}
+    told["dense_zero"] = text.points(dense["averaged"][0])
+    return told | {"dense_zero_reestimated": text.points(dense["re-estimated"][0])}
+
+
+def moved_in_words(apart: np.ndarray, at_one: int, whole: int) -> dict[str, str]:
+    """Averaged barriers to displaced starts, to glue: each one through another mask, the highest of whole paths.
+
+    Args:
+        apart: [T, kind, multiple, R].
+        at_one: which multiple is the distance to the next level's start.
+        whole: how many of the R have whole paths.
+    """
+    walked = apart[..., :whole]
+    return {
+        "zero_mask": ", ".join(text.number(barrier, 100, 1) for barrier in apart[0, 1, at_one]),
+        "path_replicates": text.count(walked.shape[-1], "replicate"),
+        "whole_highest": text.number(walked.max(), 100, 1),
+    }
+
+
+def accuracies_in_words(tickets: np.ndarray, level: int, tuned: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Test accuracies to glue: those of masks found without rewinding, and how far tickets lead.
+
+    Args:
+        tickets: [T, R, L + 1] of the chains, the dense network first, the matching rewind point last.
+        level: of the ticket whose start is moved.
+        tuned: "found", "start" and "again" → [R, K] of the networks that the masks were found with, and of those on
+            the matching rewind point, before and after training.
+
+    Returns:
+        "…_accuracy" for each of `tuned` at its last level; "mask_lead" of the ticket with as many weights over
+        "again"; "zero_lead" of tickets from the first rewind point over those from the last.
+    """
+    again = tuned["again"]
+    rival = tickets[-1][:, again.shape[1]] if again.shape[1] < tickets.shape[-1] else np.full(len(again), np.nan)
+    return {
+        **{f"{name}_accuracy": text.points(rows[:, -1]) for name, rows in tuned.items()},
+        "mask_lead": text.interval(rival - again[:, -1], 100, "pp"),
+        "zero_lead": text.interval((tickets[0] - tickets[-1])[:, level], 100, "pp"),
     }

@@ -29,7 +29,7 @@ from . import train as engine
 from .digest import digest
 from .errors import Diverged, TrainingError
 from .locks import Busy
-from .precision import exact
+from .precision import check_precision, exact, multiplying
 from .stopping import OutOfTime
 from .store import Checkpoint, Store
 from .world import dataset_of, network_of, world
@@ -182,7 +182,8 @@ def _results(recipes: Sequence[Recipe], store: Store, device: str) -> Report:
     for recipe in recipes:
         began = time.perf_counter()
         try:
-            with exact(device):
+            check_precision(recipe.products, device)
+            with exact(device), multiplying(recipe.products, torch.device(device)):
                 values, arrays = recipe.compute(world(store, device))
             store.save(recipe.key, recipe.json(), values, arrays, _made(recipe, device, time.perf_counter() - began, 1))
         except OutOfTime:
