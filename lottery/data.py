@@ -369,7 +369,7 @@ def _refuse_another_folder(what: str, root: Path, files: Iterable[Path]) -> None
     near = [*root.parents[:2], *_folders(root if there else root.parent)]
     wanted = [path.absolute().relative_to(root) for path in files]
     for other in near:
-        if all((other / path).exists() for path in wanted):
+        if all(os.path.exists(other / path) for path in wanted):
             raise DataError(
                 f"{what} is not in {root}, which LOTTERY_DATA names, but in {other}: set LOTTERY_DATA to it"
             )
