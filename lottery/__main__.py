@@ -248,7 +248,7 @@ def power(claim) -> None:
     elif found.part is None:
         click.echo("No number of replicates that the chapter takes is known to decide any of this")
     else:
-        decided = " and ".join(f"“{check.says}”" for check in rule.checks if check.quantity in found.decided)
+        decided = " and ".join(f"“{says}”" for says in found.decided)
         click.echo(f"This would decide {decided}; it takes the data sets, and a GPU or hours:")
         click.echo(found.part.command)
 

@@ -312,6 +312,11 @@ class EdgePopup(Mask):
     replicate: Annotated[int, Field(ge=0)] = 0
     draw: Annotated[int, Field(ge=0)] = 0
 
+    def json(self) -> dict:
+        """The first version learned in float32 and channels first, whatever its training said."""
+        told = self.training.precision != "float32" or self.training.layout != "channels_first"
+        return super().json() | ({"version": 2} if told else {})
+
     def check(self, world: World, training=None) -> None:
         super().check(world, self.training)
         rehearse("edge-popup", world, self.training, _called)

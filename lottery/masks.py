@@ -3,8 +3,10 @@
 Functions return new masks and never change their arguments. Counts are exact: round(fraction · n) weights go.
 """
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from itertools import pairwise
+from numbers import Real
 
 import numpy as np
 import torch
@@ -12,11 +14,15 @@ import torch
 from . import LotteryError
 
 Mask = dict[str, torch.Tensor]
-Fraction = float | dict[str, float]
+Fraction = float | Mapping[str, float]
 
 
 class MaskError(LotteryError):
     """A request for a mask that cannot exist."""
+
+
+class Unfitting(MaskError):
+    """Fractions that do not fit the layers of a network."""
 
 
 def dense(weights: dict[str, torch.Tensor], names) -> Mask:
@@ -57,16 +63,21 @@ def apply(weights: dict[str, torch.Tensor], mask: Mask) -> dict[str, torch.Tenso
     return {name: tensor * mask[name] if name in mask else tensor for name, tensor in weights.items()}
 
 
-def check_fraction(fraction: Fraction) -> None:
-    """Refuses what no round can prune.
+def checked(fraction: Fraction) -> float | dict[str, float]:
+    """A fraction as Python's own numbers; NumPy's are taken, too.
 
     Raises:
-        MaskError: if a fraction is no number in [0, 1).
+        MaskError: if it is no number in [0, 1), or one of a dict is none.
     """
-    for key, value in (fraction if isinstance(fraction, dict) else {"*": fraction}).items():
-        if not isinstance(value, int | float) or not 0 <= value < 1:
-            where = "" if key == "*" else f" for {key!r}"
-            raise MaskError(f"a pruned fraction must be a number in [0, 1), not {value!r}{where}")
+    if isinstance(fraction, Mapping):
+        return {key: _checked(value, f" for {key!r}") for key, value in fraction.items()}
+    return _checked(fraction)
+
+
+def _checked(value, where: str = "") -> float:
+    if not isinstance(value, Real) or not 0 <= float(value) < 1:
+        raise MaskError(f"a pruned fraction must be a number in [0, 1), not {value!r}{where}")
+    return float(value)
 
 
 def rates(fraction: Fraction, kinds: dict[str, str]) -> dict[str, float]:
@@ -79,14 +90,15 @@ def rates(fraction: Fraction, kinds: dict[str, str]) -> dict[str, float]:
         kinds: parameter name → kind, from `lottery.models.prunable`.
 
     Raises:
-        MaskError: if a fraction is outside [0, 1), a layer has none, or a key fits nothing.
+        MaskError: if a fraction is outside [0, 1).
+        Unfitting: if a layer has none, or a key fits nothing.
     """
-    table: dict[str, float] = {"*": fraction} if isinstance(fraction, int | float) else dict(fraction)
-    check_fraction(table)
+    given = checked(fraction)
+    table = given if isinstance(given, dict) else {"*": given}
     for key in table:
         if not any(key == kind or fnmatchcase(name, key) for name, kind in kinds.items()):
             there, more = ", ".join(list(kinds)[:5]), " …" if len(kinds) > 5 else ""
-            raise MaskError(
+            raise Unfitting(
                 f"the fraction for {key!r} fits no layer; kinds: {', '.join(sorted({*kinds.values()}))}; "
                 f"names: {there}{more}"
             )
@@ -94,7 +106,7 @@ def rates(fraction: Fraction, kinds: dict[str, str]) -> dict[str, float]:
     for name, kind in kinds.items():
         fitting = [key for key in table if fnmatchcase(name, key)]
         if not fitting and kind not in table:
-            raise MaskError(f"no fraction for layer {name!r} (kind {kind!r}); give one for its name or kind")
+            raise Unfitting(f"no fraction for layer {name!r} (kind {kind!r}); give one for its name or kind")
         result[name] = table[max(fitting, key=lambda key: (key == name, len(key), key)) if fitting else kind]
     return result
 

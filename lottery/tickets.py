@@ -10,7 +10,7 @@ from typing import cast
 
 from .curvature import Adaptive
 from .landscape import Perturbed
-from .masks import Fraction, check_fraction
+from .masks import Fraction, checked
 from .recipes import (
     Constant,
     Continued,
@@ -34,8 +34,8 @@ from .recipes import (
 
 
 def _fraction(fraction: Fraction) -> Rates:
-    check_fraction(fraction)
-    return float(fraction) if isinstance(fraction, int | float) else tuple(sorted(fraction.items()))
+    given = checked(fraction)
+    return tuple(sorted(given.items())) if isinstance(given, dict) else given
 
 
 def _criterion(name: str) -> Criterion:
@@ -238,8 +238,8 @@ def one_shot(
     def at_once(rate: float) -> float:
         return round(1 - (1 - rate) ** level, 12)
 
-    check_fraction(fraction)
-    once = at_once(fraction) if isinstance(fraction, int | float) else {n: at_once(r) for n, r in fraction.items()}
+    given = checked(fraction)
+    once = {name: at_once(rate) for name, rate in given.items()} if isinstance(given, dict) else at_once(given)
     start = dense(training, replicate)
     order = (replicate, level) if fresh_order else (replicate,)
     mask = Pruned(start, _fraction(once), scope, _criterion(criterion))

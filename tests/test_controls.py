@@ -159,6 +159,14 @@ def test_scores_are_learned_in_the_precision_and_layout_of_the_training(tmp_path
         assert strides[-1] == stride  # of the channels of 8 by 8 pixels before the second convolution
 
 
+def test_masks_that_were_learned_in_another_precision_than_asked_are_not_taken_for_those_asked():
+    def version(**more):
+        return EdgePopup(dataclasses.replace(T, **more), r.Initial(0), 0.5, 40).json()["version"]
+
+    assert version() == 1
+    assert {version(precision="bf16"), version(precision="tf32"), version(layout="channels_last")} == {2}
+
+
 @pytest.mark.parametrize("near", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("count", [1, 500, 1000])
 def test_the_largest_scores_are_found_wherever_the_last_threshold_was(count, near):

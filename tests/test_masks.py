@@ -1,5 +1,7 @@
 """Masks: exact counts, nesting, fixed ties, no silent emptying, and the papers' densities."""
 
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 import torch
@@ -266,3 +268,11 @@ def test_a_fraction_that_is_none_is_refused_where_the_chain_is_named(fraction):
     ):
         with pytest.raises(masks.MaskError, match=r"must be a number in \[0, 1\), not"):
             chain()
+
+
+def test_fractions_may_be_numbers_and_mappings_of_any_kind():
+    kinds = {"fc1.weight": "fc", "fc2.weight": "output"}
+    wanted = masks.rates({"fc": 0.25, "output": 0.0}, kinds)
+    assert masks.rates(MappingProxyType({"fc": np.float32(0.25), "output": np.int64(0)}), kinds) == wanted
+    assert {type(rate) for rate in masks.checked({"fc": np.float32(0.25), "output": 0}).values()} == {float}
+    assert masks.rates(np.float32(0.25), kinds) == dict.fromkeys(kinds, 0.25)

@@ -31,7 +31,7 @@ def read(command):
 def test_the_command_is_of_the_published_study_with_more_replicates():
     old = made("C-C10", 5, 12, 4, profile="standard", widths="25 100", steps=200, levels=3)
     found = power.power(RULES["C-C10"], old)
-    assert found.decided == tuple(check.quantity for check in RULES["C-C10"].checks[:3])
+    assert found.decided == tuple(check.says for check in RULES["C-C10"].checks[:3])
     assert found.part.parameters == old["parameters"] | {"replicates": 12}
     again = read(found.part.command)
     assert (again.profile, again.parameters) == ("standard", found.part.parameters) and "'25 100'" in found.part.command
@@ -62,7 +62,7 @@ def test_replicates_that_are_some_of_all_are_raised_with_these(claim, raised):
 
 def test_of_checks_that_need_more_than_the_chapter_takes_the_others_are_named():
     found = power.power(RULES["C-C11"], made("C-C11", 4, 49))
-    assert found.decided == ("noise_half_loss_pp",) and found.part.given["noise_replicates"] == 4
+    assert found.decided == (RULES["C-C11"].checks[0].says,) and found.part.given["noise_replicates"] == 4
     assert found.checks[0].endswith(": 4 replicates would decide")
     assert found.checks[0].startswith(f"“{RULES['C-C11'].checks[0].says}”: 1 pp, asked ")
     assert "49 replicates would decide, more than the chapter takes: noise_replicates = 49: must be" in found.checks[1]

@@ -801,14 +801,15 @@ def test_values_are_found_by_their_way_and_draws_are_averaged():
     assert table[["network", "label", "level"]].to_numpy().tolist() == [["Conv-2", "ticket", 0]]
 
 
-def test_errors_at_the_middle_of_paths():
+def test_errors_at_the_ends_and_the_middle_of_paths():
     arrays = {f"{way}/test_error": np.array([0.1, 0.3, 0.2]) for way in ("averaged", "re-estimated")}
     path = SimpleNamespace(arrays=arrays | {"position": np.array([0, 0.5, 1])})
-    for errors in tidy.at_middle([[path, None]]).values():
-        np.testing.assert_array_equal(errors, [[0.3, np.nan]])
+    for place, error in {0: 0.1, 0.5: 0.3, 1: 0.2}.items():
+        for errors in tidy.at_point([[path, None]], place).values():
+            np.testing.assert_array_equal(errors, [[error, np.nan]])
     finer = np.linspace(0, 1, 99)  # whose middle is not quite a half
     arrays = {f"{way}/test_error": finer for way in ("averaged", "re-estimated")} | {"position": finer}
-    for errors in tidy.at_middle([SimpleNamespace(arrays=arrays)]).values():
+    for errors in tidy.at_point([SimpleNamespace(arrays=arrays)], 0.5).values():
         np.testing.assert_array_equal(errors, finer[49:50])
 
 
@@ -827,6 +828,19 @@ def test_how_much_higher_a_path_rises_than_at_its_middle_and_than_its_worse_end(
     for gaps, over in zip(tidy.above_middle(twice).values(), tidy.over_worse_end([whole]).values(), strict=True):
         np.testing.assert_allclose(gaps, [0, 0.2], atol=1e-12)
         np.testing.assert_allclose(over, [[-0.2, 0.2, 0.8]])
+
+
+def test_how_many_survivors_were_small_is_counted_from_histograms():
+    """To the share in the bins of a threshold. Of two layers one has none: no weight of it is small."""
+    weights = np.concatenate([np.linspace(-1, -0.5, 300), np.linspace(0.5, 1, 300), np.linspace(-0.2, 0.2, 400)])
+    counts = np.histogram(weights, np.linspace(-1, 1, 82))[0]
+    arrays = {f"histogram/{name}.weight": np.stack([counts, 0 * counts + 5]) for name in ("fc1", "fc2")}
+    run = SimpleNamespace(arrays=arrays | {f"reach/{name}.weight": np.array(1.0) for name in ("fc1", "fc2")})
+    for cut in (0.1, 0.15, 0.2, 0.7):
+        exact = (np.abs(weights) <= cut).mean() / 2
+        assert tidy.small_at_start(run, {"fc1.weight": cut}) == pytest.approx(exact, abs=0.01)
+    assert tidy.small_at_start(run, {"fc1.weight": 0.0}) == 0
+    assert tidy.small_at_start(run, {"fc1.weight": 1.0, "fc2.weight": 1.0}) == 1
 
 
 def test_patterns_are_read_layer_by_layer():

@@ -110,6 +110,11 @@ def test_the_plan_of_the_study_names_chapters_and_parameters_that_there_are():
     assert parts[0].parameters["model"] == "resnet-20"
 
 
+def test_a_plan_calls_chapters_by_number_too(tmp_path):
+    (tmp_path / "plan.yml").write_text('[{chapter: 7}, {chapter: "07"}, {chapter: 07_how}]')
+    assert [part.chapter for part in study.read_plan(tmp_path / "plan.yml")] == [planning.named("7")] * 3
+
+
 @pytest.mark.parametrize("name", planning.names())
 def test_every_chapter_says_at_every_profile_what_it_needs_before_anything_is_computed(name):
     parts = [Part(name, profile) for profile in planning.PROFILES]
@@ -127,7 +132,7 @@ def test_every_chapter_says_at_every_profile_what_it_needs_before_anything_is_co
         ("chapter: 01_winning_tickets", "a plan is a list"),
         ("- {chapter: 01_winning_tickets, levels: 3}", "a plan is a list"),
         ("- {chapter: 01_winning_tickets, given: 3}", r"plan\.yml: a plan is a list .*; entry 1 is .*'given': 3"),
-        ("- {chapter: 1}", r"plan\.yml: a plan is a list .*; entry 1 is"),
+        ("- {chapter: [1]}", r"plan\.yml: a plan is a list .*; entry 1 is"),
         ("- {chapter: 01_winning_tickets}\n- {chapter: 99_nothing}", r"plan\.yml, entry 2: no chapter '99_nothing'"),
         ("- {chapter: 01_winning_tickets, profile: huge}", "no profile 'huge'"),
         ("- {chapter: 01_winning_tickets, given: {level: 3}}", "there is no parameter 'level'"),
@@ -281,6 +286,25 @@ def test_data_that_are_missing_are_said_once_and_first(tmp_path, monkeypatch):
     assert said[1] == "14_do_tickets_transfer, quick: failed, nothing of it was computed: for want of data, as above"
     assert said[2].startswith("01_winning_tickets, quick: complete") and said[3].startswith("1 of 5 parts")
     assert len(said) == 4 and not (tmp_path / "mistyped").exists()
+
+
+def test_data_of_what_is_complete_are_not_looked_for(tmp_path, monkeypatch):
+    part, said = Part("01_winning_tickets", "quick", SMALL | {"levels": 1}), []
+    own = settings.made(store=tmp_path / "store", executor="inline")
+    assert study.run([part], 5, own, packed, said.append) == 0
+    monkeypatch.setattr(data, "describe", lambda name: pytest.fail(f"{name} was read, or downloaded"))
+    assert list(study._without_data([part], Store(own.store), time.monotonic() + 60)) == []
+    assert list(study._without_data([part], Store(tmp_path / "empty"), time.monotonic())) == []
+
+
+def test_time_that_is_up_while_data_are_looked_for_is_said(tmp_path, monkeypatch):
+    def late(recipes, store):
+        raise stopping.error("planning")
+
+    monkeypatch.setattr(study, "plan", late)
+    said, own = [], settings.made(store=tmp_path / "store", executor="inline")
+    assert study.run([Part("01_winning_tickets", "quick", SMALL)], 5, own, pytest.fail, said.append) == study.GOES_ON
+    assert said[0] == "looking for data: time is up: nothing of it was computed"
 
 
 def test_a_budget_does_not_follow_a_clock_that_is_set_back(tmp_path, monkeypatch):

@@ -92,3 +92,47 @@ def test_the_other_order_is_told_from_the_first_rewind_point():
 def test_the_matching_point_is_a_share_of_training():
     told = valleys.in_words({"matching_step": 2000, "steps": 30_000, "path_half": 5})
     assert told == {"alphas": 11, "matching_step": "2,000", "matching_share": "6.67 %"}
+
+
+def test_networks_halfway_are_shown_beside_the_two_ends():
+    shown, ends = [], np.array([0.3, 0.35, 0.4, 0.35, 0.2])
+    rows = {f"{way}/test_error": ends + 0.1 * i for i, way in enumerate(landscape.STATISTICS)}
+    walked = SimpleNamespace(arrays=rows | {"position": np.linspace(0, 1, 5)})
+    own = {"test_examples": 5000}
+    chapter = SimpleNamespace(figure=lambda *figure, **more: shown.append((*figure, more)), parameters=own)
+    valleys.show_transplants(chapter, [[walked, walked], [walked, walked]], [0.5, 0.25])
+    [(figure, more)] = shown
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 2}
+    drawn = sorted(round(float(values[0]), 6) for values in lines.values())
+    assert drawn == [50, 60, 70, 80] and "the first 5,000 test images" in more["caption"]
+
+
+def test_twins_are_told_of_at_the_ticket_whose_start_is_moved():
+    """Also where sparser tickets have twins, too."""
+    tickets = {"averaged": np.array([[[0.1, 0.2, 0.3]], [[0.01, 0.02, 0.03]], [[9, 9, 9]]])}
+    told = valleys.twins_in_words({way: np.array([[0.5], [0]]) for way in landscape.STATISTICS}, tickets, [2, 3, 4], 3)
+    assert {name: float(words.split()[0]) for name, words in told.items()} == {
+        "twins_0_first": 10,
+        "twins_0_moved": 20,
+        "twins_1_first": 1,
+        "twins_1_moved": 2,
+        "dense_zero": 50,
+        "dense_zero_reestimated": 50,
+    }
+
+
+def test_displaced_starts_are_told_of_at_the_unit_and_by_their_highest_whole_path():
+    apart = np.zeros((2, 2, 3, 3))
+    apart[0, 1, 2], apart[1, 0, 0] = [0.111, 0.222, 0.999], [0.3, 0.1, 0.888]
+    told = valleys.moved_in_words(apart, 2, 2)
+    assert told == {"zero_mask": "11.1, 22.2, 99.9", "path_replicates": "2 replicates", "whole_highest": "30.0"}
+
+
+def test_masks_found_without_rewinding_are_compared_with_tickets_of_as_many_weights():
+    tickets = np.zeros((2, 2, 4)) + np.array([0.8, 0.9])[:, None, None]
+    rows = {name: np.full((2, 2), value) for name, value in {"found": 0.7, "start": 0.2, "again": 0.85}.items()}
+    told = valleys.accuracies_in_words(tickets, 1, rows)
+    assert [told[f"{name}_accuracy"].split()[0] for name in rows] == ["70.0", "20.0", "85.0"]
+    assert told["mask_lead"].startswith("5.00") and told["zero_lead"].startswith("−10.00")
+    deeper = {name: np.full((2, 4), 0.5) for name in rows}  # than the tickets are
+    assert not any(digit in valleys.accuracies_in_words(tickets, 1, deeper)["mask_lead"] for digit in "0123456789")

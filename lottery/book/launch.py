@@ -97,7 +97,8 @@ def unglued(notebook: nbformat.NotebookNode) -> list[str]:
     """
     texts = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     names = dict.fromkeys(name.partition(":")[0] for name in _GLUED.findall(texts))
-    return [name for name in names if name not in notebook.metadata["lottery"]["values"]]
+    glued = notebook.metadata.get("lottery", {}).get("values", {})
+    return [name for name in names if name not in glued]
 
 
 def plain(text: str, values: Mapping[str, object], cited: Mapping[str, str], pages: str) -> str:

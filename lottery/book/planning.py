@@ -18,7 +18,7 @@ from ..engine import settings
 from ..engine.execute import check, choose, plan
 from ..engine.stopping import OutOfTime
 from ..engine.store import Store
-from ..masks import MaskError
+from ..masks import Unfitting
 from ..models import ModelError
 from ..recipes import Recipe, closure
 from . import entries, parameters, tidy
@@ -167,7 +167,7 @@ class Part:
                 check([task.recipe for task in tasks.values()], by.device)
         except OutOfTime:
             raise
-        except (MaskError, ModelError) as error:
+        except (Unfitting, ModelError) as error:
             raise ParameterError(f"{self.chapter}: {error}{self._networks()}") from error
         except LotteryError as error:
             raise ParameterError(f"{self.chapter}: {error}") from error

@@ -17,7 +17,7 @@ class Power:
 
     Attributes:
         checks: a line for each open check: what was measured, what is asked, and what would decide it.
-        decided: the quantities of those that `part` would decide.
+        decided: what those say that `part` would decide.
         part: the published study with more replicates, as many as the chapter takes; None if none would help.
     """
 
@@ -40,7 +40,7 @@ def power(rule: claims.Rule, made: Mapping[str, Any]) -> Power:
             (f"{rule.id}: a stand-in, whose spread says nothing of the claim's own study. It lacks: {lacking}",)
         )
     declared = parameters.parameters_of(planning.source(rule.chapter))
-    raised, lines, within = replicates_of(rule), [], {}
+    raised, lines, within = replicates_of(rule), [], []
     for check in verdict.checks:
         if check.outcome != "open":
             continue
@@ -53,10 +53,11 @@ def power(rule: claims.Rule, made: Mapping[str, Any]) -> Power:
             except parameters.ParameterError as error:
                 said += f", more than the chapter takes: {str(error).splitlines()[0]}"
             else:
-                within[check.quantity] = check.needed
+                within.append((check.says, check.needed))
         lines.append(f"“{check.says}”: {check.text}, asked {check.bound}: {said}")
-    part = _study(rule.chapter, made, raised, max(within.values()), declared) if within else None
-    return Power(tuple(lines), tuple(within), part)
+    number = max((needed for _, needed in within), default=None)
+    part = None if number is None else _study(rule.chapter, made, raised, number, declared)
+    return Power(tuple(lines), tuple(says for says, _ in within), part)
 
 
 def replicates_of(rule: claims.Rule) -> list[str]:

@@ -136,8 +136,16 @@ def network(name: str) -> str:
 
 def sample_in_words(given: Mapping[str, Any]) -> str:
     """The images that paths are measured on, as a text to glue."""
-    many = (f"the first {given[n]:,}" if given[n] else "all" for n in ("test_examples", "examples"))
-    return "{} test and {} training images".format(*many)
+    return f"{_first(given['test_examples'])} test and {_first(given['examples'])} training images"
+
+
+def test_sample(given: Mapping[str, Any]) -> str:
+    """The test images that paths are measured on, in words."""
+    return f"{_first(given['test_examples'])} test images"
+
+
+def _first(number: int) -> str:
+    return f"the first {number:,}" if number else "all"
 
 
 def in_words(given: Mapping[str, Any]) -> dict[str, object]:

@@ -35,8 +35,8 @@ def read_plan(path: Path | None = None) -> list[Part]:
     """The parts of a study in order of value, their parameters checked.
 
     Args:
-        path: a YAML list of `{chapter: …, profile: …, given: {…}}`; by default `study.yml` of this package, after which
-            come the chapters that it does not name.
+        path: a YAML list of `{chapter: …, profile: …, given: {…}}`, a chapter by name or number; by default `study.yml`
+            of this package, after which come the chapters that it does not name.
 
     Raises:
         EntryError: naming the file, the entry, and what is not a chapter, a profile or a parameter.
@@ -48,10 +48,9 @@ def read_plan(path: Path | None = None) -> list[Part]:
     for number, entry in enumerate(found, 1):
         try:
             parts.append(_Entry.model_validate(entry).part)
+            _ = parts[-1].parameters
         except ValidationError:
             raise entries.EntryError(f"{place}: {form}; entry {number} is {entry!r}") from None
-        try:
-            _ = parts[-1].parameters
         except LotteryError as error:
             raise entries.EntryError(f"{place}, entry {number}: {error}") from None
     if path is None:
@@ -64,13 +63,13 @@ class _Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    chapter: str
+    chapter: str | int
     profile: str = "standard"
     given: dict[str, Any] = {}
 
     @property
     def part(self) -> Part:
-        return Part(self.chapter, self.profile, self.given)
+        return Part(planning.named(str(self.chapter)), self.profile, self.given)
 
 
 def run(
@@ -138,7 +137,7 @@ def _outcomes(
     try:
         begun = time.monotonic()
         until = begun + max(0.0, (settings.deadline or begun) - begun) / 10
-        for error, without in _without_data(parts, store):
+        for error, without in _without_data(parts, store, until):
             told.add(str(error))
             left = [part for part in left if part not in without]
             yield "data", f"{FAILED}, {text.count(len(without), 'part')} of {len(parts)} cannot do without: {error}"
@@ -166,21 +165,29 @@ def _named(part: Part) -> str:
     return f"{part.chapter}, {part.profile}"
 
 
-def _without_data(parts: Sequence[Part], store: Store) -> Iterator[tuple[data.DataError, list[Part]]]:
-    """Why data sets cannot be had, and the parts that are not complete without them."""
+def _without_data(parts: Sequence[Part], store: Store, until: float) -> Iterator[tuple[data.DataError, list[Part]]]:
+    """Why data sets cannot be had, and the parts that are not complete without them; what is complete needs none.
+
+    From `until` on no further data set is looked for: who needs it says so when its turn comes.
+    """
     for name in dict.fromkeys(str(part.parameters["data"]) for part in parts if "data" in part.parameters):
-        try:
-            data.describe(name)
-        except data.DataError as error:
-            if without := [part for part in parts if part.parameters.get("data") == name and _lacks(part, store)]:
-                yield error, without
+        those = (part for part in parts if part.parameters.get("data") == name)
+        lacking = (part for part in those if time.monotonic() < until and _lacks(part, store))
+        if (first := next(lacking, None)) is not None:
+            try:
+                data.describe(name)
+            except data.DataError as error:
+                yield error, [first, *lacking]
 
 
 def _lacks(part: Part, store: Store) -> bool:
     """Whether the store lacks anything of a part, as far as it can be planned."""
-    with contextlib.suppress(LotteryError):
+    try:
         return bool(plan(part.recipes, store))
-    return False
+    except OutOfTime:
+        raise
+    except LotteryError:
+        return False
 
 
 def _refusal(part: Part, settings: Settings, store: Store, told: set[str]) -> str:

@@ -96,17 +96,20 @@ def barriers(paths) -> dict[str, np.ndarray]:
     return {way: middle(way) for way in landscape.STATISTICS}
 
 
-def at_middle(paths) -> dict[str, np.ndarray]:
-    """Test error at the middle of nested records of paths: statistics → array of the same shape.
+def at_point(paths, place: float) -> dict[str, np.ndarray]:
+    """Test error at one point of nested records of paths: statistics → array of the same shape.
 
     Args:
         paths: as of :func:`barriers`.
+        place: 0 for the first end, 0.5 for the middle, 1 for the other end.
     """
 
-    def middle(way: str) -> np.ndarray:
-        return column(paths, lambda path: (errors := path.arrays[f"{way}/test_error"])[len(errors) // 2])
+    def error(way: str) -> np.ndarray:
+        return column(
+            paths, lambda path: (errors := path.arrays[f"{way}/test_error"])[round(place * (len(errors) - 1))]
+        )
 
-    return {way: middle(way) for way in landscape.STATISTICS}
+    return {way: error(way) for way in landscape.STATISTICS}
 
 
 def above_middle(paths) -> dict[str, np.ndarray]:
@@ -134,16 +137,15 @@ def over_worse_end(paths) -> dict[str, np.ndarray]:
     Args:
         paths: as of :func:`barriers`.
     """
-
-    def over(way: str) -> np.ndarray:
-        ends = column(paths, lambda path: path.arrays[f"{way}/test_error"][[0, -1]].max())
-        return at_middle(paths)[way] - ends
-
-    return {way: over(way) for way in landscape.STATISTICS}
+    first, middle, last = (at_point(paths, place) for place in (0, 0.5, 1))
+    return {way: middle[way] - np.maximum(first[way], last[way]) for way in landscape.STATISTICS}
 
 
 def small_at_start(run: Record, thresholds: Mapping[str, float]) -> float:
-    """The share of a run's survivors that were no larger than a threshold before it trained, from its histograms.
+    """The share of a run's survivors that were no larger than a threshold before it trained, estimated.
+
+    A record keeps histograms of 81 bins: within the bin that holds a threshold, weights count as spread evenly. That
+    can be wrong by the share of the survivors which lie in these bins.
 
     Args:
         run: its record.

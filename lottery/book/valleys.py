@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from . import explorers, figures, text, tidy
+from . import explorers, figures, protocols, text, tidy
 from .chapter import Chapter
 
 Barriers = Mapping[str, np.ndarray]
@@ -125,30 +125,30 @@ def show_transplants(chapter: Chapter, between: Sequence, sizes: Sequence[float]
         between: [R][L] records of the paths from the former to the latter.
         sizes: [L] shares of weights left.
     """
-    at = {"found by tuning": 0, "on rewind point": -1}
-    series = {
-        name: 1 - tidy.column(between, lambda path, end=end: path.arrays["averaged/test_error"][end])
-        for name, end in at.items()
-    }
-    averaged, estimated = (1 - errors for errors in tidy.at_middle(between).values())
-    series |= {"halfway, averaged": averaged, "halfway, re-est.": estimated}
+    first, middle, last = (tidy.at_point(between, place) for place in (0, 0.5, 1))
+    errors = {"found by tuning": first["averaged"], "on rewind point": last["averaged"]}
+    errors |= {"halfway, averaged": middle["averaged"], "halfway, re-est.": middle["re-estimated"]}
     chapter.figure(
         figures.against_density(
-            {name: (sizes, values) for name, values in series.items()}, "test accuracy (%)", dense_line=False
+            {name: (sizes, 1 - values) for name, values in errors.items()}, "test accuracy (%)", dense_line=False
         ),
-        caption="Masks found by tuning, and the same on the rewind point, trained again. Where the networks halfway "
-        "lie above the worse of the two, there is no hill by the rule, even if they lie below the better.",
+        caption="Masks found by tuning, and the same on the rewind point, trained again, on "
+        f"{protocols.test_sample(chapter.parameters)}. Where the networks halfway, averaged, lie above the worse of "
+        "the two, there is no hill by the rule, even if they lie below the better.",
     )
 
 
-def twins_in_words(dense: Barriers, tickets: Barriers) -> dict[str, str]:
+def twins_in_words(dense: Barriers, tickets: Barriers, watched: Sequence[int], level: int) -> dict[str, str]:
     """Barriers between twins, to glue: dense ones that part at step 0, tickets' from the first two rewind points.
 
     Args:
         dense: statistics → [S, R], by the step at which they part.
         tickets: statistics → [T, R, L], of the levels whose twins were trained.
+        watched: [L] these levels.
+        level: that of them which is told of, "twins_…_moved", beside the first, "twins_…_first".
     """
-    told = {f"twins_{t}_{at}": text.points(tickets["averaged"][t, :, at]) for t in (0, 1) for at in (0, -1)}
+    at = {"first": 0, "moved": list(watched).index(level)}
+    told = {f"twins_{t}_{n}": text.points(tickets["averaged"][t, :, i]) for t in (0, 1) for n, i in at.items()}
     told["dense_zero"] = text.points(dense["averaged"][0])
     return told | {"dense_zero_reestimated": text.points(dense["re-estimated"][0])}
 
