@@ -73,10 +73,10 @@ def test_shares_are_told_at_every_size():
     upper = {"upper layers": (0.95, 0.92)}
     there, back = accuracy(**upper), accuracy(moved=(0.9, 0.9), **upper)
     found = moved.at_sizes(there, back, LEFT)
-    assert set(found) == {"whole_there", "whole_back", "upper_there", "upper_back"}
-    for name, of, kind in (("whole_there", there, "moved"), ("upper_back", back, "upper layers")):
-        shares = [moved.recovered(of, i, kind).removesuffix(", n = 3") for i in range(2)]
-        assert found[name] == f"{shares[0]} with 51.0 %, {shares[1]} with 21.0 %"
+    assert set(found) == {"whole_there", "whole_back"}
+    for name, of in (("whole_there", there), ("whole_back", back)):
+        shares = [moved.recovered(of, i).removesuffix(", n = 3") for i in range(2)]
+        assert found[name] == f"51.0 %: {shares[0]}; 21.0 %: {shares[1]}"
     assert found["whole_back"].startswith("−")
 
 

@@ -251,7 +251,8 @@ class Chapter:
             measured: quantity → value.
             context: what the study is, beside its parameters.
         """
-        context = self.parameters | {"shorter": self.shorter} | context
+        less = {"shorter": self.shorter, "conv_shorter": protocols.conv_shorter(self.parameters)}
+        context = self.parameters | less | context
         for claim, rule in self.rules.items():
             verdict = claims.judge(rule, measured, context)
             self.verdicts[claim] = verdict
@@ -313,16 +314,17 @@ class Chapter:
         self._place("cards", templates.get_template("cards.html").render(**values).strip(), update)
 
     def _cost(self) -> str:
-        runs = [record for record in self.used.values() if record.recipe["type"] == "Run"]
+        runs = sum(record.recipe["type"] == "Run" for record in self.used.values())
         spent: dict[str, float] = {}
-        for record in runs:
+        for record in self.used.values():
             spent[record.made["device"]] = spent.get(record.made["device"], 0.0) + record.made["seconds"] / 3600
         words = (
             f"{f'{hours:.1f} hours' if hours >= 1 else f'{60 * hours:.1f} minutes'} of {device}"
             + ("" if re.search(r", \d+ threads?$", device) else ", shared by several runs, each counted in full")
             for device, hours in sorted(spent.items())
         )
-        return f"{len(runs)} training runs, {' and '.join(words)}"
+        what = f"{text.count(runs, 'training run')} and {text.count(len(self.used) - runs, 'other result')}"
+        return f"{what}, {' and '.join(words)}"
 
 
 def compute(flat: Sequence[recipes.Recipe], by: settings.Settings, show: bool = True) -> list[Record]:

@@ -401,10 +401,10 @@ def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[Scale, tuple[str, ..
         if key in whole:
             have = context.get(key)
             name = key.replace("_", " ")
-            if key == "protocol":
-                shown.append(f"{need} protocol, shortened" + (f" ({told})" if (told := context.get("shorter")) else ""))
-            elif key.endswith("_protocol"):
-                shown.append(f"{name} shortened")
+            if key.endswith("protocol"):
+                told = context.get(key.removesuffix("protocol") + "shorter")
+                whose = f"{need} protocol" if key == "protocol" else name
+                shown.append(f"{whose}, shortened" + (f" ({told})" if told else ""))
             elif _is_number(need):
                 shown.append(f"{have:,} of {need:,} {name}" if _is_number(have) else f"{have} instead of {need} {name}")
             else:
@@ -422,7 +422,8 @@ def _unmet(needs: Mapping[str, Need], context: Mapping[str, Any]) -> dict[str, s
             if not (_is_number(have) and have >= need):
                 out[key] = f"{name}: {have:,} of {need:,}" if _is_number(have) else f"{name}: {have}"
         elif have not in need if isinstance(need, list) else have != need:
-            told = f"another {name} than {asked(need)}" if have == "changed" else f"{name}: {have}, not {asked(need)}"
+            ours = str(have).replace("as planned", "our own")
+            told = f"another {name} than {asked(need)}" if have == "changed" else f"{name}: {ours}, not {asked(need)}"
             out[key] = f"{key.replace('_', '-').capitalize()} was not run" if need is True else told
     return out
 

@@ -162,7 +162,7 @@ def faster(share: np.ndarray, times: Mapping[int, np.ndarray]) -> Table:
     caption = (
         f"Mean, smallest to largest of the masks of {count}. Between two levels that were measured, the share at which "
     )
-    caption += "both products take the same time is interpolated, in logarithms."
+    caption += "both products take the same time is interpolated, in logarithms. Cards have the ratio of mean times."
     most, least = (f"with {figures.percent(share[level])} %" for level in (0, -1))
     return ["images at once", most, least, "CSR is faster below"], rows, caption
 
@@ -193,7 +193,7 @@ def cheaper(accuracy: Masks, before: Masks) -> Table:
         new = leads.rows(leads.leads(kinds), (before[net], 1, "", 1), (kinds, 100, "%", 2))
         rows += [[kind if net == "LeNet" else f"{net}, {kind}", *row] for kind, *row in new]
     caption = "At early stopping, with 95 % intervals. SNIP and SynFlow rank all layers together: layers keep other "
-    caption += "shares."
+    caption += "shares. On cards, an interval of the better or the worse of the two allows for that choice."
     return ["mask", "trainings before it is known", "test accuracy", "minus random"], rows, caption
 
 

@@ -30,8 +30,8 @@ def sparsest(accuracy: Runs, density: Runs, labels: Mapping[str, tuple[str, str]
     rows = {words: accuracy[kind][s] for words, (kind, s) in labels.items()}
     last = last_of_all(list(rows.values()))
     ends = {words: text.number(values[:, last].mean(), 100, 1) for words, values in rows.items()}
-    said = ", ".join(f"{words} {end} %" for words, end in ends.items())
-    return f"With {figures.percent(density['ticket']['high'][0, last])} % of the weights: {said}."
+    said = "; ".join(f"{words}: {end} %" for words, end in ends.items())
+    return f"With {figures.percent(density['ticket']['high'][0, last])} % of the weights, {said}."
 
 
 def told(plan: Mapping[str, Any], accuracy: Runs, reinitialised: Sequence[int]) -> dict[str, str]:

@@ -30,7 +30,7 @@ from ..engine import settings
 from ..stats import Summary
 from . import text
 
-INK, PALE = "#333333", "#d9d9d9"
+INK, GREY, PALE = "#333333", "#757575", "#d9d9d9"
 STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "figure.facecolor": "white",
@@ -108,8 +108,9 @@ def against_density(
             raise ValueError(f"{label!r}: densities are shares in (0, 1]")
         order = np.argsort(-density)
         density, values = density[order], factor * values[:, order]
-        colour, marker = looks[index]
-        mean = _band(ax, density, values, colour, marker=marker)
+        chance = label.startswith("null")
+        colour, marker = (GREY, "") if chance else looks[index]
+        mean = _band(ax, density, values, colour, marker=marker, linestyle="--" if chance else "-")
         ends.append((density[-1], mean[-1], label, colour))
         everything.extend(density)
         if index == 0 and dense_line and math.isclose(density[0], 1):
@@ -237,7 +238,6 @@ def barrier_curves(
     series: Mapping[str, tuple[Any, Any]],
     xlabel: str,
     title: str = "",
-    beside: Sequence[Any] = (),
     symlog: bool = False,
 ) -> Figure:
     """Barriers against a step or a length, as :func:`training_curves` draws them, on an axis with room for all.
@@ -245,10 +245,9 @@ def barrier_curves(
     Args:
         series: label -> (x [S], barriers [R, S]), shares shown in percentage points.
         xlabel, title: texts.
-        beside: arrays of barriers for which there is room, too, so that figures beside each other compare.
         symlog: for barriers that fall to nothing, which a linear axis does not tell apart.
     """
-    values = [np.asarray(one) for one in (*(values for _, values in series.values()), *beside)]
+    values = [np.asarray(values) for _, values in series.values()]
     low, high = min(np.nanmin(one) for one in values), max(np.nanmax(one) for one in values)
     ylim = min(-1.0, 105 * low), max(2.5, 105 * high)
     return training_curves(series, xlabel, "barrier (pp)", title, ylim=ylim, symlog=symlog)

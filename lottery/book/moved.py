@@ -54,18 +54,15 @@ def told(there: Records, back: Records, level: int) -> dict[str, str]:
 
 
 def at_sizes(there: Accuracy, back: Accuracy, left: Sequence[str]) -> dict[str, str]:
-    """What moved tickets recover at each size, and what moved upper layers do, as texts to glue, without their n.
+    """What moved tickets recover at each size, as texts to glue, without their n.
 
     Args:
         there, back: kind → [R, L] shares of the two ways.
         left: [L] texts.
     """
     return {
-        f"{name}_{way}": ", ".join(
-            f"{recovered(found, i, kind).partition(', n =')[0]} with {size}" for i, size in enumerate(left)
-        )
+        f"whole_{way}": "; ".join(f"{size}: {recovered(found, i).partition(', n =')[0]}" for i, size in enumerate(left))
         for way, found in (("there", there), ("back", back))
-        for name, kind in (("whole", "moved"), ("upper", "upper layers"))
     }
 
 

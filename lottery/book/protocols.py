@@ -198,6 +198,17 @@ def shorter(given: Mapping[str, object], wanted: Mapping[str, object]) -> str:
     return ", ".join(less + ["bfloat16"] * (given.get("precision") == "bf16"))
 
 
+def conv_shorter(given: Mapping[str, Any]) -> str:
+    """The same of Conv-2 in a chapter of another network.
+
+    Args:
+        given: the parameters of any chapter.
+    """
+    together = given.get("conv_together", 1)
+    less = [f"{together} rounds of pruning at once"] * (together > 1)
+    return ", ".join(less + ["bfloat16"] * (given.get("conv_precision") == "bf16"))
+
+
 def conv_named(given: Mapping[str, object], **wanted) -> str:
     """As `named`, of the protocol that claims ask of Conv-2 in a chapter of another network.
 
