@@ -77,7 +77,7 @@ def test_shares_are_told_at_every_size():
     for name, of in (("whole_there", there), ("whole_back", back)):
         shares = [moved.recovered(of, i).removesuffix(", n = 3") for i in range(2)]
         assert found[name] == f"51.0 %: {shares[0]}; 21.0 %: {shares[1]}"
-    assert found["whole_back"].startswith("−")
+    assert found["whole_back"].startswith("51.0 %: −")
 
 
 def test_a_table_has_a_row_for_every_level_and_kind():
@@ -173,3 +173,11 @@ def test_frames_are_of_the_way_and_level_that_they_name(monkeypatch):
 def texts(explorer):
     state = dependency_state([explorer])
     return [one["state"]["value"] for one in state.values() if one["model_name"] == "HTMLModel"]
+
+
+def test_conv_2_is_told_of_by_its_leads_and_by_how_far_it_was_trained():
+    found = {kind: records({kind: rows[:, :1]})[kind] for kind, rows in accuracy().items() if "fresh" not in kind}
+    told = moved.of_conv(found)
+    assert told["conv_native_lead"].startswith("4.00 pp [") and told["conv_moved_lead"].startswith("4.00 pp [")
+    assert told["conv_fitted"].startswith("native: 96.0 %; moved: 96.0 %; random: 92.0 %")
+    assert set(moved.of_conv({}).values()) == {"not run"} and set(moved.of_conv({})) == set(told)

@@ -53,6 +53,26 @@ def told(there: Records, back: Records, level: int) -> dict[str, str]:
     return leads.learned(runs) | found
 
 
+def of_conv(way: Records) -> dict[str, str]:
+    """What Conv-2's tickets are worth where they were moved, and how far training went, as texts to glue.
+
+    Args:
+        way: records of its one way, with one level; none if it was not run.
+    """
+    if not way:
+        return dict.fromkeys(("conv_native_lead", "conv_moved_lead", "conv_fitted"), "not run")
+    accuracy, fitted = (
+        {kind: tidy.column(rows, value)[:, 0] for kind, rows in way.items()}
+        for value in ("early_stop_test_accuracy", "train_accuracy_end")
+    )
+    ahead = {kind: 100 * (values - accuracy["random"]) for kind, values in accuracy.items()}
+    return {
+        "conv_native_lead": text.interval(ahead["native"], 1, "pp"),
+        "conv_moved_lead": text.interval(ahead["moved"], 1, "pp"),
+        "conv_fitted": text.each({kind: f"{100 * values.mean():.1f} %" for kind, values in fitted.items()}),
+    }
+
+
 def at_sizes(there: Accuracy, back: Accuracy, left: Sequence[str]) -> dict[str, str]:
     """What moved tickets recover at each size, as texts to glue, without their n.
 
