@@ -8,7 +8,7 @@ runs it refers to stand as their keys: a changed parameter recomputes only what 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property, wraps
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
@@ -42,6 +42,8 @@ def frozen(recipe: type[T]) -> type[T]:
             raise RecipeError(_in_words(type(self), error)) from None
 
     made.__init__ = init
+    if issubclass(made, Recipe):  # what fields hold is compared by keys: recipes that share parts would be walked anew
+        made.__hash__, made.__eq__ = Recipe.__hash__, Recipe.__eq__
     return cast(type[T], made)
 
 
@@ -77,7 +79,15 @@ class Recipe:
     @cached_property
     def key(self) -> str:
         """64 hexadecimal digits: the SHA-256 of the canonical JSON."""
+        for part in reversed(list(_below([self], lambda one: [p for p in one.parts() if "key" not in vars(p)]))):
+            _ = part.key  # the deepest first: a chain may have more levels than Python has frames
         return hashlib.sha256(json.dumps(self.json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(self) is type(other) and self.key == cast(Recipe, other).key)
 
     def json(self) -> dict:
         """The recipe as plain values: fields at their default left out, stored recipes as their keys."""
@@ -132,6 +142,17 @@ class Recipe:
     def needed(self) -> list[tuple["Recipe", int | None]]:
         """What a recipe that refers to this one reads for it."""
         return [(self, None)] if self.stored else self.reads()
+
+
+def _below(recipes: list[Recipe], parts: Callable[[Recipe], list[Recipe]]) -> Iterator[Recipe]:
+    """All that recipes are made of, each once, those nearer to the recipes first."""
+    seen, left = set(), list(recipes)
+    while left:
+        for part in parts(left.pop()):
+            if id(part) not in seen:
+                seen.add(id(part))
+                left.append(part)
+                yield part
 
 
 def _plain(value):
@@ -719,15 +740,14 @@ class Thinned(Mask):
 def closure(recipes: Iterable[Recipe]) -> list[Recipe]:
     """The stored recipes among these and all that they rest on, each once, what is read before its readers."""
     found: dict[str, Recipe] = {}
-
-    def visit(recipe: Recipe) -> None:
-        if recipe.key not in found:
-            for read, _ in recipe.reads():
-                visit(read)
-            found[recipe.key] = recipe
-
-    for recipe in recipes:
-        visit(recipe)
+    left = [(recipe, False) for recipe in reversed(list(recipes))]
+    while left:
+        recipe, done = left.pop()
+        if done:
+            found.setdefault(recipe.key, recipe)
+        elif recipe.key not in found:
+            left.append((recipe, True))
+            left += [(read, False) for read, _ in reversed(recipe.reads())]
     return list(found.values())
 
 

@@ -890,3 +890,25 @@ def test_a_cluster_on_this_machine_lets_in_its_user_alone():
         port = pool.client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.http_server.port)
         with pytest.raises(urllib.error.URLError, match="refused"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
+
+
+def test_starts_and_masks_of_networks_of_other_shapes_are_refused_before_anything_is_trained(tmp_path):
+    """Also where data alone are of another size."""
+    row = r.Training("digits", "lenet-20", 3, 50, "adam", 1e-3, validation=200)
+    dense, ticket = tickets.imp(row, 0, 1, 0.5)
+    wide, store = dataclasses.replace(row, model="lenet-30"), Store(tmp_path)
+    for start, mask, words in (
+        (dense.end, r.Dense(), r"the weights of lenet-20 on digits do not fit lenet-30 on digits: fc1\.weight is \[20, 64\]"),
+        (r.Initial(0), ticket.mask, "the mask of lenet-20 on digits does not fit lenet-30"),
+    ):
+        with pytest.raises(LotteryError, match=words):
+            execute([r.Run(wide, start, mask)], store, executor="inline", show=False)
+    assert not store.keys()
+
+
+def test_chains_whose_levels_hold_the_last_one_twice_are_compared_at_once():
+    row = r.Training("digits", "lenet-20", 3, 50, "adam", 1e-3, validation=200)
+    long, again = (tickets.retrained(row, 0, 300, 0.01, "learning rate") for _ in range(2))
+    began = time.process_time()
+    assert long[-1] == again[-1] and hash(long[-1]) == hash(again[-1]) and long[-1] != long[-2]
+    assert len(r.closure(long)) == 601 and time.process_time() - began < 20

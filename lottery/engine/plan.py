@@ -9,13 +9,13 @@ import itertools
 import math
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from .. import data, masks, models
-from ..recipes import Dense, Mask, Pruned, Recipe, Run, Shuffled, Thinned, Training, closure
+from ..recipes import Dense, Mask, Pruned, Recipe, Rewound, Run, Shuffled, Thinned, Training, closure
 from . import identity
 from .network import stackable
 from .precision import check_precision
@@ -136,14 +136,45 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     trainings = {recipe.training for recipe in recipes if isinstance(recipe, Run)}
     for training in sorted(trainings, key=lambda t: (t.data, t.scaling, t.validation, repr(t))):
         _check_training(training, device)
-    counts = _Counts()
+    counts, shapes = _Counts(), functools.cache(_shapes)
     for recipe in recipes:
         if isinstance(recipe, Pruned):
             counts.of(recipe, recipe.run.training)
         elif isinstance(recipe, Run):
+            _check_fit(recipe, shapes)
             counts.of(recipe.mask, recipe.training)
     for recipe in recipes:
         recipe.check(StoreWorld(None))
+
+
+def _check_fit(run: Run, shapes: Callable[[str, str], dict[str, torch.Size]]) -> None:
+    """Refuses a start or a mask from a run of a network of other shapes.
+
+    Args:
+        run: what is checked.
+        shapes: model, data → the shapes of what the network has.
+
+    Raises:
+        ExecutionError: naming both networks and a tensor in which they differ.
+    """
+    own = run.training
+    parts = (("weights", run.weights, Rewound), ("mask", run.mask, Pruned))
+    for what, source in ((what, part.run.training) for what, part, kind in parts if isinstance(part, kind)):
+        if (source.model, source.data) == (own.model, own.data):
+            continue
+        one, other = shapes(own.model, own.data), shapes(source.model, source.data)
+        if differ := [name for name in {**one, **other} if one.get(name) != other.get(name)]:
+            here, there = (str(list(of[differ[0]])) if differ[0] in of else "absent" for of in (one, other))
+            raise ExecutionError(
+                f"the {what} of {source.model} on {source.data} do{'es' if what == 'mask' else ''} not fit {own.model} "
+                f"on {own.data}: {differ[0]} is {there} there and {here} here. Networks must have the same shapes: take "
+                "data of the same size and number of classes, or another mask"
+            )
+
+
+def _shapes(model: str, dataset: str) -> dict[str, torch.Size]:
+    """The shapes of what a network has for a data set."""
+    return {name: tensor.shape for name, tensor in models.build(model, *data.describe(dataset)).state_dict().items()}
 
 
 LARGEST = 2**28
