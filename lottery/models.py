@@ -533,7 +533,7 @@ def unpruned(module: nn.Module) -> dict[str, int]:
 
 
 def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int = 1000):
-    """Mean cross-entropy and accuracy, each example seen exactly once.
+    """Mean cross-entropy and accuracy, each example seen exactly once; logits that are no numbers are no answer.
 
     Args:
         forward: maps inputs [N, ...] to logits [N, classes], or to [R, N, classes] for R stacked networks.
@@ -548,6 +548,7 @@ def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batc
         logits = forward(x)
         logits = logits[None] if logits.ndim == 2 else logits
         target = y.expand(len(logits), -1)
-        loss = loss + cross_entropy(logits.transpose(1, 2), target, reduction="none").double().sum(1)
-        correct = correct + (logits.argmax(2) == target).double().sum(1)
+        losses = cross_entropy(logits.transpose(1, 2), target, reduction="none")
+        loss = loss + losses.double().sum(1)
+        correct = correct + ((logits.argmax(2) == target) & ~losses.isnan()).double().sum(1)
     return (loss / len(labels)).cpu().numpy(), (correct / len(labels)).cpu().numpy()
