@@ -68,7 +68,7 @@ class Complement(Mask):
                     f"{name} keeps {count} of {kept.numel()} weights: its complement has only {len(outside)}, so take "
                     "a level at which at most half of the layer is left"
                 )
-            result[name] = torch.zeros_like(kept)
+            result[name] = torch.zeros_like(kept, memory_format=torch.contiguous_format)
             result[name].view(-1)[outside[torch.from_numpy(stream.permutation(len(outside))[:count])]] = True
         return result
 

@@ -27,7 +27,8 @@ class Unfitting(MaskError):
 
 def dense(weights: dict[str, torch.Tensor], names) -> Mask:
     """The mask that keeps every weight of the named tensors."""
-    return {name: torch.ones_like(weights[name], dtype=torch.bool) for name in names}
+    layout = torch.contiguous_format
+    return {name: torch.ones_like(weights[name], dtype=torch.bool, memory_format=layout) for name in names}
 
 
 def count(mask: Mask) -> dict[str, int]:
@@ -186,7 +187,7 @@ def prune(mask: Mask, scores: dict[str, torch.Tensor], fraction: dict[str, float
         groups = [[name for name in mask if fraction[name] > 0]]
         if len({fraction[name] for name in groups[0]}) > 1:
             raise MaskError("global pruning ranks all layers together: give one fraction (0 leaves a layer out)")
-    result = {name: kept.clone() for name, kept in mask.items()}
+    result = {name: kept.clone(memory_format=torch.contiguous_format) for name, kept in mask.items()}
     for names in groups:
         if not names:
             continue

@@ -291,8 +291,8 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
     """Constructs a network with initial weights drawn under `seed`; torch's global generator is left as it was.
 
     A registered network is a copy of what its factory returned, so that tensors which the factory keeps (pretrained
-    vectors) are never written to, and it is handed a copy of each batch, so that one which works in place changes no
-    data set.
+    vectors) are never written to, its parameters lie in memory row by row (channels first), and it is handed a copy of
+    each batch, so that one which works in place changes no data set.
 
     Raises:
         ModelError: if there is no such network or the input does not fit it, or if it has tensors that `table` refuses.
@@ -309,6 +309,8 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
         _check_tensors(name, module)
         with contextlib.suppress(Exception):  # what cannot be copied is refused before it trains
             module = copy.deepcopy(module)
+        for parameter in module.parameters():
+            parameter.data = parameter.data.contiguous()
         module.register_forward_pre_hook(_copied)
     return module
 
