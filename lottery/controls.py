@@ -102,7 +102,7 @@ class DegreePreserving(Mask):
 
 def _ungrouped(module: torch.nn.Module) -> None:
     for name in models.prunable(module):
-        if getattr(module.get_submodule(name.rpartition(".")[0]), "groups", 1) > 1:
+        if getattr(module.get_submodule(models.place(module, name)[0]), "groups", 1) > 1:
             raise ControlError(
                 f"{name} is of a grouped convolution, whose groups cannot trade connections: a mask that keeps the "
                 "degrees is not made for such networks"

@@ -429,18 +429,22 @@ def table(module: nn.Module) -> dict[str, Entry]:
     entries = {}
     for tensor, (name, *aliases) in names.values():
         parameter = isinstance(tensor, nn.Parameter)
-        owner, _, own = name.rpartition(".")
-        layer = module.get_submodule(owner)
-        parametrised = isinstance(layer, parametrize.ParametrizationList)
-        if parametrised:
-            owner, _, own = owner.rpartition(".parametrizations.")
-            layer = module.get_submodule(owner)
+        owner, own, parametrised = place(module, name)
         trainable = parameter and tensor.requires_grad
-        kind = _kind(layer, own, tensor, parametrised) if trainable else None
+        kind = _kind(module.get_submodule(owner), own, tensor, parametrised) if trainable else None
         entries[name] = Entry(
             name, tuple(aliases), tuple(tensor.shape), kind, trainable, not parameter, name in persistent, parametrised
         )
     return entries
+
+
+def place(module: nn.Module, name: str) -> tuple[str, str, bool]:
+    """Where a tensor is: its layer, its own name there, and whether what the layer calls so is computed from it."""
+    owner, _, own = name.rpartition(".")
+    parametrised = isinstance(module.get_submodule(owner), parametrize.ParametrizationList)
+    if parametrised:
+        owner, _, own = f".{owner}".rpartition(".parametrizations.")
+    return owner.removeprefix("."), own, parametrised
 
 
 def _kind(layer: nn.Module, own: str, tensor: torch.Tensor, parametrised: bool) -> str | None:
