@@ -16,7 +16,7 @@ from test_train import Memory, assert_same, interrupted_course  # beside this fi
 from torch import nn
 from torch.autograd.gradcheck import GradcheckError
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, weight_norm
+from torch.nn.utils import parametrizations, parametrize, weight_norm
 
 from lottery import (
     LotteryError,
@@ -683,6 +683,22 @@ class Counting(nn.Module):
         return self.head(self.first(x).mean(1) * (10 * self.steps if self.training else 1))
 
 
+class Shift(nn.Module):
+    """Adds to a weight what is learned from zero."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.by = nn.Parameter(torch.zeros(units, 1))
+
+    def forward(self, weight):
+        return weight + self.by
+
+
+def shifted(layer):
+    parametrize.register_parametrization(layer, "weight", Shift(len(layer.weight)))
+    return layer
+
+
 class Remembering(nn.Module):
     """Keeps a running mean as an attribute, which no state dict has."""
 
@@ -849,6 +865,11 @@ REFUSED = {
         lambda: Net(lambda: first(parametrizations.orthogonal(nn.Linear(WIDTH, 16))), simple),
         TrainingError,
         r"first.weight is computed \(_Orthogonal\).*cannot be pruned",
+    ),
+    "shift": (
+        lambda: Net(lambda: first(shifted(nn.Linear(WIDTH, 16))), simple),
+        TrainingError,
+        r"first.weight is computed \(Shift\).*cannot be pruned",
     ),
     "counting": (Counting, TrainingError, "interrupted and resumed"),
     "remembering": (Remembering, TrainingError, "its state dict does not hold"),
