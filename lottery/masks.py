@@ -37,7 +37,13 @@ def count(mask: Mask) -> dict[str, int]:
 
 
 def density(mask: Mask) -> float:
-    """The fraction of weights left, P_m in Frankle & Carbin (2019)."""
+    """The fraction of weights left, P_m in Frankle & Carbin (2019).
+
+    Raises:
+        MaskError: if there are no weights.
+    """
+    if not any(kept.numel() for kept in mask.values()):
+        raise MaskError("a mask without layers leaves no share of the weights: all True where nothing is cut")
     return sum(count(mask).values()) / sum(kept.numel() for kept in mask.values())
 
 
@@ -197,7 +203,7 @@ def prune(mask: Mask, scores: dict[str, torch.Tensor], fraction: dict[str, float
         gone[torch.sort(values, stable=True).indices[: round(fraction[names[0]] * len(values))]] = True
         for name, kept, drop in zip(names, survivors, gone.split([len(s) for s in survivors]), strict=True):
             result[name].view(-1)[kept[drop]] = False
-            if not result[name].any():
+            if drop.any() and not result[name].any():
                 raise MaskError(f"pruning would leave layer {name} empty: prune fewer rounds, less, or leave it out")
     return result
 
