@@ -294,6 +294,21 @@ def test_a_layer_at_two_places_is_sparse_at_both():
         torch.testing.assert_close(found, module(x))
 
 
+def test_the_speed_of_layers_in_a_plain_list_is_refused(tmp_path):
+    class Listed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(64, 30), nn.Linear(30, CLASSES)
+            self.hidden = [self.first]
+
+        def forward(self, x):
+            return self.head(torch.relu(self.hidden[0](x.flatten(1))))
+
+    of = training(lambda shape, classes: Listed())
+    with pytest.raises(LotteryError, match="from a plain list"):
+        computed([worth.Speed(of, recipes.Thinned(Dense(), 0.5, 0), (1,), 1)], tmp_path)
+
+
 def test_shared_weights_are_packed_once_and_buffers_not(tmp_path):
     def factory(shape, classes):
         module = network(nn.BatchNorm2d(6), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1))
