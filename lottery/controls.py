@@ -68,7 +68,7 @@ class Complement(Mask):
                     f"{name} keeps {count} of {kept.numel()} weights: its complement has only {len(outside)}, so take "
                     "a level at which at most half of the layer is left"
                 )
-            result[name] = torch.zeros_like(kept)
+            result[name] = torch.zeros_like(kept, memory_format=torch.contiguous_format)
             result[name].view(-1)[outside[torch.from_numpy(stream.permutation(len(outside))[:count])]] = True
         return result
 
@@ -102,7 +102,7 @@ class DegreePreserving(Mask):
 
 def _ungrouped(module: torch.nn.Module) -> None:
     for name in models.prunable(module):
-        if getattr(module.get_submodule(name.rpartition(".")[0]), "groups", 1) > 1:
+        if getattr(module.get_submodule(models.place(module, name)[0]), "groups", 1) > 1:
             raise ControlError(
                 f"{name} is of a grouped convolution, whose groups cannot trade connections: a mask that keeps the "
                 "degrees is not made for such networks"

@@ -118,9 +118,14 @@ def path_mask(*given: Mask) -> Mask:
 
 
 def _normalisations(module: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
-    """Batch and instance normalisation with running statistics."""
-    kinds = nn.modules.batchnorm._NormBase
-    return [layer for layer in module.modules() if isinstance(layer, kinds) and layer.track_running_stats]
+    """Batch and instance normalisation whose running statistics training moves: the network's own `train` may hold
+    others in evaluation."""
+    kinds, training = nn.modules.batchnorm._NormBase, module.training
+    module.train()
+    layers = [layer for layer in module.modules() if isinstance(layer, kinds) and layer.track_running_stats]
+    moving = [layer for layer in layers if layer.training]
+    module.train(training)
+    return moving
 
 
 def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:

@@ -27,7 +27,8 @@ class Unfitting(MaskError):
 
 def dense(weights: dict[str, torch.Tensor], names) -> Mask:
     """The mask that keeps every weight of the named tensors."""
-    return {name: torch.ones_like(weights[name], dtype=torch.bool) for name in names}
+    layout = torch.contiguous_format
+    return {name: torch.ones_like(weights[name], dtype=torch.bool, memory_format=layout) for name in names}
 
 
 def count(mask: Mask) -> dict[str, int]:
@@ -36,7 +37,13 @@ def count(mask: Mask) -> dict[str, int]:
 
 
 def density(mask: Mask) -> float:
-    """The fraction of weights left, P_m in Frankle & Carbin (2019)."""
+    """The fraction of weights left, P_m in Frankle & Carbin (2019).
+
+    Raises:
+        MaskError: if there are no weights.
+    """
+    if not any(kept.numel() for kept in mask.values()):
+        raise MaskError("a mask without layers leaves no share of the weights: all True where nothing is cut")
     return sum(count(mask).values()) / sum(kept.numel() for kept in mask.values())
 
 
@@ -186,7 +193,7 @@ def prune(mask: Mask, scores: dict[str, torch.Tensor], fraction: dict[str, float
         groups = [[name for name in mask if fraction[name] > 0]]
         if len({fraction[name] for name in groups[0]}) > 1:
             raise MaskError("global pruning ranks all layers together: give one fraction (0 leaves a layer out)")
-    result = {name: kept.clone() for name, kept in mask.items()}
+    result = {name: kept.clone(memory_format=torch.contiguous_format) for name, kept in mask.items()}
     for names in groups:
         if not names:
             continue
@@ -196,7 +203,7 @@ def prune(mask: Mask, scores: dict[str, torch.Tensor], fraction: dict[str, float
         gone[torch.sort(values, stable=True).indices[: round(fraction[names[0]] * len(values))]] = True
         for name, kept, drop in zip(names, survivors, gone.split([len(s) for s in survivors]), strict=True):
             result[name].view(-1)[kept[drop]] = False
-            if not result[name].any():
+            if drop.any() and not result[name].any():
                 raise MaskError(f"pruning would leave layer {name} empty: prune fewer rounds, less, or leave it out")
     return result
 

@@ -291,8 +291,8 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
     """Constructs a network with initial weights drawn under `seed`; torch's global generator is left as it was.
 
     A registered network is a copy of what its factory returned, so that tensors which the factory keeps (pretrained
-    vectors) are never written to, and it is handed a copy of each batch, so that one which works in place changes no
-    data set.
+    vectors) are never written to, its parameters lie in memory row by row (channels first), and it is handed a copy of
+    each batch, so that one which works in place changes no data set.
 
     Raises:
         ModelError: if there is no such network or the input does not fit it, or if it has tensors that `table` refuses.
@@ -309,6 +309,8 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
         _check_tensors(name, module)
         with contextlib.suppress(Exception):  # what cannot be copied is refused before it trains
             module = copy.deepcopy(module)
+        for parameter in module.parameters():
+            parameter.data = parameter.data.contiguous()
         module.register_forward_pre_hook(_copied)
     return module
 
@@ -427,18 +429,22 @@ def table(module: nn.Module) -> dict[str, Entry]:
     entries = {}
     for tensor, (name, *aliases) in names.values():
         parameter = isinstance(tensor, nn.Parameter)
-        owner, _, own = name.rpartition(".")
-        layer = module.get_submodule(owner)
-        parametrised = isinstance(layer, parametrize.ParametrizationList)
-        if parametrised:
-            owner, _, own = owner.rpartition(".parametrizations.")
-            layer = module.get_submodule(owner)
+        owner, own, parametrised = place(module, name)
         trainable = parameter and tensor.requires_grad
-        kind = _kind(layer, own, tensor, parametrised) if trainable else None
+        kind = _kind(module.get_submodule(owner), own, tensor, parametrised) if trainable else None
         entries[name] = Entry(
             name, tuple(aliases), tuple(tensor.shape), kind, trainable, not parameter, name in persistent, parametrised
         )
     return entries
+
+
+def place(module: nn.Module, name: str) -> tuple[str, str, bool]:
+    """Where a tensor is: its layer, its own name there, and whether what the layer calls so is computed from it."""
+    owner, _, own = name.rpartition(".")
+    parametrised = isinstance(module.get_submodule(owner), parametrize.ParametrizationList)
+    if parametrised:
+        owner, _, own = f".{owner}".rpartition(".parametrizations.")
+    return owner.removeprefix("."), own, parametrised
 
 
 def _kind(layer: nn.Module, own: str, tensor: torch.Tensor, parametrised: bool) -> str | None:
@@ -533,7 +539,7 @@ def unpruned(module: nn.Module) -> dict[str, int]:
 
 
 def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int = 1000):
-    """Mean cross-entropy and accuracy, each example seen exactly once.
+    """Mean cross-entropy and accuracy, each example seen exactly once; logits that are no numbers are no answer.
 
     Args:
         forward: maps inputs [N, ...] to logits [N, classes], or to [R, N, classes] for R stacked networks.
@@ -548,6 +554,7 @@ def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batc
         logits = forward(x)
         logits = logits[None] if logits.ndim == 2 else logits
         target = y.expand(len(logits), -1)
-        loss = loss + cross_entropy(logits.transpose(1, 2), target, reduction="none").double().sum(1)
-        correct = correct + (logits.argmax(2) == target).double().sum(1)
+        losses = cross_entropy(logits.transpose(1, 2), target, reduction="none")
+        loss = loss + losses.double().sum(1)
+        correct = correct + ((logits.argmax(2) == target) & ~losses.isnan()).double().sum(1)
     return (loss / len(labels)).cpu().numpy(), (correct / len(labels)).cpu().numpy()

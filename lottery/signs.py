@@ -672,7 +672,7 @@ class FlippedSigns(Weights):
         for name, kept in self.mask.tensors(world, training).items():
             places = kept.flatten().nonzero().flatten()
             chosen = places[torch.from_numpy(stream.permutation(len(places))[: round(self.share * len(places))])]
-            state[name] = state[name].clone()
+            state[name] = state[name].clone(memory_format=torch.contiguous_format)
             state[name].view(-1)[chosen] *= -1
         return retied(world.network(training), state)
 

@@ -51,18 +51,24 @@ class Summary:
         return math.isfinite(self.ci_low) and math.isfinite(self.ci_high)
 
 
-def summary(values: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
+SHARES = 0.1
+"""A scale of shares, and of points, as `summary` takes it."""
+
+
+def summary(values: ArrayLike, confidence: float = CONFIDENCE, scale: float = 0.0) -> Summary:
     """Summarises replicates: their mean with a t-interval, which one replicate does not have.
 
     Args:
         values: [R] one finite number a replicate.
         confidence: share of repetitions in which the interval holds the mean.
+        scale: size of the numbers that these are differences of, if they are: what rounding leaves of it is no
+            difference. Rounding at the size of the values themselves never is one.
 
     Raises:
         StatsError: if there is no value, the array is not one-dimensional, or a value is NaN or infinite.
     """
     values = _row(values)
-    values = _alike(values, max(np.abs(values).max(), 0.1))  # differences of shares or points, too
+    values = _alike(values, max(np.abs(values).max(), scale))
     mean = min(max(float(values.mean()), values.min()), values.max())  # equal values: a rounding error may leave them
     half = _t(values.size, confidence) * _error(values)
     return Summary(values.size, mean, float(values.min()), float(values.max()), mean - half, mean + half)
@@ -96,7 +102,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE
         StatsError: if the shapes differ, or as :func:`summary`.
     """
     a, b = _pair(a, b)
-    return summary(_alike(a - b, max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))), confidence)
+    return summary(a - b, confidence, max(np.abs(a).max(initial=0), np.abs(b).max(initial=0)))
 
 
 def ratio(a: ArrayLike, base: ArrayLike, confidence: float = CONFIDENCE) -> Summary:

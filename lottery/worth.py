@@ -240,7 +240,8 @@ def _linear(network: nn.Module, name: str) -> nn.Linear:
 
 
 def in_csr(network: nn.Module, mask: dict[str, torch.Tensor]) -> nn.Module:
-    """A copy of a network, for inference, whose linear layers multiply their survivors alone.
+    """A copy of a network, for inference, whose linear layers multiply their survivors alone. The weights of those that
+    were there before are no numbers, nor are outputs if they are still called.
 
     Raises:
         WorthError: if a masked layer is no `nn.Linear`: PyTorch has no such product for convolutions.
@@ -253,6 +254,7 @@ def in_csr(network: nn.Module, mask: dict[str, torch.Tensor]) -> nn.Module:
             product = _Csr(layer, kept)
         for place in [place for place, each in sparse.named_modules(remove_duplicate=False) if each is layer]:
             sparse.set_submodule(place, product)
+        layer.weight.data.fill_(torch.nan)
     return sparse
 
 
@@ -297,6 +299,8 @@ class Speed(Recipe):
         try:
             with torch.inference_mode():
                 both = network, in_csr(network, mask)
+                if both[1](torch.ones(1, *shape)).isnan().any():
+                    raise WorthError("a layer is called from a plain list or shares its weight: only others are sparse")
                 for i, batch in enumerate(self.batches):
                     x = torch.ones(batch, *shape)
                     calls = max(1, round(0.003 / _seconds(network, x, 3)))

@@ -16,7 +16,7 @@ from test_train import Memory, assert_same, interrupted_course  # beside this fi
 from torch import nn
 from torch.autograd.gradcheck import GradcheckError
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, weight_norm
+from torch.nn.utils import parametrizations, parametrize, weight_norm
 
 from lottery import (
     LotteryError,
@@ -177,6 +177,32 @@ def recurrent(net, x):
     return net.head(net.rnn(x)[0][:, -1])
 
 
+class Listed(nn.Module):
+    """Calls its layers through a plain list beside the attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(WIDTH, 16), nn.Linear(16, 16), head()
+        self.hidden = [self.first, self.second]
+
+    def forward(self, x):
+        for layer in self.hidden:
+            x = torch.relu(layer(x))
+        return self.head(x.mean(1))
+
+
+class OneBias(nn.Module):
+    """Two layers with one bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(WIDTH, 16), nn.Linear(16, 16), head()
+        self.second.bias = self.first.bias
+
+    def forward(self, x):
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean(1))
+
+
 def simple(net, x):
     return net.head(torch.relu(net.first(x)).mean(1))
 
@@ -252,6 +278,8 @@ NETWORKS = {
     "computed again": lambda: Net(
         first, lambda net, x: net.head(torch.utils.checkpoint.checkpoint(net.first, x, use_reentrant=False).mean(1))
     ),
+    "layers in a list": Listed,
+    "one bias": OneBias,
     "own matrix": lambda: Net(
         lambda: {"matrix": nn.Parameter(torch.randn(WIDTH, 16) / 3), "head": head()},
         lambda net, x: net.head((x @ net.matrix).mean(1)),
@@ -380,12 +408,13 @@ def test_sparse_layers_are_the_same_function_or_are_not_taken(kind, sparse_layer
     for name, tensor in whole.states[12].items():
         torch.testing.assert_close(few.states[12][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
     said = [warning for warning in said if issubclass(warning.category, Slower)]
-    not_taken = {"reads a weight", "counts a weight", "transformer"}
+    not_taken = {"reads a weight", "counts a weight", "transformer", "layers in a list"}
     assert len(said) == (kind in not_taken), [str(warning.message) for warning in said]
 
 
 def test_subclasses_and_layers_with_hooks_or_shared_weights_stay_as_they_are(sparse_layers):
     expected = {"plain": 2, "cosine": 1, "hook": 1, "attention": 2, "tied": 1, "used twice": 1, "layer in a layer": 2}
+    expected |= {"one bias": 1}
     for kind, replaced in expected.items():
         network = build(recipe(kind), examples(), [start(recipe(kind))])
         assert sum(isinstance(layer, sparse.SparseLinear) for layer in network.module.modules()) == replaced, kind
@@ -654,6 +683,22 @@ class Counting(nn.Module):
         return self.head(self.first(x).mean(1) * (10 * self.steps if self.training else 1))
 
 
+class Shift(nn.Module):
+    """Adds to a weight what is learned from zero."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.by = nn.Parameter(torch.zeros(units, 1))
+
+    def forward(self, weight):
+        return weight + self.by
+
+
+def shifted(layer):
+    parametrize.register_parametrization(layer, "weight", Shift(len(layer.weight)))
+    return layer
+
+
 class Remembering(nn.Module):
     """Keeps a running mean as an attribute, which no state dict has."""
 
@@ -820,6 +865,11 @@ REFUSED = {
         lambda: Net(lambda: first(parametrizations.orthogonal(nn.Linear(WIDTH, 16))), simple),
         TrainingError,
         r"first.weight is computed \(_Orthogonal\).*cannot be pruned",
+    ),
+    "shift": (
+        lambda: Net(lambda: first(shifted(nn.Linear(WIDTH, 16))), simple),
+        TrainingError,
+        r"first.weight is computed \(Shift\).*cannot be pruned",
     ),
     "counting": (Counting, TrainingError, "interrupted and resumed"),
     "remembering": (Remembering, TrainingError, "its state dict does not hold"),

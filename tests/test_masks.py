@@ -124,6 +124,26 @@ def test_a_layer_that_would_be_left_empty_is_an_error_that_names_it():
         pruned(masks.dense(weights, weights), weights, 0.5, "global")
 
 
+def test_a_layer_that_was_empty_before_is_left_so_and_a_mask_of_no_layers_has_no_density():
+    mask = {"none": torch.zeros(4, dtype=torch.bool), "some": torch.ones(4, dtype=torch.bool)}
+    weights = dict.fromkeys(mask, torch.arange(4.0))
+    assert masks.count(pruned(mask, weights, {"none": 0.0, "some": 0.5})) == {"none": 0, "some": 2}
+    with pytest.raises(MaskError, match="without layers"):
+        masks.density({})
+
+
+def test_weights_may_lie_in_memory_in_any_order():
+    weights = {
+        "filters": torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last),
+        "matrix": torch.randn(6, 5).t(),
+    }
+    rows = {name: w.contiguous() for name, w in weights.items()}
+    given = {name: w > 0 for name, w in weights.items()}
+    for mask in (masks.dense(weights, weights), given):
+        found, expected = pruned(mask, weights, 0.5), pruned({n: m.contiguous() for n, m in mask.items()}, rows, 0.5)
+        assert all(torch.equal(found[name], kept) for name, kept in expected.items())
+
+
 def test_scores_of_a_diverged_training_are_an_error():
     weights = {"w": torch.tensor([1.0, float("nan")])}
     with pytest.raises(MaskError, match="finite"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from lottery import (
     LotteryError,
@@ -119,6 +120,62 @@ def test_re_estimated_statistics_are_those_of_the_data(layer, tmp_path):
     assert record.arrays["averaged/test_loss"][1] != pytest.approx(float(loss), rel=1e-2)
 
 
+class Held(nn.Module):
+    """Its normalisation is held in evaluation, with statistics from elsewhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = network(nn.BatchNorm2d(6))
+        self.inner[1].running_mean.fill_(1.0)
+        self.inner[1].running_var.fill_(4.0)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.inner[1].eval()
+        return self
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_statistics_that_training_does_not_move_are_not_re_estimated(tmp_path):
+    a, b = runs(training(lambda shape, classes: Held()))
+    _, (one, other, path) = computed([a, b, landscape.path(a, b, alphas=3)], tmp_path)
+    for kind in ("averaged", "re-estimated"):
+        ends = path.arrays[f"{kind}/test_loss"][[0, -1]]
+        np.testing.assert_allclose(ends, [run.values["test_loss_end"] for run in (one, other)], rtol=1e-5)
+
+
+class Strided(nn.Module):
+    """Its weights do not lie in memory row by row."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = network(nn.Conv2d(6, 6, 3, padding=1)).to(memory_format=torch.channels_last)
+        self.matrix = nn.Parameter(torch.randn(CLASSES, CLASSES).t())
+
+    def forward(self, x):
+        return self.inner(x) @ self.matrix
+
+
+def test_weights_in_any_order_in_memory_are_trained_and_measured(tmp_path):
+    of = training(lambda shape, classes: Strided(), steps=4)
+    dense, ticket = tickets.imp(of, 0, 1, 0.5)
+    flipped = Run(of, signs.FlippedSigns(Initial(0), ticket.mask, 0.5, 0), ticket.mask)
+    complement = Run(of, Initial(0), controls.Complement(ticket.mask, 0))
+    _, found = computed([dense, ticket, flipped, complement, landscape.path(dense, ticket, alphas=3)], tmp_path)
+    assert [record.values["density"] for record in found[:4]] == pytest.approx([1, 0.5, 0.5, 0.5], abs=0.05)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_is_computed_where_gradients_are_switched_off(mode, tmp_path):
+    (run,) = runs(training(lambda shape, classes: network(), steps=4), 1)
+    with mode():
+        _, (here, _) = computed([run, curvature.Spectrum(run, 4, 1, 2)], tmp_path / "here")
+    _, (there,) = computed([run], tmp_path / "there")
+    assert here.values == there.values
+
+
 class Permuted(nn.Module):
     def __init__(self):
         super().__init__()
@@ -196,11 +253,13 @@ def test_scores_that_are_all_zero_choose_no_mask(criterion, tmp_path):
         computed([AtStart(training(factory), Initial(0), 0.8, criterion)], tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:.*a unit without weights is not a number:lottery.engine.trial.Doubtful")
 def test_degrees_of_grouped_convolutions_are_not_traded(tmp_path):
-    of = training(lambda shape, classes: network(nn.Conv2d(6, 6, 3, padding=1, groups=2)))
-    ticket = tickets.imp(of, 0, 1, 0.5)[1]
-    with pytest.raises(LotteryError, match="grouped convolution"):
-        computed([Run(of, Initial(0), DegreePreserving(ticket.mask, 0))], tmp_path)
+    for given in (lambda layer: layer, parametrizations.weight_norm):
+        of = training(lambda shape, classes, given=given: network(given(nn.Conv2d(6, 6, 3, padding=1, groups=2))))
+        ticket = tickets.imp(of, 0, 1, 0.5)[1]
+        with pytest.raises(LotteryError, match="grouped convolution"):
+            computed([Run(of, Initial(0), DegreePreserving(ticket.mask, 0))], tmp_path)
 
 
 def test_drawn_weights_have_no_bias_whatever_it_is_called(tmp_path):
@@ -233,6 +292,21 @@ def test_a_layer_at_two_places_is_sparse_at_both():
         found = worth.in_csr(module, mask)(x)
         module.first.weight.mul_(mask["first.weight"])
         torch.testing.assert_close(found, module(x))
+
+
+def test_the_speed_of_layers_in_a_plain_list_is_refused(tmp_path):
+    class Listed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(64, 30), nn.Linear(30, CLASSES)
+            self.hidden = [self.first]
+
+        def forward(self, x):
+            return self.head(torch.relu(self.hidden[0](x.flatten(1))))
+
+    of = training(lambda shape, classes: Listed())
+    with pytest.raises(LotteryError, match="from a plain list"):
+        computed([worth.Speed(of, recipes.Thinned(Dense(), 0.5, 0), (1,), 1)], tmp_path)
 
 
 def test_shared_weights_are_packed_once_and_buffers_not(tmp_path):
@@ -430,13 +504,16 @@ class Given(recipes.Mask):
     def tensors(self, world, training):
         kept = {name: torch.rand(m.shape, generator=torch.Generator().manual_seed(0)) > 0.5 for name, m in
                 recipes.Dense().tensors(world, training).items()}  # fmt: skip
+        if self.kind == "none":
+            return {}
         if self.kind == "some layers":
             return dict(list(kept.items())[:1])
         return {name: m.to(getattr(torch, self.kind)) for name, m in kept.items()}
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("int64", "is torch.int64"), ("float32", "is torch.float32"), ("some layers", "lacks")]
+    ("kind", "said"),
+    [("int64", "is torch.int64"), ("float32", "is torch.float32"), ("some layers", "lacks"), ("none", "has no layers")],
 )
 def test_masks_that_are_not_of_truth_values_or_not_of_all_layers_are_refused(kind, said, tmp_path):
     of = training(lambda shape, classes: network())

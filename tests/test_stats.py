@@ -292,6 +292,17 @@ def test_differences_that_only_rounding_tells_apart_are_equal():
 
 def test_small_numbers_have_intervals_like_others():
     values = np.arange(1.0, 7)
-    for scale in (1, 1e-8):
+    for scale in (1, 1e-8, 1e-14):
         one = stats.bootstrap(lambda drawn: float(drawn.mean()), scale * values)
         assert one.ci_low == pytest.approx(stats.summary(scale * values).ci_low)
+    for scale in (1e-14, 1e-100):
+        found = stats.summary(scale * values)
+        assert found.mean == pytest.approx(scale * 3.5, rel=1e-9, abs=0) and found.ci_low < found.mean < found.ci_high
+        assert stats.summary(np.full(3, scale)).mean == scale
+
+
+def test_rounding_at_the_scale_of_what_values_are_differences_of_is_no_difference():
+    left = np.array([3e-17, 2e-17, 5e-17])
+    assert stats.summary(left).mean > 0
+    assert stats.summary(left, scale=stats.SHARES).ci_high == 0
+    assert stats.paired_difference(0.5 + 4 * left, np.full(3, 0.5)).ci_high == 0

@@ -844,6 +844,18 @@ def test_a_diverged_training_is_an_error_that_names_step_and_rate():
         one(training, start(training))
 
 
+def test_test_examples_without_an_answer_are_an_error_and_no_right_answers():
+    logits = torch.tensor([[torch.nan, torch.nan], [torch.nan, 0.0], [1.0, 0.0], [0.0, -torch.inf]])
+    loss, right = models.evaluate(lambda x: x, logits, torch.zeros(4, dtype=torch.int64))
+    assert np.isnan(loss) and right == 0.5
+    training = recipe()
+    examples = data.load(training.data, training.validation, training.scaling)
+    x, y = examples.test
+    odd = dataclasses.replace(examples, test=(x.index_fill(0, torch.tensor([3]), torch.nan), y))
+    with pytest.raises(TrainingError, match="the test loss is not finite at step 0"):
+        train(training, odd, [start(training)])
+
+
 def test_a_batch_larger_than_the_data_is_an_error():
     with pytest.raises(TrainingError, match="larger than the 1200 training examples"):
         one(recipe(batch=1201), start(recipe()))

@@ -49,6 +49,8 @@ def told(plan: Mapping[str, Any], accuracy: Runs, reinitialised: Sequence[int]) 
         "reinit_at": text.listed("level", reinitialised),
         "rewind_at": f"step {plan['rewind_step']:,} ({100 * part:.3g} % of training)",
         "rates": f"{plan['high_rate']:g} high, {plan['low_rate']:g} low, {plan['warm_rate']:g} with warm-up",
-        "rewinding": text.of_two(stats.summary((accuracy["rewound"]["high"] - high)[:, -1]), 100, "pp"),
+        "rewinding": text.of_two(
+            stats.summary((accuracy["rewound"]["high"] - high)[:, -1], scale=stats.SHARES), 100, "pp"
+        ),
         "dense": f"{100 * high[:, 0].mean():.1f} %",
     }

@@ -57,7 +57,7 @@ def words(ahead: Leads) -> str:
 
 def drawn(ahead: Leads, title: str = "") -> figures.Figure:
     """Leads as dots with intervals: kind → [R]."""
-    entries = [(kind, stats.summary(rows), None) for kind, rows in ahead.items()]
+    entries = [(kind, stats.summary(rows, scale=stats.SHARES), None) for kind, rows in ahead.items()]
     return figures.ordering(entries, "test accuracy minus random (pp)", title)
 
 

@@ -46,7 +46,7 @@ def told(there: Records, back: Records, level: int) -> dict[str, str]:
     for name, way in (("there", there), ("back", back)):
         runs |= {f"{kind}_{name}": [row[level] for row in way[kind]] for kind in ("native", "moved", "random")}
         accuracy = {kind: tidy.column(rows, "early_stop_test_accuracy") for kind, rows in way.items()}
-        ahead = stats.summary(leads.leads(accuracy)["moved"][:, level])
+        ahead = stats.summary(leads.leads(accuracy)["moved"][:, level], scale=stats.SHARES)
         found[f"shared_{name}"] = recovered(accuracy, level)
         found[f"degrees_{name}"] = recovered(accuracy, level, "degrees")
         found[f"lead_{name}"] = text.format_interval(ahead, 1, "pp")
@@ -112,7 +112,9 @@ def show_matrix(chapter: Chapter, names: Sequence[str], there: Leads, back: Lead
     """
     cells = [[back["native"], there["moved"]], [back["moved"], there["native"]]]
     panels = {
-        f"{name} of the weights left": [[stats.summary(values[:, i]) for values in row] for row in cells]
+        f"{name} of the weights left": [
+            [stats.summary(values[:, i], scale=stats.SHARES) for values in row] for row in cells
+        ]
         for i, name in enumerate(left)
     }
     chapter.figure(

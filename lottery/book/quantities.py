@@ -31,8 +31,9 @@ def _where_measured(statistic: Callable[..., Summary]) -> Callable[..., Summary]
     return found
 
 
+_summary = functools.partial(stats.summary, scale=stats.SHARES)
 summary, ratio, relative_change, paired_difference = map(
-    _where_measured, (stats.summary, stats.ratio, stats.relative_change, stats.paired_difference)
+    _where_measured, (_summary, stats.ratio, stats.relative_change, stats.paired_difference)
 )
 
 

@@ -281,6 +281,8 @@ class _Together:
             engine.Start(run.weights.tensors(here, training), run.mask.tensors(here, training), run.order, run.start)
             for run in runs
         ]
+        if not all(start.mask for start in starts):
+            raise TrainingError(f"the mask of {training.model} has no layers: all True where nothing is cut")
         checkpoint = _Session(self.store.checkpoint(*(run.key for run in runs)), training, began)
         try:
             outcomes = engine.train(

@@ -47,6 +47,8 @@ EXECUTORS = ("inline", "processes", "dask")
 ATTEMPTS = 3  # how often a worker may die in a batch without having brought it further
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def execute(
     recipes: Sequence[Recipe],
     store: Store,
@@ -59,7 +61,7 @@ def execute(
     deadline: float | None = None,
     show: bool = True,
 ) -> list[Record]:
-    """Returns the records of the recipes, computing what the store lacks.
+    """Returns the records of the recipes, computing what the store lacks; also where gradients are switched off.
 
     Args:
         recipes: those that have records: runs, measurements, masks that pruning found, e.g. of `lottery.tickets.imp`.

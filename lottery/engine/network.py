@@ -183,14 +183,22 @@ class Single(Network):
                 setattr(self.module.get_submodule(owner), own, known)
 
     def _replace(self, mask: masks.Mask) -> dict[str, SparseLinear]:
+        """Puts sparse layers in the place of dense ones, which hold no numbers from then on: whatever still computes
+        with them, as through a plain list, gives none and is found out when outputs are compared."""
         layers = {}
         for name, kept in mask.items():
-            place, alone = name.rpartition(".")[0], not self.entries[name].aliases
+            place = name.rpartition(".")[0]
             dense = self.module.get_submodule(place)
-            if place and alone and sparse.pays(dense, kept):
+            if place and sparse.pays(dense, kept) and self._alone(place, dense):
                 layers[name] = SparseLinear(dense, kept, contiguous=not models.ours(self.module))
                 self.module.set_submodule(place, layers[name])
+                for tensor in dense.parameters():
+                    tensor.data.fill_(torch.nan)
         return layers
+
+    def _alone(self, place: str, layer: nn.Module) -> bool:
+        """Whether no other layer has a parameter of this one."""
+        return not any(self.entries[self.first[f"{place}.{own}"]].aliases for own, _ in layer.named_parameters())
 
     def _laid(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor in the memory layout that images and their filters have here."""

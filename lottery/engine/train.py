@@ -236,14 +236,16 @@ class Course:
         columns = [np.full(count, self.step), losses]
         columns += [*self._evaluated(self.dataset.validation), *self._evaluated(self.dataset.test)]
         self.rows.append(np.stack(columns, 1))
-        if not (finite := np.isfinite(columns[2])).all():
+        validated, tested = np.isfinite(columns[2]), np.isfinite(columns[4])
+        if not (finite := validated & tested).all():
             what = (
                 f"lower the learning rate ({self.training.lr})"
                 if self.step > self.first
                 else (f"{self.training.model} has no finite outputs with the weights and the mask that it starts from")
             )
+            part = "test loss" if validated.all() else "loss"
             raise Diverged(
-                f"the loss is not finite at step {self.step}: {what}",
+                f"the {part} is not finite at step {self.step}: {what}",
                 np.flatnonzero(~finite).tolist(),
             )
         self.train_loss.zero_()

@@ -280,17 +280,20 @@ def _says_what_is_not_pruned(training: Training, module: nn.Module) -> None:
 
 
 def _parametrised(training: Training, module: nn.Module) -> None:
-    """Where a layer's weight is computed from another tensor, it must be zero where that is."""
+    """Where a layer's weight is computed from another tensor, it must be zero where that is, whatever else is learned:
+    a shift and LoRA start at zero."""
     kinds = models.prunable(module)
     tried = models.evaluating(copy.deepcopy(module))
     for name, entry in models.table(tried).items():
         if not (entry.parametrised and name in kinds):
             continue
-        owner, _, tensor = name.rpartition(".")[0].rpartition(".parametrizations.")
+        owner, tensor, _ = models.place(tried, name)
         layer = tried.get_submodule(owner)
-        steps = layer.get_submodule(f"parametrizations.{tensor}").children()
+        steps = [*layer.get_submodule(f"parametrizations.{tensor}").children()]
         how = ", ".join(type(step).__name__ for step in steps)
         with torch.no_grad():
+            for own in (own for step in steps for own in step.parameters() if own.requires_grad):
+                own.uniform_(0.1, 1)
             original = tried.get_parameter(name)
             kept = original.abs() > original.abs().median()
             original.mul_(kept)
