@@ -8,7 +8,9 @@ runs it refers to stand as their keys: a changed parameter recomputes only what 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property, wraps
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
@@ -30,7 +32,17 @@ Result = tuple[dict, dict[str, np.ndarray]]  # the values and the arrays of a re
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def frozen(recipe: type[T]) -> type[T]:
-    """Makes a class a frozen value whose fields are checked when one is made: a `RecipeError` says what is wrong."""
+    """Makes a class a frozen value whose fields are checked when one is made: a `RecipeError` says what is wrong.
+
+    Raises:
+        RecipeError: if a class of another module has its name: names are hashed into keys, so the two would share them.
+    """
+    for kind in defined():
+        if kind.__name__ == recipe.__name__ and is_dataclass(kind) and not _of_one_module(kind, recipe):
+            raise RecipeError(
+                f"two recipe classes are named {recipe.__name__}, of {kind.__module__} and {recipe.__module__}, and "
+                "would share keys: give yours another name (in a notebook, restart the kernel then)"
+            )
     made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))(recipe)
     checked = made.__init__
 
@@ -43,6 +55,14 @@ def frozen(recipe: type[T]) -> type[T]:
 
     made.__init__ = init
     return cast(type[T], made)
+
+
+def _of_one_module(one: type, other: type) -> bool:
+    """Whether two classes come from one file or notebook, which may be imported under several names."""
+    files = {
+        os.path.realpath(getattr(sys.modules.get(kind.__module__), "__file__", None) or "") for kind in (one, other)
+    }
+    return one.__module__ == other.__module__ or (len(files) == 1 and all(map(os.path.isfile, files)))
 
 
 class RecipeError(LotteryError, ValueError):
@@ -132,6 +152,14 @@ class Recipe:
     def needed(self) -> list[tuple["Recipe", int | None]]:
         """What a recipe that refers to this one reads for it."""
         return [(self, None)] if self.stored else self.reads()
+
+
+def defined() -> Iterator[type[Recipe]]:
+    """All recipe classes that are imported here; of a class that was defined again, the last comes first."""
+    left: list[type[Recipe]] = [Recipe]
+    while left:
+        yield (kind := left.pop())
+        left += kind.__subclasses__()
 
 
 def _plain(value):

@@ -1,7 +1,8 @@
 """Whose result it is: another network or other code under an old name is found and named."""
 
-import importlib
+import importlib.util
 import linecache
+import subprocess
 import sys
 
 import pytest
@@ -118,6 +119,39 @@ def test_records_of_a_recipe_class_whose_code_has_changed_are_refused(store, tmp
     assert run(asked(0.5), store)[0].values == half.values
     with pytest.raises(ExecutionError, match="other code of a recipe class of yours"):
         run(asked(0.91), store)
+
+
+def test_a_recipe_class_with_the_name_of_another_module_s_is_refused(tmp_path):
+    with pytest.raises(r.RecipeError, match=r"named Noisy, of lottery\.recipes and .*test_identity"):
+
+        @r.frozen
+        class Noisy(r.Weights):
+            weights: r.Weights
+
+    assert r.Noisy is identity.known_recipes()["Noisy"]
+    script = tmp_path / "script.py"  # a name of a module that nobody has imported yet
+    script.write_text(
+        "from lottery import recipes, tickets\nfrom lottery.engine import execute, store\n"
+        "class Early(recipes.Mask):\n    run: recipes.Run\n    step: int\n"
+        "Early = recipes.frozen(Early)\nassert recipes.frozen(type('Ours', (recipes.Mask,), {}))\n"
+        "t = recipes.Training('digits', 'lenet-8', 2, 50, 'adam', 1e-3, validation=200)\n"
+        "run = recipes.Run(t, recipes.Initial(0), Early(tickets.dense(t, 0), 1))\n"
+        f"execute.execute([run], store.Store({str(tmp_path / 'store')!r}), executor='inline', show=False)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert "RecipeError: two recipe classes are named Early, of __main__ and lottery.controls" in done.stderr
+
+
+def test_a_recipe_class_that_is_defined_or_imported_again_is_the_same(tmp_path, monkeypatch):
+    text = "from lottery import recipes\n@recipes.frozen\nclass SeenTwice(recipes.Mask):\n    a: int = 0\n"
+    (tmp_path / "seen.py").write_text(text)
+    found = []
+    for name in ("seen", "seen", "__mp_main__"):
+        spec = importlib.util.spec_from_file_location(name, tmp_path / "seen.py")
+        monkeypatch.setitem(sys.modules, name, importlib.util.module_from_spec(spec))
+        spec.loader.exec_module(sys.modules[name])
+        found.append(sys.modules[name].SeenTwice(1).key)
+    assert len(set(found)) == 1
 
 
 def test_another_source_is_another_network_and_another_comment_is_not():

@@ -13,6 +13,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import torch
 from torch import nn
 
 from .. import LotteryError, models
-from ..recipes import Recipe, Scaling, Training, closure
+from ..recipes import Recipe, Scaling, Training, closure, defined
 from .store import Store
 from .world import ExecutionError, dataset_of
 
@@ -245,9 +246,16 @@ def _own_source(kind: type) -> str | None:
 
 
 def _own_classes() -> dict[str, type[Recipe]]:
-    """The recipe classes that are defined outside this package, by name."""
-    own = __name__.split(".")[0]
-    return {name: kind for name, kind in _classes().items() if kind.__module__.split(".")[0] != own}
+    """The recipe classes that are defined outside this package, by name; all of this package's have other names.
+
+    Raises:
+        RecipeError: if one has not, and could be taken for a class of a module that was not imported yet.
+    """
+    package = __name__.split(".")[0]
+    own = {name: kind for name, kind in _classes().items() if kind.__module__.split(".")[0] != package}
+    if own:
+        known_recipes()
+    return own
 
 
 def _types(value) -> Iterator[str]:
@@ -308,11 +316,10 @@ def known_recipes() -> dict[str, type[Recipe]]:
 
 
 def _classes() -> dict[str, type[Recipe]]:
-    found, left = {}, [Recipe]
-    while left:
-        kind = left.pop()
-        found.setdefault(kind.__name__, kind)  # a class that was defined again comes first
-        left += kind.__subclasses__()
+    found: dict[str, type[Recipe]] = {}
+    for kind in defined():
+        if is_dataclass(kind):  # not what `frozen` has refused
+            found.setdefault(kind.__name__, kind)
     return found
 
 
