@@ -12,8 +12,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from functools import cached_property, wraps
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
+from functools import cache, cached_property, wraps
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_type_hints,
+)
 
 import numpy as np
 import torch
@@ -100,12 +111,19 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def json(self) -> dict:
-        """The recipe as plain values: fields at their default left out, stored recipes as their keys."""
+        """The recipe as plain values: fields at their default left out, stored recipes as their keys.
+
+        Raises:
+            RecipeError: if a field holds what has no place in JSON.
+        """
         values: dict = {"type": type(self).__name__, "version": self.version}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value != field.default:
-                values[field.name] = _plain(value)
+            if _differs(value, field.default):
+                try:
+                    values[field.name] = _plain(value, _hint(type(self), field.name))
+                except TypeError as error:
+                    raise RecipeError(f"the field {field.name} of {type(self).__name__} holds {error}") from None
         return values
 
     def compute(self, world: "World") -> Result:
@@ -162,16 +180,54 @@ def defined() -> Iterator[type[Recipe]]:
         left += kind.__subclasses__()
 
 
-def _plain(value):
+def _differs(value, default) -> bool:
+    try:
+        return bool(value != default)
+    except (TypeError, ValueError, RuntimeError):  # arrays and tensors of several elements
+        return True
+
+
+def _plain(value, hint=None):
+    """A value as JSON has it.
+
+    Args:
+        value: of a field, or in one.
+        hint: its annotation; where that allows one dataclass alone, as most do, its name is left out.
+
+    Raises:
+        TypeError: saying what is no such value.
+    """
     if isinstance(value, Recipe):
         return value.key if value.stored else value.json()
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default}
+        kind = type(value)
+        named = {} if _dataclasses(hint) == {kind} else {"class": kind.__name__}
+        those = [f for f in fields(value) if _differs(getattr(value, f.name), f.default)]
+        return named | {f.name: _plain(getattr(value, f.name), _hint(kind, f.name)) for f in those}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [_plain(item, hint) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+        return {key: _plain(item, hint) for key, item in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    allowed = "recipes, numbers, texts, truth values, None, and dataclasses, tuples and dicts of them"
+    raise TypeError(f"a {type(value).__name__}, which cannot be written into a key; allowed are {allowed}")
+
+
+@cache
+def _hint(kind: type, name: str):
+    """The annotation of a field of a dataclass; None where it cannot be resolved."""
+    try:
+        return get_type_hints(kind)[name]
+    except (NameError, TypeError, KeyError):
+        known = getattr(kind, "__pydantic_fields__", {})
+        return known[name].annotation if name in known else None
+
+
+def _dataclasses(hint) -> set[type]:
+    """The dataclasses that stand in an annotation."""
+    inside = set().union(*map(_dataclasses, get_args(hint)))
+    return inside | ({hint} if isinstance(hint, type) and is_dataclass(hint) else set())
 
 
 Scaling = Literal["standardise", "unit", "unit-norm", "none"]

@@ -1,9 +1,13 @@
 """Recipes: the key is a function of the values, all of them, and of nothing else."""
 
 import dataclasses
+import enum
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -209,6 +213,55 @@ def test_keys_never_change(name):
 
 def test_a_key_is_64_hexadecimal_digits():
     assert re.fullmatch("[0-9a-f]{64}", tickets.dense(train(), 0).key)
+
+
+@dataclasses.dataclass(frozen=True)
+class Multiply:
+    by: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip(Multiply):
+    pass
+
+
+@r.frozen
+class Altered(r.Weights):
+    one: Multiply | None = None
+    either: Multiply | Clip | None = None
+    several: tuple[Multiply, ...] = ()
+    other: object = None
+
+
+@pytest.mark.parametrize("field", ["one", "either", "several"])
+def test_values_of_two_types_have_two_keys(field):
+    made = [kind(0.5) for kind in (Multiply, Clip)]
+    one, other = (Altered(**{field: (value,) if field == "several" else value}) for value in made)
+    assert one.key != other.key
+    assert other.json()[field] in ({"class": "Clip", "by": 0.5}, [{"class": "Clip", "by": 0.5}])
+
+
+def test_the_only_type_that_a_field_allows_is_not_in_its_key():
+    assert Altered(one=Multiply(0.5), several=(Multiply(2.0),)).json() == {
+        "type": "Altered",
+        "version": 1,
+        "one": {"by": 0.5},
+        "several": [{"by": 2.0}],
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.arange(3), np.float32(0.1), torch.arange(3), Path("x"), enum.Enum("E", "A")["A"], frozenset({1}), 1j, print],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_cannot_be_written_into_a_key_is_refused_by_the_name_of_its_field(value):
+    for held in (value, (1, value), {"a": value}):
+        kind = re.escape(type(value).__name__)
+        with pytest.raises(
+            RecipeError, match=f"the field other of Altered holds a {kind}, .*allowed are recipes, numbers"
+        ):
+            _ = Altered(other=held).key
 
 
 # What a run rests on.
