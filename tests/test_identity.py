@@ -80,6 +80,36 @@ def test_another_network_under_an_old_name_is_refused_in_words(store, changes, w
     run([tickets.dense(training(), 0)], store)  # what does not use it goes on
 
 
+class Running(nn.Module):
+    """A network that keeps a running mean of its own, and may draw a number more than another."""
+
+    def __init__(self, classes, rate=0.001, draws=0):
+        super().__init__()
+        torch.rand(draws)
+        self.first, self.last, self.rate = nn.Linear(64, 500), nn.Linear(500, classes), rate
+        self.register_buffer("mean", torch.zeros(500))
+
+    def forward(self, x):
+        h = self.first(x.flatten(1))
+        if not self.training:
+            return self.last(torch.relu(h - self.mean))
+        with torch.no_grad():
+            self.mean.lerp_(h.mean(0), self.rate)
+        return self.last(torch.relu(h - h.mean(0)))
+
+
+@pytest.mark.parametrize("changes, why", [(dict(rate=0.5), "other buffers"), (dict(draws=1), "other initial weights")])
+def test_a_setting_that_shows_only_in_buffers_or_in_the_draw_of_weights_makes_another_network(changes, why):
+    def described(**settings):
+        models.register("own", lambda shape, classes: Running(classes, **settings))
+        return identity.network(training(model="own"))
+
+    first, again, other = described(), described(), described(**changes)
+    assert identity.difference(first, again) is None and identity.difference(first, other).startswith(why)
+    older = {name: value for name, value in first.items() if name not in ("initial", "buffers")}
+    assert identity.difference(older, other) is identity.difference(other, older) is None
+
+
 def test_other_records_than_runs_are_of_their_network_too(store):
     register()
     snip = AtStart(training(model="own"), r.Initial(0), 0.5, "snip", 50)
