@@ -1,6 +1,7 @@
 """Execution: the same records whoever computes, whatever dies on the way, and errors before anything is computed."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -23,14 +24,16 @@ from torch import nn
 
 from lottery import LotteryError, data, landscape, masks, models, tickets
 from lottery import recipes as r
+from lottery.controls import AtStart, Unlit
 from lottery.engine import compute as computing
 from lottery.engine import execute as module
 from lottery.engine import progress, settings, stopping, workers
 from lottery.engine import train as engine
 from lottery.engine.compute import fitting
 from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, plan, world
+from lottery.engine.plan import registered, rooted
 from lottery.engine.store import Store
-from lottery.recipes import Initial, Pruned, Rewound, Signed
+from lottery.recipes import Dense, Initial, Pruned, Rewound, Signed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -575,6 +578,40 @@ def test_a_network_that_workers_cannot_import_is_an_error_for_other_executors(st
 def test_by_default_such_a_network_is_computed_here(store, monkeypatch):
     monkeypatch.setattr(models, "_registered", {})
     assert len(execute(own_study()[:1], store, jobs=2, show=False)) == 1
+
+
+def in_main(kind):
+    """As if a class or function stood in the script."""
+    kind.__module__, kind.__qualname__ = "__main__", kind.__name__
+    return kind
+
+
+def test_what_stands_in_the_script_or_in_a_function_is_computed_here(monkeypatch):
+    @r.frozen
+    class OwnStart(r.Weights):
+        replicate: int
+
+    class InScript(Own):
+        def make(self, shape, classes):
+            return Own(shape, classes)
+
+    one = r.Run(training(), OwnStart(0), Dense())
+    assert rooted([one], {}) == rooted([Pruned(one, 0.5)], {}) == "the recipe class OwnStart"
+    assert rooted([tickets.dense(training(), 0)], {"own": functools.partial(Own)}) is None
+    in_main(InScript)
+    monkeypatch.setattr(sys.modules["__main__"], "InScript", InScript, raising=False)
+    instance = InScript((12,), 2)
+    for factory in (InScript, functools.partial(InScript, classes=2), instance.make, instance):
+        assert rooted([tickets.dense(training(), 0)], {"own": factory}) == "the registered network own"
+
+
+def test_workers_are_handed_the_data_and_networks_of_measurements_alone(monkeypatch):
+    monkeypatch.setattr(models, "_registered", {})
+    own = own_study()[0].training
+    for recipe in (AtStart(own, Initial(0), 0.5), Unlit(own), tickets.dense(own, 0)):
+        sets, networks = registered([recipe])
+        assert (list(sets), list(networks)) == ([own.data], [own.model])
+    assert registered([tickets.dense(training(), 0)]) == ({}, {})
 
 
 # Errors.
