@@ -696,6 +696,7 @@ def test_augmentation_of_what_is_no_image_is_refused_before_anything_is_computed
     [
         (dict(executor="threads"), "no executor 'threads'; known: inline, processes, dask"),
         (dict(executor="processes", jobs=0), "jobs must be at least 1, not 0"),
+        (dict(executor="processes", jobs="2"), "jobs must be at least 1, not '2'"),
         (dict(stack=0), "stack must be at least 1, not 0"),
         (dict(executor="inline", scheduler="tcp://127.0.0.1:1"), "goes with executor 'dask'"),
         (dict(executor="inline", device="tpu"), "no device 'tpu': take cpu, cuda"),
@@ -706,6 +707,27 @@ def test_wrong_ways_to_execute_are_refused_before_anything_is_computed(store, wr
     with pytest.raises(ExecutionError, match=words):
         execute([tickets.dense(training(), 0)], store, show=False, **wrong)
     assert not store.root.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (tickets.dense(training(), 0), r"not a Run: write execute\(\[run\], …\)"),
+        ([[tickets.dense(training(), 0)]], "a list in it is none"),
+        ([Initial(0)], "Initial is no recipe with a record"),
+        (None, "not a NoneType"),
+    ],
+    ids=["a recipe", "nested", "no record", "nothing"],
+)
+def test_what_is_no_list_of_recipes_is_refused_in_words(store, wrong, words):
+    with pytest.raises(ExecutionError, match=words):
+        run(wrong, store)
+
+
+def test_a_folder_is_a_store_and_torch_s_device_a_device(tmp_path):
+    asked = [tickets.dense(training(steps=1), 0)]
+    [record] = run(asked, str(tmp_path / "kept"), device=torch.device("cpu"))
+    assert Store(tmp_path / "kept").keys() == [record.key] and run(asked, tmp_path / "kept")[0].key == record.key
 
 
 def test_weights_that_nobody_kept_are_an_error_that_names_run_and_step(store):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from lottery import recipes as r
 from lottery import tickets
 from lottery.controls import Early
+from lottery.curvature import Spectrum
 from lottery.recipes import Dense, Initial, Pruned, RecipeError, Rewound, Run, Shuffled, Signed
 
 BASE = dict(data="digits", model="lenet-20", steps=100, batch=50, optimiser="adam", lr=1e-3)
@@ -340,6 +342,27 @@ def test_parts_of_the_wrong_kind_are_refused():
         Run(train(), Dense(), Initial(0))
     with pytest.raises(RecipeError, match="this Shuffled cannot be: mask: "):
         Shuffled(Initial(0), 0)
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (lambda: tickets.imp(train(), 0, 1.5, 0.2), "levels must be a whole number of at least 0, not 1.5"),
+        (
+            lambda: tickets.retrained(train(), 0, "2", 0.2, "none"),
+            "levels must be a whole number of at least 0, not '2'",
+        ),
+        (lambda: tickets.adaptive_imp(train(), 0, -1, 0.2), "levels must be a whole number of at least 0, not -1"),
+        (lambda: tickets.every_nth(5, 0), "n must be a whole number of at least 1, not 0"),
+        (lambda: tickets.rewind_points(train(), 0, 2), "early must be a whole number of at least 1, not 0"),
+        (lambda: tickets.rewind_points(train(), 1, -2), "matching must be a whole number of at least 1, not -2"),
+        (lambda: Spectrum(tickets.dense(train(), 0), epsilons=(0.1, 0.0)), r"epsilons\.1: .*greater than 0"),
+        (lambda: Spectrum(tickets.dense(train(), 0), epsilons=(math.nan,)), r"epsilons\.0: .*(finite|greater than 0)"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_before_anything_is_made_of_them(wrong, words):
+    with pytest.raises(RecipeError, match=words):
+        wrong()
 
 
 # Schedules in closed form.
