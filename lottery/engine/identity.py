@@ -82,7 +82,7 @@ def _probed(module: nn.Module, x: torch.Tensor, own: bool) -> dict:
 def _few(tensor: torch.Tensor) -> list[float]:
     """The first numbers of a tensor, and the mean size of all."""
     real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
-    numbers = real.double().flatten()
+    numbers = real.to_dense().double().flatten()
     return _rounded([*numbers[:FEW], numbers.abs().sum() / max(1, len(numbers))])
 
 
