@@ -628,7 +628,7 @@ class Spectrum(Recipe):
     steps: Annotated[int, Field(ge=2)] = 80
     probes: Annotated[int, Field(ge=1)] = 2
     top: Annotated[int, Field(ge=1)] = 10
-    epsilons: tuple[float, ...] = ()
+    epsilons: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
     towards: tuple[Weights, ...] = ()
     examples: Annotated[int, Field(ge=0)] = 0
     chunk: Annotated[int, Field(ge=1)] = 10000

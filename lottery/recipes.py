@@ -8,10 +8,23 @@ runs it refers to stand as their keys: a changed parameter recomputes only what 
 import dataclasses
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from functools import cached_property, wraps
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
+from functools import cache, cached_property, wraps
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_type_hints,
+)
 
 import numpy as np
 import torch
@@ -30,7 +43,17 @@ Result = tuple[dict, dict[str, np.ndarray]]  # the values and the arrays of a re
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def frozen(recipe: type[T]) -> type[T]:
-    """Makes a class a frozen value whose fields are checked when one is made: a `RecipeError` says what is wrong."""
+    """Makes a class a frozen value whose fields are checked when one is made: a `RecipeError` says what is wrong.
+
+    Raises:
+        RecipeError: if a class of another module has its name: names are hashed into keys, so the two would share them.
+    """
+    for kind in defined():
+        if kind.__name__ == recipe.__name__ and is_dataclass(kind) and not _of_one_module(kind, recipe):
+            raise RecipeError(
+                f"two recipe classes are named {recipe.__name__}, of {kind.__module__} and {recipe.__module__}, and "
+                "would share keys: give yours another name (in a notebook, restart the kernel then)"
+            )
     made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))(recipe)
     checked = made.__init__
 
@@ -45,6 +68,14 @@ def frozen(recipe: type[T]) -> type[T]:
     if issubclass(made, Recipe):  # what fields hold is compared by keys: recipes that share parts would be walked anew
         made.__hash__, made.__eq__ = Recipe.__hash__, Recipe.__eq__
     return cast(type[T], made)
+
+
+def _of_one_module(one: type, other: type) -> bool:
+    """Whether two classes come from one file or notebook, which may be imported under several names."""
+    files = {
+        os.path.realpath(getattr(sys.modules.get(kind.__module__), "__file__", None) or "") for kind in (one, other)
+    }
+    return one.__module__ == other.__module__ or (len(files) == 1 and all(map(os.path.isfile, files)))
 
 
 class RecipeError(LotteryError, ValueError):
@@ -90,12 +121,19 @@ class Recipe:
         return self is other or (type(self) is type(other) and self.key == cast(Recipe, other).key)
 
     def json(self) -> dict:
-        """The recipe as plain values: fields at their default left out, stored recipes as their keys."""
+        """The recipe as plain values: fields at their default left out, stored recipes as their keys.
+
+        Raises:
+            RecipeError: if a field holds what has no place in JSON.
+        """
         values: dict = {"type": type(self).__name__, "version": self.version}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value != field.default:
-                values[field.name] = _plain(value)
+            if _differs(value, field.default):
+                try:
+                    values[field.name] = _plain(value, _hint(type(self), field.name))
+                except TypeError as error:
+                    raise RecipeError(f"the field {field.name} of {type(self).__name__} holds {error}") from None
         return values
 
     def compute(self, world: "World") -> Result:
@@ -155,16 +193,62 @@ def _below(recipes: list[Recipe], parts: Callable[[Recipe], list[Recipe]]) -> It
                 yield part
 
 
-def _plain(value):
+def defined() -> Iterator[type[Recipe]]:
+    """All recipe classes that are imported here; of a class that was defined again, the last comes first."""
+    left: list[type[Recipe]] = [Recipe]
+    while left:
+        yield (kind := left.pop())
+        left += kind.__subclasses__()
+
+
+def _differs(value, default) -> bool:
+    try:
+        return bool(value != default)
+    except (TypeError, ValueError, RuntimeError):  # arrays and tensors of several elements
+        return True
+
+
+def _plain(value, hint=None):
+    """A value as JSON has it.
+
+    Args:
+        value: of a field, or in one.
+        hint: its annotation; where that allows one dataclass alone, as most do, its name is left out.
+
+    Raises:
+        TypeError: saying what is no such value.
+    """
     if isinstance(value, Recipe):
         return value.key if value.stored else value.json()
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default}
+        kind = type(value)
+        named = {} if _dataclasses(hint) == {kind} else {"class": kind.__name__}
+        those = [f for f in fields(value) if _differs(getattr(value, f.name), f.default)]
+        return named | {f.name: _plain(getattr(value, f.name), _hint(kind, f.name)) for f in those}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [_plain(item, hint) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+        return {key: _plain(item, hint) for key, item in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    allowed = "recipes, numbers, texts, truth values, None, and dataclasses, tuples and dicts of them"
+    raise TypeError(f"a {type(value).__name__}, which cannot be written into a key; allowed are {allowed}")
+
+
+@cache
+def _hint(kind: type, name: str):
+    """The annotation of a field of a dataclass; None where it cannot be resolved."""
+    try:
+        return get_type_hints(kind)[name]
+    except (NameError, TypeError, KeyError):
+        known = getattr(kind, "__pydantic_fields__", {})
+        return known[name].annotation if name in known else None
+
+
+def _dataclasses(hint) -> set[type]:
+    """The dataclasses that stand in an annotation."""
+    inside = set().union(*map(_dataclasses, get_args(hint)))
+    return inside | ({hint} if isinstance(hint, type) and is_dataclass(hint) else set())
 
 
 Scaling = Literal["standardise", "unit", "unit-norm", "none"]

@@ -6,6 +6,7 @@ of one replicate, the dense run first, then one a level.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import cast
 
 from .curvature import Adaptive
@@ -44,6 +45,13 @@ def _criterion(name: str) -> Criterion:
     )  # Zhou et al.'s name for what has another one here
 
 
+def _whole(what: str, number: int, least: int = 0) -> int:
+    """A number of rounds or steps; refuses what is none."""
+    if not isinstance(number, Integral) or number < least:
+        raise RecipeError(f"{what} must be a whole number of at least {least}, not {number!r}")
+    return int(number)
+
+
 def early_grid(steps: int) -> tuple[tuple[int, int], ...]:
     """When to evaluate, densely early: of 50,000 steps every 100 to 10,000, every 200 to 20,000, then every 1,000.
 
@@ -55,8 +63,12 @@ def early_grid(steps: int) -> tuple[tuple[int, int], ...]:
 
 
 def every_nth(levels: int, n: int) -> list[int]:
-    """Every n-th level from 1 to `levels`, so that more often contains less often: 8 → 7, 15; 4 → 3, 7, 11, …"""
-    return list(range(max(n - 1, 1), levels + 1, n))
+    """Every n-th level from 1 to `levels`, so that more often contains less often: 8 → 7, 15; 4 → 3, 7, 11, …
+
+    Raises:
+        RecipeError: if n is not at least 1, or one of the two is no whole number.
+    """
+    return list(range(max(_whole("n", n, 1) - 1, 1), _whole("levels", levels) + 1, n))
 
 
 def controls(chains: list[list[Run]], make: Callable[[Run, int, int], Run], every: int, draws: int = 1) -> list:
@@ -87,7 +99,7 @@ def rewind_points(training: Training, early: int, matching: int, late: int = 0, 
     Raises:
         RecipeError: if they are not rising steps before the end of training.
     """
-    ratio = (matching / early) ** (1 / (between + 1))
+    ratio = (_whole("matching", matching, 1) / _whole("early", early, 1)) ** (1 / (_whole("between", between) + 1))
     points = [
         0,
         *(round(early * ratio**i) for i in range(between + 1)),
@@ -143,7 +155,7 @@ def imp(
     """
     order = replicate if order is None else order
     runs = [replace(dense(training, replicate), order=(order,))]
-    for level in range(1, levels + 1):
+    for level in range(1, _whole("levels", levels) + 1):
         mask = Pruned(runs[-1], _fraction(fraction), scope, _criterion(criterion))
         runs.append(Run(training, Rewound(runs[0], rewind_step), mask, (order, level) if fresh_order else (order,)))
     return runs
@@ -191,7 +203,7 @@ def retrained(
     if kind == "fine-tuning":
         training = replace(training, lr=training.learning_rate(training.steps - 1), milestones=(), warmup=0)
     step = training.steps if kind == "none" else step
-    for level in range(len(runs), levels + 1):
+    for level in range(len(runs), _whole("levels", levels) + 1):
         mask = Pruned(runs[-1], _fraction(fraction), scope)
         runs.append(Run(training, Continued(runs[-1], step), mask, (replicate, level) if fresh_order else (replicate,)))
     return runs
@@ -384,7 +396,7 @@ def adaptive_imp(
 ) -> list[Run]:
     """Iterative magnitude pruning that at each level prunes as much as the loss allows without retraining."""
     runs = [dense(training, replicate)]
-    for level in range(1, levels + 1):
+    for level in range(1, _whole("levels", levels) + 1):
         order = (replicate, level) if fresh_order else (replicate,)
         runs.append(Run(training, Rewound(runs[0], rewind_step), Adaptive(runs[-1], epsilon, examples), order))
     return runs

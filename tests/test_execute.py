@@ -1,6 +1,7 @@
 """Execution: the same records whoever computes, whatever dies on the way, and errors before anything is computed."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -23,14 +24,16 @@ from torch import nn
 
 from lottery import LotteryError, data, landscape, masks, models, tickets
 from lottery import recipes as r
+from lottery.controls import AtStart, Unlit
 from lottery.engine import compute as computing
 from lottery.engine import execute as module
 from lottery.engine import progress, settings, stopping, workers
 from lottery.engine import train as engine
 from lottery.engine.compute import fitting
 from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, plan, world
+from lottery.engine.plan import registered, rooted
 from lottery.engine.store import Store
-from lottery.recipes import Initial, Pruned, Rewound, Signed
+from lottery.recipes import Dense, Initial, Pruned, Rewound, Signed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -577,6 +580,40 @@ def test_by_default_such_a_network_is_computed_here(store, monkeypatch):
     assert len(execute(own_study()[:1], store, jobs=2, show=False)) == 1
 
 
+def in_main(kind):
+    """As if a class or function stood in the script."""
+    kind.__module__, kind.__qualname__ = "__main__", kind.__name__
+    return kind
+
+
+def test_what_stands_in_the_script_or_in_a_function_is_computed_here(monkeypatch):
+    @r.frozen
+    class OwnStart(r.Weights):
+        replicate: int
+
+    class InScript(Own):
+        def make(self, shape, classes):
+            return Own(shape, classes)
+
+    one = r.Run(training(), OwnStart(0), Dense())
+    assert rooted([one], {}) == rooted([Pruned(one, 0.5)], {}) == "the recipe class OwnStart"
+    assert rooted([tickets.dense(training(), 0)], {"own": functools.partial(Own)}) is None
+    in_main(InScript)
+    monkeypatch.setattr(sys.modules["__main__"], "InScript", InScript, raising=False)
+    instance = InScript((12,), 2)
+    for factory in (InScript, functools.partial(InScript, classes=2), instance.make, instance):
+        assert rooted([tickets.dense(training(), 0)], {"own": factory}) == "the registered network own"
+
+
+def test_workers_are_handed_the_data_and_networks_of_measurements_alone(monkeypatch):
+    monkeypatch.setattr(models, "_registered", {})
+    own = own_study()[0].training
+    for recipe in (AtStart(own, Initial(0), 0.5), Unlit(own), tickets.dense(own, 0)):
+        sets, networks = registered([recipe])
+        assert (list(sets), list(networks)) == ([own.data], [own.model])
+    assert registered([tickets.dense(training(), 0)]) == ({}, {})
+
+
 # Errors.
 
 
@@ -659,6 +696,7 @@ def test_augmentation_of_what_is_no_image_is_refused_before_anything_is_computed
     [
         (dict(executor="threads"), "no executor 'threads'; known: inline, processes, dask"),
         (dict(executor="processes", jobs=0), "jobs must be at least 1, not 0"),
+        (dict(executor="processes", jobs="2"), "jobs must be at least 1, not '2'"),
         (dict(stack=0), "stack must be at least 1, not 0"),
         (dict(executor="inline", scheduler="tcp://127.0.0.1:1"), "goes with executor 'dask'"),
         (dict(executor="inline", device="tpu"), "no device 'tpu': take cpu, cuda"),
@@ -669,6 +707,27 @@ def test_wrong_ways_to_execute_are_refused_before_anything_is_computed(store, wr
     with pytest.raises(ExecutionError, match=words):
         execute([tickets.dense(training(), 0)], store, show=False, **wrong)
     assert not store.root.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (tickets.dense(training(), 0), r"not a Run: write execute\(\[run\], …\)"),
+        ([[tickets.dense(training(), 0)]], "a list in it is none"),
+        ([Initial(0)], "Initial is no recipe with a record"),
+        (None, "not a NoneType"),
+    ],
+    ids=["a recipe", "nested", "no record", "nothing"],
+)
+def test_what_is_no_list_of_recipes_is_refused_in_words(store, wrong, words):
+    with pytest.raises(ExecutionError, match=words):
+        run(wrong, store)
+
+
+def test_a_folder_is_a_store_and_torch_s_device_a_device(tmp_path):
+    asked = [tickets.dense(training(steps=1), 0)]
+    [record] = run(asked, str(tmp_path / "kept"), device=torch.device("cpu"))
+    assert Store(tmp_path / "kept").keys() == [record.key] and run(asked, tmp_path / "kept")[0].key == record.key
 
 
 def test_weights_that_nobody_kept_are_an_error_that_names_run_and_step(store):
@@ -898,7 +957,11 @@ def test_starts_and_masks_of_networks_of_other_shapes_are_refused_before_anythin
     dense, ticket = tickets.imp(row, 0, 1, 0.5)
     wide, store = dataclasses.replace(row, model="lenet-30"), Store(tmp_path)
     for start, mask, words in (
-        (dense.end, r.Dense(), r"the weights of lenet-20 on digits do not fit lenet-30 on digits: fc1\.weight is \[20, 64\]"),
+        (
+            dense.end,
+            r.Dense(),
+            r"the weights of lenet-20 on digits do not fit lenet-30 on digits: fc1\.weight is \[20, 64\]",
+        ),
         (r.Initial(0), ticket.mask, "the mask of lenet-20 on digits does not fit lenet-30"),
     ):
         with pytest.raises(LotteryError, match=words):

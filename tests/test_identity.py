@@ -1,7 +1,8 @@
 """Whose result it is: another network or other code under an old name is found and named."""
 
-import importlib
+import importlib.util
 import linecache
+import subprocess
 import sys
 
 import pytest
@@ -79,6 +80,36 @@ def test_another_network_under_an_old_name_is_refused_in_words(store, changes, w
     run([tickets.dense(training(), 0)], store)  # what does not use it goes on
 
 
+class Running(nn.Module):
+    """A network that keeps a running mean of its own, and may draw a number more than another."""
+
+    def __init__(self, classes, rate=0.001, draws=0):
+        super().__init__()
+        torch.rand(draws)
+        self.first, self.last, self.rate = nn.Linear(64, 500), nn.Linear(500, classes), rate
+        self.register_buffer("mean", torch.zeros(500))
+
+    def forward(self, x):
+        h = self.first(x.flatten(1))
+        if not self.training:
+            return self.last(torch.relu(h - self.mean))
+        with torch.no_grad():
+            self.mean.lerp_(h.mean(0), self.rate)
+        return self.last(torch.relu(h - h.mean(0)))
+
+
+@pytest.mark.parametrize("changes, why", [(dict(rate=0.5), "other buffers"), (dict(draws=1), "other initial weights")])
+def test_a_setting_that_shows_only_in_buffers_or_in_the_draw_of_weights_makes_another_network(changes, why):
+    def described(**settings):
+        models.register("own", lambda shape, classes: Running(classes, **settings))
+        return identity.network(training(model="own"))
+
+    first, again, other = described(), described(), described(**changes)
+    assert identity.difference(first, again) is None and identity.difference(first, other).startswith(why)
+    older = {name: value for name, value in first.items() if name not in ("initial", "buffers")}
+    assert identity.difference(older, other) is identity.difference(other, older) is None
+
+
 def test_other_records_than_runs_are_of_their_network_too(store):
     register()
     snip = AtStart(training(model="own"), r.Initial(0), 0.5, "snip", 50)
@@ -118,6 +149,39 @@ def test_records_of_a_recipe_class_whose_code_has_changed_are_refused(store, tmp
     assert run(asked(0.5), store)[0].values == half.values
     with pytest.raises(ExecutionError, match="other code of a recipe class of yours"):
         run(asked(0.91), store)
+
+
+def test_a_recipe_class_with_the_name_of_another_module_s_is_refused(tmp_path):
+    with pytest.raises(r.RecipeError, match=r"named Noisy, of lottery\.recipes and .*test_identity"):
+
+        @r.frozen
+        class Noisy(r.Weights):
+            weights: r.Weights
+
+    assert r.Noisy is identity.known_recipes()["Noisy"]
+    script = tmp_path / "script.py"  # a name of a module that nobody has imported yet
+    script.write_text(
+        "from lottery import recipes, tickets\nfrom lottery.engine import execute, store\n"
+        "class Early(recipes.Mask):\n    run: recipes.Run\n    step: int\n"
+        "Early = recipes.frozen(Early)\nassert recipes.frozen(type('Ours', (recipes.Mask,), {}))\n"
+        "t = recipes.Training('digits', 'lenet-8', 2, 50, 'adam', 1e-3, validation=200)\n"
+        "run = recipes.Run(t, recipes.Initial(0), Early(tickets.dense(t, 0), 1))\n"
+        f"execute.execute([run], store.Store({str(tmp_path / 'store')!r}), executor='inline', show=False)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert "RecipeError: two recipe classes are named Early, of __main__ and lottery.controls" in done.stderr
+
+
+def test_a_recipe_class_that_is_defined_or_imported_again_is_the_same(tmp_path, monkeypatch):
+    text = "from lottery import recipes\n@recipes.frozen\nclass SeenTwice(recipes.Mask):\n    a: int = 0\n"
+    (tmp_path / "seen.py").write_text(text)
+    found = []
+    for name in ("seen", "seen", "__mp_main__"):
+        spec = importlib.util.spec_from_file_location(name, tmp_path / "seen.py")
+        monkeypatch.setitem(sys.modules, name, importlib.util.module_from_spec(spec))
+        spec.loader.exec_module(sys.modules[name])
+        found.append(sys.modules[name].SeenTwice(1).key)
+    assert len(set(found)) == 1
 
 
 def test_another_source_is_another_network_and_another_comment_is_not():

@@ -1,8 +1,11 @@
 """`store verify` and `store rebuild`, as a user calls them."""
 
-import pytest
+import dataclasses
 
-from lottery import recipes, tickets
+import pytest
+from torch import nn
+
+from lottery import models, recipes, tickets
 from lottery.__main__ import main
 from lottery.engine.execute import execute
 from lottery.engine.store import Store
@@ -34,6 +37,16 @@ def test_a_sound_record_comes_out_the_same(store, capsys):
     assert "Run: the same" in capsys.readouterr().out
     assert main(["store", "verify", "--store", str(store.root)]) == 0
     assert capsys.readouterr().out == "1 records, all sound\n"
+
+
+def test_a_record_of_a_network_that_is_not_known_here_hides_no_other(store, capsys, monkeypatch):
+    monkeypatch.setattr(models, "_registered", {})
+    models.register("own", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, classes)))
+    execute([tickets.dense(dataclasses.replace(TRAINING, model="own"), 0)], store, executor="inline", show=False)
+    monkeypatch.setattr(models, "_registered", {})
+    assert main(["store", "rebuild", "--sample", "2", "--store", str(store.root)]) == 1
+    said = capsys.readouterr()
+    assert "Run: the same" in said.out and "own" in said.out + said.err
 
 
 def test_a_record_that_is_not_what_its_recipe_gives_is_named(store, capsys):

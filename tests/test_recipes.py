@@ -1,15 +1,21 @@
 """Recipes: the key is a function of the values, all of them, and of nothing else."""
 
 import dataclasses
+import enum
+import math
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lottery import recipes as r
 from lottery import tickets
 from lottery.controls import Early
+from lottery.curvature import Spectrum
 from lottery.recipes import Dense, Initial, Pruned, RecipeError, Rewound, Run, Shuffled, Signed
 
 BASE = dict(data="digits", model="lenet-20", steps=100, batch=50, optimiser="adam", lr=1e-3)
@@ -211,6 +217,55 @@ def test_a_key_is_64_hexadecimal_digits():
     assert re.fullmatch("[0-9a-f]{64}", tickets.dense(train(), 0).key)
 
 
+@dataclasses.dataclass(frozen=True)
+class Multiply:
+    by: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip(Multiply):
+    pass
+
+
+@r.frozen
+class Altered(r.Weights):
+    one: Multiply | None = None
+    either: Multiply | Clip | None = None
+    several: tuple[Multiply, ...] = ()
+    other: object = None
+
+
+@pytest.mark.parametrize("field", ["one", "either", "several"])
+def test_values_of_two_types_have_two_keys(field):
+    made = [kind(0.5) for kind in (Multiply, Clip)]
+    one, other = (Altered(**{field: (value,) if field == "several" else value}) for value in made)
+    assert one.key != other.key
+    assert other.json()[field] in ({"class": "Clip", "by": 0.5}, [{"class": "Clip", "by": 0.5}])
+
+
+def test_the_only_type_that_a_field_allows_is_not_in_its_key():
+    assert Altered(one=Multiply(0.5), several=(Multiply(2.0),)).json() == {
+        "type": "Altered",
+        "version": 1,
+        "one": {"by": 0.5},
+        "several": [{"by": 2.0}],
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.arange(3), np.float32(0.1), torch.arange(3), Path("x"), enum.Enum("E", "A")["A"], frozenset({1}), 1j, print],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_cannot_be_written_into_a_key_is_refused_by_the_name_of_its_field(value):
+    for held in (value, (1, value), {"a": value}):
+        kind = re.escape(type(value).__name__)
+        with pytest.raises(
+            RecipeError, match=f"the field other of Altered holds a {kind}, .*allowed are recipes, numbers"
+        ):
+            _ = Altered(other=held).key
+
+
 # What a run rests on.
 
 
@@ -287,6 +342,27 @@ def test_parts_of_the_wrong_kind_are_refused():
         Run(train(), Dense(), Initial(0))
     with pytest.raises(RecipeError, match="this Shuffled cannot be: mask: "):
         Shuffled(Initial(0), 0)
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (lambda: tickets.imp(train(), 0, 1.5, 0.2), "levels must be a whole number of at least 0, not 1.5"),
+        (
+            lambda: tickets.retrained(train(), 0, "2", 0.2, "none"),
+            "levels must be a whole number of at least 0, not '2'",
+        ),
+        (lambda: tickets.adaptive_imp(train(), 0, -1, 0.2), "levels must be a whole number of at least 0, not -1"),
+        (lambda: tickets.every_nth(5, 0), "n must be a whole number of at least 1, not 0"),
+        (lambda: tickets.rewind_points(train(), 0, 2), "early must be a whole number of at least 1, not 0"),
+        (lambda: tickets.rewind_points(train(), 1, -2), "matching must be a whole number of at least 1, not -2"),
+        (lambda: Spectrum(tickets.dense(train(), 0), epsilons=(0.1, 0.0)), r"epsilons\.1: .*greater than 0"),
+        (lambda: Spectrum(tickets.dense(train(), 0), epsilons=(math.nan,)), r"epsilons\.0: .*(finite|greater than 0)"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_before_anything_is_made_of_them(wrong, words):
+    with pytest.raises(RecipeError, match=words):
+        wrong()
 
 
 # Schedules in closed form.

@@ -96,6 +96,40 @@ def test_an_export_replaces_the_parts_of_its_name_and_no_other_file(store, tmp_p
     assert sorted(folder.iterdir()) == sorted([*many, *others])
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_export_leaves_other_exports_and_folders_of_such_names_alone(store, tmp_path, version):
+    keys = fill(store, 3)
+    (other,) = store.export(keys[:1], tmp_path / "study-2025.lotx")
+    if version == 1:
+        rewritten(other, tmp_path / "older", first_version).rename(other)
+    (tmp_path / "study-04.lotx").mkdir()
+    (tmp_path / "study-04.lotx" / "thesis.tex").write_text("...")
+    before = other.read_bytes()
+    (one,) = store.export(keys, tmp_path / "study.lotx")
+    assert archive.parts(one) == [one] and other.read_bytes() == before
+    assert (tmp_path / "study-04.lotx" / "thesis.tex").exists()
+
+
+def test_an_export_in_parts_writes_over_no_other_export(store, tmp_path):
+    keys = fill(store, 3)
+    (other,) = store.export(keys[:1], tmp_path / "study-01.lotx")
+    before = other.read_bytes()
+    with pytest.raises(StoreError, match=r"study-01.lotx is there already, and is no part of .*study.lotx"):
+        store.export(keys, tmp_path / "study.lotx", part_bytes=10_000)
+    assert list(tmp_path.glob("*.lotx")) == [other] and other.read_bytes() == before
+
+
+def test_parts_of_the_first_version_are_those_numbered_without_a_gap(store, tmp_path):
+    keys = fill(store, 4)
+    for path in store.export(keys, tmp_path / "study.lotx", part_bytes=10_000):
+        rewritten(path, tmp_path / "older", first_version).rename(path)
+    (tmp_path / "study-01.lotx").rename(tmp_path / "study-17.lotx")
+    assert archive.parts(tmp_path / "study.lotx") == []
+    (tmp_path / "study-17.lotx").rename(tmp_path / "study-01.lotx")
+    assert len(archive.parts(tmp_path / "study.lotx")) == 4
+    assert store.export(keys, tmp_path / "study.lotx") == [tmp_path / "study.lotx"] == list(tmp_path.glob("*.lotx"))
+
+
 def test_an_export_of_nothing_removes_nothing(store, tmp_path):
     put(store)
     (file,) = store.export([KEY], tmp_path / "study.lotx")

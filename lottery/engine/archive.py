@@ -4,7 +4,9 @@ A part holds `manifest.json` first, then `<key>/record.json` and `<key>/arrays.s
 the first version wrote have no manifest, and are read as well.
 """
 
+import contextlib
 import io
+import itertools
 import json
 import re
 import struct
@@ -40,9 +42,26 @@ BROKEN = (
 
 
 def parts(target: Path) -> list[Path]:
-    """The files of an export that are there: study.lotx, study-00.lotx, study-01.lotx, …; no other names."""
-    name = re.compile(re.escape(target.stem) + r"(-\d{2,})?" + re.escape(target.suffix))
-    return sorted(path for path in target.parent.glob("*") if name.fullmatch(path.name))
+    """The files of an export that are there: study.lotx, and study-00.lotx, study-01.lotx, … that say so.
+
+    Parts of the first version say nothing: they are several, numbered from 00 without a gap. All others are exports of
+    their own that happen to have such a name, or other files.
+    """
+    name = re.compile(re.escape(target.stem) + r"-(\d{2,})" + re.escape(target.suffix))
+    told: dict[int, dict | None] = {}
+    for path in target.parent.glob("*"):
+        mark = name.fullmatch(path.name)
+        if mark and path == _part(target, int(mark[1])) and path.is_file():
+            with contextlib.suppress(StoreError), Archive(path) as file:
+                told[int(mark[1])] = file.manifest
+    silent = next(n for n in itertools.count() if told.get(n, {}) is not None)
+    found = {n for n, said in told.items() if said and said["part"] == n + 1 and said["parts"] > 1}
+    found |= set(range(silent if silent > 1 else 0))
+    return [*([target] if target.is_file() else []), *(_part(target, n) for n in sorted(found))]
+
+
+def _part(target: Path, number: int) -> Path:
+    return target.with_name(f"{target.stem}-{number:02d}{target.suffix}")
 
 
 def keys(path: Path) -> list[str]:
@@ -99,14 +118,15 @@ def pack(
         size += packed
     if not plan:
         return []
-    names = [target.with_name(f"{target.stem}-{i:02d}{target.suffix}") for i in range(len(plan))]
-    names = names if len(plan) > 1 else [target]
+    names = [_part(target, number) for number in range(len(plan))] if len(plan) > 1 else [target]
     new = [disk.temporary(name) for name in names]
-    for name in names:
-        check_target(name)
     with disk.explained(f"the export {target}"):
-        disk.make(target.parent)
         old = parts(target)
+        for name in names:
+            check_target(name)
+            if name != target and name.exists() and name not in old:
+                raise StoreError(f"{name} is there already, and is no part of {target}: export to another name")
+        disk.make(target.parent)
         try:
             for path, data in zip(new, _zipped(plan, read), strict=True):
                 disk.write(path, data)
@@ -115,7 +135,8 @@ def pack(
         finally:
             for path in new:
                 disk.remove(path)
-        left = [path for path in target.parent.glob(f".{target.stem}*") if disk.abandoned(path)]
+        hidden = target.parent.glob(f".{target.stem}*")
+        left = [path for path in hidden if path.is_file() and disk.abandoned(path)]
         for path in [*set(old) - set(names), *left]:
             disk.remove(path)
     return names

@@ -7,13 +7,15 @@ and written to the store by whoever computed it; only recipes and keys travel.
 import contextlib
 import heapq
 import math
+import os
 import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import torch
 
@@ -51,11 +53,11 @@ ATTEMPTS = 3  # how often a worker may die in a batch without having brought it 
 @torch.enable_grad()
 def execute(
     recipes: Sequence[Recipe],
-    store: Store,
+    store: Store | str | os.PathLike,
     *,
     executor: str | None = None,
     jobs: int | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     scheduler: str | None = None,
     stack: int | None = None,
     deadline: float | None = None,
@@ -65,7 +67,7 @@ def execute(
 
     Args:
         recipes: those that have records: runs, measurements, masks that pruning found, e.g. of `lottery.tickets.imp`.
-        store: read first, and written by whoever computes.
+        store: read first, and written by whoever computes; or its folder.
         executor: "inline", "processes" (one a run, one thread each) or "dask"; by default processes on a CPU with
             several cores, inline on a GPU.
         jobs: processes, or workers of a local Dask cluster; by default one a core.
@@ -87,9 +89,7 @@ def execute(
         LotteryError: before anything is computed, for recipes that cannot be; `ExecutionError` at the end if some
             failed (the others are in the store).
     """
-    recipes = list(recipes)
-    if odd := [type(recipe).__name__ for recipe in recipes if not recipe.stored]:
-        raise ExecutionError(f"{odd[0]} is no recipe with a record of its own: execute a run or a measurement of it")
+    recipes, store, device = _asked(recipes), store if isinstance(store, Store) else Store(store), str(device)
     _forget()
     identity.check_networks(recipes, store)
     if tasks := plan(recipes, store):
@@ -106,6 +106,22 @@ def execute(
     if len(records) < len(recipes):
         raise ExecutionError("records were damaged meanwhile and set aside: run again, and they are computed again")
     return records
+
+
+def _asked(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """What `execute` was handed, as a list; refuses what is none, and what has no record."""
+    if isinstance(recipes, Recipe) or not isinstance(recipes, Iterable):
+        raise ExecutionError(
+            f"execute takes a list of recipes, not a {type(recipes).__name__}: write execute([run], …)"
+        )
+    recipes = list(recipes)
+    for recipe in recipes:
+        if not isinstance(recipe, Recipe):
+            raise ExecutionError(f"execute takes a list of recipes; a {type(recipe).__name__} in it is none")
+        if not recipe.stored:
+            kind = type(recipe).__name__
+            raise ExecutionError(f"{kind} is no recipe with a record of its own: execute a run or a measurement of it")
+    return recipes
 
 
 def _forget() -> None:
@@ -136,10 +152,9 @@ def choose(
     """
     if jobs is None:
         jobs = cores()
-    if jobs < 1:
-        raise ExecutionError(f"jobs must be at least 1, not {jobs}")
-    if stack is not None and stack < 1:
-        raise ExecutionError(f"stack must be at least 1, not {stack}")
+    for name, number in (("jobs", jobs), ("stack", 1 if stack is None else stack)):
+        if not isinstance(number, Integral) or number < 1:
+            raise ExecutionError(f"{name} must be at least 1, not {number!r}")
     if scheduler is not None and executor not in (None, "dask"):
         raise ExecutionError(f"a scheduler's address goes with executor 'dask', not {executor!r}")
     if not has(device) and scheduler is None:

@@ -13,6 +13,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -21,12 +22,14 @@ import torch
 from torch import nn
 
 from .. import LotteryError, models
-from ..recipes import Recipe, Scaling, Training, closure
+from ..recipes import Recipe, Scaling, Training, closure, defined
 from .store import Store
 from .world import ExecutionError, dataset_of
 
 EXAMPLES, NUMBERS = 4, 8  # of the data that a network is probed with, and of each output that are kept
+FEW = 3  # numbers of each tensor that are kept
 TOLERANCE = 1e-3  # relative; what the same network computes on other machines differs by far less
+NOISE = 1e-6  # what is smaller in a tensor may be rounding alone, as the mean of what was centred before
 
 # Networks.
 
@@ -47,15 +50,14 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
     few = dataset.validation[0][:EXAMPLES].cpu()
     try:
         modules = [models.build(name, dataset.shape, dataset.classes) for _ in range(2)]
-        found = _described(modules[0]) | {"probe": _probe(modules[0], few)}
-        again = _probe(modules[1], few)
+        found, again = (_described(module) | _probed(module, few, factory is not None) for module in modules)
     except LotteryError:
         raise
     except Exception as error:
         raise ExecutionError(
             f"the network {name} fails on {len(few)} examples of {data}: {type(error).__name__}: {error}"
         ) from error
-    if not _close(found["probe"], again):
+    if difference(found, again):
         raise ExecutionError(
             f"the network {name} comes out otherwise each time: it must draw with torch's default generator alone "
             "(torch.rand, torch.nn.init), or no run of it could be repeated"
@@ -68,6 +70,24 @@ def _described(module: nn.Module) -> dict:
     table = [f"{name} {tensor.dtype} {list(tensor.shape)} {tensor.requires_grad}" for name, tensor in tensors]
     layers = re.sub(r" at 0x[0-9a-f]+", "", repr(module))  # functions are shown with their address
     return {"layers": _short(layers), "tensors": _short("\n".join(table))}
+
+
+def _probed(module: nn.Module, x: torch.Tensor, own: bool) -> dict:
+    """The numbers of a fingerprint; of the user's own networks, initial weights and buffers after a step, too."""
+    initial = [_few(parameter) for parameter in module.parameters()] if own else []
+    found: dict[str, list] = {"probe": _probe(module, x)}
+    return found | ({"initial": initial, "buffers": [_few(buffer) for buffer in module.buffers()]} if own else {})
+
+
+def _few(tensor: torch.Tensor) -> list[float]:
+    """The first numbers of a tensor, and the mean size of all."""
+    real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    numbers = real.to_dense().double().flatten()
+    return _rounded([*numbers[:FEW], numbers.abs().sum() / max(1, len(numbers))])
+
+
+def _rounded(numbers: Iterable) -> list[float]:
+    return [float(f"{value:.6g}") if np.isfinite(value := float(number)) else 0.0 for number in numbers]
 
 
 def _probe(module: nn.Module, x: torch.Tensor) -> list[float]:
@@ -89,7 +109,7 @@ def _probe(module: nn.Module, x: torch.Tensor) -> list[float]:
             output.float().square().mean().backward()
         gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         numbers.append(sum(gradient.double().abs().sum() for gradient in gradients))
-    return [float(f"{value:.6g}") if np.isfinite(value := float(number)) else 0.0 for number in numbers]
+    return _rounded(numbers)
 
 
 def _source(module: nn.Module, factory) -> str | None:
@@ -141,6 +161,14 @@ def _close(one: list[float], other: list[float]) -> bool:
     return outputs and np.allclose(a[[0, -1]], b[[0, -1]], TOLERANCE)
 
 
+def _alike(one: list[list[float]], other: list[list[float]]) -> bool:
+    """Whether tensors begin alike, up to rounding beside the largest number of each."""
+    return len(one) == len(other) and all(
+        len(a) == len(b) and np.allclose(a, b, TOLERANCE, NOISE + TOLERANCE * max(map(abs, a)))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
 def difference(one: dict, other: dict) -> str | None:
     """What tells two networks apart, in words; None if they are the same as far as both fingerprints say."""
     for part, words in (("layers", "other layers"), ("tensors", "other parameters or buffers")):
@@ -148,6 +176,9 @@ def difference(one: dict, other: dict) -> str | None:
             return words
     if "probe" in one and "probe" in other and not _close(one["probe"], other["probe"]):
         return "other outputs, initial weights or gradients on the same examples"
+    for part, words in (("initial", "other initial weights"), ("buffers", "other buffers after a step of training")):
+        if part in one and part in other and not _alike(one[part], other[part]):
+            return words
     if "source" in one and "source" in other and one["source"] != other["source"]:
         return "another source"
     return None
@@ -245,9 +276,16 @@ def _own_source(kind: type) -> str | None:
 
 
 def _own_classes() -> dict[str, type[Recipe]]:
-    """The recipe classes that are defined outside this package, by name."""
-    own = __name__.split(".")[0]
-    return {name: kind for name, kind in _classes().items() if kind.__module__.split(".")[0] != own}
+    """The recipe classes that are defined outside this package, by name; all of this package's have other names.
+
+    Raises:
+        RecipeError: if one has not, and could be taken for a class of a module that was not imported yet.
+    """
+    package = __name__.split(".")[0]
+    own = {name: kind for name, kind in _classes().items() if kind.__module__.split(".")[0] != package}
+    if own:
+        known_recipes()
+    return own
 
 
 def _types(value) -> Iterator[str]:
@@ -308,11 +346,10 @@ def known_recipes() -> dict[str, type[Recipe]]:
 
 
 def _classes() -> dict[str, type[Recipe]]:
-    found, left = {}, [Recipe]
-    while left:
-        kind = left.pop()
-        found.setdefault(kind.__name__, kind)  # a class that was defined again comes first
-        left += kind.__subclasses__()
+    found: dict[str, type[Recipe]] = {}
+    for kind in defined():
+        if is_dataclass(kind):  # not what `frozen` has refused
+            found.setdefault(kind.__name__, kind)
     return found
 
 

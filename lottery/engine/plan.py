@@ -167,8 +167,8 @@ def _check_fit(run: Run, shapes: Callable[[str, str], dict[str, torch.Size]]) ->
             here, there = (str(list(of[differ[0]])) if differ[0] in of else "absent" for of in (one, other))
             raise ExecutionError(
                 f"the {what} of {source.model} on {source.data} do{'es' if what == 'mask' else ''} not fit {own.model} "
-                f"on {own.data}: {differ[0]} is {there} there and {here} here. Networks must have the same shapes: take "
-                "data of the same size and number of classes, or another mask"
+                f"on {own.data}: {differ[0]} is {there} there and {here} here. Networks must have the same shapes: "
+                "take data of the same size and number of classes, or another mask"
             )
 
 
@@ -337,7 +337,7 @@ def _merged(counts: Counts | None, together: tuple[str, ...]) -> Counts | None:
 
 def registered(recipes: Iterable[Recipe]) -> tuple[dict, dict]:
     """The user's own data sets and networks that the recipes use."""
-    trainings = {recipe.training for recipe in closure(recipes) if isinstance(recipe, Run)}
+    trainings = {recipe for recipe in _within(recipes) if isinstance(recipe, Training)}
     sets, networks = data.registered(), models.registered()
     return (
         {name: sets[name] for name in sorted({training.data for training in trainings} & set(sets))},
@@ -345,16 +345,34 @@ def registered(recipes: Iterable[Recipe]) -> tuple[dict, dict]:
     )
 
 
+def _within(recipes: Iterable[Recipe]) -> list[Recipe]:
+    """These recipes and all that they are made of and rest on, each once."""
+    found: dict[str, Recipe] = {}
+    left = closure(recipes)
+    while left:
+        recipe = left.pop()
+        if recipe.key not in found:
+            found[recipe.key] = recipe
+            left += recipe.parts()
+    return list(found.values())
+
+
 def rooted(recipes: Sequence[Recipe], networks: dict) -> str | None:
     """What keeps other processes from computing these recipes, in words; None if nothing does."""
-    for recipe in recipes:
-        if type(recipe).__module__ == "__main__":
-            return f"the recipe class {type(recipe).__name__}"
-    for name, factory in networks.items():
-        try:
-            pickle.dumps(factory)
-        except Exception:
-            return f"the registered network {name}"
-        if getattr(factory, "__module__", None) == "__main__":
-            return f"the registered network {name}"
-    return None
+    whole = _within(recipes)
+    for kind in {type(recipe): None for recipe in whole}:
+        if _stays(kind):
+            return f"the recipe class {kind.__name__}"
+    values = (value for recipe in whole for value in vars(recipe).values())
+    for kind in {type(value): None for value in values if not isinstance(value, Recipe)}:
+        if _stays(kind):
+            return f"the class {kind.__name__} of a field"
+    return next((f"the registered network {name}" for name, factory in networks.items() if _stays(factory)), None)
+
+
+def _stays(thing) -> bool:
+    """Whether other processes cannot import a thing: it cannot be pickled, or something in it is of the script."""
+    try:
+        return b"__main__" in pickle.dumps(thing)
+    except Exception:
+        return True

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from .. import LotteryError
 from ..recipes import Recipe
 from .execute import execute
 from .identity import code, known_recipes
+from .stopping import OutOfTime
 from .store import Record, Store
 from .world import ExecutionError
 
@@ -109,7 +111,9 @@ def _rebuilt(key: str, store: Store, device: str) -> Rebuilt:
             beside = Store(folder)
             _supply(recipe, store, beside)
             [new] = execute([recipe], beside, executor="inline", device=device, show=False)
-    except ExecutionError as error:
+    except OutOfTime:
+        raise
+    except LotteryError as error:
         return Rebuilt(key, old.recipe["type"], (), old.made, str(error))
     return Rebuilt(key, old.recipe["type"], tuple(sorted(_differing(old, new))), old.made)
 
