@@ -241,7 +241,7 @@ class Course:
             what = (
                 f"lower the learning rate ({self.training.lr})"
                 if self.step > self.first
-                else (f"{self.training.model} has no finite outputs with the weights and the mask that it starts from")
+                else f"{self.training.model} gives outputs that are not finite with the weights that it starts from"
             )
             part = "test loss" if validated.all() else "loss"
             raise Diverged(
