@@ -15,7 +15,7 @@ def test_the_last_level_in_words():
     labels = {"usual": ("ticket", "high"), "low rate": ("ticket", "low")}
     assert deeper.sparsest(ACCURACY, DENSITY, labels) == "With 21.4 % of the weights, usual: 81.0 %; low rate: 70.0 %."
     lacking = {"ticket": ACCURACY["ticket"] | {"low": np.array([[0.7, np.nan]])}}
-    words = "With 100 % of the weights: low rate 70.0 %."
+    words = "With 100 % of the weights, low rate: 70.0 %."
     assert deeper.sparsest(lacking, DENSITY, {"low rate": ("ticket", "low")}) == words
 
 
