@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -15,6 +16,7 @@ import yaml
 from lottery import LotteryError
 from lottery.__main__ import main
 from lottery.book import claims, gates, pages, parameters, planning, runner
+from lottery.book.chapter import Chapter
 from lottery.engine import settings as settings_of
 from lottery.engine.store import Store
 
@@ -520,3 +522,14 @@ def test_what_is_published_is_not_ignored_by_git():
     published = [path for folder in ("chapters", "results") for path in (ROOT / "book" / folder).iterdir()]
     ignored = subprocess.run(["git", "check-ignore", "--no-index", *map(str, published)], cwd=ROOT, capture_output=True)
     assert ignored.stdout == b"" and ignored.returncode == 1  # 1: none is; 128: git failed
+
+
+def test_costs_are_those_of_all_results_without_what_rounds_to_nothing():
+    cpu, gpu = "AMD EPYC, 1 thread", "NVIDIA H100"
+    made = [("Run", cpu, 3600), ("EdgePopup", cpu, 7200), ("EdgePopup", gpu, 600), ("Pruned", "Xeon, 1 thread", 1)]
+    used = {
+        n: SimpleNamespace(recipe={"type": k}, made={"device": d, "seconds": s}) for n, (k, d, s) in enumerate(made)
+    }
+    said = "1 training run and 3 other results, 3.0 hours of AMD EPYC, 1 thread and 10.0 minutes of NVIDIA H100"
+    assert Chapter._cost(SimpleNamespace(used=used)) == f"{said}, shared by several runs, each counted in full"
+    assert Chapter._cost(SimpleNamespace(used={0: used[3]})).endswith("1 other result, 0.0 minutes of Xeon, 1 thread")

@@ -163,6 +163,12 @@ def test_a_reduced_study_says_in_what_it_is_less(tmp_path):
     less = claims.judge(rule, {"a": SURE, "b": LESS}, study | {"shorter": protocols.shorter(given, wanted)})
     said = "reduced: the paper's protocol, shortened (fraction 0.36 for 0.2, bfloat16), 500 of 1,000 steps"
     assert less.protocol.startswith(said)
+    conv = loaded(tmp_path, text.replace("{protocol:", "{conv_protocol:"))["W-C1"]
+    shorter = {"conv_shorter": protocols.conv_shorter({"conv_precision": "bf16", "conv_together": 3})}
+    less = claims.judge(conv, {"a": SURE, "b": LESS}, study | {"conv_protocol": study["protocol"]} | shorter)
+    assert less.protocol.startswith("reduced: conv protocol, shortened (3 rounds of pruning at once, bfloat16), 500 of")
+    assert protocols.conv_shorter({"conv_precision": "float32", "conv_together": 1}) == ""
+    assert protocols.conv_shorter({}) == ""
 
 
 def test_how_far_conv_2_beside_another_network_follows_the_plan():
