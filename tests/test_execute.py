@@ -935,6 +935,16 @@ def test_a_signal_saves_what_is_trained_and_ends_in_one_line(store, executor, si
     assert (study.returncode, err) == (128 + signal_, "")
 
 
+@pytest.mark.parametrize("address", ["foo", "tcp://127.0.0.1:one", "xyz://127.0.0.1:1", "tcp://127.0.0.1:1"])
+def test_a_scheduler_that_does_not_answer_is_named(address, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(workers, "ANSWER_SECONDS", 1, raising=False)
+    began = time.monotonic()
+    with pytest.raises(ExecutionError, match=f"no Dask scheduler answers at {address}: ."):
+        workers.Dask(1, address, ({}, {})).__enter__()
+    assert time.monotonic() - began < 9
+
+
 def test_a_cluster_on_this_machine_lets_in_its_user_alone():
     distributed = pytest.importorskip("distributed")
     from distributed.security import Security
