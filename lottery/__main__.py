@@ -56,7 +56,7 @@ def _settings(store: Path | None, **given):
     is_flag=True,
     help="Execute the published chapters again from their committed records and compare the numbers.",
 )
-@click.option("--profile", default="quick", help="quick (default), standard or paper.")
+@click.option("--profile", help="quick (default), standard or paper.")
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
 @click.option("--publish", is_flag=True, help="Put chapters and records into book/.")
 @click.option("--export", type=click.Path(path_type=Path), metavar="FILE.lotx", help="Also pack the records.")
@@ -66,9 +66,18 @@ def run(chapters, every, published, profile, given, publish, export, **how) -> N
     from .book import planning
 
     if published:
+        if chapters or every or profile is not None or given or publish or export or how["store"]:
+            raise LotteryError(
+                "--published executes all published chapters as they were published, from their committed records: "
+                "it goes with no chapter, --all, --profile, -p, --publish, --export or --store"
+            )
         _run_published(_settings(**how))
         return
-    names = planning.names() if every or chapters == ("all",) else [planning.named(one) for one in chapters]
+    every = every or "all" in chapters
+    if every and set(chapters) - {"all"}:
+        raise LotteryError("name chapters, or give --all, not both")
+    names = planning.names() if every else list(dict.fromkeys(planning.named(one) for one in chapters))
+    profile = "quick" if profile is None else profile
     if not names:
         raise LotteryError(f"name a chapter, or --all, or --published; chapters: {', '.join(planning.names())}")
     if publish and profile == "quick":
