@@ -336,22 +336,25 @@ def verify_store(store) -> None:
 @click.option("--device", default="cpu", help="cpu (default) or cuda.")
 @STORE
 def rebuild(keys, sample, seed, device, store) -> None:
-    """Compute some records anew, beside the store, and compare bit for bit; exit status 1 where they differ."""
+    """Compute some records anew, beside the store, and compare bit for bit; exit status 1 where they differ or fail."""
     from .engine import rebuild as again
 
     opened = _open(store)
     among = _find(opened, keys) if keys else None
-    bad = 0
+    differ = fail = 0
     for one in again.rebuild(opened, len(among) if among else sample, seed, keys=among, device=device):
-        bad += bool(one.differs or one.failed)
+        differ, fail = differ + bool(one.differs), fail + bool(one.failed)
         where = f"made with torch {one.made.get('torch', '?')} on {one.made.get('device', '?')}"
         said = one.failed or (f"differs in {', '.join(one.differs)}; {where}" if one.differs else "the same")
         click.echo(f"{one.key[:12]}  {one.type}: {said}")
-    if bad:
-        raise LotteryError(
-            f"{bad} did not come out the same: another kind of processor or version of torch rounds otherwise; "
+    problems = [f"{fail} could not be computed, and say nothing of the code"] if fail else []
+    if differ:
+        problems.append(
+            f"{differ} did not come out the same: another kind of processor or version of torch rounds otherwise; "
             "if these are the same, the code or the store is at fault"
         )
+    if problems:
+        raise LotteryError("; ".join(problems))
 
 
 @store.command()
