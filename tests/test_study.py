@@ -231,7 +231,8 @@ def test_a_part_that_cannot_be_planned_is_said_at_once(tmp_path):
     small = SMALL | {"levels": 1}
     parts = [Part("01_winning_tickets", "quick", given) for given in (small | {"model": "no-such-network"}, small)]
     assert study.run(parts, 5, own, packed, said.append) == 1
-    assert "failed, nothing of it was computed" in said[0] and "'no-such-network'" in said[0] and "complete" in said[1]
+    assert "'no-such-network'" in said[0] and said[1].startswith("01_winning_tickets, quick (part 2): complete")
+    assert said[0].startswith("01_winning_tickets, quick (part 1): failed, nothing of it was computed")
 
 
 def planning_takes(seconds, monkeypatch):
@@ -284,7 +285,7 @@ def test_data_that_are_missing_are_said_once_and_first(tmp_path, monkeypatch):
     assert study.run(parts, 5, own, packed, said.append) == 1
     assert said[0].startswith("data: failed, 3 parts of 5 cannot do without: mnist: LOTTERY_DATA names")
     assert said[1] == "14_do_tickets_transfer, quick: failed, nothing of it was computed: for want of data, as above"
-    assert said[2].startswith("01_winning_tickets, quick: complete") and said[3].startswith("1 of 5 parts")
+    assert said[2].startswith("01_winning_tickets, quick (part 1): complete") and said[3].startswith("1 of 5 parts")
     assert len(said) == 4 and not (tmp_path / "mistyped").exists()
 
 

@@ -179,7 +179,7 @@ def _live_only(model, models) -> bool:
 
 
 def check_published(name: str, path: Path) -> list[str]:
-    """A published chapter: not quick, with verdicts on all its claims by their rules, and the findings of findings.yml."""
+    """A published chapter: not quick, all its claims judged by their rules, its findings those of findings.yml."""
     notebook = nbformat.read(path, as_version=4)
     made = notebook.metadata.get("lottery", {})
     found = []

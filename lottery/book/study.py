@@ -144,16 +144,16 @@ def _outcomes(
         while left or planned:
             if planned and (not left or time.monotonic() >= until):
                 part = planned.pop(0)
-                yield _named(part), _computed(part, settings, store)
+                yield _named(part, parts), _computed(part, settings, store)
                 if stopping.due(settings.deadline):
                     return
                 continue
             part = left.pop(0)
-            what = f"planning {_named(part)}"
+            what = f"planning {_named(part, parts)}"
             if stopping.due(settings.deadline):
                 raise stopping.error("not begun")
             if refusal := _refusal(part, settings, store, told):
-                yield _named(part), refusal
+                yield _named(part, parts), refusal
             else:
                 planned.append(part)
                 keys.update(dict.fromkeys(part.keys))
@@ -161,8 +161,11 @@ def _outcomes(
         yield what, str(stopping.error("nothing of it was computed"))
 
 
-def _named(part: Part) -> str:
-    return f"{part.chapter}, {part.profile}"
+def _named(part: Part, parts: Sequence[Part]) -> str:
+    """What a part is called; with its number, if another one is of the same chapter at the same profile."""
+    alike = [n for n, one in enumerate(parts, 1) if (one.chapter, one.profile) == (part.chapter, part.profile)]
+    number = next(n for n, one in enumerate(parts, 1) if one is part)
+    return f"{part.chapter}, {part.profile}" + (f" (part {number})" if len(alike) > 1 else "")
 
 
 def _without_data(parts: Sequence[Part], store: Store, until: float) -> Iterator[tuple[data.DataError, list[Part]]]:
