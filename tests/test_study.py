@@ -129,6 +129,8 @@ def test_every_chapter_says_at_every_profile_what_it_needs_before_anything_is_co
 @pytest.mark.parametrize(
     "wrong, words",
     [
+        ("", "a plan is a list"),
+        ("[]", "a plan is a list"),
         ("chapter: 01_winning_tickets", "a plan is a list"),
         ("- {chapter: 01_winning_tickets, levels: 3}", "a plan is a list"),
         ("- {chapter: 01_winning_tickets, given: 3}", r"plan\.yml: a plan is a list .*; entry 1 is .*'given': 3"),
@@ -222,7 +224,17 @@ def test_a_part_that_fails_does_not_keep_the_others_from_being_computed(tmp_path
     parts = [Part(**PARTS[2]), Part("01_winning_tickets", "quick", SMALL)]
     assert study.run(parts, 5, own, packed, said.append) == 1
     assert "failed: ZeroDivisionError: nothing" in said[0] and "complete" in said[1]
-    assert said[2] == "1 of 2 parts are complete; the same command goes on" and len(packed.keys) >= 10
+    assert said[2] == "1 of 2 parts are complete, 1 failed" and len(packed.keys) >= 10
+
+
+def test_the_same_command_goes_on_where_parts_are_left_though_others_failed(tmp_path, monkeypatch):
+    planning_takes(8, monkeypatch)
+    said, own = [], settings.made(store=tmp_path / "store", executor="inline")
+    parts = [
+        Part("01_winning_tickets", "quick", SMALL | more) for more in ({"model": "no-such-network"}, {"steps": 50})
+    ]
+    assert study.run(parts, 0.1, own, pytest.fail, said.append) == 1
+    assert "0 of 2 parts are complete, 1 failed; the same command goes on" in said
 
 
 def test_a_part_that_cannot_be_planned_is_said_at_once(tmp_path):
@@ -285,7 +297,10 @@ def test_data_that_are_missing_are_said_once_and_first(tmp_path, monkeypatch):
     assert study.run(parts, 5, own, packed, said.append) == 1
     assert said[0].startswith("data: failed, 3 parts of 5 cannot do without: mnist: LOTTERY_DATA names")
     assert said[1] == "14_do_tickets_transfer, quick: failed, nothing of it was computed: for want of data, as above"
-    assert said[2].startswith("01_winning_tickets, quick (part 1): complete") and said[3].startswith("1 of 5 parts")
+    assert (
+        said[2].startswith("01_winning_tickets, quick (part 1): complete")
+        and said[3] == "1 of 5 parts are complete, 4 failed"
+    )
     assert len(said) == 4 and not (tmp_path / "mistyped").exists()
 
 
