@@ -442,6 +442,8 @@ def test_command_line_says_what_is_wrong(capsys):
     assert capsys.readouterr().out.startswith(f"{FIRST}:\n")
     assert main(["power", "C-C1x"]) == 1
     assert "no claim 'C-C1x' (did you mean 'C-C1'?)" in capsys.readouterr().err
+    assert main(["power", "c-c1"]) == 1
+    assert "no claim 'c-c1' (did you mean 'C-C1'?)" in capsys.readouterr().err
     assert main(["run", FIRST, "--publish"]) == 1
     assert "not published" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -113,6 +114,12 @@ def test_the_plan_of_the_study_names_chapters_and_parameters_that_there_are():
 def test_a_plan_calls_chapters_by_number_too(tmp_path):
     (tmp_path / "plan.yml").write_text('[{chapter: 7}, {chapter: "07"}, {chapter: 07_how}]')
     assert [part.chapter for part in study.read_plan(tmp_path / "plan.yml")] == [planning.named("7")] * 3
+
+
+def test_the_plan_that_readme_shows_is_one(tmp_path):
+    [shown] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "plan.yml").write_text(shown)
+    assert len(study.read_plan(tmp_path / "plan.yml")) == 2
 
 
 @pytest.mark.parametrize("name", planning.names())
@@ -230,9 +237,7 @@ def test_a_part_that_fails_does_not_keep_the_others_from_being_computed(tmp_path
 def test_the_same_command_goes_on_where_parts_are_left_though_others_failed(tmp_path, monkeypatch):
     planning_takes(8, monkeypatch)
     said, own = [], settings.made(store=tmp_path / "store", executor="inline")
-    parts = [
-        Part("01_winning_tickets", "quick", SMALL | more) for more in ({"model": "no-such-network"}, {"steps": 50})
-    ]
+    parts = [Part("01_winning_tickets", "quick", SMALL | {"model": name}) for name in ("no-such-network", "lenet-20")]
     assert study.run(parts, 0.1, own, pytest.fail, said.append) == 1
     assert "0 of 2 parts are complete, 1 failed; the same command goes on" in said
 
@@ -297,10 +302,8 @@ def test_data_that_are_missing_are_said_once_and_first(tmp_path, monkeypatch):
     assert study.run(parts, 5, own, packed, said.append) == 1
     assert said[0].startswith("data: failed, 3 parts of 5 cannot do without: mnist: LOTTERY_DATA names")
     assert said[1] == "14_do_tickets_transfer, quick: failed, nothing of it was computed: for want of data, as above"
-    assert (
-        said[2].startswith("01_winning_tickets, quick (part 1): complete")
-        and said[3] == "1 of 5 parts are complete, 4 failed"
-    )
+    assert said[2].startswith("01_winning_tickets, quick (part 1): complete")
+    assert said[3] == "1 of 5 parts are complete, 4 failed"
     assert len(said) == 4 and not (tmp_path / "mistyped").exists()
 
 
