@@ -92,9 +92,11 @@ def _run(names, profile, given, publish, export, settings) -> None:
 
     if export:
         archive.check_target(export)
+    parts = [planning.Part(name, profile, given) for name in names]
+    for part in parts:
+        _ = part.parameters  # before folders are made that are called like a profile
     store, folder = Store(settings.store), runner.output_folder(profile, publish)
     runner.check_writable(folder, *([runner.results_folder()] if publish else []), *([export.parent] if export else []))
-    parts = [planning.Part(name, profile, given) for name in names]
     for part in parts:  # all of them are checked before the first is executed
         part.check(store, settings)
     keys = list(dict.fromkeys(key for part in parts for key in part.keys))

@@ -448,6 +448,15 @@ def test_command_line_says_what_is_wrong(capsys):
     assert "not published" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["run", FIRST], ["book"]])
+def test_a_mistyped_profile_is_refused_and_leaves_nothing_behind(command, tmp_path, monkeypatch, capsys):
+    root = _broken(monkeypatch, tmp_path, "pass")
+    before = sorted(root.rglob("*"))
+    assert main([*command, "--profile", "qick"]) == 1
+    assert "no profile 'qick' (did you mean 'quick'?); profiles: quick" in capsys.readouterr().err
+    assert sorted(root.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -80,6 +80,17 @@ def source(name: str) -> nbformat.NotebookNode:
     return nbformat.read(book() / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
+def check_profile(profile: str) -> None:
+    """Refuses what is none of `PROFILES`.
+
+    Raises:
+        ChapterError: naming them, and the one that may be meant.
+    """
+    if profile not in PROFILES:
+        said = f"no profile {profile[:60]!r}{parameters.meant(profile, PROFILES)}"
+        raise ChapterError(f"{said}; profiles: {', '.join(PROFILES)}")
+
+
 def profile_parameters(name: str, profile: str, notebook: nbformat.NotebookNode | None = None) -> dict[str, object]:
     """What a profile sets for a chapter: the entries of `common` that the chapter has, then its own.
 
@@ -92,9 +103,7 @@ def profile_parameters(name: str, profile: str, notebook: nbformat.NotebookNode 
         ChapterError: if there is no such profile.
         EntryError: if its file cannot be read.
     """
-    if profile not in PROFILES:
-        said = f"no profile {profile[:60]!r}{parameters.meant(profile, PROFILES)}"
-        raise ChapterError(f"{said}; profiles: {', '.join(PROFILES)}")
+    check_profile(profile)
     path = PLACE / f"{profile}.yml"
     table = entries.table(path)
     common, own = table.get("common") or {}, table.get(name) or {}
