@@ -39,6 +39,8 @@ def book() -> Path:
     found = settings.project()
     if found is None:
         raise ChapterError("chapters lie in a clone of the repository: work in one, or set LOTTERY_ROOT to its folder")
+    if not (found / "notebooks").is_dir():
+        raise ChapterError(f"LOTTERY_ROOT names {found}, which holds no notebooks/")
     return found
 
 
@@ -135,7 +137,10 @@ class Part:
             parameters.check_parameters(declared, {k: v for k, v in profile.items() if k not in self.given})
         except ParameterError as error:
             raise entries.EntryError(f"{PLACE / self.profile}.yml, {self.chapter}: {error}") from None
-        return parameters.check_parameters(declared, profile | dict(self.given))
+        try:
+            return parameters.check_parameters(declared, profile | dict(self.given))
+        except ParameterError as error:
+            raise ParameterError(f"{self.chapter}: {error}") from None
 
     @cached_property
     def recipes(self) -> list[Recipe]:
