@@ -273,10 +273,7 @@ def _open(folder: Path | None):
     from .engine import settings
     from .engine.store import Store
 
-    root = folder or settings.default_store()
-    if not root.is_dir():
-        raise LotteryError(f"there is no store {root}: name its folder with --store")
-    return Store(root)
+    return Store(folder or settings.default_store(), existing=True)
 
 
 @store.command("ls")

@@ -1,4 +1,4 @@
-"""`store verify` and `store rebuild`, as a user calls them."""
+"""`store verify`, `store rebuild` and their sisters, as a user calls them."""
 
 import dataclasses
 
@@ -68,3 +68,9 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_computed(store, c
     assert main(["store", "rebuild", "--device", "cuda:999", "--store", str(store.root)]) == 1
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("error: device 'cuda:999' was asked for")
+
+
+@pytest.mark.parametrize("command", [["ls"], ["show", "aa"], ["verify"], ["rebuild"], ["gc"], ["export", "x.lotx"]])
+def test_a_folder_that_is_no_store_is_named(command, tmp_path, capsys):
+    assert main(["store", *command, "--store", str(tmp_path)]) == 1
+    assert f"there is no store at {tmp_path}: " in capsys.readouterr().err
