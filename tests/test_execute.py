@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import json
 import os
 import signal
@@ -760,6 +761,18 @@ def test_the_bar_counts_scans_and_takes_their_time_where_no_run_is_left(tmp_path
     bar = progress.Bar(0, 0, scans=4)
     bar.update(0, 0, 3)
     assert json.loads(state.read_text()) == {"said": "scans 3/4", "unit": "scan", "total": 4, "at": 3}
+
+
+@pytest.mark.parametrize(("terminal", "notebook", "drawn"), [(0, 0, False), (1, 0, True), (0, 1, True)])
+def test_the_bar_is_drawn_where_somebody_looks(terminal, notebook, drawn, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    if notebook:
+        monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    stream = io.StringIO()
+    stream.isatty = lambda: bool(terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    progress.Bar(2, 200).close()
+    assert bool(stream.getvalue()) == drawn
 
 
 def test_a_study_tells_the_bar_of_its_runs_and_scans(store, monkeypatch):
