@@ -56,7 +56,7 @@ def _settings(store: Path | None, **given):
     is_flag=True,
     help="Execute the published chapters again from their committed records and compare the numbers.",
 )
-@click.option("--profile", default="quick", help="quick (default), standard or paper.")
+@click.option("--profile", help="quick (default), standard or paper.")
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
 @click.option("--publish", is_flag=True, help="Put chapters and records into book/.")
 @click.option("--export", type=click.Path(path_type=Path), metavar="FILE.lotx", help="Also pack the records.")
@@ -66,9 +66,18 @@ def run(chapters, every, published, profile, given, publish, export, **how) -> N
     from .book import planning
 
     if published:
+        if chapters or every or profile is not None or given or publish or export or how["store"]:
+            raise LotteryError(
+                "--published executes all published chapters as they were published, from their committed records: "
+                "it goes with no chapter, --all, --profile, -p, --publish, --export or --store"
+            )
         _run_published(_settings(**how))
         return
-    names = planning.names() if every or chapters == ("all",) else [planning.named(one) for one in chapters]
+    every = every or "all" in chapters
+    if every and set(chapters) - {"all"}:
+        raise LotteryError("name chapters, or give --all, not both")
+    names = planning.names() if every else list(dict.fromkeys(planning.named(one) for one in chapters))
+    profile = "quick" if profile is None else profile
     if not names:
         raise LotteryError(f"name a chapter, or --all, or --published; chapters: {', '.join(planning.names())}")
     if publish and profile == "quick":
@@ -83,9 +92,11 @@ def _run(names, profile, given, publish, export, settings) -> None:
 
     if export:
         archive.check_target(export)
+    parts = [planning.Part(name, profile, given) for name in names]
+    for part in parts:
+        _ = part.parameters  # before folders are made that are called like a profile
     store, folder = Store(settings.store), runner.output_folder(profile, publish)
     runner.check_writable(folder, *([runner.results_folder()] if publish else []), *([export.parent] if export else []))
-    parts = [planning.Part(name, profile, given) for name in names]
     for part in parts:  # all of them are checked before the first is executed
         part.check(store, settings)
     keys = list(dict.fromkeys(key for part in parts for key in part.keys))
@@ -262,10 +273,7 @@ def _open(folder: Path | None):
     from .engine import settings
     from .engine.store import Store
 
-    root = folder or settings.default_store()
-    if not root.is_dir():
-        raise LotteryError(f"there is no store {root}: name its folder with --store")
-    return Store(root)
+    return Store(folder or settings.default_store(), existing=True)
 
 
 @store.command("ls")
@@ -327,22 +335,25 @@ def verify_store(store) -> None:
 @click.option("--device", default="cpu", help="cpu (default) or cuda.")
 @STORE
 def rebuild(keys, sample, seed, device, store) -> None:
-    """Compute some records anew, beside the store, and compare bit for bit; exit status 1 where they differ."""
+    """Compute some records anew, beside the store, and compare bit for bit; exit status 1 where they differ or fail."""
     from .engine import rebuild as again
 
     opened = _open(store)
     among = _find(opened, keys) if keys else None
-    bad = 0
+    differ = fail = 0
     for one in again.rebuild(opened, len(among) if among else sample, seed, keys=among, device=device):
-        bad += bool(one.differs or one.failed)
+        differ, fail = differ + bool(one.differs), fail + bool(one.failed)
         where = f"made with torch {one.made.get('torch', '?')} on {one.made.get('device', '?')}"
         said = one.failed or (f"differs in {', '.join(one.differs)}; {where}" if one.differs else "the same")
         click.echo(f"{one.key[:12]}  {one.type}: {said}")
-    if bad:
-        raise LotteryError(
-            f"{bad} did not come out the same: another kind of processor or version of torch rounds otherwise; "
+    problems = [f"{fail} could not be computed, and say nothing of the code"] if fail else []
+    if differ:
+        problems.append(
+            f"{differ} did not come out the same: another kind of processor or version of torch rounds otherwise; "
             "if these are the same, the code or the store is at fault"
         )
+    if problems:
+        raise LotteryError("; ".join(problems))
 
 
 @store.command()

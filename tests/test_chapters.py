@@ -444,8 +444,47 @@ def test_command_line_says_what_is_wrong(capsys):
     assert capsys.readouterr().out.startswith(f"{FIRST}:\n")
     assert main(["power", "C-C1x"]) == 1
     assert "no claim 'C-C1x' (did you mean 'C-C1'?)" in capsys.readouterr().err
+    assert main(["power", "c-c1"]) == 1
+    assert "no claim 'c-c1' (did you mean 'C-C1'?)" in capsys.readouterr().err
     assert main(["run", FIRST, "--publish"]) == 1
     assert "not published" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["run", FIRST], ["book"]])
+def test_a_mistyped_profile_is_refused_and_leaves_nothing_behind(command, tmp_path, monkeypatch, capsys):
+    root = _broken(monkeypatch, tmp_path, "pass")
+    before = sorted(root.rglob("*"))
+    assert main([*command, "--profile", "qick"]) == 1
+    assert "no profile 'qick' (did you mean 'quick'?); profiles: quick" in capsys.readouterr().err
+    assert sorted(root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--published", "1"], "--published executes all"),
+        (["--published", "--all"], "--published executes all"),
+        (["--published", "-p", "levels", "7"], "--published executes all"),
+        (["--published", "--profile", "quick"], "--published executes all"),
+        (["--published", "--publish"], "--published executes all"),
+        (["--published", "--export", "all.lotx"], "--published executes all"),
+        (["--published", "--store", "results"], "--published executes all"),
+        (["--all", "1"], "name chapters, or give --all, not both"),
+        (["all", "1"], "name chapters, or give --all, not both"),
+    ],
+)
+def test_what_does_not_go_together_starts_nothing(given, said, monkeypatch, capsys):
+    for name in ("_run", "_run_published"):
+        monkeypatch.setattr(f"lottery.__main__.{name}", lambda *_: pytest.fail("something was started"))
+    assert main(["run", *given]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_chapter_that_is_named_twice_is_executed_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr("lottery.__main__._run", lambda names, profile, *_: asked.append((names, profile)))
+    assert main(["run", "1", "13", "01", FIRST]) == 0
+    assert asked == [([FIRST, "13_capacity"], "quick")]
 
 
 def test_command_line_looks_into_a_store(executed, tmp_path, capsys):

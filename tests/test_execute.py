@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import json
 import os
 import signal
@@ -762,6 +763,18 @@ def test_the_bar_counts_scans_and_takes_their_time_where_no_run_is_left(tmp_path
     assert json.loads(state.read_text()) == {"said": "scans 3/4", "unit": "scan", "total": 4, "at": 3}
 
 
+@pytest.mark.parametrize(("terminal", "notebook", "drawn"), [(0, 0, False), (1, 0, True), (0, 1, True)])
+def test_the_bar_is_drawn_where_somebody_looks(terminal, notebook, drawn, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    if notebook:
+        monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    stream = io.StringIO()
+    stream.isatty = lambda: bool(terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    progress.Bar(2, 200).close()
+    assert bool(stream.getvalue()) == drawn
+
+
 def test_a_study_tells_the_bar_of_its_runs_and_scans(store, monkeypatch):
     told = []
     monkeypatch.setattr(progress.Bar, "update", lambda self, *given: told.append(given))
@@ -933,6 +946,16 @@ def test_a_signal_saves_what_is_trained_and_ends_in_one_line(store, executor, si
     out, err = study.communicate(timeout=120)
     assert out == f"stopped by {signal_.name}: 3 of 3 recipes are left, and those begun are saved\n"
     assert (study.returncode, err) == (128 + signal_, "")
+
+
+@pytest.mark.parametrize("address", ["foo", "tcp://127.0.0.1:one", "xyz://127.0.0.1:1", "tcp://127.0.0.1:1"])
+def test_a_scheduler_that_does_not_answer_is_named(address, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(workers, "ANSWER_SECONDS", 1, raising=False)
+    began = time.monotonic()
+    with pytest.raises(ExecutionError, match=f"no Dask scheduler answers at {address}: ."):
+        workers.Dask(1, address, ({}, {})).__enter__()
+    assert time.monotonic() - began < 9
 
 
 def test_a_cluster_on_this_machine_lets_in_its_user_alone():

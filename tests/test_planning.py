@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from lottery.__main__ import main
 from lottery.book import gates, planning
 from lottery.book.entries import EntryError
 from lottery.book.parameters import ChapterError, ParameterError
@@ -102,6 +103,13 @@ def test_a_chapter_that_there_is_not_is_refused_with_the_one_that_may_be_meant(g
     assert len(str(caught.value)) < 200
 
 
+@pytest.mark.parametrize("command", ["run 1", "run --all", "run --published", "parameters", "verify", "book"])
+def test_a_wrong_folder_of_the_book_is_named(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LOTTERY_ROOT", str(tmp_path / "mistyped"))
+    assert main(command.split()) == 1
+    assert f"LOTTERY_ROOT names {tmp_path}/mistyped, which holds no notebooks/" in capsys.readouterr().err
+
+
 def test_a_start_that_several_chapters_have_is_refused(project, monkeypatch):
     project()
     project(name="01_winning_again")
@@ -112,7 +120,7 @@ def test_a_start_that_several_chapters_have_is_refused(project, monkeypatch):
 def test_a_parameter_and_a_profile_that_may_be_meant_are_suggested():
     with pytest.raises(ChapterError, match=r"did you mean 'standard'\?"):
         _ = planning.Part(FIRST, "standart").parameters
-    with pytest.raises(ParameterError, match=r"no parameter 'levls' \(did you mean 'levels'\?\)"):
+    with pytest.raises(ParameterError, match=rf"^{FIRST}: there is no parameter 'levls' \(did you mean 'levels'\?\)"):
         _ = planning.Part(FIRST, "quick", {"levls": 5}).parameters
 
 

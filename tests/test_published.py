@@ -34,6 +34,13 @@ def test_a_page_that_was_executed_before_its_findings_were_written_is_noticed(tm
     ]
 
 
+def test_a_claim_that_its_chapter_has_not_judged_is_noticed(monkeypatch):
+    known = claims.load()
+    monkeypatch.setattr(claims, "load", lambda: known | {"C-C1q": known["C-C1"].model_copy(update={"id": "C-C1q"})})
+    name, said = known["C-C1"].chapter, "C-C1q: not judged yet: publish the chapter again"
+    assert said in gates.check_published(name, runner.published()[name])
+
+
 def test_a_chapter_that_shows_a_value_that_it_does_not_glue_is_noticed(tmp_path):
     name, path = next(iter(runner.published().items()))
     notebook = nbformat.read(path, as_version=4)

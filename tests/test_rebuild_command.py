@@ -1,4 +1,4 @@
-"""`store verify` and `store rebuild`, as a user calls them."""
+"""`store verify`, `store rebuild` and their sisters, as a user calls them."""
 
 import dataclasses
 
@@ -46,7 +46,8 @@ def test_a_record_of_a_network_that_is_not_known_here_hides_no_other(store, caps
     monkeypatch.setattr(models, "_registered", {})
     assert main(["store", "rebuild", "--sample", "2", "--store", str(store.root)]) == 1
     said = capsys.readouterr()
-    assert "Run: the same" in said.out and "own" in said.out + said.err
+    assert "Run: the same" in said.out and "own" in said.out
+    assert "1 could not be computed" in said.err and "come out" not in said.err
 
 
 def test_a_record_that_is_not_what_its_recipe_gives_is_named(store, capsys):
@@ -61,3 +62,15 @@ def test_records_of_changed_code_are_counted(store, capsys):
     other = changed(store, made={"code": "0" * 16})
     assert main(["store", "verify", "--store", str(other.root)]) == 0
     assert "1 were computed by code that has changed since (1 Run)" in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_is_computed(store, capsys):
+    assert main(["store", "rebuild", "--device", "cuda:999", "--store", str(store.root)]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("error: device 'cuda:999' was asked for")
+
+
+@pytest.mark.parametrize("command", [["ls"], ["show", "aa"], ["verify"], ["rebuild"], ["gc"], ["export", "x.lotx"]])
+def test_a_folder_that_is_no_store_is_named(command, tmp_path, capsys):
+    assert main(["store", *command, "--store", str(tmp_path)]) == 1
+    assert f"there is no store at {tmp_path}: " in capsys.readouterr().err

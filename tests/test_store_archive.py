@@ -336,6 +336,18 @@ def test_what_is_no_export_is_refused(home, tmp_path, content):
         home.import_([tmp_path / "other.lotx"])
 
 
+def test_a_file_that_is_missing_a_folder_and_a_cut_one_are_told_apart(store, home, tmp_path):
+    fill(store, 2, size=40)
+    [whole] = store.export(store.keys(), tmp_path / "study.lotx")
+    (cut := tmp_path / "cut.lotx").write_bytes(whole.read_bytes()[:-50])
+    with pytest.raises(StoreError) as caught:
+        home.import_([tmp_path / "nofile.lotx", tmp_path, cut])
+    missing, folder, half, *_ = str(caught.value).splitlines()
+    assert missing == f"there is no file {tmp_path}/nofile.lotx"
+    assert folder == f"{tmp_path} is a folder: name the .lotx files in it"
+    assert half.startswith(f"{cut} is not an export of a store, or it was cut off: ")
+
+
 def test_every_bit_flip_and_cut_of_an_export_is_found_or_changes_nothing(store, tmp_path):
     fill(store, 2, size=40)
     (source,) = store.export(store.keys(), tmp_path / "study.lotx")

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,6 +116,12 @@ def test_a_plan_calls_chapters_by_number_too(tmp_path):
     assert [part.chapter for part in study.read_plan(tmp_path / "plan.yml")] == [planning.named("7")] * 3
 
 
+def test_the_plan_that_readme_shows_is_one(tmp_path):
+    [shown] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "plan.yml").write_text(shown)
+    assert len(study.read_plan(tmp_path / "plan.yml")) == 2
+
+
 @pytest.mark.parametrize("name", planning.names())
 def test_every_chapter_says_at_every_profile_what_it_needs_before_anything_is_computed(name):
     parts = [Part(name, profile) for profile in planning.PROFILES]
@@ -129,6 +136,8 @@ def test_every_chapter_says_at_every_profile_what_it_needs_before_anything_is_co
 @pytest.mark.parametrize(
     "wrong, words",
     [
+        ("", "a plan is a list"),
+        ("[]", "a plan is a list"),
         ("chapter: 01_winning_tickets", "a plan is a list"),
         ("- {chapter: 01_winning_tickets, levels: 3}", "a plan is a list"),
         ("- {chapter: 01_winning_tickets, given: 3}", r"plan\.yml: a plan is a list .*; entry 1 is .*'given': 3"),
@@ -222,7 +231,15 @@ def test_a_part_that_fails_does_not_keep_the_others_from_being_computed(tmp_path
     parts = [Part(**PARTS[2]), Part("01_winning_tickets", "quick", SMALL)]
     assert study.run(parts, 5, own, packed, said.append) == 1
     assert "failed: ZeroDivisionError: nothing" in said[0] and "complete" in said[1]
-    assert said[2] == "1 of 2 parts are complete; the same command goes on" and len(packed.keys) >= 10
+    assert said[2] == "1 of 2 parts are complete, 1 failed" and len(packed.keys) >= 10
+
+
+def test_the_same_command_goes_on_where_parts_are_left_though_others_failed(tmp_path, monkeypatch):
+    planning_takes(8, monkeypatch)
+    said, own = [], settings.made(store=tmp_path / "store", executor="inline")
+    parts = [Part("01_winning_tickets", "quick", SMALL | {"model": name}) for name in ("no-such-network", "lenet-20")]
+    assert study.run(parts, 0.1, own, pytest.fail, said.append) == 1
+    assert "0 of 2 parts are complete, 1 failed; the same command goes on" in said
 
 
 def test_a_part_that_cannot_be_planned_is_said_at_once(tmp_path):
@@ -231,7 +248,8 @@ def test_a_part_that_cannot_be_planned_is_said_at_once(tmp_path):
     small = SMALL | {"levels": 1}
     parts = [Part("01_winning_tickets", "quick", given) for given in (small | {"model": "no-such-network"}, small)]
     assert study.run(parts, 5, own, packed, said.append) == 1
-    assert "failed, nothing of it was computed" in said[0] and "'no-such-network'" in said[0] and "complete" in said[1]
+    assert "'no-such-network'" in said[0] and said[1].startswith("01_winning_tickets, quick (part 2): complete")
+    assert said[0].startswith("01_winning_tickets, quick (part 1): failed, nothing of it was computed")
 
 
 def planning_takes(seconds, monkeypatch):
@@ -284,7 +302,8 @@ def test_data_that_are_missing_are_said_once_and_first(tmp_path, monkeypatch):
     assert study.run(parts, 5, own, packed, said.append) == 1
     assert said[0].startswith("data: failed, 3 parts of 5 cannot do without: mnist: LOTTERY_DATA names")
     assert said[1] == "14_do_tickets_transfer, quick: failed, nothing of it was computed: for want of data, as above"
-    assert said[2].startswith("01_winning_tickets, quick: complete") and said[3].startswith("1 of 5 parts")
+    assert said[2].startswith("01_winning_tickets, quick (part 1): complete")
+    assert said[3] == "1 of 5 parts are complete, 4 failed"
     assert len(said) == 4 and not (tmp_path / "mistyped").exists()
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from bs4 import BeautifulSoup
 
 from .. import LotteryError
+from . import planning
 
 CDN = re.compile(r"https://cdn\.jsdelivr\.net/npm/((?:@[^/@]+/)?[^/@]+)@([^/@]+)/(.*)")
 """Address of a file of an npm package at an exact version; the groups are package, version and path."""
@@ -50,8 +51,11 @@ def build(root, profile=None, strict=True):
         Path of the built ``index.html``.
 
     Raises:
+        ChapterError: there is no such profile.
         BookError: a chapter is missing, or Jupyter Book reported warnings or errors.
     """
+    if profile is not None:
+        planning.check_profile(profile)
     root = Path(root).resolve()
     chapters = root / "book" / "chapters" if profile is None else root / "_build" / profile / "chapters"
     _check_chapters(root, chapters, profile)

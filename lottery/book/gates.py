@@ -179,16 +179,18 @@ def _live_only(model, models) -> bool:
 
 
 def check_published(name: str, path: Path) -> list[str]:
-    """A published chapter: not quick, its verdicts such as its rules can give, its findings those of findings.yml."""
+    """A published chapter: not quick, all its claims judged by their rules, its findings those of findings.yml."""
     notebook = nbformat.read(path, as_version=4)
     made = notebook.metadata.get("lottery", {})
     found = []
     if made.get("profile") == "quick":
         found.append("executed at the quick profile")
-    if lacking := launch.unglued(notebook):
-        found.append(f"its texts show values that it does not glue: {', '.join(lacking)}")
-    known = claims.load()
-    for claim, verdict in made.get("verdicts", {}).items():
+    if unglued := launch.unglued(notebook):
+        found.append(f"its texts show values that it does not glue: {', '.join(unglued)}")
+    known, verdicts = claims.load(), made.get("verdicts", {})
+    lacking = [claim for claim, rule in known.items() if rule.chapter == name and claim not in verdicts]
+    found += [f"{claim}: not judged yet: publish the chapter again" for claim in lacking]
+    for claim, verdict in verdicts.items():
         if claim not in known:
             found.append(f"its claim {claim} is not in claims.yml")
         elif not isinstance(verdict, dict) or verdict["outcome"] not in claims.OUTCOMES:

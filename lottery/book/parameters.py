@@ -12,9 +12,10 @@ from .. import LotteryError
 
 
 def meant(given: str, known: Iterable[str]) -> str:
-    """Words that suggest the one of the known names that is nearest to another; "" if none is near."""
-    near = difflib.get_close_matches(given[:60], list(known), 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    """Words that suggest the one of the known names that is nearest to another, in any case; "" if none is near."""
+    lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(given[:60].lower(), lower, 1)
+    return f" (did you mean {lower[near[0]]!r}?)" if near else ""
 
 
 class ParameterError(LotteryError):

@@ -39,6 +39,8 @@ def book() -> Path:
     found = settings.project()
     if found is None:
         raise ChapterError("chapters lie in a clone of the repository: work in one, or set LOTTERY_ROOT to its folder")
+    if not (found / "notebooks").is_dir():
+        raise ChapterError(f"LOTTERY_ROOT names {found}, which holds no notebooks/")
     return found
 
 
@@ -80,6 +82,17 @@ def source(name: str) -> nbformat.NotebookNode:
     return nbformat.read(book() / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
+def check_profile(profile: str) -> None:
+    """Refuses what is none of `PROFILES`.
+
+    Raises:
+        ChapterError: naming them, and the one that may be meant.
+    """
+    if profile not in PROFILES:
+        said = f"no profile {profile[:60]!r}{parameters.meant(profile, PROFILES)}"
+        raise ChapterError(f"{said}; profiles: {', '.join(PROFILES)}")
+
+
 def profile_parameters(name: str, profile: str, notebook: nbformat.NotebookNode | None = None) -> dict[str, object]:
     """What a profile sets for a chapter: the entries of `common` that the chapter has, then its own.
 
@@ -92,9 +105,7 @@ def profile_parameters(name: str, profile: str, notebook: nbformat.NotebookNode 
         ChapterError: if there is no such profile.
         EntryError: if its file cannot be read.
     """
-    if profile not in PROFILES:
-        said = f"no profile {profile[:60]!r}{parameters.meant(profile, PROFILES)}"
-        raise ChapterError(f"{said}; profiles: {', '.join(PROFILES)}")
+    check_profile(profile)
     path = PLACE / f"{profile}.yml"
     table = entries.table(path)
     common, own = table.get("common") or {}, table.get(name) or {}
@@ -126,7 +137,10 @@ class Part:
             parameters.check_parameters(declared, {k: v for k, v in profile.items() if k not in self.given})
         except ParameterError as error:
             raise entries.EntryError(f"{PLACE / self.profile}.yml, {self.chapter}: {error}") from None
-        return parameters.check_parameters(declared, profile | dict(self.given))
+        try:
+            return parameters.check_parameters(declared, profile | dict(self.given))
+        except ParameterError as error:
+            raise ParameterError(f"{self.chapter}: {error}") from None
 
     @cached_property
     def recipes(self) -> list[Recipe]:

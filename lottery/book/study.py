@@ -39,11 +39,11 @@ def read_plan(path: Path | None = None) -> list[Part]:
             of this package, after which come the chapters that it does not name.
 
     Raises:
-        EntryError: naming the file, the entry, and what is not a chapter, a profile or a parameter.
+        EntryError: naming the file, the entry, and what is not a chapter, a profile or a parameter; if it is empty.
     """
     place, parts, form = path or PLAN, [], "a plan is a list of {chapter: …, profile: …, given: {…}}"
-    found = entries.read(place) or []
-    if not isinstance(found, list):
+    found = entries.read(place)
+    if not isinstance(found, list) or not found:
         raise entries.EntryError(f"{place}: {form}")
     for number, entry in enumerate(found, 1):
         try:
@@ -108,12 +108,13 @@ def run(
     outcomes = []
     with settings.active(), stopping.in_order(end - reserve / 2):
         with contextlib.suppress(OutOfTime):  # broken off between two parts
-            for what, outcome in _outcomes(parts, settings, store, keys):
-                outcomes.append(outcome)
+            for what, outcome, count in _outcomes(parts, settings, store, keys):
+                outcomes += [outcome] * count
                 say(f"{what}: {outcome}")
         asked = stopping.asked()
     done, failed = (sum(outcome.startswith(word) for outcome in outcomes) for word in (COMPLETED, FAILED))
-    say(f"{done} of {len(parts)} parts are complete" + ("" if done == len(parts) else "; the same command goes on"))
+    goes_on = "; the same command goes on" if done + failed < len(parts) else ""
+    say(f"{done} of {len(parts)} parts are complete" + (f", {failed} failed" if failed else "") + goes_on)
     with stopping.in_order(tell=lambda: None):  # what is packed is packed to the end
         if there := [key for key in dict.fromkeys([*keys, *carried]) if key in store]:
             export(store, there)
@@ -128,10 +129,10 @@ COMPLETED, FAILED = "complete", "failed"
 
 def _outcomes(
     parts: Sequence[Part], settings: Settings, store: Store, keys: dict[str, None]
-) -> Iterator[tuple[str, str]]:
-    """What became of each part that was begun: words that begin with COMPLETED or FAILED or neither, and of what.
+) -> Iterator[tuple[str, str, int]]:
+    """What became of each part that was begun: of what, words that begin with COMPLETED or FAILED or neither, how many.
 
-    The keys of what can be computed are added to `keys`.
+    One entry tells of all parts that lack the same data. The keys of what can be computed are added to `keys`.
     """
     left, planned, told, what = list(parts), [], set(), "looking for data"
     try:
@@ -140,29 +141,33 @@ def _outcomes(
         for error, without in _without_data(parts, store, until):
             told.add(str(error))
             left = [part for part in left if part not in without]
-            yield "data", f"{FAILED}, {text.count(len(without), 'part')} of {len(parts)} cannot do without: {error}"
+            count = text.count(len(without), "part")
+            yield "data", f"{FAILED}, {count} of {len(parts)} cannot do without: {error}", len(without)
         while left or planned:
             if planned and (not left or time.monotonic() >= until):
                 part = planned.pop(0)
-                yield _named(part), _computed(part, settings, store)
+                yield _named(part, parts), _computed(part, settings, store), 1
                 if stopping.due(settings.deadline):
                     return
                 continue
             part = left.pop(0)
-            what = f"planning {_named(part)}"
+            what = f"planning {_named(part, parts)}"
             if stopping.due(settings.deadline):
                 raise stopping.error("not begun")
             if refusal := _refusal(part, settings, store, told):
-                yield _named(part), refusal
+                yield _named(part, parts), refusal, 1
             else:
                 planned.append(part)
                 keys.update(dict.fromkeys(part.keys))
     except OutOfTime:
-        yield what, str(stopping.error("nothing of it was computed"))
+        yield what, str(stopping.error("nothing of it was computed")), 1
 
 
-def _named(part: Part) -> str:
-    return f"{part.chapter}, {part.profile}"
+def _named(part: Part, parts: Sequence[Part]) -> str:
+    """What a part is called; with its number, if another one is of the same chapter at the same profile."""
+    alike = [n for n, one in enumerate(parts, 1) if (one.chapter, one.profile) == (part.chapter, part.profile)]
+    number = next(n for n, one in enumerate(parts, 1) if one is part)
+    return f"{part.chapter}, {part.profile}" + (f" (part {number})" if len(alike) > 1 else "")
 
 
 def _without_data(parts: Sequence[Part], store: Store, until: float) -> Iterator[tuple[data.DataError, list[Part]]]:

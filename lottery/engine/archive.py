@@ -161,6 +161,17 @@ def _zipped(plan: Sequence[dict], read: Callable[[str], tuple[bytes, bytes]]) ->
         yield buffer.getvalue()
 
 
+def _opened(source: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(source)
+    except FileNotFoundError as error:
+        raise StoreError(f"there is no file {source}") from error
+    except IsADirectoryError as error:
+        raise StoreError(f"{source} is a folder: name the .lotx files in it") from error
+    except BROKEN as error:
+        raise StoreError(f"{source} is not an export of a store, or it was cut off: {error}") from error
+
+
 class Archive:
     """An exported file, opened for reading; sizes, names and manifest are checked before anything is unpacked.
 
@@ -170,10 +181,7 @@ class Archive:
 
     def __init__(self, source: Path):
         self.source, self.problems = source, []
-        try:
-            self.file = zipfile.ZipFile(source)
-        except BROKEN as error:
-            raise StoreError(f"{source} is not an export of a store: {error}") from error
+        self.file = _opened(source)
         try:
             entries = self.file.infolist()
             self.names = {entry.filename: entry for entry in entries}

@@ -79,7 +79,7 @@ def execute(
             that does not fit after all is halved, with a `FewerAtOnce` warning.
         deadline: the time (`time.monotonic()`) from which nothing is begun any more and trainings are saved and
             stopped; SIGTERM and Ctrl-C do the same, see `lottery.engine.stopping`.
-        show: a progress bar.
+        show: a progress bar, in a terminal or a notebook.
 
     Returns:
         One record for each recipe, in order.

@@ -1,6 +1,7 @@
 """A progress bar for studies that leaves no trace in a notebook.
 
-In a terminal and in a notebook this is tqdm on the standard error stream; a notebook's cell is cleared at the end.
+In a terminal and in a notebook this is tqdm on the standard error stream; a notebook's cell is cleared at the end. A
+file that takes this stream gets none.
 Where the settings name a file, as the chapter runner sets it for its kernel, the state goes there as JSON instead, and
 the runner draws the bar in its own terminal.
 """
@@ -19,6 +20,10 @@ def started(total: int, unit: str, **more) -> tqdm:
     return tqdm(total=total, unit=unit, unit_scale=True, leave=False, **more)
 
 
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
 class Bar:
     """Runs and scans done, steps a second, time left.
 
@@ -28,7 +33,7 @@ class Bar:
     Args:
         runs: how many there are.
         steps: of all of them together.
-        visible: False shows nothing.
+        visible: False shows nothing; nor is anything shown where nobody looks.
         scans: how many there are beside the runs.
     """
 
@@ -36,7 +41,8 @@ class Bar:
         self.runs, self.scans, self.unit = runs, scans, "step" if steps else "scan"
         self.steps, self.at = steps or scans, 0
         self.file = settings.current().progress
-        shown = visible and not self.file and self.steps > 0
+        watched = sys.stderr.isatty() or _in_notebook()
+        shown = visible and watched and not self.file and self.steps > 0
         self.bar = started(self.steps, self.unit, file=sys.stderr) if shown else None
         self.update(0, 0)
 
@@ -62,7 +68,7 @@ class Bar:
         """Removes the bar."""
         if self.bar is not None:
             self.bar.close()
-            if "ipykernel" in sys.modules:
+            if _in_notebook():
                 from IPython.display import clear_output
 
                 clear_output()

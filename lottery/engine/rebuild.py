@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import LotteryError
 from ..recipes import Recipe
-from .execute import execute
+from .execute import choose, execute
 from .identity import code, known_recipes
 from .stopping import OutOfTime
 from .store import Record, Store
@@ -95,7 +95,11 @@ def rebuild(
         seed: of the draw.
         keys: of which records; by default all.
         device: where to compute.
+
+    Raises:
+        ExecutionError: if this machine has no such device, or the store no such record.
     """
+    choose("inline", device=device)
     among = sorted(store.keys() if keys is None else keys)
     chosen = random.Random(seed).sample(among, min(sample, len(among)))
     return [_rebuilt(key, store, device) for key in chosen]

@@ -259,6 +259,8 @@ def _adopt(registered: bytes) -> None:
 
 # Dask.
 
+ANSWER_SECONDS = 10  # how long the scheduler of a running cluster may take to answer
+
 
 class Dask:
     """A Dask cluster: one of its own on this machine, or a running one.
@@ -294,7 +296,10 @@ class Dask:
                     dask.config.set({f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")})
                 )
                 where = stack.enter_context(_local_cluster(distributed, self.jobs))
-            self.client = stack.enter_context(distributed.Client(where, set_as_default=False))
+                client = distributed.Client(where, set_as_default=False)
+            else:
+                client = _client_of(distributed, where)
+            self.client = stack.enter_context(client)
             if self.address is None:
                 self.client.run_on_scheduler(_stop_http)
             # The scheduler itself begins a batch again whose worker died; one that raised would only raise again.
@@ -334,6 +339,19 @@ class Dask:
             self.client.run(stopping.ask, by)
         else:  # a flag there would stop other people's studies: what was computed since the last checkpoints is lost
             self.executor.shutdown(wait=False)
+
+
+def _client_of(distributed, address: str):
+    """A client of a running cluster; one that is handed an address of a wrong form would never be closed.
+
+    Raises:
+        ExecutionError: if nobody answers there.
+    """
+    try:
+        distributed.comm.resolve_address(address)
+        return distributed.Client(address, timeout=ANSWER_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:  # the last of TLS without certificates
+        raise ExecutionError(f"no Dask scheduler answers at {address[:100]}: {error}") from error
 
 
 def _local_cluster(distributed, jobs: int):
