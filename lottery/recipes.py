@@ -49,7 +49,8 @@ def frozen(recipe: type[T]) -> type[T]:
         RecipeError: if a class of another module has its name: names are hashed into keys, so the two would share them.
     """
     for kind in defined():
-        if kind.__name__ == recipe.__name__ and is_dataclass(kind) and not _of_one_module(kind, recipe):
+        made_before = kind.__name__ == recipe.__name__ and "__dataclass_fields__" in vars(kind)
+        if made_before and not _of_one_module(kind, recipe):
             raise RecipeError(
                 f"two recipe classes are named {recipe.__name__}, of {kind.__module__} and {recipe.__module__}, and "
                 "would share keys: give yours another name (in a notebook, restart the kernel then)"

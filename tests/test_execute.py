@@ -28,6 +28,7 @@ from lottery import recipes as r
 from lottery.controls import AtStart, Unlit
 from lottery.engine import compute as computing
 from lottery.engine import execute as module
+from lottery.engine import plan as planner
 from lottery.engine import progress, settings, stopping, workers
 from lottery.engine import train as engine
 from lottery.engine.compute import fitting
@@ -998,3 +999,31 @@ def test_chains_whose_levels_hold_the_last_one_twice_are_compared_at_once():
     began = time.process_time()
     assert long[-1] == again[-1] and hash(long[-1]) == hash(again[-1]) and long[-1] != long[-2]
     assert len(r.closure(long)) == 601 and time.process_time() - began < 20
+
+
+def test_masks_fit_networks_that_differ_in_what_is_not_pruned():
+    """And derived masks and continued runs of other shapes are refused as those that they are made from."""
+
+    def build(bias):
+        return lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, 30, bias=bias), nn.Linear(30, classes))
+
+    for name, bias in (("with-a-bias", True), ("without-a-bias", False)):
+        models.register(name, build(bias))
+    row = r.Training("digits", "with-a-bias", 3, 50, "adam", 1e-3, validation=200)
+    dense, ticket = tickets.imp(row, 0, 1, 0.5)
+    bare, wide = (dataclasses.replace(row, model=model) for model in ("without-a-bias", "lenet-20"))
+    module.check([r.Run(bare, Initial(0), ticket.mask)])
+    for run in (r.Run(bare, dense.end, r.Dense()), r.Run(wide, r.Continued(dense, 1), r.Dense())):
+        with pytest.raises(ExecutionError, match="the weights of with-a-bias on digits do not fit"):
+            module.check([run])
+    with pytest.raises(ExecutionError, match="the mask of with-a-bias on digits does not fit"):
+        module.check([r.Run(wide, Initial(0), r.Shuffled(ticket.mask, 0))])
+
+
+def test_what_a_field_of_a_recipe_holds_is_looked_into():
+    @dataclasses.dataclass(frozen=True)
+    class Scale:
+        by: object
+
+    found = set(planner._kinds({"scales": (Scale([1.5]), tickets.dense(training(), 0))}))
+    assert found == {dict, tuple, Scale, list, float}

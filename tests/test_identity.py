@@ -1,6 +1,7 @@
 """Whose result it is: another network or other code under an old name is found and named."""
 
 import importlib.util
+import itertools
 import linecache
 import subprocess
 import sys
@@ -110,6 +111,18 @@ def test_a_setting_that_shows_only_in_buffers_or_in_the_draw_of_weights_makes_an
     assert identity.difference(older, other) is identity.difference(other, older) is None
 
 
+def test_buffers_that_nothing_fills_are_not_compared():
+    builds = itertools.count()
+
+    def build(shape, classes):
+        network = Net(classes)
+        network.register_buffer("scratch", torch.full((2,), float(next(builds))))
+        return network
+
+    models.register("own", build)
+    assert "buffers" not in identity.network(training(model="own"))
+
+
 def test_other_records_than_runs_are_of_their_network_too(store):
     register()
     snip = AtStart(training(model="own"), r.Initial(0), 0.5, "snip", 50)
@@ -158,7 +171,14 @@ def test_a_recipe_class_with_the_name_of_another_module_s_is_refused(tmp_path):
         class Noisy(r.Weights):
             weights: r.Weights
 
-    assert r.Noisy is identity.known_recipes()["Noisy"]
+    with pytest.raises(r.RecipeError, match="named Shuffled") as kept:
+
+        @r.frozen
+        class Shuffled(r.Pruned):  # inherits the fields of a recipe
+            pass
+
+    found = identity.known_recipes()
+    assert kept.value and r.Noisy is found["Noisy"] and r.Shuffled is found["Shuffled"]
     script = tmp_path / "script.py"  # a name of a module that nobody has imported yet
     script.write_text(
         "from lottery import recipes, tickets\nfrom lottery.engine import execute, store\n"

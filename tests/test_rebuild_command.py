@@ -41,12 +41,12 @@ def test_a_sound_record_comes_out_the_same(store, capsys):
 
 def test_a_record_of_a_network_that_is_not_known_here_hides_no_other(store, capsys, monkeypatch):
     monkeypatch.setattr(models, "_registered", {})
-    models.register("own", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, classes)))
-    execute([tickets.dense(dataclasses.replace(TRAINING, model="own"), 0)], store, executor="inline", show=False)
+    models.register("a-stranger", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, classes)))
+    execute([tickets.dense(dataclasses.replace(TRAINING, model="a-stranger"), 0)], store, executor="inline", show=False)
     monkeypatch.setattr(models, "_registered", {})
     assert main(["store", "rebuild", "--sample", "2", "--store", str(store.root)]) == 1
     said = capsys.readouterr()
-    assert "Run: the same" in said.out and "own" in said.out
+    assert "Run: the same" in said.out and "a-stranger" in said.out
     assert "1 could not be computed" in said.err and "come out" not in said.err
 
 

@@ -72,6 +72,18 @@ def test_a_large_study_travels_in_parts_of_bounded_size(store, home, tmp_path):
     assert len(home.import_(reversed(files))) == 12 and home.keys() == store.keys()
 
 
+def test_a_cut_part_is_named_and_written_anew_by_the_next_export(store, home, tmp_path):
+    fill(store, 12)
+    files = store.export(store.keys(), tmp_path / "study.lotx", part_bytes=20_000)
+    files[1].write_bytes(files[1].read_bytes()[:5_000])
+    assert archive.parts(tmp_path / "study.lotx") == files
+    assert store.export(store.keys(), tmp_path / "study.lotx", part_bytes=20_000) == files
+    assert len(home.import_(files)) == 12
+    alone = tmp_path / "other-01.lotx"
+    alone.write_bytes(b"cut")
+    assert archive.parts(tmp_path / "other.lotx") == []
+
+
 def test_an_export_of_so_many_files_takes_records_in_the_order_given(store, home, tmp_path):
     keys = fill(store, 4)[::-1]
     files = store.export(keys, tmp_path / "study.lotx", part_bytes=10_000, files=3)

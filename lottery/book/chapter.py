@@ -322,7 +322,7 @@ class Chapter:
             f"{f'{hours:.1f} hours' if hours >= 1 else f'{60 * hours:.1f} minutes'} of {device}"
             + ("" if re.search(r", \d+ threads?$", device) else ", shared by several runs, each counted in full")
             for device, hours in sorted(spent.items())
-            if hours > 0.001 or len(spent) == 1
+            if hours > 0.001 or hours == max(spent.values())
         )
         what = f"{text.count(runs, 'training run')} and {text.count(len(self.used) - runs, 'other result')}"
         return f"{what}, {' and '.join(words)}"

@@ -4,7 +4,6 @@ A part holds `manifest.json` first, then `<key>/record.json` and `<key>/arrays.s
 the first version wrote have no manifest, and are read as well.
 """
 
-import contextlib
 import io
 import itertools
 import json
@@ -44,18 +43,24 @@ BROKEN = (
 def parts(target: Path) -> list[Path]:
     """The files of an export that are there: study.lotx, and study-00.lotx, study-01.lotx, … that say so.
 
-    Parts of the first version say nothing: they are several, numbered from 00 without a gap. All others are exports of
-    their own that happen to have such a name, or other files.
+    Parts of the first version say nothing: they are several, numbered from 00 without a gap. A file that cannot be read
+    is the part that its number says where others are there. All others are exports of their own that happen to have
+    such a name, or other files.
     """
     name = re.compile(re.escape(target.stem) + r"-(\d{2,})" + re.escape(target.suffix))
     told: dict[int, dict | None] = {}
+    damaged = set()
     for path in target.parent.glob("*"):
         mark = name.fullmatch(path.name)
         if mark and path == _part(target, int(mark[1])) and path.is_file():
-            with contextlib.suppress(StoreError), Archive(path) as file:
-                told[int(mark[1])] = file.manifest
+            try:
+                with Archive(path) as file:
+                    told[int(mark[1])] = file.manifest
+            except StoreError:
+                damaged.add(int(mark[1]))
     silent = next(n for n in itertools.count() if told.get(n, {}) is not None)
-    found = {n for n, said in told.items() if said and said["part"] == n + 1 and said["parts"] > 1}
+    whole = {n: said["parts"] for n, said in told.items() if said and said["part"] == n + 1 and said["parts"] > 1}
+    found = {*whole, *(n for n in damaged if n < max(whole.values(), default=0))}
     found |= set(range(silent if silent > 1 else 0))
     return [*([target] if target.is_file() else []), *(_part(target, n) for n in sorted(found))]
 

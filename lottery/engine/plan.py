@@ -10,12 +10,12 @@ import math
 import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 import torch
 
 from .. import data, masks, models
-from ..recipes import Dense, Mask, Pruned, Recipe, Rewound, Run, Shuffled, Thinned, Training, closure
+from ..recipes import Continued, Dense, Mask, Pruned, Recipe, Rewound, Run, Shuffled, Thinned, Training, closure
 from . import identity
 from .network import stackable
 from .precision import check_precision
@@ -147,7 +147,7 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
         recipe.check(StoreWorld(None))
 
 
-def _check_fit(run: Run, shapes: Callable[[str, str], dict[str, torch.Size]]) -> None:
+def _check_fit(run: Run, shapes: Callable[[str, str], "_Shapes"]) -> None:
     """Refuses a start or a mask from a run of a network of other shapes.
 
     Args:
@@ -158,11 +158,10 @@ def _check_fit(run: Run, shapes: Callable[[str, str], dict[str, torch.Size]]) ->
         ExecutionError: naming both networks and a tensor in which they differ.
     """
     own = run.training
-    parts = (("weights", run.weights, Rewound), ("mask", run.mask, Pruned))
-    for what, source in ((what, part.run.training) for what, part, kind in parts if isinstance(part, kind)):
+    for what, source in _sources(run):
         if (source.model, source.data) == (own.model, own.data):
             continue
-        one, other = shapes(own.model, own.data), shapes(source.model, source.data)
+        one, other = (shapes(training.model, training.data)[what] for training in (own, source))
         if differ := [name for name in {**one, **other} if one.get(name) != other.get(name)]:
             here, there = (str(list(of[differ[0]])) if differ[0] in of else "absent" for of in (one, other))
             raise ExecutionError(
@@ -172,9 +171,25 @@ def _check_fit(run: Run, shapes: Callable[[str, str], dict[str, torch.Size]]) ->
             )
 
 
-def _shapes(model: str, dataset: str) -> dict[str, torch.Size]:
-    """The shapes of what a network has for a data set."""
-    return {name: tensor.shape for name, tensor in models.build(model, *data.describe(dataset)).state_dict().items()}
+def _sources(run: Run) -> Iterator[tuple[str, Training]]:
+    """The trainings of the runs that the start and the mask of a run are read from, where they are read as they are."""
+    if isinstance(run.weights, Rewound | Continued):
+        yield "weights", run.weights.run.training
+    mask = run.mask
+    while isinstance(mask, Shuffled | Thinned):
+        mask = mask.mask
+    if isinstance(mask, Pruned):
+        yield "mask", mask.run.training
+
+
+_Shapes = dict[str, dict[str, torch.Size]]
+
+
+def _shapes(model: str, dataset: str) -> _Shapes:
+    """The shapes of what weights and masks of a network for a data set have."""
+    module = models.build(model, *data.describe(dataset))
+    state = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    return {"weights": state, "mask": {name: state[name] for name in models.prunable(module)}}
 
 
 LARGEST = 2**28
@@ -363,11 +378,22 @@ def rooted(recipes: Sequence[Recipe], networks: dict) -> str | None:
     for kind in {type(recipe): None for recipe in whole}:
         if _stays(kind):
             return f"the recipe class {kind.__name__}"
-    values = (value for recipe in whole for value in vars(recipe).values())
-    for kind in {type(value): None for value in values if not isinstance(value, Recipe)}:
+    held = (value for recipe in whole for value in vars(recipe).values())
+    for kind in dict.fromkeys(kind for value in held for kind in _kinds(value)):
         if _stays(kind):
             return f"the class {kind.__name__} of a field"
     return next((f"the registered network {name}" for name, factory in networks.items() if _stays(factory)), None)
+
+
+def _kinds(value) -> Iterator[type]:
+    """The types of a value in a recipe and of what it holds, but for recipes, which are walked themselves."""
+    if isinstance(value, Recipe):
+        return
+    yield type(value)
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    inside = (getattr(value, one.name) for one in fields(value)) if is_dataclass(value) else inside
+    for one in inside:
+        yield from _kinds(one)
 
 
 def _stays(thing) -> bool:
