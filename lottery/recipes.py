@@ -111,7 +111,7 @@ class Recipe:
     @cached_property
     def key(self) -> str:
         """64 hexadecimal digits: the SHA-256 of the canonical JSON."""
-        for part in reversed(list(_below([self], lambda one: [p for p in one.parts() if "key" not in vars(p)]))):
+        for part in reversed(_unkeyed(self)):
             _ = part.key  # the deepest first: a chain may have more levels than Python has frames
         return hashlib.sha256(json.dumps(self.json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -183,15 +183,15 @@ class Recipe:
         return [(self, None)] if self.stored else self.reads()
 
 
-def _below(recipes: list[Recipe], parts: Callable[[Recipe], list[Recipe]]) -> Iterator[Recipe]:
-    """All that recipes are made of, each once, those nearer to the recipes first."""
-    seen, left = set(), list(recipes)
+def _unkeyed(recipe: Recipe) -> list[Recipe]:
+    """What a recipe is made of and has no key yet, each once, what is nearer to it first."""
+    found: dict[int, Recipe] = {}
+    left = [recipe]
     while left:
-        for part in parts(left.pop()):
-            if id(part) not in seen:
-                seen.add(id(part))
-                left.append(part)
-                yield part
+        new = [part for part in left.pop().parts() if "key" not in vars(part) and id(part) not in found]
+        found |= {id(part): part for part in new}
+        left += new
+    return list(found.values())
 
 
 def defined() -> Iterator[type[Recipe]]:

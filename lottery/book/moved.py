@@ -65,7 +65,7 @@ def of_conv(way: Records) -> dict[str, str]:
         {kind: tidy.column(rows, value)[:, 0] for kind, rows in way.items()}
         for value in ("early_stop_test_accuracy", "train_accuracy_end")
     )
-    ahead = {kind: 100 * (values - accuracy["random"]) for kind, values in accuracy.items()}
+    ahead = leads.leads(accuracy)
     return {
         "conv_native_lead": text.interval(ahead["native"], 1, "pp"),
         "conv_moved_lead": text.interval(ahead["moved"], 1, "pp"),
