@@ -167,8 +167,15 @@ CONV = {"conv_replicates": 1, "conv_data": "digits", "conv_steps": 50, "conv_eva
         (
             "18_what_a_ticket_is_worth",
             CONV
-            | {"model": "lenet-30-20", "measured_every": 2, "cheap_levels": 2, "conv_levels": 1, "masks_every": 10},
-            "Q5-P1 Q5-P5",
+            | {
+                "model": "lenet-30-20",
+                "measured_every": 2,
+                "cheap_levels": 2,
+                "conv_levels": 1,
+                "conv_keep": 0.81,
+                "masks_every": 10,
+            },
+            "Q5-P1 Q5-P5 Q5-P7",
         ),
     ],
 )

@@ -978,6 +978,20 @@ def test_cheaper_masks_lie_between_ticket_and_random():
     assert outcomes("Q5-P4 Q5-P5", got) == {"Q5-P4": "agrees", "Q5-P5": "agrees"}
 
 
+def test_of_conv_2_the_early_mask_is_asked_for_a_share_of_the_tickets_lead():
+    accuracy = {"ticket": 0.68, "early": 0.67, "SNIP": 0.66, "SynFlow": 0.65, "random": 0.64}
+    got = quantities.cheap_conv_quantities({name: value + FIVE + value * SKEW for name, value in accuracy.items()})
+    assert got["conv_early_recovered"].mean == pytest.approx(0.75, abs=1e-3)
+    assert got["conv_init_mask_loss_pp"].mean == pytest.approx(2, abs=0.02)
+    assert got["conv_init_mask_gain_pp"].mean == pytest.approx(1, abs=0.02)
+    assert asked("Q5-P6 Q5-P7") == set(got)
+    assert outcomes("Q5-P6 Q5-P7", got) == {"Q5-P6": "agrees", "Q5-P7": "agrees"}
+    worse = quantities.cheap_conv_quantities(
+        {name: np.full(3, 1 - value) + FIVE[:3] for name, value in accuracy.items()}
+    )
+    assert np.isnan(worse["conv_early_recovered"])  # a ticket without a lead has no share to give
+
+
 def test_comparisons_are_read_by_measure_and_draws_follow_each_other():
     pair, null = np.arange(36).reshape(2, 2, 3, 3), np.arange(180).reshape(5, 2, 2, 3, 3)
     records = [SimpleNamespace(arrays={"pair": pair, "degrees": null}), SimpleNamespace(arrays={"pair": pair + 1})]

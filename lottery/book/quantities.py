@@ -1180,6 +1180,20 @@ def cheap_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
     }
 
 
+def cheap_conv_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
+    """The same for Conv-2: the quantities of Q5-P6 and Q5-P7.
+
+    Args:
+        accuracy: [R] as of :func:`cheap_quantities`.
+    """
+    found = cheap_quantities(accuracy)
+    return {
+        "conv_early_recovered": recovered(accuracy["early"], accuracy["ticket"], accuracy["random"]),
+        "conv_init_mask_loss_pp": found["init_mask_loss_pp"],
+        "conv_init_mask_gain_pp": found["init_mask_gain_pp"],
+    }
+
+
 def untrained_quantities(before: ArrayLike, after: ArrayLike, validation: ArrayLike | None = None) -> Quantities:
     """How much of a ticket's accuracy over guessing is there before training: the quantity of Q3-P1.
 
@@ -1309,9 +1323,9 @@ def _run(*values: np.ndarray) -> np.ndarray:
     return np.all([~np.isnan(v).any(axis=0) for v in values], axis=0)
 
 
-def near(density: float) -> bool:
-    """Whether this share of weights left is near enough to 21 %, where most rules judge."""
-    return _level(np.array([density]), 0.211) is not None
+def near(density: float, target: float = 0.211) -> bool:
+    """Whether this share of weights left is near enough to another: 21 %, where most rules judge, if none is given."""
+    return _level(np.array([density]), target) is not None
 
 
 def _level(density: np.ndarray, target: float, *values: np.ndarray) -> int | None:
