@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, NoReturn, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -64,13 +64,21 @@ class Complement(Mask):
         for name, kept in self.mask.tensors(world, training).items():
             outside, count = (~kept).flatten().nonzero().flatten(), int(kept.sum())
             if count > len(outside):
-                raise ControlError(
-                    f"{name} keeps {count} of {kept.numel()} weights: its complement has only {len(outside)}, so take "
-                    "a level at which at most half of the layer is left"
-                )
+                self.refuse(name, count, kept.numel())
             result[name] = torch.zeros_like(kept, memory_format=torch.contiguous_format)
             result[name].view(-1)[outside[torch.from_numpy(stream.permutation(len(outside))[:count])]] = True
         return result
+
+    def refuse(self, name: str, count: int, whole: int) -> NoReturn:
+        """Says of a layer that keeps more weights than its complement has.
+
+        Raises:
+            ControlError: always.
+        """
+        raise ControlError(
+            f"{name} keeps {count} of {whole} weights: its complement has only {whole - count}, so take a level at "
+            "which at most half of the layer is left"
+        )
 
 
 @frozen

@@ -237,6 +237,8 @@ def register(name: str, factory: Factory) -> None:
     Raises:
         ModelError: if the name is one of the papers' networks, or the factory cannot be called like that.
     """
+    if not isinstance(name, str) or not name:
+        raise ModelError(f"{name!r}: the name of a network must be a text")
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ModelError(f"{name!r}: {_CALLED}, not {type(factory).__name__}: lambda shape, classes: …")
     try:

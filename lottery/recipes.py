@@ -229,6 +229,8 @@ def _plain(value, hint=None):
     if isinstance(value, tuple | list):
         return [_plain(item, hint) for item in value]
     if isinstance(value, dict):
+        if other := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"a dict with the key {other[0]!r}: keys must be texts, for 1 and '1' are written alike")
         return {key: _plain(item, hint) for key, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -74,6 +74,11 @@ def summary(values: ArrayLike, confidence: float = CONFIDENCE, scale: float = 0.
     return Summary(values.size, mean, float(values.min()), float(values.max()), mean - half, mean + half)
 
 
+def cut(value: Summary, low: float = -math.inf, high: float = math.inf) -> Summary:
+    """A summary whose interval does not leave what is possible, such as counts below zero."""
+    return replace(value, ci_low=max(value.ci_low, low), ci_high=min(value.ci_high, high))
+
+
 def spread(values: ArrayLike) -> Summary:
     """Mean, smallest and largest of values that are not independent, such as pairs that share members: no interval.
 

@@ -377,7 +377,12 @@ def from_perturbed_start(
         replicate, draw: the stream of the direction.
         multiple: of the distance between the pruned rewind points of this level and the next.
         through: move towards the start under this mask instead of in a random direction; see `Thinned`.
+
+    Raises:
+        RecipeError: if the chain has no such level, or none after it.
     """
+    if not 0 <= _whole("level", level) < len(chain) - 1:
+        raise RecipeError(f"no level after {level} in a chain whose last is {len(chain) - 1}: take a lower one")
     here, after = chain[level], chain[level + 1]
     start = after.weights
     along = None if through is None else Masked(start, through)

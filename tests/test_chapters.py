@@ -42,7 +42,7 @@ def executed(tmp_path_factory):
     return folder, store
 
 
-STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 20, "search": 1, "path_half": 1}
+STAND_IN = {"model": "resnet-8", "batch": 32, "early_step": 5, "matching_step": 20, "search": 1, "path_half": 2}
 STAND_IN |= {"examples": 64, "test_examples": 50, "evaluations": 5}
 CONV = {"conv_replicates": 1, "conv_data": "digits", "conv_steps": 50, "conv_evaluations": 5, "batch": 10}
 
@@ -260,7 +260,7 @@ def test_executing_again_computes_nothing_and_gives_the_same_numbers(executed, t
         ({"stepz": 5}, "there is no parameter 'stepz'"),
         ({"steps": "2.5"}, "steps = '2.5': must be a whole number from 50"),
         ({"steps": 2.5}, "must be a whole number"),
-        ({"steps": 10}, "from 50 to 1e+06"),
+        ({"steps": 10}, "from 50 to 1,000,000"),
         ({"steps": True}, "must be a whole number"),
         ({"data": "imagenet"}, "must be one of digits, mnist, fashion-mnist"),
         ({"fresh_order": "yes"}, "must be true or false"),

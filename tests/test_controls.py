@@ -1,6 +1,6 @@
 """Controls, losing tickets, masks at the start and learned masks."""
 
-import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
@@ -31,6 +31,7 @@ from lottery.controls import (
     turned,
 )
 from lottery.engine.execute import world
+from lottery.engine.plan import check
 from lottery.engine.store import Store
 
 
@@ -62,6 +63,10 @@ def test_a_layer_of_which_more_than_half_is_left_has_no_complement(chain):
     runs, store = chain
     with pytest.raises(ControlError, match="at most half"):
         made(Complement(runs[1].mask, 0), store)
+    check([replace(runs[3], mask=Complement(runs[3].mask, 0))])  # and before anything is computed
+    for mask in (Complement(runs[1].mask, 0), Complement(tickets.shuffled(runs[1], 0).mask, 0)):
+        with pytest.raises(ControlError, match=r"fc1\.weight keeps .* at most half"):
+            check([replace(runs[1], mask=mask)])
 
 
 def test_degrees_are_preserved_and_connections_are_not(chain):
@@ -140,7 +145,7 @@ def test_scores_are_learned_in_the_precision_and_layout_of_the_training(tmp_path
     store, start = Store(tmp_path), Drawn(0, kind="constant", keep=0.5)
 
     def found(**more):
-        learned = EdgePopup(dataclasses.replace(T, **more), start, 0.5, 40)
+        learned = EdgePopup(replace(T, **more), start, 0.5, 40)
         record(learned, store)
         return made(learned, store)
 
@@ -154,14 +159,14 @@ def test_scores_are_learned_in_the_precision_and_layout_of_the_training(tmp_path
     coloured = data.register("coloured", (x, y), (x[:50], y[:50]))
     for layout, stride in (("channels_last", 1), ("channels_first", 64)):
         strides.clear()
-        conv = dataclasses.replace(T, data=coloured, model="conv-2-4", layout=layout, batch=20, validation=20)
+        conv = replace(T, data=coloured, model="conv-2-4", layout=layout, batch=20, validation=20)
         record(EdgePopup(conv, start, 0.5, 5), store)
         assert strides[-1] == stride  # of the channels of 8 by 8 pixels before the second convolution
 
 
 def test_masks_that_were_learned_in_another_precision_than_asked_are_not_taken_for_those_asked():
     def version(**more):
-        return EdgePopup(dataclasses.replace(T, **more), r.Initial(0), 0.5, 40).json()["version"]
+        return EdgePopup(replace(T, **more), r.Initial(0), 0.5, 40).json()["version"]
 
     assert version() == 1
     assert {version(precision="bf16"), version(precision="tf32"), version(layout="channels_last")} == {2}
@@ -223,7 +228,7 @@ def test_a_transferred_ticket_starts_where_its_source_does_and_trains_as_the_tar
 
 def test_parts_of_a_transfer_are_made_of_two_masks_and_two_starts(chain):
     runs, store = chain
-    half = dataclasses.replace(T, part=(0, 2))
+    half = replace(T, part=(0, 2))
     other = tickets.imp(half, 0, 1, 0.4)
     run(other, store)
     [made_of] = transfers(half, T, 0, [1], 0.4)
@@ -244,7 +249,7 @@ def test_parts_of_a_transfer_are_made_of_two_masks_and_two_starts(chain):
 
 def test_inputs_that_no_training_example_lights_are_counted(tmp_path):
     store = Store(tmp_path / "store")
-    half = dataclasses.replace(T, part=(1, 2))
+    half = replace(T, part=(1, 2))
     for training in (T, half):
         images = world(store).dataset(training).train[0].flatten(1)
         found = record(Unlit(training), store)
@@ -266,7 +271,7 @@ def test_sub_networks_that_may_lose_keep_as_many_weights_as_the_ticket(chain):
     for kind in ("small at the end", "small at the start"):
         small, rescaled = made_of[kind], made_of[f"{kind}, rescaled"]
         wanted = Rescaled(runs[3].weights, small.mask, runs[3].weights, runs[3].mask)
-        assert rescaled == dataclasses.replace(small, weights=wanted)
+        assert rescaled == replace(small, weights=wanted)
 
 
 def test_cheaper_masks_train_from_the_tickets_start(chain):
@@ -278,7 +283,7 @@ def test_cheaper_masks_train_from_the_tickets_start(chain):
     found = record(made_of["SNIP"], store)
     assert found.values["density"] == pytest.approx(0.2, abs=1e-3)
     before, itself, once, ticket = drawn(made_of, [3, 6])
-    assert (before, itself) == (dataclasses.replace(early, step=3), early)
+    assert (before, itself) == (replace(early, step=3), early)
     assert (once, ticket) == (made_of["one-shot"].mask, runs[3].mask)
 
 

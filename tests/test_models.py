@@ -305,6 +305,13 @@ def test_what_is_no_factory_is_refused_where_it_is_registered(factory, said):
     assert "no_factory" not in models.registered()
 
 
+@pytest.mark.parametrize("name", [3, None, ""])
+def test_the_name_of_a_network_is_a_text(name):
+    with pytest.raises(models.ModelError, match="the name of a network must be a text"):
+        models.register(name, torch.nn.Linear)
+    assert name not in models.registered()
+
+
 def test_a_factory_that_fails_is_an_error_that_says_how_it_was_called(monkeypatch):
     monkeypatch.setattr(models, "_registered", {})
     models.register("linear_class", torch.nn.Linear)

@@ -47,7 +47,7 @@ TINY = {
     "level": 1,
     "search": 1,
     "doublings": 1,
-    "path_half": 1,
+    "path_half": 2,
     "lanczos_steps": 10,
     "probes": 1,
     "examples": 64,

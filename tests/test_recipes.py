@@ -320,6 +320,20 @@ def test_a_training_that_cannot_be_is_refused_in_one_line(wrong, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_of_a_dict_that_is_no_text_is_refused():
+    with pytest.raises(RecipeError, match=r"the field other of Altered .* with the key 1: keys must be texts"):
+        _ = Altered(other={1: "a"}).key
+    assert Altered(other={"1": "a"}).key
+
+
+def test_a_chain_without_a_next_level_has_no_disturbed_start_there():
+    training = r.Training("digits", "lenet-30-20", 40, 60, "adam", 0.001)
+    chain = tickets.imp(training, 0, 2, 0.2, rewind_step=10)
+    for level in (2, 3, -1, 0.5):
+        with pytest.raises(RecipeError, match="level"):
+            tickets.from_perturbed_start(chain, level, 0)
+
+
 @pytest.mark.parametrize("step", [-1, 101])
 def test_rewinding_outside_the_run_is_refused(step):
     with pytest.raises(RecipeError, match=f"this Rewound cannot be: .*step.*{step}") as caught:

@@ -306,3 +306,9 @@ def test_rounding_at_the_scale_of_what_values_are_differences_of_is_no_differenc
     assert stats.summary(left).mean > 0
     assert stats.summary(left, scale=stats.SHARES).ci_high == 0
     assert stats.paired_difference(0.5 + 4 * left, np.full(3, 0.5)).ci_high == 0
+
+
+def test_an_interval_is_cut_at_what_is_possible():
+    found = stats.summary([0.0, 0.0, 3.0])
+    assert found.ci_low < 0 and found.ci_high > 2
+    assert (stats.cut(found, 0, 2).ci_low, stats.cut(found, 0, 2).ci_high) == (0, 2) and stats.cut(found) == found

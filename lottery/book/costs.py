@@ -192,8 +192,9 @@ def cheaper(accuracy: Masks, before: Masks) -> Table:
     for net, kinds in accuracy.items():
         new = leads.rows(leads.leads(kinds), (before[net], 1, "", 1), (kinds, 100, "%", 2))
         rows += [[kind if net == "LeNet" else f"{net}, {kind}", *row] for kind, *row in new]
-    caption = "At early stopping, with 95 % intervals. SNIP and SynFlow rank all layers together: layers keep other "
-    caption += "shares. On cards, an interval of the better or the worse of the two allows for that choice."
+    caption = "At early stopping, with 95 % intervals; one random mask a replicate. SNIP and SynFlow rank "
+    caption += "all layers together: layers keep other shares. On cards, an interval of the better or the worse of the "
+    caption += "two allows for that choice."
     return ["mask", "trainings before it is known", "test accuracy", "minus random"], rows, caption
 
 

@@ -46,7 +46,11 @@ class Parameter:
         """What may be given, in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        within = f" from {self.low:g} to {self.high:g}" if self.low is not None else ""
+        within = (
+            f" from {_figure(self.low)} to {_figure(self.high)}"
+            if self.low is not None and self.high is not None
+            else ""
+        )
         return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[self.kind] + within
 
     def coerce(self, value):
@@ -75,6 +79,11 @@ class Parameter:
             if type(value) is int and abs(value) > 2**63:  # no machine's number
                 return None
         return value
+
+
+def _figure(number: float) -> str:
+    """A bound as it is read best: a million in full, a millionth as a power."""
+    return f"{number:,.0f}" if number >= 1000 and number == int(number) else f"{number:g}"
 
 
 def _short(value) -> str:

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..stats import SHARES, Summary, summary
+from ..stats import SHARES, Summary, cut, summary
 
 RANGES = {"%": (0, 100), "pp": (-100, 100)}
 """Unit → the range of shares and of their differences in it."""
@@ -83,8 +82,7 @@ def interval(
     if np.isnan(np.asarray(values, dtype=np.float64)).any():
         return "not run"
     low, high = within or RANGES.get(unit, (-math.inf, math.inf))
-    found = summary(values, scale=SHARES)
-    found = replace(found, ci_low=max(found.ci_low, low / scale), ci_high=min(found.ci_high, high / scale))
+    found = cut(summary(values, scale=SHARES), low / scale, high / scale)
     return format_interval(found, scale, unit, digits).rpartition(", n = ")[0]
 
 

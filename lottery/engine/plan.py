@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 import torch
 
 from .. import data, masks, models
+from ..controls import Complement, DegreePreserving
 from ..recipes import Continued, Dense, Mask, Pruned, Recipe, Rewound, Run, Shuffled, Thinned, Training, closure
 from . import identity
 from .network import stackable
@@ -23,7 +24,7 @@ from .store import Store
 from .trial import trial
 from .world import ExecutionError, StoreWorld, dataset_of, network_of
 
-Derived = Pruned | Shuffled | Thinned  # masks of which another mask decides the counts
+Derived = Pruned | Shuffled | Thinned | Complement | DegreePreserving  # another mask decides their counts
 
 
 @dataclass(eq=False)
@@ -133,7 +134,7 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
         LotteryError: saying what is wrong and what to do.
     """
     recipes = list(recipes)
-    trainings = {recipe.training for recipe in recipes if isinstance(recipe, Run)}
+    trainings = {own for recipe in recipes if isinstance(own := getattr(recipe, "training", None), Training)}
     for training in sorted(trainings, key=lambda t: (t.data, t.scaling, t.validation, repr(t))):
         _check_training(training, device)
     counts, shapes = _Counts(), functools.cache(_shapes)
@@ -262,6 +263,12 @@ def _tried(training: Training, device: str, network, examples) -> None:
     trial(training, dataset_of(training, device))
 
 
+def _check_room(mask: Complement, kept: "Counts | None", whole: "Counts") -> None:
+    for names, count in (kept or {}).items():
+        if len(names) == 1 and 2 * count > whole[names]:
+            mask.refuse(names[0], count, whole[names])
+
+
 LEAST = 10
 """Weights that pruning layers together leaves a layer, in the mean: with fewer, some layer is soon left empty."""
 
@@ -303,7 +310,9 @@ class _Counts:
         return self.layers[training]
 
     def _after(self, mask: Derived, before: Counts | None, training: Training) -> Counts | None:
-        if isinstance(mask, Shuffled):
+        if isinstance(mask, Complement):
+            _check_room(mask, before, self._network(training)[1])
+        if isinstance(mask, Shuffled | Complement | DegreePreserving):
             return before
         rates = masks.rates(mask.table, self._network(training)[0])
         if mask.scope == "global":
