@@ -27,6 +27,7 @@ from .signs import Aligned, Compared, Hybrid
 from .stats import Summary
 
 LESS, MORE = -1, 1
+LEAST = 4  # networks of a replicate on a level within which marks are compared: elsewhere tickets stand alone
 MARKS = {
     "signed distance": LESS,
     "unsigned distance": LESS,
@@ -258,10 +259,16 @@ class Networks:
         return -MARKS.get(mark, MORE) * self.marks[mark]
 
     def area(self, mark: str, epsilon: float, within: bool = True) -> Summary:
-        """How often a matching network has the better mark, within levels or over all: an area under the curve."""
-        group = self.level if within else None
+        """How often a matching network has the better mark: an area under the curve.
+
+        Args:
+            mark: its name.
+            epsilon: as of `matching`.
+            within: levels that have other networks than tickets; or over all networks.
+        """
+        group, least = (self.level, LEAST) if within else (None, 1)
         matching, found = self.matching(epsilon), self.better(mark)
-        return stats.bootstrap(lambda one, kind: separation(one, kind, group), found, matching, within=(0, 1))
+        return stats.bootstrap(lambda one, kind: separation(one, kind, group, least), found, matching, within=(0, 1))
 
     def rank(self, mark: str, within: bool = True) -> float:
         """Spearman's ρ of a mark with accuracy, within levels that have other networks than tickets, or over all."""
@@ -271,7 +278,7 @@ class Networks:
 # How well a mark tells matching networks from others.
 
 
-def separation(mark: ArrayLike, matching: ArrayLike, group: ArrayLike | None = None) -> float:
+def separation(mark: ArrayLike, matching: ArrayLike, group: ArrayLike | None = None, least: int = 1) -> float:
     """How often a matching network has less of a mark than another one, ties counted half: the area under the curve.
 
     Args:
@@ -279,24 +286,26 @@ def separation(mark: ArrayLike, matching: ArrayLike, group: ArrayLike | None = N
         matching: [R, N] of which networks match.
         group: [N] labels, such as levels: networks are compared within a group, and the mean is over groups that have
             both kinds. By default all are one group.
+        least: networks of a replicate that a group has at least, to count.
 
     Returns:
         The area; NaN where no group has both kinds.
     """
     mark, matching = np.asarray(mark, dtype=np.float64), np.asarray(matching, dtype=bool)
     label = np.zeros(mark.shape[1], dtype=int) if group is None else np.asarray(group)
-    parts = [(mark[:, label == one], matching[:, label == one]) for one in np.unique(label)]
+    groups = [label == one for one in np.unique(label) if (label == one).sum() >= least]
+    parts = [(mark[:, inside], matching[:, inside]) for inside in groups]
     found = [auc(values[kind], values[~kind]) for values, kind in parts if kind.any() and not kind.all()]
     return float(np.mean(found)) if found else float("nan")
 
 
-def rank_correlation(mark: ArrayLike, accuracy: ArrayLike, group: ArrayLike | None = None, least: int = 4) -> float:
+def rank_correlation(mark: ArrayLike, accuracy: ArrayLike, group: ArrayLike | None = None, least: int = LEAST) -> float:
     """Spearman's ρ of a mark with accuracy, over all networks or as the mean within groups.
 
     Args:
         mark, accuracy: [R, N].
         group: as of `separation`.
-        least: networks of a replicate that a group has at least, to count.
+        least: as of `separation`.
     """
     mark, accuracy = (np.asarray(values, dtype=np.float64) for values in (mark, accuracy))
     label = np.zeros(mark.shape[1], dtype=int) if group is None else np.asarray(group)

@@ -140,7 +140,7 @@ def test_what_a_rule_asks_for_is_said_once():
     assert claims._unmet({"conv_4": True}, {"conv_4": False}) == {"conv_4": "Conv-4 was not run"}
 
 
-@pytest.mark.parametrize(("mean", "against"), [(1.1, False), (0.9, True)])
+@pytest.mark.parametrize(("mean", "against"), [(1.1, ""), (0.9, "the claim")])
 def test_what_more_replicates_would_decide_is_said_with_its_side(rule, mean, against):
     one = claims.judge(rule, {"a": stats.summary([mean - 1, mean, mean + 1]), "b": LESS}, FULL)
     assert (one.label, one.failing, one.against) == ("open", 0, against)

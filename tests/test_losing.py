@@ -158,8 +158,8 @@ def test_curves_are_seen_by_the_share_that_is_flipped():
     options = losing.by_share({"ticket": [1]}, {0.1: [2], "opposed": [3]})
     assert options == {
         "0 %": {"ticket": [1]},
-        "10 %": {"ticket": [1], "signs turned": [2]},
-        "opposed": {"ticket": [1], "signs turned": [3]},
+        "10 %": {"ticket": [1], "signs flipped": [2]},
+        "opposed": {"ticket": [1], "signs flipped": [3]},
     }
 
 

@@ -67,6 +67,11 @@ def networks(**values):
     return marks.Networks(list("abcd"), np.array([1, 2, 1, 2]), ACCURACY, np.full((3, 1), 0.9), rows)
 
 
+def one_level(found):
+    """The same networks, all of one level."""
+    return dataclasses.replace(found, level=np.ones(len(found.level), dtype=int))
+
+
 def means(got):
     return {name: getattr(value, "mean", value) for name, value in got.items()}
 
@@ -76,6 +81,17 @@ def test_separation_is_computed_group_by_group():
     assert marks.separation(mark, MATCHING, [1, 2, 1, 2]) == 1
     assert marks.separation(mark, MATCHING) == 0.75
     assert np.isnan(marks.separation(mark, MATCHING, [1, 1, 2, 2]))
+
+
+def test_a_level_of_tickets_alone_counts_no_more_than_it_has_to_say():
+    mark = np.array([[0.1, 0.2, 0.8, 0.9, 0.5]] * 3)
+    matching = np.array([[True, True, False, False, True]] * 3)
+    matching[0, 4], mark[0, 4] = False, 0.1  # one ticket of level 1, which alone would make an area of 0
+    found = marks.Networks(
+        list("abcde"), np.array([2, 2, 2, 2, 1]), matching * 1.0, np.ones((3, 1)), {"signed distance": mark}
+    )
+    assert marks.separation(mark, matching, found.level) == 0.5
+    assert marks.separation(mark, matching, found.level, least=4) == found.area("signed distance", 0.0).mean == 1
     assert marks.rank_correlation(mark, -mark) == pytest.approx(-1)
 
 
@@ -94,7 +110,8 @@ def test_regressions_see_the_other_replicates_alone():
 
 
 def test_marks_are_judged_in_the_direction_that_the_works_expect():
-    good = networks(signed_distance=[0.1, 0.2, 0.8, 0.9], unsigned_distance=0.5, error_barrier=[0.9, 0.9, 0.1, 0.1])
+    good = {"signed_distance": [0.1, 0.2, 0.8, 0.9], "unsigned_distance": 0.5, "error_barrier": [0.9, 0.9, 0.1, 0.1]}
+    good = one_level(networks(**good))
     assert means(quantities.mark_quantities(good, 0.0)) == pytest.approx(
         {"mark_signed_auc": 1, "mark_sign_gain_auc": 0.5, "mark_barrier_auc": 0}
         | dict.fromkeys(("marks_gain_auc", "marks_over_kind_auc", "marks_without_gradient_auc"), 0.5)
@@ -105,7 +122,7 @@ def test_marks_are_judged_in_the_direction_that_the_works_expect():
     told = networks(gradient_at_the_start=[0.9, 0.8, 0.1, 0.2])
     got = means(quantities.mark_quantities(told, 0.0))
     assert (got["marks_gain_auc"], got["marks_without_gradient_auc"]) == (0.5, 0)
-    agree = networks(sign_agreement=[0.9, 0.8, 0.2, 0.1])
+    agree = one_level(networks(sign_agreement=[0.9, 0.8, 0.2, 0.1]))
     assert agree.area("sign agreement", 0.0).mean == 1
     assert next(iter(marked.areas(agree, 0.0))) == "sign agreement"
 
@@ -173,13 +190,18 @@ def test_the_caption_of_the_marks_tells_of_the_bars_that_are_drawn():
 
 def test_the_table_of_marks_has_areas_across_and_within_densities_in_the_direction_of_a_ticket():
     chapter, apart = Shown(), [1.1, 0.1, 1.2, 0.2]  # each level tells by a tenth, levels differ by one
-    marked.show(chapter, networks(signed_distance=apart, sign_agreement=apart, density=[0.8, 0.2, 0.8, 0.2]), 0.0)
+    once = networks(signed_distance=apart, sign_agreement=apart, density=[0.8, 0.2, 0.8, 0.2])
+    two = {name: np.tile(values, 2) for name, values in once.marks.items()}  # so that a level has four
+    marked.show(
+        chapter, marks.Networks([*"abcdefgh"], np.tile(once.level, 2), np.tile(ACCURACY, 2), once.dense, two), 0.0
+    )
     rows = {row[0]: [row[1], *firsts(row[2:])] for row in chapter.tables[0]}
-    assert rows["signed distance"] == ["less", "0.75", "−0.80", "1.00", "–"]  # a level has too few for a correlation
-    assert rows["sign agreement"] == ["more", "0.25", "−0.80", "0.00", "–"]
+    assert rows["signed distance"] == ["less", "0.75", "−0.80", "1.00", "−1.00"]
+    assert rows["sign agreement"] == ["more", "0.25", "−0.80", "0.00", "−1.00"]
     assert rows["density"][:2] == ["more", "0.50"]
     csv = chapter.offered["marks.csv"]
-    assert (csv["matching"] == MATCHING.ravel()).all() and (csv["accuracy"] == ACCURACY.ravel()).all()
+    assert (csv["matching"] == np.tile(MATCHING, 2).ravel()).all()
+    assert (csv["accuracy"] == np.tile(ACCURACY, 2).ravel()).all()
 
 
 class Path:

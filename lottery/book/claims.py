@@ -343,11 +343,16 @@ class Verdict:
         return sum(check.outcome == "fails" for check in self.checks)
 
     @property
-    def against(self) -> bool:
-        """Whether the means of what is open, should they stay as they are, would be against the claim."""
+    def against(self) -> str:
+        """What the means of what is open would be against, should they stay: "the claim", "a part of it" or nothing."""
         asked = [check for check in self.checks if check.outcome == "open" and not math.isnan(check.measured)]
-        sides = [_side(kind, bound, one.measured, one.measured) for one in asked for kind, bound in one.bounds]
-        return "fails" in sides
+        sides = {
+            one.central
+            for one in asked
+            for kind, bound in one.bounds
+            if _side(kind, bound, one.measured, one.measured) == "fails"
+        }
+        return "the claim" if True in sides else "a part of it" if sides else ""
 
     @property
     def needed(self) -> int | None:

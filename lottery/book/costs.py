@@ -244,6 +244,7 @@ def settling(steps: Sequence[int], apart: np.ndarray, density: float) -> tuple[F
     caption += (
         "weights: in which share of all weights each differs from the mask before, from one-shot pruning's and from "
     )
-    caption += f"the ticket's. Random ones would in {figures.percent(2 * density * (1 - density))} %. Mean of "
+    caption += "the ticket's; the line is the tenth that You et al. allow. "
+    caption += f"Random ones would in {figures.percent(2 * density * (1 - density))} %. Mean of "
     caption += f"{text.count(len(apart), 'replicate')}, smallest to largest as a band."
     return figure, caption

@@ -211,7 +211,7 @@ def by_share(beside: Mapping[str, Sequence[Record]], turned: Mapping) -> dict[st
         turned: as of :func:`show_turned`.
     """
     names = {key: key if key == "opposed" else f"{100 * key:.0f} %" for key in turned}
-    return {"0 %": {**beside}} | {names[key]: {**beside, "signs turned": runs} for key, runs in turned.items()}
+    return {"0 %": {**beside}} | {names[key]: {**beside, "signs flipped": runs} for key, runs in turned.items()}
 
 
 # Random masks that were trained twice.

@@ -96,7 +96,8 @@ def rows(way: str, accuracy: Accuracy, left: Sequence[str]) -> list[list[str]]:
     """
     table = []
     for (i, name), (kind, values) in itertools.product(enumerate(left), accuracy.items()):
-        share = "" if kind == "native" or kind.startswith("random") else recovered(accuracy, i, kind)
+        other = kind in ("native", "mask alone") or kind.startswith("random")  # mask alone: on fresh weights
+        share = "" if other else recovered(accuracy, i, kind)
         table.append([way, name, kind, text.interval(np.asarray(values)[:, i], 100, "%"), share])
     return table
 

@@ -1268,8 +1268,10 @@ def mark_quantities(networks: marks.Networks, epsilon: float) -> Quantities:
     }
     odds = {name: -marks.predicted(values, matching) for name, values in features.items()}
 
+    within = functools.partial(marks.separation, group=networks.level, least=marks.LEAST)
+
     def gain(one: np.ndarray, other: np.ndarray, kind: np.ndarray) -> float:
-        return marks.separation(one, kind, networks.level) - marks.separation(other, kind, networks.level)
+        return within(one, kind) - within(other, kind)
 
     def told(one: np.ndarray, other: np.ndarray, kind: np.ndarray) -> float:
         known = np.isfinite(one).all() and np.isfinite(other).all()
