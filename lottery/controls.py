@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal, NoReturn, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -58,27 +58,26 @@ class Complement(Mask):
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
 
+    @property
+    def counted_as(self) -> Mask:
+        return self.mask
+
     def tensors(self, world: World, training: Training) -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.CONTROL, 0, self.replicate, self.draw)
         result = {}
         for name, kept in self.mask.tensors(world, training).items():
             outside, count = (~kept).flatten().nonzero().flatten(), int(kept.sum())
-            if count > len(outside):
-                self.refuse(name, count, kept.numel())
+            self.room(name, count, kept.numel())
             result[name] = torch.zeros_like(kept, memory_format=torch.contiguous_format)
             result[name].view(-1)[outside[torch.from_numpy(stream.permutation(len(outside))[:count])]] = True
         return result
 
-    def refuse(self, name: str, count: int, whole: int) -> NoReturn:
-        """Says of a layer that keeps more weights than its complement has.
-
-        Raises:
-            ControlError: always.
-        """
-        raise ControlError(
-            f"{name} keeps {count} of {whole} weights: its complement has only {whole - count}, so take a level at "
-            "which at most half of the layer is left"
-        )
+    def room(self, layer: str, kept: int, whole: int) -> None:
+        if 2 * kept > whole:
+            raise ControlError(
+                f"{layer} keeps {kept} of {whole} weights: its complement has only {whole - kept}, so take a level at "
+                "which at most half of the layer is left"
+            )
 
 
 @frozen
@@ -95,6 +94,10 @@ class DegreePreserving(Mask):
     mask: Mask
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def counted_as(self) -> Mask:
+        return self.mask
 
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, training)
@@ -309,6 +312,7 @@ class EdgePopup(Mask):
     """
 
     stored: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     training: Training
     weights: Weights

@@ -235,10 +235,10 @@ def register(name: str, factory: Factory) -> None:
             function or class of an importable module where worker processes or a cluster compute.
 
     Raises:
-        ModelError: if the name is one of the papers' networks, or the factory cannot be called like that.
+        ModelError: if the name is no text or one of the papers' networks, or the factory cannot be called like that.
     """
-    if not isinstance(name, str) or not name:
-        raise ModelError(f"{name!r}: the name of a network must be a text")
+    if not isinstance(name, str) or not name.isprintable() or not name.strip():
+        raise ModelError(f"{name!r}: the name of a network must be a text, in one line")
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ModelError(f"{name!r}: {_CALLED}, not {type(factory).__name__}: lambda shape, classes: …")
     try:

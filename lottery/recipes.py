@@ -107,6 +107,7 @@ class Recipe:
     version: ClassVar[int] = 1
     stored: ClassVar[bool] = False  # has a record of its own in the store
     light: ClassVar[bool] = False  # takes milliseconds: computed by whoever coordinates, not sent to a worker
+    trains: ClassVar[bool] = False  # takes steps of its `training`, which can then be refused beforehand
 
     @cached_property
     def key(self) -> str:
@@ -443,6 +444,19 @@ class Weights(Recipe):
 class Mask(Recipe):
     """What is cut."""
 
+    @property
+    def counted_as(self) -> "Mask | None":
+        """The mask of which this one has the counts, layer by layer; None if they are its own."""
+        return None
+
+    def room(self, layer: str, kept: int, whole: int) -> None:
+        """Refuses counts that cannot be, before anything is computed.
+
+        Args:
+            layer: the name of its weights, or of one of several that are ranked together.
+            kept, whole: how many of them are left, and are there, in all of these layers.
+        """
+
     def tensors(self, world: "World", training: Training) -> masks.Mask:
         """The mask, on the CPU: by default what the record of a stored mask holds (`masks.to_record`).
 
@@ -506,6 +520,7 @@ class Run(Recipe):
     """
 
     stored: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     training: Training
     weights: Weights
@@ -790,6 +805,10 @@ class Shuffled(Mask):
     mask: Mask
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def counted_as(self) -> Mask:
+        return self.mask
 
     def tensors(self, world: "World", training: "Training") -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.MASK, self.replicate, self.draw)

@@ -75,8 +75,14 @@ def summary(values: ArrayLike, confidence: float = CONFIDENCE, scale: float = 0.
 
 
 def cut(value: Summary, low: float = -math.inf, high: float = math.inf) -> Summary:
-    """A summary whose interval does not leave what is possible, such as counts below zero."""
-    return replace(value, ci_low=max(value.ci_low, low), ci_high=min(value.ci_high, high))
+    """A summary whose interval does not leave what is possible, such as counts below zero, nor its mean behind.
+
+    One without an interval stays without.
+    """
+    if not value.bounded:
+        return value
+    low, high = max(value.ci_low, low), min(value.ci_high, high)
+    return replace(value, ci_low=min(low, value.mean), ci_high=max(high, value.mean))
 
 
 def spread(values: ArrayLike) -> Summary:

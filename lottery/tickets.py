@@ -381,8 +381,8 @@ def from_perturbed_start(
     Raises:
         RecipeError: if the chain has no such level, or none after it.
     """
-    if not 0 <= _whole("level", level) < len(chain) - 1:
-        raise RecipeError(f"no level after {level} in a chain whose last is {len(chain) - 1}: take a lower one")
+    if _whole("level", level) > len(chain) - 2:
+        raise RecipeError(f"no level after {level} in a chain whose last is {len(chain) - 1}: it must have one more")
     here, after = chain[level], chain[level + 1]
     start = after.weights
     along = None if through is None else Masked(start, through)

@@ -260,7 +260,7 @@ def test_executing_again_computes_nothing_and_gives_the_same_numbers(executed, t
         ({"stepz": 5}, "there is no parameter 'stepz'"),
         ({"steps": "2.5"}, "steps = '2.5': must be a whole number from 50"),
         ({"steps": 2.5}, "must be a whole number"),
-        ({"steps": 10}, "from 50 to 1,000,000"),
+        ({"steps": 10}, "from 50 to 1000000"),
         ({"steps": True}, "must be a whole number"),
         ({"data": "imagenet"}, "must be one of digits, mnist, fashion-mnist"),
         ({"fresh_order": "yes"}, "must be true or false"),

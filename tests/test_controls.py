@@ -64,7 +64,9 @@ def test_a_layer_of_which_more_than_half_is_left_has_no_complement(chain):
     with pytest.raises(ControlError, match="at most half"):
         made(Complement(runs[1].mask, 0), store)
     check([replace(runs[3], mask=Complement(runs[3].mask, 0))])  # and before anything is computed
-    for mask in (Complement(runs[1].mask, 0), Complement(tickets.shuffled(runs[1], 0).mask, 0)):
+    ranked = tickets.imp(T, 0, 1, 0.2, scope="global")[1].mask
+    for mask in (runs[1].mask, tickets.shuffled(runs[1], 0).mask, DegreePreserving(runs[1].mask, 0), ranked):
+        mask = Complement(mask, 0)
         with pytest.raises(ControlError, match=r"fc1\.weight keeps .* at most half"):
             check([replace(runs[1], mask=mask)])
 

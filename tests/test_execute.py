@@ -25,7 +25,7 @@ from torch import nn
 
 from lottery import LotteryError, data, landscape, masks, models, tickets
 from lottery import recipes as r
-from lottery.controls import AtStart, Unlit
+from lottery.controls import AtStart, Complement, DegreePreserving, EdgePopup, Unlit
 from lottery.engine import compute as computing
 from lottery.engine import execute as module
 from lottery.engine import plan as planner
@@ -1016,8 +1016,28 @@ def test_masks_fit_networks_that_differ_in_what_is_not_pruned():
     for run in (r.Run(bare, dense.end, r.Dense()), r.Run(wide, r.Continued(dense, 1), r.Dense())):
         with pytest.raises(ExecutionError, match="the weights of with-a-bias on digits do not fit"):
             module.check([run])
-    with pytest.raises(ExecutionError, match="the mask of with-a-bias on digits does not fit"):
-        module.check([r.Run(wide, Initial(0), r.Shuffled(ticket.mask, 0))])
+    for mask in (
+        r.Shuffled(ticket.mask, 0),
+        Complement(ticket.mask, 0),
+        DegreePreserving(r.Shuffled(ticket.mask, 0), 0),
+    ):
+        with pytest.raises(ExecutionError, match="the mask of with-a-bias on digits does not fit"):
+            module.check([r.Run(wide, Initial(0), mask)])
+
+
+def test_what_trains_is_checked_as_a_training_and_what_looks_at_one_is_not():
+    large = training(batch=5000)
+    with pytest.raises(ExecutionError, match="a batch of 5000 is larger"):
+        module.check([EdgePopup(large, Initial(0), 0.5, 10, 0.1)])
+    module.check([AtStart(large, Initial(0), 0.5)])
+    module.check([Unlit(dataclasses.replace(training(), precision="tf32"))])  # of a GPU: looked at on a CPU, too
+
+
+def test_counts_go_through_masks_that_have_those_of_another():
+    chain = tickets.imp(training(steps=1), 0, 2, 0.9)
+    derived = DegreePreserving(chain[-1].mask, 0)  # keeps one weight of the output layer
+    with pytest.raises(ExecutionError, match=r"pruning 90% of the 1 weights"):
+        module.check([r.Run(chain[0].training, Initial(0), r.Thinned(derived, 0.9, 0))])
 
 
 def test_what_a_field_of_a_recipe_holds_is_looked_into():

@@ -305,7 +305,7 @@ def test_what_is_no_factory_is_refused_where_it_is_registered(factory, said):
     assert "no_factory" not in models.registered()
 
 
-@pytest.mark.parametrize("name", [3, None, ""])
+@pytest.mark.parametrize("name", [3, None, "", " ", "a\nb"])
 def test_the_name_of_a_network_is_a_text(name):
     with pytest.raises(models.ModelError, match="the name of a network must be a text"):
         models.register(name, torch.nn.Linear)

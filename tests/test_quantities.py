@@ -980,16 +980,23 @@ def test_cheaper_masks_lie_between_ticket_and_random():
 
 def test_of_conv_2_the_early_mask_is_asked_for_a_share_of_the_tickets_lead():
     accuracy = {"ticket": 0.68, "early": 0.67, "SNIP": 0.66, "SynFlow": 0.65, "random": 0.64}
-    got = quantities.cheap_conv_quantities({name: value + FIVE + value * SKEW for name, value in accuracy.items()})
+    found = {name: value + FIVE + value * SKEW for name, value in accuracy.items()}
+    got = quantities.cheap_conv_quantities(found, 0.0708, 0.0708)
     assert got["conv_early_recovered"].mean == pytest.approx(0.75, abs=1e-3)
     assert got["conv_init_mask_loss_pp"].mean == pytest.approx(2, abs=0.02)
     assert got["conv_init_mask_gain_pp"].mean == pytest.approx(1, abs=0.02)
     assert asked("Q5-P6 Q5-P7") == set(got)
     assert outcomes("Q5-P6 Q5-P7", got) == {"Q5-P6": "agrees", "Q5-P7": "agrees"}
-    worse = quantities.cheap_conv_quantities(
-        {name: np.full(3, 1 - value) + FIVE[:3] for name, value in accuracy.items()}
-    )
+    worse = {name: np.full(3, 1 - value) + FIVE[:3] for name, value in accuracy.items()}
+    worse = quantities.cheap_conv_quantities(worse, 0.0708, 0.0708)
     assert np.isnan(worse["conv_early_recovered"])  # a ticket without a lead has no share to give
+    assert quantities.cheap_conv_quantities(None, 0.088, 0.088) == {}
+    assert (
+        quantities.cheap_conv_quantities(found, 0.17, 0.17)
+        == quantities.cheap_conv_quantities(found, 0.046, 0.046)
+        == {}
+    )
+    assert set(quantities.cheap_conv_quantities(found, 0.0708, 0.2)) == {"conv_early_recovered"}
 
 
 def test_comparisons_are_read_by_measure_and_draws_follow_each_other():

@@ -312,3 +312,7 @@ def test_an_interval_is_cut_at_what_is_possible():
     found = stats.summary([0.0, 0.0, 3.0])
     assert found.ci_low < 0 and found.ci_high > 2
     assert (stats.cut(found, 0, 2).ci_low, stats.cut(found, 0, 2).ci_high) == (0, 2) and stats.cut(found) == found
+    beyond = stats.cut(stats.summary([2.0, 3.0, 4.0]), 0, 1)
+    assert beyond.ci_low < beyond.ci_high == beyond.mean == 3  # an interval holds its mean, wherever that is
+    single = stats.summary([5.0])
+    assert stats.cut(single, 0, 1) == single or not stats.cut(single, 0, 1).bounded

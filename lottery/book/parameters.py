@@ -82,8 +82,8 @@ class Parameter:
 
 
 def _figure(number: float) -> str:
-    """A bound as it is read best: a million in full, a millionth as a power."""
-    return f"{number:,.0f}" if number >= 1000 and number == int(number) else f"{number:g}"
+    """A bound as it can be given: a million in full, a millionth as a power."""
+    return f"{number:.0f}" if abs(number) < 1e15 and number == int(number) else f"{number:g}"
 
 
 def _short(value) -> str:

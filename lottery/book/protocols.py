@@ -220,6 +220,25 @@ def conv_named(given: Mapping[str, object], **wanted) -> str:
     return found if given["conv_rate"] == CONV["learning_rate"] else CHANGED  # elsewhere it is a rate of pruning
 
 
+def conv_context(given: Mapping[str, Any], **wanted) -> dict[str, str]:
+    """What judging is told of Conv-2 in a chapter of another network: whether it was run, and by which protocol.
+
+    Args:
+        given, wanted: as of `conv_named`.
+    """
+    ran = "conv-2" if given["conv_replicates"] else "not run"
+    return {"conv": ran, "conv_protocol": conv_named(given, **wanted)}
+
+
+def conv_sparse(together: int) -> dict[str, Any]:
+    """The parameters that claims ask of Conv-2 on CIFAR-10 with 7 to 11 % of its weights: the round nearest to 9 %.
+
+    Args:
+        together: rounds of the paper that one round takes at once.
+    """
+    return {"conv_data": "cifar10", "conv_together": 1, "conv_levels": round(10.8 / together)}
+
+
 def shortened(protocol: str) -> str:
     """The name of a protocol of which there is less: what rules call reduced. A changed one stays changed."""
     return protocol if protocol == CHANGED or protocol.endswith(_LESS) else protocol + _LESS

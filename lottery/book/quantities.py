@@ -1180,18 +1180,26 @@ def cheap_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
     }
 
 
-def cheap_conv_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
+def cheap_conv_quantities(accuracy: Mapping[str, ArrayLike] | None, density: float, keep: float) -> Quantities:
     """The same for Conv-2: the quantities of Q5-P6 and Q5-P7.
 
     Args:
-        accuracy: [R] as of :func:`cheap_quantities`.
+        accuracy: [R] as of :func:`cheap_quantities`; None if it was not run.
+        density: share of the weights that the ticket keeps; rules judge from 7 to 11 %.
+        keep: the same of masks at the start, compared if it is within a tenth of the ticket's.
     """
+    if not accuracy or not sparse_conv(density):
+        return {}
     found = cheap_quantities(accuracy)
-    return {
-        "conv_early_recovered": recovered(accuracy["early"], accuracy["ticket"], accuracy["random"]),
-        "conv_init_mask_loss_pp": found["init_mask_loss_pp"],
-        "conv_init_mask_gain_pp": found["init_mask_gain_pp"],
-    }
+    start = {f"conv_{name}": found[name] for name in ("init_mask_loss_pp", "init_mask_gain_pp")}
+    return {"conv_early_recovered": recovered(accuracy["early"], accuracy["ticket"], accuracy["random"])} | (
+        start if near(density, keep) else {}
+    )
+
+
+def sparse_conv(density: float) -> bool:
+    """Whether Conv-2 has the share of weights at which rules judge it: from 7 to 11 %."""
+    return 0.07 <= density < 0.115
 
 
 def untrained_quantities(before: ArrayLike, after: ArrayLike, validation: ArrayLike | None = None) -> Quantities:

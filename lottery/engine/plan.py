@@ -11,20 +11,18 @@ import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, cast
 
 import torch
 
 from .. import data, masks, models
-from ..controls import Complement, DegreePreserving
-from ..recipes import Continued, Dense, Mask, Pruned, Recipe, Rewound, Run, Shuffled, Thinned, Training, closure
+from ..recipes import Continued, Dense, Mask, Pruned, Recipe, Rewound, Run, Thinned, Training, closure
 from . import identity
 from .network import stackable
 from .precision import check_precision
 from .store import Store
 from .trial import trial
 from .world import ExecutionError, StoreWorld, dataset_of, network_of
-
-Derived = Pruned | Shuffled | Thinned | Complement | DegreePreserving  # another mask decides their counts
 
 
 @dataclass(eq=False)
@@ -127,14 +125,14 @@ def _parts(group: list[Task], stack: int | None, places: int, alone: dict[Traini
 def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     """Refuses what can be seen to fail before anything is computed: unknown names, data that cannot be had, a batch
     larger than the data, augmentation of what is no image, a network without layers that can be pruned, a precision
-    that the device lacks, pruned fractions that do not fit the network or leave a layer empty, and whatever recipes
-    refuse themselves.
+    that the device lacks, pruned fractions that do not fit the network or leave a layer empty, complements of more than
+    half of a layer, and whatever recipes refuse themselves.
 
     Raises:
         LotteryError: saying what is wrong and what to do.
     """
     recipes = list(recipes)
-    trainings = {own for recipe in recipes if isinstance(own := getattr(recipe, "training", None), Training)}
+    trainings = {cast(Any, recipe).training for recipe in recipes if recipe.trains}
     for training in sorted(trainings, key=lambda t: (t.data, t.scaling, t.validation, repr(t))):
         _check_training(training, device)
     counts, shapes = _Counts(), functools.cache(_shapes)
@@ -177,8 +175,8 @@ def _sources(run: Run) -> Iterator[tuple[str, Training]]:
     if isinstance(run.weights, Rewound | Continued):
         yield "weights", run.weights.run.training
     mask = run.mask
-    while isinstance(mask, Shuffled | Thinned):
-        mask = mask.mask
+    while not isinstance(mask, Pruned) and (before := _before(mask)):
+        mask = before
     if isinstance(mask, Pruned):
         yield "mask", mask.run.training
 
@@ -263,10 +261,9 @@ def _tried(training: Training, device: str, network, examples) -> None:
     trial(training, dataset_of(training, device))
 
 
-def _check_room(mask: Complement, kept: "Counts | None", whole: "Counts") -> None:
-    for names, count in (kept or {}).items():
-        if len(names) == 1 and 2 * count > whole[names]:
-            mask.refuse(names[0], count, whole[names])
+def _before(mask: Mask) -> Mask | None:
+    """The mask that decides, with a mask's own fractions if it has any, how many weights it keeps."""
+    return mask.run.mask if isinstance(mask, Pruned) else mask.mask if isinstance(mask, Thinned) else mask.counted_as
 
 
 LEAST = 10
@@ -290,10 +287,10 @@ class _Counts:
             MaskError: if fractions do not fit the network.
             ExecutionError: if a layer would be left empty, or nothing would go.
         """
-        chain: list[Derived] = []
-        while (mask.key, training) not in self.known and isinstance(mask, Derived):
+        chain: list[Mask] = []
+        while (mask.key, training) not in self.known and (before := _before(mask)):
             chain.append(mask)
-            mask = mask.run.mask if isinstance(mask, Pruned) else mask.mask
+            mask = before
         if (mask.key, training) not in self.known:
             whole = self._network(training)[1]
             self.known[mask.key, training] = whole if isinstance(mask, Dense) else None
@@ -309,10 +306,11 @@ class _Counts:
             self.layers[training] = kinds, {(name,): tensors[name].numel() for name in kinds}
         return self.layers[training]
 
-    def _after(self, mask: Derived, before: Counts | None, training: Training) -> Counts | None:
-        if isinstance(mask, Complement):
-            _check_room(mask, before, self._network(training)[1])
-        if isinstance(mask, Shuffled | Complement | DegreePreserving):
+    def _after(self, mask: Mask, before: Counts | None, training: Training) -> Counts | None:
+        if not isinstance(mask, Pruned | Thinned):
+            whole = self._network(training)[1]
+            for names, count in (before or {}).items():
+                mask.room(names[0], count, sum(whole[name,] for name in names))
             return before
         rates = masks.rates(mask.table, self._network(training)[0])
         if mask.scope == "global":
