@@ -658,7 +658,8 @@ def cheaper(
     Args:
         training, replicate, levels, fraction, fresh_order: as of `tickets.imp`; the last level is compared.
         keep: share of the weights that masks at the start keep.
-        early: share of dense training after which the early mask is taken.
+        early: share of dense training after which the early mask is taken; 0 leaves out masks that are read from dense
+            weights in training, one-shot pruning's and the early one.
 
     Returns:
         By name: "ticket", "one-shot", "early", "SNIP", "SynFlow", "random".
@@ -666,10 +667,10 @@ def cheaper(
     chain = tickets.imp(training, replicate, levels, fraction, fresh_order=fresh_order)
     once = tickets.one_shot(training, replicate, levels, fraction, fresh_order=fresh_order)
     ticket, start = chain[-1], chain[0].weights
+    drawn = Early(chain[0], round(early * training.steps), cast(Pruned, once.mask).fraction)
     return {
         "ticket": ticket,
-        "one-shot": once,
-        "early": replace(ticket, mask=Early(chain[0], round(early * training.steps), cast(Pruned, once.mask).fraction)),
+        **({"one-shot": once, "early": replace(ticket, mask=drawn)} if early else {}),
         "SNIP": replace(ticket, mask=AtStart(training, start, keep, "snip")),
         "SynFlow": replace(ticket, mask=AtStart(training, start, keep, "synflow")),
         "random": tickets.shuffled(ticket, replicate),

@@ -287,6 +287,8 @@ def test_cheaper_masks_train_from_the_tickets_start(chain):
     before, itself, once, ticket = drawn(made_of, [3, 6])
     assert (before, itself) == (replace(early, step=3), early)
     assert (once, ticket) == (made_of["one-shot"].mask, runs[3].mask)
+    without = cheaper(T, 0, 3, 0.4, 0.2, early=0)
+    assert without == {name: run for name, run in made_of.items() if name not in ("one-shot", "early")}
 
 
 def test_turned_starts_have_the_tickets_magnitudes_and_other_signs(chain):

@@ -997,6 +997,9 @@ def test_of_conv_2_the_early_mask_is_asked_for_a_share_of_the_tickets_lead():
         == {}
     )
     assert set(quantities.cheap_conv_quantities(found, 0.0708, 0.2)) == {"conv_early_recovered"}
+    del found["early"]
+    start = quantities.cheap_conv_quantities(found, 0.0708, 0.0708)
+    assert start == {name: value for name, value in got.items() if name != "conv_early_recovered"}
 
 
 def test_comparisons_are_read_by_measure_and_draws_follow_each_other():

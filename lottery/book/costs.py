@@ -181,6 +181,16 @@ def trainings(accuracy: Masks, rounds: Mapping[str, int]) -> dict[str, dict[str,
     }
 
 
+def learned(found: Mapping[str, Mapping[str, Sequence]]) -> dict[str, str]:
+    """How far training went, to glue as `leads.learned` has it: LeNet's ticket and random mask, and all of Conv-2's.
+
+    Args:
+        found: network → kind → records of runs; Conv-2's kinds have ``conv_`` before their names.
+    """
+    runs = {kind: found["LeNet"][kind] for kind in ("ticket", "random")}
+    return leads.learned(runs | {f"conv_{kind}": rows for kind, rows in found.get("Conv-2", {}).items()})
+
+
 def cheaper(accuracy: Masks, before: Masks) -> Table:
     """What masks are worth beside random ones, and how many trainings each takes before it is known.
 

@@ -1170,11 +1170,14 @@ def cheap_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
 
     Args:
         accuracy: [R] at early stopping, by name: "ticket", "random", "early", "SNIP", "SynFlow"; all on one start.
+            Without "early" its quantity is left out.
     """
     rows = {name: 100 * np.asarray(values, dtype=np.float64) for name, values in accuracy.items()}
     start = np.stack([rows["SNIP"], rows["SynFlow"]], axis=1)
-    return {
-        "early_bird_loss_pp": paired_difference(rows["ticket"], rows["early"]),
+    early: Quantities = {}
+    if "early" in rows:
+        early["early_bird_loss_pp"] = paired_difference(rows["ticket"], rows["early"])
+    return early | {
         "init_mask_loss_pp": _least(rows["ticket"][:, None] - start),
         "init_mask_gain_pp": _least(start - rows["random"][:, None]),
     }
@@ -1192,9 +1195,10 @@ def cheap_conv_quantities(accuracy: Mapping[str, ArrayLike] | None, density: flo
         return {}
     found = cheap_quantities(accuracy)
     start = {f"conv_{name}": found[name] for name in ("init_mask_loss_pp", "init_mask_gain_pp")}
-    return {"conv_early_recovered": recovered(accuracy["early"], accuracy["ticket"], accuracy["random"])} | (
-        start if near(density, keep) else {}
-    )
+    early: Quantities = {}
+    if "early" in accuracy:
+        early["conv_early_recovered"] = recovered(accuracy["early"], accuracy["ticket"], accuracy["random"])
+    return early | (start if near(density, keep) else {})
 
 
 def sparse_conv(density: float) -> bool:
