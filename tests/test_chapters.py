@@ -177,6 +177,7 @@ CONV = {"conv_replicates": 1, "conv_data": "digits", "conv_steps": 50, "conv_eva
             },
             "Q5-P1 Q5-P5 Q5-P7",
         ),
+        ("18_what_a_ticket_is_worth", {"model": "lenet-30-20", "measured_every": 2}, "Q5-P1 Q5-P5 Q5-P7"),
     ],
 )
 def test_other_chapters(name, given, judged, tmp_path):

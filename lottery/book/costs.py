@@ -1,5 +1,6 @@
 """What tickets cost and save, as tables and a figure of a chapter: a table is its header, its rows and its caption."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -185,10 +186,13 @@ def learned(found: Mapping[str, Mapping[str, Sequence]]) -> dict[str, str]:
     """How far training went, to glue as `leads.learned` has it: LeNet's ticket and random mask, and all of Conv-2's.
 
     Args:
-        found: network → kind → records of runs; Conv-2's kinds have ``conv_`` before their names.
+        found: network → kind → records of runs; Conv-2's kinds have ``conv_`` before their names, and are "not run" if
+            they were not.
     """
     runs = {kind: found["LeNet"][kind] for kind in ("ticket", "random")}
-    return leads.learned(runs | {f"conv_{kind}": rows for kind, rows in found.get("Conv-2", {}).items()})
+    runs |= {f"conv_{kind}": rows for kind, rows in found.get("Conv-2", {}).items()}
+    kinds = itertools.product(("ticket", "SNIP", "SynFlow", "random"), ("stop", "fitted"))
+    return {f"conv_{kind}_{what}": "not run" for kind, what in kinds} | leads.learned(runs)
 
 
 def cheaper(accuracy: Masks, before: Masks) -> Table:
