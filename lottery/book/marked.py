@@ -75,8 +75,10 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
     if shares:
         said = zip(("signed", "distance", "barrier", "accuracy"), map(text.interval, far[:, -1].T), strict=True)
         chapter.glue(turned_share=f"{shares[-1]} %", **{f"turned_{name}": value for name, value in said})
-    ends = far[..., 3].mean(0) if shares else np.empty(0)
-    told = f"from {text.number(min(ends))} to {text.number(max(ends))} %" if shares else "not run"
+    told = "not run"
+    if shares:
+        ends = far[..., 3].mean(0)
+        told = f"from {text.number(min(ends))} to {text.number(max(ends))} %"
     chapter.glue(turned_accuracies=told)
     for name, column in (("distances", 0), ("barriers", 2)):
         means = zip(map(text.number, far[..., column].mean(0)), shares, strict=True)
