@@ -58,7 +58,7 @@ CONV = {"conv_replicates": 1, "conv_data": "digits", "conv_steps": 50, "conv_eva
         (
             "04_do_signs_carry_the_ticket",
             {"model": "lenet-30-20", "altered_every": 2, "criteria_level": 1, "supermask_every": 2, "rate_levels": 2},
-            "A-C4 D2-C1 D2-C2 D2-C3 D5-C1 D5-C2",
+            "A-C4 D2-C1 D2-C2 D2-C3 D5-C1",
         ),
         (
             "05_patterns_in_kernels",
@@ -90,7 +90,7 @@ CONV = {"conv_replicates": 1, "conv_data": "digits", "conv_steps": 50, "conv_eva
         (
             "09_what_retraining_is_for",
             {"model": "lenet-12-6", "evaluations": 5, "rewind_step": 10, "batch": 32},
-            "B-C7 D6-C1",
+            "B-C7 D5-C2 D6-C1",
         ),
         (
             "10_convolutional_tickets",

@@ -43,7 +43,6 @@ def test_the_command_is_of_the_published_study_with_more_replicates():
     "claim, raised",
     [
         ("C-C11", {"noise_replicates", "replicates"}),
-        ("D5-C2", {"rate_replicates", "replicates"}),
         ("D5-C1b", {"transfer_replicates", "replicates"}),
         ("D1-C3", {"random_replicates", "replicates"}),
         ("Q1-P5", {"optimiser_replicates", "replicates"}),

@@ -460,15 +460,15 @@ def test_learned_masks_are_compared_at_half_of_the_weights():
     assert known == asked("D2-C3b D3-C1 Q3-P2")  # what a network lacks is not taken from the one before
 
 
-def test_flips_are_compared_at_one_level_whatever_the_last():
-    density = [0.5, 0.134, 0.05]
-    rewound, kept = np.array([0.2, 0.1, 0.3]) + SPREAD, np.array([0.2, 0.25, 0.1]) + SPREAD
-    got = quantities.flip_quantities(rewound, kept, 0.9 + 0 * rewound, np.array([0.8, 0.91, 0]) + 0 * rewound, density)
-    assert got["flip_excess_pp"].mean == pytest.approx(15) and got["kept_gain_pp"].mean == pytest.approx(1)
-    assert outcomes("D5-C2", got)["D5-C2"] == "agrees"
-    assert quantities.flip_quantities(rewound, kept, rewound, kept) == {}
-    nothing = rewound[:, :0]
-    assert quantities.flip_quantities(nothing, nothing, nothing, nothing, []) == {}
+def test_flips_are_compared_below_a_fifth_of_the_weights():
+    density = [0.5, 0.16, 0.05]
+    rewound, kept = np.array([0.9, 0.1, 0.2]) + SPREAD, np.array([0.2, 0.25, 0.3]) + SPREAD
+    got = quantities.flip_quantities(density, {"weights": rewound, "learning rate": kept, "fine-tuning": rewound})
+    assert got["flip_excess_pp"].mean == pytest.approx(12.5)
+    for gain, outcome in ((1, "agrees"), (-1, "agrees in part")):
+        found = got | {"rate_minus_weights_pp": quantities.paired_difference([gain, gain + 0.1, gain - 0.1], [0] * 3)}
+        assert outcomes("D5-C2", found)["D5-C2"] == outcome
+    assert quantities.flip_quantities([0.5, 0.2], {"weights": rewound[:, :2], "learning rate": kept[:, :2]}) == {}
 
 
 def test_patterns_are_judged_at_one_level_over_all_layers():

@@ -45,6 +45,9 @@ def trend(values: np.ndarray) -> float:
 GUESSING = 0.9
 """Test error of guessing one of ten classes."""
 
+SPARSE = 0.2
+"""Ways of retraining are compared with less than this share of the weights."""
+
 
 def tolerance(dense_error: ArrayLike | None = None) -> float:
     """ε: the excess test error up to which a network is matching, as a share.
@@ -520,7 +523,7 @@ def retraining_quantities(
         out["small_weights_ratio"] = ratio(small["weights"], small["fine-tuning"])
         out["small_rate_ratio"] = ratio(small["learning rate"], small["fine-tuning"])
     out["small_weights_made_pp"] = paired_difference(100 * small["weights"], 100 * np.asarray(start).mean(axis=1))
-    sparse = np.asarray(density) < 0.2
+    sparse = np.asarray(density) < SPARSE
     if sparse.any():
         end = {
             kind: 100 * np.asarray(values, dtype=np.float64)[:, sparse].mean(axis=1)
@@ -530,6 +533,22 @@ def retraining_quantities(
         out["rate_minus_tuning_pp"] = paired_difference(end["learning rate"], end["fine-tuning"])
         out["rate_minus_weights_pp"] = paired_difference(end["learning rate"], end["weights"])
     return out
+
+
+def flip_quantities(density: ArrayLike, flipped: Mapping[str, ArrayLike]) -> Quantities:
+    """Whether more signs flip where only the learning rate is rewound: the quantity of D5-C2.
+
+    Args:
+        density: [L] share of weights left, of the pruned levels; judged are those below 20 %, as for accuracy.
+        flipped: kind -> [R, L] share of survivors that end with another sign than the network started with.
+    """
+    sparse = np.asarray(density) < SPARSE
+    if not sparse.any():
+        return {}
+    share = {
+        kind: 100 * np.asarray(values, dtype=np.float64)[:, sparse].mean(axis=1) for kind, values in flipped.items()
+    }
+    return {"flip_excess_pp": paired_difference(share["learning rate"], share["weights"])}
 
 
 def likeness_quantities(density: ArrayLike, pairs: Sequence[ArrayLike], nulls: Sequence[ArrayLike]) -> Quantities:
@@ -714,36 +733,6 @@ def supermask_quantities(same_sign: ArrayLike, random: ArrayLike, validation: Ar
     return {
         "supermask_accuracy": summary(same_sign[:, level]),
         "supermask_gain_pp": paired_difference(100 * same_sign[:, level], 100 * random[:, level]),
-    }
-
-
-def flip_quantities(
-    rewound: ArrayLike,
-    kept: ArrayLike,
-    rewound_accuracy: ArrayLike,
-    kept_accuracy: ArrayLike,
-    density: ArrayLike | None = None,
-) -> Quantities:
-    """Learning-rate rewinding against weight rewinding: the quantities of D5-C2, at 13.4 % of the weights.
-
-    Args:
-        rewound, kept: [R, L] share of the survivors that end with another sign than the network started with, weights
-            rewound or kept.
-        rewound_accuracy, kept_accuracy: [R, L] test accuracy.
-        density: [L] share of weights left.
-    """
-    shares = [np.asarray(values, dtype=np.float64) for values in (kept, rewound)]
-    reached = [np.asarray(values, dtype=np.float64) for values in (kept_accuracy, rewound_accuracy)]
-    if density is None or not np.size(density):
-        return {}
-    if (level := _level(np.asarray(density, dtype=np.float64), 0.134, *shares, *reached)) is None:
-        return {}
-    (flipped, usual), (accuracy, usual_accuracy) = (
-        [100 * values[:, level] for values in both] for both in (shares, reached)
-    )
-    return {
-        "flip_excess_pp": paired_difference(flipped, usual),
-        "kept_gain_pp": paired_difference(accuracy, usual_accuracy),
     }
 
 
