@@ -201,7 +201,8 @@ def of_replicate(
 
     Returns:
         "dense", the run; "networks", name -> run; "marks", name -> `measurements`; "pairs", two names -> `between`
-        networks of the last level; "turned", share -> run; "from the ticket", share -> `between` the ticket and that
+        networks of the last level; "turned", share -> run, and 0.0 -> the ticket trained again without a flip, on
+        another order of examples; "from the ticket", share -> `between` the ticket and that
         run; "exchanged", of the ticket and the reinitialised network.
     """
     chain = tickets.imp(training, replicate, levels, fraction, fresh_order=fresh_order)
@@ -209,6 +210,8 @@ def of_replicate(
     networks = {f"ticket {level}": chain[level] for level in range(1, levels)} | last
     turned = controls.turned(chain[-1], replicate, shares)
     turned.pop("opposed")
+    if turned:
+        turned = {0.0: tickets.siblings(chain[-1], count=1)[0]} | turned
     sample = examples, test_examples
     return {
         "dense": chain[0],

@@ -231,12 +231,13 @@ def test_a_barrier_is_shown_beside_the_errors_that_it_is_made_of():
 
 @pytest.mark.parametrize("shares", [[100], [50, 100]])
 def test_flipped_signs_have_a_curve_where_several_shares_were_run(shares):
-    path = Path(0.02, 0.05, 0.02)
-    row = {"turned": dict.fromkeys(shares, path)}
-    row["from the ticket"] = {share: {"signs": path, "path": path} for share in shares}
+    path, twin = Path(0.02, 0.05, 0.02), Path(0.02, 0.03, 0.02)
+    row = {"turned": {0.0: twin} | dict.fromkeys(shares, path)}
+    row["from the ticket"] = {share: {"signs": one, "path": one} for share, one in row["turned"].items()}
     chapter = Shown()
     shown = marked.flipped(chapter, [row] * 2, shares)
-    assert (shown is not None) == (len(shares) > 1) and len(chapter.tables[0]) == len(shares)
+    assert (shown is not None) == (len(shares) > 1) and len(chapter.tables[0]) == 1 + len(shares)
     told = [", ".join(f"{mean} with {share} %" for share in shares) for mean in ("0.25", "3.00")]
     assert chapter.glued.pop("turned_accuracies") == "from 97.00 to 97.00 %"
+    assert firsts([chapter.glued.pop("twin_distance"), chapter.glued.pop("twin_barrier")]) == ["0.25", "1.00 pp"]
     assert firsts(chapter.glued.values()) == ["100 %", "0.25", "10.00", "3.00", "97.00", *told]

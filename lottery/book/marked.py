@@ -56,6 +56,8 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
 def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -> widgets.Widget | None:
     """Shows how far a ticket that was trained again with flipped signs ends from the ticket, and glues it.
 
+    The first row is of its twin: no sign is flipped, and the examples come in another order.
+
     Args:
         chapter: where.
         found: records in the nesting of `marks.of_replicate`, one a replicate.
@@ -67,31 +69,36 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
     again = tidy.column([[*row["turned"].values()] for row in found], "early_stop_test_accuracy")
     far = np.concatenate([marks.all_apart(found, "from the ticket"), again[..., None]], axis=-1) * [1, 1, 100, 100]
     measures = ["signed distance", "Euclidean distance", "barrier (pp)", "test accuracy (%)"]
+    rows = ["none, other order", *(f"{share} %" for share in shares)] if shares else []
     chapter.show_table(
         ["signs flipped", *measures],
-        [[f"{share} %", *map(text.interval, far[:, i].T)] for i, share in enumerate(shares)],
+        [[told, *map(text.interval, far[:, i].T)] for i, told in enumerate(rows)],
         "A ticket trained again from its start with these shares of signs flipped, beside the ticket; 95 % intervals.",
     )
+    twin = dict.fromkeys(("distance", "barrier"), "not run")
     if shares:
+        twin = {"distance": text.interval(far[:, 0, 0]), "barrier": text.interval(far[:, 0, 2], 1, "pp")}
         said = zip(("signed", "distance", "barrier", "accuracy"), map(text.interval, far[:, -1].T), strict=True)
         chapter.glue(turned_share=f"{shares[-1]} %", **{f"turned_{name}": value for name, value in said})
     told = "not run"
     if shares:
-        ends = far[..., 3].mean(0)
+        ends = far[:, 1:, 3].mean(0)
         told = f"from {text.number(min(ends))} to {text.number(max(ends))} %"
-    chapter.glue(turned_accuracies=told)
+    chapter.glue(turned_accuracies=told, **{f"twin_{name}": value for name, value in twin.items()})
     for name, column in (("distances", 0), ("barriers", 2)):
-        means = zip(map(text.number, far[..., column].mean(0)), shares, strict=True)
+        means = zip(map(text.number, far[:, 1:, column].mean(0)), shares, strict=True)
         told = ", ".join(f"{mean} with {share} %" for mean, share in means)
         chapter.glue(**{f"turned_{name}": told or "not run"})
     if len(shares) < 2:
         return None
     drawn = {}
     for name, values in zip(measures, np.moveaxis(far, -1, 0), strict=True):
-        line = figures.training_curves({"": (shares, values)}, "signs flipped (%)", name, percent=False)
-        means = ", ".join(f"{share} % {text.number(mean)}" for share, mean in zip(shares, values.mean(0), strict=True))
+        line = figures.training_curves({"": ([0, *shares], values)}, "signs flipped (%)", name, percent=False)
+        means = ", ".join(f"{told} {text.number(mean)}" for told, mean in zip(rows, values.mean(0), strict=True))
         drawn[(name,)] = line, f"{name} against the share of signs flipped: {means}."
-    words = "The same against the share of signs that are flipped; mean, smallest to largest as a band."
+    words = (
+        "The same against the share of signs that are flipped; at 0 % the twin. Mean, smallest to largest as a band."
+    )
     return explorers.drawn(drawn, [("what", measures)], words, ("barrier (pp)",))
 
 
