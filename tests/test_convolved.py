@@ -58,3 +58,10 @@ def test_a_replicate_is_left_out_only_where_others_stay():
     words = convolved.left_out("Conv-2", density, stop, accuracy, accuracy)
     assert words == "With each replicate left out in turn the gain of Conv-2 is 20.00 pp (10.00 to 30.00)."
     assert convolved.left_out("Conv-2", density, stop[:1], accuracy[:1], accuracy[:1]) == ""
+
+
+def test_the_fastest_ticket_is_named_where_the_rule_leaves_it_out():
+    stop = np.array([[3000, 1600, 1400], [3000, 1600, 1400]])
+    words = convolved.swiftest(stop, 1, ["100", "26.5", "13.7"])
+    assert words.startswith("The ticket with 13.7 % of the weights is faster still, at step 1,400")
+    assert convolved.swiftest(stop, 2, ["100", "26.5", "13.7"]) == "No ticket is faster."

@@ -7,6 +7,7 @@ from lottery.book import deeper
 ACCURACY = {
     "ticket": {"high": np.array([[0.9, 0.8], [0.92, 0.82]]), "low": np.array([[0.9, 0.7], [0.9, 0.7]])},
     "rewound": {"high": np.array([[0.9, 0.85], [0.92, 0.89]])},
+    "reinitialised": {"high": np.array([[np.nan, 0.7], [np.nan, 0.82]])},
 }
 DENSITY = {"ticket": {"high": np.array([[1, 0.214], [1, 0.214]])}}
 
@@ -22,9 +23,10 @@ def test_the_last_level_in_words():
 def test_what_was_run_and_what_rewinding_gives():
     plan = {"steps": 3000, "batch": 64, "levels": 1, "rewind_step": 100, "said": {"high": "rate 0.1", "low": "0.01"}}
     plan |= {"high_rate": 0.1, "low_rate": 0.01, "warm_rate": 0.03}
-    told = deeper.told(plan, ACCURACY, [1])
+    told = deeper.told(plan, ACCURACY, DENSITY, [1])
     assert told["training"] == "3,000 iterations, batches of 64, rate 0.1, 0.01"
     assert told["pruning"] == "1 round" and told["reinit_at"] == "level 1"
     assert told["rewind_at"] == "step 100 (3.33 % of training)"
     assert told["rates"] == "0.1 high, 0.01 low, 0.03 with warm-up"
     assert told["rewinding"] == "5.00 and 7.00 pp" and told["dense"] == "91.0 %"
+    assert told["gaps"] == "5.0 (21.4 %)"

@@ -85,6 +85,21 @@ def left_out(name: str, *of: np.ndarray) -> str:
     return f"With each replicate left out in turn the gain of {name} is {spread}." if found else ""
 
 
+def swiftest(stop: np.ndarray, fast: int, left: Sequence[str]) -> str:
+    """A sentence on the ticket that learns fastest of all, which a rule leaves out where it is less accurate.
+
+    Args:
+        stop: [R, L] steps at early stop, the dense network's first.
+        fast: the level of the fastest ticket that the rule allows; see `quantities.fastest_level`.
+        left: [L] texts.
+    """
+    mean = stop.mean(axis=0)
+    if mean[(level := 1 + int(mean[1:].argmin()))] >= mean[fast]:
+        return "No ticket is faster."
+    words = f"The ticket with {left[level]} % of the weights is faster still, at step {mean[level]:,.0f}, but less "
+    return words + "accurate on validation data, so the rule leaves it out."
+
+
 def sparse_gains(accuracy: np.ndarray, left: Sequence[str]) -> str:
     """What tickets of the second half of the levels gain over the dense network, as a text.
 

@@ -34,15 +34,17 @@ def sparsest(accuracy: Runs, density: Runs, labels: Mapping[str, tuple[str, str]
     return f"With {figures.percent(density['ticket']['high'][0, last])} % of the weights, {said}."
 
 
-def told(plan: Mapping[str, Any], accuracy: Runs, reinitialised: Sequence[int]) -> dict[str, str]:
-    """What was run of one network, what rewinding gives at the last level, and how accurate the dense network is.
+def told(plan: Mapping[str, Any], accuracy: Runs, density: Runs, reinitialised: Sequence[int]) -> dict[str, str]:
+    """What was run of one network, what its rewinding gives at the last level, and what its original weights are worth.
 
     Args:
         plan: of the network.
-        accuracy: its.
+        accuracy, density: its.
         reinitialised: at which levels it was.
     """
     high, part = accuracy["ticket"]["high"], plan["rewind_step"] / plan["steps"]
+    worth, left = (high - accuracy["reinitialised"]["high"]).mean(axis=0), density["ticket"]["high"][0]
+    gaps = ", ".join(f"{text.number(worth[n], 100, 1)} ({figures.percent(left[n])} %)" for n in reinitialised)
     return {
         "training": f"{plan['steps']:,} iterations, batches of {plan['batch']}, {', '.join(plan['said'].values())}",
         "pruning": text.count(plan["levels"], "round"),
@@ -52,5 +54,6 @@ def told(plan: Mapping[str, Any], accuracy: Runs, reinitialised: Sequence[int]) 
         "rewinding": text.of_two(
             stats.summary((accuracy["rewound"]["high"] - high)[:, -1], scale=stats.SHARES), 100, "pp"
         ),
+        "gaps": gaps,
         "dense": f"{100 * high[:, 0].mean():.1f} %",
     }
