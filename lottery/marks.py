@@ -6,7 +6,7 @@ are arrays [R, N] of R replicates and N networks each; a network is *matching* o
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -175,6 +175,16 @@ def apart(records: Mapping[str, Stored]) -> list[float]:
     return [float(signed.mean()), records["path"].values["distance"][0], barrier(records["path"])]
 
 
+def signs_apart(records: Mapping[str, Stored]) -> float:
+    """Share of the connections that two networks have in common whose signs differ, from the records of `between`."""
+    return 1 - float(records["signs"].arrays["pair"][0, 0, 2].mean())
+
+
+def masks_apart(records: Mapping[str, Stored]) -> float:
+    """The unsigned distance of two networks: how few connections their masks have in common."""
+    return float(records["signs"].arrays["pair"][1, 0, 0].mean())
+
+
 def all_apart(found: Sequence[Mapping], part: str) -> np.ndarray:
     """[R, P, 3] `apart` of all of a part of the records in the nesting of `of_replicate`, one a replicate."""
     return np.array([[apart(one) for one in row[part].values()] for row in found]).reshape(len(found), -1, 3)
@@ -253,6 +263,18 @@ class Networks:
         right, density = (np.array([[one[value] for one in row] for row in runs]) for value in (accuracy, "density"))
         return cls(names, level, right[:, 1:], right[:, :1], {**values, "density": density[:, 1:]})
 
+    @property
+    def cut(self) -> np.ndarray:
+        """[N] which were cut by the size of trained weights: tickets, and networks pruned once."""
+        return np.array([name.startswith("ticket") or name == "one-shot" for name in self.names])
+
+    def others(self) -> "Networks":
+        """The networks that are not `cut`."""
+        some = ~self.cut
+        names = [name for name, own in zip(self.names, some, strict=True) if own]
+        values = {mark: rows[:, some] for mark, rows in self.marks.items()}
+        return Networks(names, self.level[some], self.accuracy[:, some], self.dense, values)
+
     def matching(self, epsilon: float) -> np.ndarray:
         """[R, N] which are at most so much less accurate than the dense network, a share."""
         return self.accuracy >= self.dense - epsilon - 1e-9  # equal shares may differ by their rounding
@@ -272,6 +294,17 @@ class Networks:
         group, least = (self.level, LEAST) if within else (None, 1)
         matching, found = self.matching(epsilon), self.better(mark)
         return stats.bootstrap(lambda one, kind: separation(one, kind, group, least), found, matching, within=(0, 1))
+
+    def area_of_kind(self, epsilon: float, within: bool = True) -> Summary:
+        """`area` of knowing no more than whether a network is `cut`: what a mark has to beat."""
+        kind = np.broadcast_to(self.cut.astype(float), self.accuracy.shape)
+        return replace(self, marks={"kind": kind}).area("kind", epsilon, within)
+
+    def areas_apart(self, mark: str, epsilon: float) -> float:
+        """`area` within a level, of each replicate by itself, as the mean over those that have both sorts."""
+        matching, better = self.matching(epsilon), self.better(mark)
+        each = [separation(better[[r]], matching[[r]], self.level, LEAST) for r in range(len(better))]
+        return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
 
     def rank(self, mark: str, within: bool = True) -> float:
         """Spearman's ρ of a mark with accuracy, within levels that have other networks than tickets, or over all."""

@@ -119,6 +119,8 @@ def test_marks_are_judged_in_the_direction_that_the_works_expect():
     named = dataclasses.replace(good, names=["ticket 1", "one-shot", "random", "degrees"])  # the kind tells as much
     got = means(quantities.mark_quantities(named, 0.0))
     assert (got["marks_gain_auc"], got["marks_over_kind_auc"]) == (0.5, 0)
+    assert named.area_of_kind(0.0).mean == 1 and named.others().names == ["random", "degrees"]
+    assert named.areas_apart("signed distance", 0.0) == 1 and np.isnan(named.others().areas_apart("density", 0.0))
     told = networks(gradient_at_the_start=[0.9, 0.8, 0.1, 0.2])
     got = means(quantities.mark_quantities(told, 0.0))
     assert (got["marks_gain_auc"], got["marks_without_gradient_auc"]) == (0.5, 0)
@@ -140,6 +142,11 @@ def test_pairs_are_compared_at_equal_distances():
     got = means(quantities.basin_quantities(one, other, far, left, more))
     assert got["sign_barrier_matched_pp"] == pytest.approx(3) and got["sign_swap_excess_pp"] == pytest.approx(20)
     assert -1 <= got["sign_barrier_partial"] <= 1
+    rows = np.random.default_rng(0).random((4, 3, 20))
+    both = [rows[0] + 5 * rows[3], rows[1] + 5 * rows[3], rows[2]]  # the overlap of masks is all that goes with both
+    assert (
+        quantities.beyond_masks(*both, rows[2]).mean > 0.8 and abs(quantities.beyond_masks(*both, rows[3]).mean) < 0.4
+    )
 
 
 def test_dots_are_of_the_networks_that_their_label_names(monkeypatch):
@@ -208,7 +215,7 @@ class Path:
     """The record of a path, of signs and of a run: test errors at three points, and what else is read beside them."""
 
     def __init__(self, *errors):
-        pair = np.full((1, 1, 1, 2), 0.25)  # the mean over layers
+        pair = np.full((2, 1, 3, 2), 0.25)  # three measures; the mean over layers
         self.arrays = {"re-estimated/test_error": np.array(errors), "pair": pair}
         self.values = {"distance": [10.0], "early_stop_test_accuracy": 0.97}
 
@@ -237,7 +244,7 @@ def test_flipped_signs_have_a_curve_where_several_shares_were_run(shares):
     chapter = Shown()
     shown = marked.flipped(chapter, [row] * 2, shares)
     assert (shown is not None) == (len(shares) > 1) and len(chapter.tables[0]) == 1 + len(shares)
-    told = [", ".join(f"{mean} with {share} %" for share in shares) for mean in ("0.25", "3.00")]
+    told = [", ".join(f"{mean} with {share} %" for share in shares) for mean in ("75", "3")]
     assert chapter.glued.pop("turned_accuracies") == "from 97.00 to 97.00 %"
-    assert firsts([chapter.glued.pop("twin_distance"), chapter.glued.pop("twin_barrier")]) == ["0.25", "1.00 pp"]
-    assert firsts(chapter.glued.values()) == ["100 %", "0.25", "10.00", "3.00", "97.00", *told]
+    assert firsts([chapter.glued.pop("twin_signs"), chapter.glued.pop("twin_barrier")]) == ["75.0 %", "1.00 pp"]
+    assert firsts(chapter.glued.values()) == told

@@ -175,7 +175,7 @@ class Rule(_Entry):
         return text.format_interval(check.detectable, quantity.scale, quantity.unit, digits)
 
     def earlier(self, label: str) -> list[str]:
-        """How the claim came out by earlier rules or with fewer replicates, where that is not what it is now."""
+        """How the claim came out by earlier rules or in earlier studies, where that is not what it is now."""
         return list(dict.fromkeys(change.gave for change in self.revised if change.gave not in ("", label)))
 
     @property

@@ -42,11 +42,25 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
         )
         more = marks.MARKS.get(mark, marks.MORE) == marks.MORE
         rows.append([mark, "more" if more else "less", *map(text.number, across), *within])
+    kind = (networks.area_of_kind(epsilon, one) for one in (False, True))
+    across, within = (text.format_interval(one).partition(", n")[0] for one in kind)
+    rows.append(["(its kind: ticket or pruned once)", "yes", across.partition(" [")[0], "–", within, "–"])
     chapter.show_table(
         ["mark", "a ticket has", "area across densities", "correlation", "area within a density", "correlation"],
         rows,
         "Area under the curve for matching or not, in the direction of the second column, with 95 % intervals; "
         "Spearman's correlation of the mark with accuracy at early stop.",
+    )
+    apart = (networks.areas_apart(mark, epsilon) for mark in ("signed distance", "error barrier"))
+    others = networks.others()
+    kept = others.matching(epsilon)
+    chapter.glue(
+        area_of_kind=text.number(networks.area_of_kind(epsilon).mean),
+        areas_apart=" and ".join(map(text.number, apart)),
+        others_matching=f"{kept.sum()} of {kept.size}",
+        others_areas=" and ".join(
+            text.number(others.area(m, epsilon).mean) for m in ("signed distance", "error barrier")
+        ),
     )
     axes = {"replicate": range(len(networks.accuracy)), "network": networks.names}
     told = {"accuracy": networks.accuracy, "matching": networks.matching(epsilon).astype(float)}
@@ -67,33 +81,42 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
         Curves against the share, where there are two at least.
     """
     again = tidy.column([[*row["turned"].values()] for row in found], "early_stop_test_accuracy")
-    far = np.concatenate([marks.all_apart(found, "from the ticket"), again[..., None]], axis=-1) * [1, 1, 100, 100]
-    measures = ["signed distance", "Euclidean distance", "barrier (pp)", "test accuracy (%)"]
+    differ = [[marks.signs_apart(one) for one in row["from the ticket"].values()] for row in found]
+    parts = [np.reshape(differ, (*again.shape, 1)), marks.all_apart(found, "from the ticket"), again[..., None]]
+    far = np.concatenate(parts, axis=-1) * [100, 1, 1, 100, 100]
+    measures = ["signs that differ (%)", "signed distance", "Euclidean distance", "barrier (pp)", "test accuracy (%)"]
     rows = ["none, other order", *(f"{share} %" for share in shares)] if shares else []
     chapter.show_table(
         ["signs flipped", *measures],
         [[told, *map(text.interval, far[:, i].T)] for i, told in enumerate(rows)],
         "A ticket trained again from its start with these shares of signs flipped, beside the ticket; 95 % intervals.",
     )
-    twin = dict.fromkeys(("distance", "barrier"), "not run")
+    twin = dict.fromkeys(("signs", "barrier"), "not run")
     if shares:
-        twin = {"distance": text.interval(far[:, 0, 0]), "barrier": text.interval(far[:, 0, 2], 1, "pp")}
-        said = zip(("signed", "distance", "barrier", "accuracy"), map(text.interval, far[:, -1].T), strict=True)
-        chapter.glue(turned_share=f"{shares[-1]} %", **{f"turned_{name}": value for name, value in said})
+        twin = {"signs": text.interval(far[:, 0, 0], 1, "%", 1), "barrier": text.interval(far[:, 0, 3], 1, "pp")}
     told = "not run"
     if shares:
-        ends = far[:, 1:, 3].mean(0)
+        ends = far[:, 1:, 4].mean(0)
         told = f"from {text.number(min(ends))} to {text.number(max(ends))} %"
     chapter.glue(turned_accuracies=told, **{f"twin_{name}": value for name, value in twin.items()})
-    for name, column in (("distances", 0), ("barriers", 2)):
-        means = zip(map(text.number, far[:, 1:, column].mean(0)), shares, strict=True)
-        told = ", ".join(f"{mean} with {share} %" for mean, share in means)
+    for name, column in (("signs", 0), ("barriers", 3)):
+        means = zip(far[:, 1:, column].mean(0), shares, strict=True)
+        told = ", ".join(f"{float(f'{mean:.2g}'):g} with {share} %" for mean, share in means)
         chapter.glue(**{f"turned_{name}": told or "not run"})
     if len(shares) < 2:
         return None
+    axes = {"replicate": range(len(far)), "signs_flipped_percent": ["0, other order", *shares]}
+    names = "signs_differ_percent signed_distance euclidean_distance barrier_pp accuracy_percent".split()
+    columns: dict[str, object] = dict(zip(names, np.moveaxis(far, -1, 0), strict=True))
+    chapter.offer_csv("flipped.csv", tidy.frame(tuple(axes), columns, **axes))
     drawn = {}
     for name, values in zip(measures, np.moveaxis(far, -1, 0), strict=True):
-        line = figures.training_curves({"": ([0, *shares], values)}, "signs flipped (%)", name, percent=False)
+        low, high = np.nanmin(values), np.nanmax(values)
+        room = (high - low) / 20 or 1.0
+        limits = low - room, high + room
+        line = figures.training_curves(
+            {"": ([0, *shares], values)}, "signs flipped (%)", name, percent=False, ylim=limits
+        )
         means = ", ".join(f"{told} {text.number(mean)}" for told, mean in zip(rows, values.mean(0), strict=True))
         drawn[(name,)] = line, f"{name} against the share of signs flipped: {means}."
     words = (

@@ -1136,8 +1136,8 @@ def cost_quantities(density: ArrayLike, steps: int, stop: ArrayLike) -> Quantiti
     if _level(np.asarray(density), 0.211, np.asarray(stop, dtype=np.float64)) is None:
         return {}
     ledger = Ledger(np.asarray(density, dtype=np.float64), np.asarray(stop, dtype=np.float64), steps)
-    repaid = payback(ledger, alike=True)
-    return {"reuse_break_even": repaid} if repaid else {}
+    repaid = {"reuse_break_even_run": payback(ledger), "reuse_break_even": payback(ledger, alike=True)}
+    return {name: value for name, value in repaid.items() if value}
 
 
 def use_quantities(density: ArrayLike, seconds: ArrayLike) -> Quantities:
@@ -1258,8 +1258,7 @@ def mark_quantities(networks: marks.Networks, epsilon: float) -> Quantities:
     matching = networks.matching(epsilon)
     signed, unsigned = (networks.better(name) for name in ("signed distance", "unsigned distance"))
     density = networks.marks["density"]
-    cut = [name.startswith("ticket") or name == "one-shot" for name in networks.names]
-    kind, some = np.broadcast_to(np.array(cut, dtype=float), density.shape), dict(networks.marks)
+    kind, some = np.broadcast_to(networks.cut.astype(float), density.shape), dict(networks.marks)
     some.pop("gradient at the start")
     features = {
         "all": [*networks.marks.values()],
@@ -1301,15 +1300,27 @@ def basin_quantities(
     """
     signed, barrier, distance = (np.asarray(values, dtype=np.float64) for values in (signed, barrier, distance))
 
-    def partial(*rows: np.ndarray) -> float:
-        return association.partial_spearman(*(row.ravel() for row in rows))
-
     matched = [marks.matched_difference(s, 100 * b, d) for s, b, d in zip(signed, barrier, distance, strict=True)]
     return {
-        "sign_barrier_partial": stats.bootstrap(partial, signed, barrier, distance, within=(-1, 1)),
+        "sign_barrier_partial": stats.bootstrap(_partial, signed, barrier, distance, within=(-1, 1)),
         "sign_barrier_matched_pp": summary(matched),
         "sign_swap_excess_pp": paired_difference(100 * np.asarray(anywhere), 100 * np.asarray(swapped)),
     }
+
+
+def beyond_masks(signed: ArrayLike, barrier: ArrayLike, distance: ArrayLike, overlap: ArrayLike) -> Summary:
+    """Partial rank correlation of signed distance and barrier, given Euclidean distance and how masks overlap.
+
+    Args:
+        signed, barrier, distance: as of :func:`basin_quantities`.
+        overlap: [R, P] unsigned distance of the masks, or another measure of it.
+    """
+    rows = (np.asarray(values, dtype=np.float64) for values in (signed, barrier, distance, overlap))
+    return stats.bootstrap(_partial, *rows, within=(-1, 1))
+
+
+def _partial(*rows: np.ndarray) -> float:
+    return association.partial_spearman(*(row.ravel() for row in rows))
 
 
 def _over_draws(values: ArrayLike) -> np.ndarray:
