@@ -47,6 +47,13 @@ def test_what_tickets_save_at_each_level():
     assert costs.repaid(LEDGER, "none").endswith("n = 2") and costs.repaid(Ledger(DENSITY, SAME, 100), "none") == "none"
 
 
+def test_a_search_in_hours_is_repaid_by_hours():
+    hours = np.array([[1.0, 1, 0.5], [1.0, 1, 0.5]])
+    told = costs.in_hours(LEDGER, hours, "none")
+    assert told["hours_ratio"] == "2.5 times" and told["repaid_hours"].startswith("7 reuses")  # 2.5 / (0.5 - 0.125)
+    assert costs.in_hours(LEDGER, np.array([[0.1, 1, 9], [0.1, 1, 9]]), "none")["repaid_hours"] == "none"
+
+
 def test_bytes_as_tables():
     sizes = {"mask": [[2000]], "signs": [[1000]], "kept": [[3000]], "dense": [[60000]]}
     _, rows, caption = costs.kept([0.5], {name: np.array(values) for name, values in sizes.items()})

@@ -946,7 +946,7 @@ def test_the_worst_mask_is_picked_by_validation_and_judged_by_another_training()
 def test_a_search_is_paid_back_by_what_its_ticket_saves():
     stop = np.interp(LEVELS, [0, 7, 19], [10000, 8000, 8000]) + 1e5 * FIVE[:, None] + np.zeros((5, 20))
     got = quantities.cost_quantities(DENSITY, 50000, stop)
-    saved, ledger = 10000 - DENSITY[7] * 8000, Ledger(DENSITY, stop, 50000)
+    saved = 10000 - DENSITY[7] * 8000
     assert got["reuse_break_even_run"].mean == pytest.approx(50000 * DENSITY[:8].sum() / saved)
     assert got["reuse_break_even"].mean == pytest.approx((DENSITY[:8] * stop[:, :8].mean(axis=0)).sum() / saved)
     assert asked("Q5-P1") == set(got) and outcomes("Q5-P1", got)["Q5-P1"] == "agrees in part"

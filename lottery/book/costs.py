@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from .. import worth
+from .. import stats, worth
 from ..engine.store import Record
 from ..worth import Ledger
 from . import figures, leads, quantities, text, tidy
@@ -37,6 +37,23 @@ def repaid(ledger: Ledger, none: str) -> str:
     """The reuses that repay a search, with their interval; other words where there is no such number."""
     reuses = quantities.payback(ledger)
     return text.format_interval(reuses, 1, "reuses", 1) if reuses else none
+
+
+def in_hours(ledger: Ledger, hours: np.ndarray, none: str) -> dict[str, str]:
+    """The search in hours of the processors that it ran on, as values to glue.
+
+    Args:
+        ledger: of the search.
+        hours: [R, L] that each training took, to its last step.
+        none: words where a ticket saves no time.
+
+    Returns:
+        "hours_ratio", how many dense trainings the search takes; "repaid_hours", reuses to early stop that repay it.
+    """
+    search, each = hours[:, : ledger.level + 1].sum(axis=1), hours * ledger.stop / ledger.steps
+    saved = each[:, 0] - each[:, ledger.level]
+    repaid = text.format_interval(stats.ratio(search, saved), 1, "reuses", 0) if saved.mean() > 0 else none
+    return {"hours_ratio": f"{search.sum() / max(hours[:, 0].sum(), 1e-9):.1f} times", "repaid_hours": repaid}
 
 
 def footprints(runs: Sequence[Record], shapes: Mapping[str, Sequence[int]], batch: int) -> Memory:
