@@ -339,9 +339,9 @@ def rebuild(keys, sample, seed, device, store) -> None:
     from .engine import rebuild as again
 
     opened = _open(store)
-    among = _find(opened, keys) if keys else None
+    among = _asked(opened, keys)
     differ = fail = 0
-    for one in again.rebuild(opened, len(among) if among else sample, seed, keys=among, device=device):
+    for one in again.rebuild(opened, len(among) if keys else sample, seed, keys=among, device=device):
         differ, fail = differ + bool(one.differs), fail + bool(one.failed)
         where = f"made with torch {one.made.get('torch', '?')} on {one.made.get('device', '?')}"
         said = one.failed or (f"differs in {', '.join(one.differs)}; {where}" if one.differs else "the same")
@@ -371,7 +371,7 @@ def gc(dry_run, store) -> None:
 def export(file, keys, store) -> None:
     """Pack records, by default all, without dense weights."""
     opened = _open(store)
-    for path in opened.export(_find(opened, keys) if keys else opened.keys(), file):
+    for path in opened.export(_asked(opened, keys), file):
         click.echo(f"{path}: {path.stat().st_size / 1e6:,.2f} MB")
 
 
@@ -384,6 +384,13 @@ def import_(files, store) -> None:
     from .engine.store import Store
 
     click.echo(f"{len(Store(store or settings.default_store()).import_(files))} new records")
+
+
+def _asked(store, prefixes) -> list[str]:
+    """The keys that are named, by default all, of which there must be one."""
+    if found := _find(store, prefixes) if prefixes else store.keys():
+        return found
+    raise LotteryError(f"the store {store.root} has no records")
 
 
 def _find(store, prefixes) -> list[str]:

@@ -166,13 +166,27 @@ def _zipped(plan: Sequence[dict], read: Callable[[str], tuple[bytes, bytes]]) ->
         yield buffer.getvalue()
 
 
+def check_sources(sources: Iterable[Path]) -> None:
+    """Refuses names of which none is a file that is there.
+
+    Raises:
+        StoreError: naming all of them.
+    """
+    if (named := list(sources)) and all(source.is_dir() or not source.exists() for source in named):
+        raise StoreError("\n".join(map(_absent, named)))
+
+
+def _absent(source: Path) -> str:
+    if source.is_dir():
+        return f"{source} is a folder: name the .lotx files in it"
+    return f"there is no file {source}" + ", nor one that fits this pattern" * any(map(str(source).count, "*?["))
+
+
 def _opened(source: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(source)
-    except FileNotFoundError as error:
-        raise StoreError(f"there is no file {source}") from error
-    except IsADirectoryError as error:
-        raise StoreError(f"{source} is a folder: name the .lotx files in it") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise StoreError(_absent(source)) from error
     except BROKEN as error:
         raise StoreError(f"{source} is not an export of a store, or it was cut off: {error}") from error
 

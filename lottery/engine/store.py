@@ -430,12 +430,13 @@ class Store:
         """Takes in exported files; records that are there already are left alone. Returns the keys that are new.
 
         Raises:
-            StoreError: if a file is not an export, a record in it is damaged, or a part is missing: all of it is named,
-                and what is sound is taken in.
+            StoreError: if no file is there, before anything is written; if one is not there or is not an export, a
+                record in it is damaged, or a part is missing: all of it is named, and what is sound is taken in.
         """
+        archive.check_sources(sources := [Path(source) for source in sources])
         self._prepare()
         new, problems, archives = [], [], []
-        for source in map(Path, sources):
+        for source in sources:
             try:
                 archives.append(archive.Archive(source))
             except StoreError as error:
