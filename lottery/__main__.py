@@ -166,8 +166,8 @@ def study(began, budget, export, files, part, plan, **how) -> int:
     if not 0.1 <= part <= 2**20:
         raise LotteryError(f"the size of an exported file must be from 0.1 to {2**20} MiB, not {part:g}")
     settings, parts = _settings(**how), module.read_plan(plan)
+    archive.check_target(target := export / "study.lotx", files)
     runner.check_writable(export, settings.store)
-    target = export / "study.lotx"
     carried = Store(settings.store).import_(archive.parts(target))
 
     def say(line: str) -> None:
