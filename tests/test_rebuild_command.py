@@ -73,7 +73,10 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_computed(store, c
 @pytest.mark.parametrize("command", [["ls"], ["show", "aa"], ["verify"], ["rebuild"], ["gc"], ["export", "x.lotx"]])
 def test_a_folder_that_is_no_store_is_named(command, tmp_path, capsys):
     assert main(["store", *command, "--store", str(tmp_path)]) == 1
-    assert f"there is no store at {tmp_path}: " in capsys.readouterr().err
+    assert (
+        f'there is no store at {tmp_path}: name its folder (in Python Store("FOLDER"), on the '
+        in capsys.readouterr().err
+    )
 
 
 def test_files_that_are_not_there_are_an_error_and_make_no_store(tmp_path, capsys):

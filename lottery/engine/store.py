@@ -103,7 +103,9 @@ class Store:
 
     def _must_exist(self) -> None:
         if not (self.root / "records").is_dir():
-            raise StoreError(f"there is no store at {self.root}: name its folder (--store), or run a chapter first")
+            raise StoreError(
+                f"there is no store at {self.root}: name its folder {disk.FOLDER}, or compute something first"
+            )
 
     # Where things lie.
 
@@ -165,7 +167,7 @@ class Store:
             raise StoreError(
                 f"the weights of {key[:12]}, computed again, are not those of its record ({agree:.2%} of their signs "
                 f"agree): it was made with {_origin(there.made)}, they with {_origin(made)}. Both are right but do not "
-                "belong together, so the record stays as it is: continue in a store of its own (--store FOLDER)"
+                f"belong together, so the record stays as it is: continue in a store of its own {disk.FOLDER}"
             )
         for step, state in states.items():
             self._save_state(place, step, state)
