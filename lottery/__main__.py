@@ -1,4 +1,4 @@
-"""The command line: `python -m lottery run | study | book | verify | store | parameters | power`."""
+"""The command line: `python -m lottery run | study | book | verify | store | list | parameters | power`."""
 
 import contextlib
 import itertools
@@ -187,6 +187,34 @@ def study(began, budget, export, files, part, plan, **how) -> int:
     return module.run(parts, budget, settings, pack, say, began, carried)
 
 
+@cli.command("list")
+@click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
+def list_claims(chapters) -> None:
+    """List chapters and their claims: names, what we published of them, at which scale, and titles."""
+    from .book import claims, planning
+
+    rules = claims.load()
+    for name in [planning.named(one) for one in chapters] or planning.names():
+        click.echo(f"{name}:")
+        verdicts = _published(name).get("verdicts", {})
+        for rule in (rule for rule in rules.values() if rule.chapter == name):
+            said = verdicts.get(rule.id)
+            outcome = (
+                ", ".join(dict.fromkeys((said["label"], said["scale"]))) if isinstance(said, dict) else "not published"
+            )
+            click.echo(f"  {rule.id:7} {outcome:24} {rule.title}")
+
+
+def _published(chapter: str) -> dict:
+    """What a published chapter says of itself; nothing of one that is not published."""
+    import nbformat
+
+    from .book import runner
+
+    path = runner.published().get(chapter)
+    return nbformat.read(path, as_version=4).metadata.get("lottery", {}) if path else {}
+
+
 @cli.command("parameters")
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
 def show_parameters(chapters) -> None:
@@ -235,9 +263,7 @@ def power(claim) -> None:
 
     In four of five studies, if means and spread stay as they are.
     """
-    import nbformat
-
-    from .book import claims, parameters, runner
+    from .book import claims, parameters
     from .book.power import power
 
     rules = claims.load()
@@ -245,8 +271,7 @@ def power(claim) -> None:
         near = parameters.meant(claim, rules) or f"; claims: {', '.join(rules)}"
         raise LotteryError(f"no claim {claim[:60]!r}{near}")
     rule = rules[claim]
-    path = runner.published().get(rule.chapter)
-    made = nbformat.read(path, as_version=4).metadata.get("lottery", {}) if path else {}
+    made = _published(rule.chapter)
     if not isinstance(made.get("verdicts", {}).get(claim), dict):
         raise LotteryError(
             f"{claim} has no published verdict by its present rule: publish {rule.chapter or 'it'} again"
