@@ -1,9 +1,11 @@
 """The command line: `python -m lottery run | study | book | verify | store | list | parameters | power`."""
 
 import contextlib
+import functools
 import itertools
 import json
 import os
+import shlex
 import sys
 import time
 from collections import Counter
@@ -87,7 +89,7 @@ def run(chapters, every, published, profile, given, publish, export, **how) -> N
 
 def _run(names, profile, given, publish, export, settings) -> None:
     from .book import planning, runner
-    from .engine import archive
+    from .engine import archive, stopping
     from .engine.store import Store
 
     if export:
@@ -100,24 +102,62 @@ def _run(names, profile, given, publish, export, settings) -> None:
     for part in parts:  # all of them are checked before the first is executed
         part.check(store, settings)
     keys = list(dict.fromkeys(key for part in parts for key in part.keys))
+
+    def executed(name: str, alone: bool) -> Path | LotteryError:
+        try:
+            return runner.run(name, profile, given, folder=folder, settings=settings, show=alone)
+        except stopping.OutOfTime:
+            raise
+        except LotteryError as error:
+            return error
+
     try:
-        failed = _compute(parts, settings)
-        done = [part.chapter for part in parts if not failed or all(key in store for key in part.keys)]
-        tasks = [
-            lambda alone, name=name: runner.run(name, profile, given, folder=folder, settings=settings, show=alone)
-            for name in done
-        ]
-        for name, place in zip(done, runner.run_beside(tasks, settings), strict=True):
+        error = _compute(parts, settings)
+        failed: dict[str, LotteryError] = {}
+        if error:
+            failed = {part.chapter: error for part in parts if not all(key in store for key in part.keys)}
+        names = [name for name in names if name not in failed]
+        tasks = [functools.partial(executed, name) for name in names]
+        for name, place in zip(names, runner.run_beside(tasks, settings), strict=True):
+            if isinstance(place, LotteryError):
+                failed[name] = place
+                continue
             click.echo(f"{name}: {os.path.relpath(place)}")
             if publish:
                 for path in runner.publish_records(name, store):
                     click.echo(f"{name}: {os.path.relpath(path)}")
         if failed:
-            raise failed
+            raise _failed(parts, failed)
+        if error:
+            raise error
     finally:
         if export and (there := [key for key in keys if key in store]):
             for path in store.export(there, export):
                 click.echo(f"records: {os.path.relpath(path)}")
+
+
+def _failed(parts, failed) -> LotteryError:
+    """Of several chapters those that failed, each with the first line that says why, and what to do; of one, its error.
+
+    Args:
+        parts: all that were to be executed.
+        failed: chapter → its error.
+    """
+    if len(parts) == 1:
+        return failed[parts[0].chapter]
+    others = "; the others are executed" * (len(failed) < len(parts))
+    said = [f"{len(failed)} of {len(parts)} chapters failed{others} (`make book` builds the pages when none fails)"]
+    for part in (part for part in parts if part.chapter in failed):
+        why = str(failed[part.chapter]).strip().partition("\n")[0]
+        said.append(why if why.startswith(part.chapter) else f"{part.chapter}: {why}")
+        said.append(f"  to run it alone: {_typed(part.command)}")
+    return LotteryError("\n".join([*said, "a chapter that you have not changed should not fail: please report it"]))
+
+
+def _typed(command: str) -> str:
+    """A command as it runs from here, whether the environment is activated or not."""
+    here = shlex.quote(os.path.relpath(sys.executable))
+    return command if "VIRTUAL_ENV" in os.environ else command.replace("python", here, 1)
 
 
 def _compute(parts, settings):
