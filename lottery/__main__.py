@@ -1,9 +1,11 @@
-"""The command line: `python -m lottery run | study | book | verify | store | parameters | power`."""
+"""The command line: `python -m lottery run | study | book | verify | store | list | parameters | power`."""
 
 import contextlib
+import functools
 import itertools
 import json
 import os
+import shlex
 import sys
 import time
 from collections import Counter
@@ -87,7 +89,7 @@ def run(chapters, every, published, profile, given, publish, export, **how) -> N
 
 def _run(names, profile, given, publish, export, settings) -> None:
     from .book import planning, runner
-    from .engine import archive
+    from .engine import archive, stopping
     from .engine.store import Store
 
     if export:
@@ -100,24 +102,62 @@ def _run(names, profile, given, publish, export, settings) -> None:
     for part in parts:  # all of them are checked before the first is executed
         part.check(store, settings)
     keys = list(dict.fromkeys(key for part in parts for key in part.keys))
+
+    def executed(name: str, alone: bool) -> Path | LotteryError:
+        try:
+            return runner.run(name, profile, given, folder=folder, settings=settings, show=alone)
+        except stopping.OutOfTime:
+            raise
+        except LotteryError as error:
+            return error
+
     try:
-        failed = _compute(parts, settings)
-        done = [part.chapter for part in parts if not failed or all(key in store for key in part.keys)]
-        tasks = [
-            lambda alone, name=name: runner.run(name, profile, given, folder=folder, settings=settings, show=alone)
-            for name in done
-        ]
-        for name, place in zip(done, runner.run_beside(tasks, settings), strict=True):
+        error = _compute(parts, settings)
+        failed: dict[str, LotteryError] = {}
+        if error:
+            failed = {part.chapter: error for part in parts if not all(key in store for key in part.keys)}
+        names = [name for name in names if name not in failed]
+        tasks = [functools.partial(executed, name) for name in names]
+        for name, place in zip(names, runner.run_beside(tasks, settings), strict=True):
+            if isinstance(place, LotteryError):
+                failed[name] = place
+                continue
             click.echo(f"{name}: {os.path.relpath(place)}")
             if publish:
                 for path in runner.publish_records(name, store):
                     click.echo(f"{name}: {os.path.relpath(path)}")
         if failed:
-            raise failed
+            raise _failed(parts, failed)
+        if error:
+            raise error
     finally:
         if export and (there := [key for key in keys if key in store]):
             for path in store.export(there, export):
                 click.echo(f"records: {os.path.relpath(path)}")
+
+
+def _failed(parts, failed) -> LotteryError:
+    """Of several chapters those that failed, each with the first line that says why, and what to do; of one, its error.
+
+    Args:
+        parts: all that were to be executed.
+        failed: chapter → its error.
+    """
+    if len(parts) == 1:
+        return failed[parts[0].chapter]
+    others = "; the others are executed" * (len(failed) < len(parts))
+    said = [f"{len(failed)} of {len(parts)} chapters failed{others} (`make book` builds the pages when none fails)"]
+    for part in (part for part in parts if part.chapter in failed):
+        why = str(failed[part.chapter]).strip().partition("\n")[0]
+        said.append(why if why.startswith(part.chapter) else f"{part.chapter}: {why}")
+        said.append(f"  to run it alone: {_typed(part.command)}")
+    return LotteryError("\n".join([*said, "a chapter that you have not changed should not fail: please report it"]))
+
+
+def _typed(command: str) -> str:
+    """A command as it runs from here, whether the environment is activated or not."""
+    here = shlex.quote(os.path.relpath(sys.executable))
+    return command if "VIRTUAL_ENV" in os.environ else command.replace("python", here, 1)
 
 
 def _compute(parts, settings):
@@ -166,8 +206,8 @@ def study(began, budget, export, files, part, plan, **how) -> int:
     if not 0.1 <= part <= 2**20:
         raise LotteryError(f"the size of an exported file must be from 0.1 to {2**20} MiB, not {part:g}")
     settings, parts = _settings(**how), module.read_plan(plan)
+    archive.check_target(target := export / "study.lotx", files)
     runner.check_writable(export, settings.store)
-    target = export / "study.lotx"
     carried = Store(settings.store).import_(archive.parts(target))
 
     def say(line: str) -> None:
@@ -185,6 +225,34 @@ def study(began, budget, export, files, part, plan, **how) -> int:
     if carried:
         say(f"{len(carried)} records from {export}")
     return module.run(parts, budget, settings, pack, say, began, carried)
+
+
+@cli.command("list")
+@click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
+def list_claims(chapters) -> None:
+    """List chapters and their claims: names, what we published of them, at which scale, and titles."""
+    from .book import claims, planning
+
+    rules = claims.load()
+    for name in [planning.named(one) for one in chapters] or planning.names():
+        click.echo(f"{name}:")
+        verdicts = _published(name).get("verdicts", {})
+        for rule in (rule for rule in rules.values() if rule.chapter == name):
+            said = verdicts.get(rule.id)
+            outcome = (
+                ", ".join(dict.fromkeys((said["label"], said["scale"]))) if isinstance(said, dict) else "not published"
+            )
+            click.echo(f"  {rule.id:7} {outcome:24} {rule.title}")
+
+
+def _published(chapter: str) -> dict:
+    """What a published chapter says of itself; nothing of one that is not published."""
+    import nbformat
+
+    from .book import runner
+
+    path = runner.published().get(chapter)
+    return nbformat.read(path, as_version=4).metadata.get("lottery", {}) if path else {}
 
 
 @cli.command("parameters")
@@ -235,9 +303,7 @@ def power(claim) -> None:
 
     In four of five studies, if means and spread stay as they are.
     """
-    import nbformat
-
-    from .book import claims, parameters, runner
+    from .book import claims, parameters
     from .book.power import power
 
     rules = claims.load()
@@ -245,8 +311,7 @@ def power(claim) -> None:
         near = parameters.meant(claim, rules) or f"; claims: {', '.join(rules)}"
         raise LotteryError(f"no claim {claim[:60]!r}{near}")
     rule = rules[claim]
-    path = runner.published().get(rule.chapter)
-    made = nbformat.read(path, as_version=4).metadata.get("lottery", {}) if path else {}
+    made = _published(rule.chapter)
     if not isinstance(made.get("verdicts", {}).get(claim), dict):
         raise LotteryError(
             f"{claim} has no published verdict by its present rule: publish {rule.chapter or 'it'} again"
@@ -339,9 +404,9 @@ def rebuild(keys, sample, seed, device, store) -> None:
     from .engine import rebuild as again
 
     opened = _open(store)
-    among = _find(opened, keys) if keys else None
+    among = _asked(opened, keys)
     differ = fail = 0
-    for one in again.rebuild(opened, len(among) if among else sample, seed, keys=among, device=device):
+    for one in again.rebuild(opened, len(among) if keys else sample, seed, keys=among, device=device):
         differ, fail = differ + bool(one.differs), fail + bool(one.failed)
         where = f"made with torch {one.made.get('torch', '?')} on {one.made.get('device', '?')}"
         said = one.failed or (f"differs in {', '.join(one.differs)}; {where}" if one.differs else "the same")
@@ -371,7 +436,7 @@ def gc(dry_run, store) -> None:
 def export(file, keys, store) -> None:
     """Pack records, by default all, without dense weights."""
     opened = _open(store)
-    for path in opened.export(_find(opened, keys) if keys else opened.keys(), file):
+    for path in opened.export(_asked(opened, keys), file):
         click.echo(f"{path}: {path.stat().st_size / 1e6:,.2f} MB")
 
 
@@ -384,6 +449,13 @@ def import_(files, store) -> None:
     from .engine.store import Store
 
     click.echo(f"{len(Store(store or settings.default_store()).import_(files))} new records")
+
+
+def _asked(store, prefixes) -> list[str]:
+    """The keys that are named, by default all, of which there must be one."""
+    if found := _find(store, prefixes) if prefixes else store.keys():
+        return found
+    raise LotteryError(f"the store {store.root} has no records")
 
 
 def _find(store, prefixes) -> list[str]:

@@ -517,6 +517,29 @@ def test_a_recipe_that_fails_keeps_no_chapter_from_being_executed_that_does_with
     assert ran == [FIRST] and "one run failed" in capsys.readouterr().err
 
 
+def test_chapters_that_fail_keep_no_other_from_being_executed_and_are_named_at_the_end(executed, monkeypatch, capsys):
+    wrong = f"{FIRST} did not run to its end: NameError: name 'x' is not defined"
+
+    def run(name, *given, **more):
+        if name == FIRST:
+            raise parameters.ChapterError(f"{wrong}\nand more; what was executed is in …")
+        return executed[0] / f"{name}.ipynb"
+
+    monkeypatch.setattr("lottery.__main__._compute", lambda *given: None)
+    monkeypatch.setattr(runner, "run", run)
+    given = [word for name, value in SMALL.items() for word in ("-p", name, str(value))]
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    assert main(["run", FIRST, "13_capacity", *given, "--store", str(executed[1])]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("13_capacity: ")
+    first, why, alone, last = said.err.splitlines()
+    assert first.startswith("error: 1 of 2 chapters failed; the others are executed") and why == wrong
+    assert alone.endswith(f" -m lottery run {FIRST} --profile quick {' '.join(given)}")
+    assert Path(alone.split(" -m ")[0].rpartition(": ")[2]).samefile(sys.executable) and "please report it" in last
+    assert main(["run", FIRST, *given, "--store", str(executed[1])]) == 1
+    assert "and more; what was executed is in …" in capsys.readouterr().err
+
+
 def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeypatch):
     """What a chapter published elsewhere rests on is enough to execute it again, and a changed number is noticed."""
     root = _broken(monkeypatch, tmp_path, "pass")

@@ -69,6 +69,16 @@ def test_a_layer_of_which_more_than_half_is_left_has_no_complement(chain):
         mask = Complement(mask, 0)
         with pytest.raises(ControlError, match=r"fc1\.weight keeps .* at most half"):
             check([replace(runs[1], mask=mask)])
+        twice = Spliced(Spliced(runs[3].mask, mask, ("fc2.weight",)), runs[3].mask, ("fc3.weight",))
+        for changed in ({"mask": twice}, {"weights": r.Reshuffled(r.Initial(0), mask, 0)}):
+            with pytest.raises(ControlError, match=r"fc1\.weight keeps .* at most half"):
+                check([replace(runs[1], **changed)])
+
+
+def test_what_stands_in_a_mask_is_checked_by_the_network_that_it_is_of():
+    narrow, wide = (replace(T, model=f"lenet-30-{units}") for units in (1, 40))
+    ticket = tickets.imp(wide, 0, 1, 0.96)[1]  # of the narrow network's output layer it would leave nothing
+    check([r.Run(narrow, r.Initial(0), Spliced(r.Dense(), Complement(ticket.mask, 0), ("fc1.weight",)))])
 
 
 def test_degrees_are_preserved_and_connections_are_not(chain):

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,18 @@ def test_what_these_tests_look_for_is_found(monkeypatch, tmp_path):
     monkeypatch.setitem(MODULES, "lottery.engine.wrong", wrong)
     assert [at.split()[0] for at in wrong_doors("lottery.engine.wrong")] == ["lottery.engine.wrong:1"]
     assert [at.split()[-1] for at in drawers("lottery.engine.wrong")] == ["lottery.recipes", "masks._cut"]
+
+
+def test_messages_of_science_and_engine_say_no_option_of_a_command_alone():
+    """A script may meet them, which has no options."""
+    said = [
+        f"{module}:{node.lineno} {node.value}"
+        for module in MODULES.keys() - {COMMANDS}
+        if room(module) != "book"
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Constant) and re.search(r"(?<![\w-])--[a-z]", str(node.value))
+    ]
+    assert [line for line in said if "on the command line" not in line] == [] and said
 
 
 def test_importing_the_package_or_the_command_line_brings_nothing_heavy():

@@ -88,6 +88,19 @@ def test_records_that_a_store_lacks_are_not_taken_from_what_was_committed(tmp_pa
     assert {file: file.read_bytes() for file in committed.iterdir()} == before
 
 
+def test_all_claims_are_listed_with_what_came_out(capsys):
+    assert main(["list"]) == 0
+    said, rules = capsys.readouterr().out.splitlines(), claims.load()
+    listed = {line.split()[0]: line for line in said if line.startswith("  ")}
+    assert [line for line in said if line not in listed.values()] == [f"{name}:" for name in planning.names()]
+    assert listed.keys() == rules.keys() and all(rule.title in listed[name] for name, rule in rules.items())
+    for path in runner.published().values():
+        for name, verdict in nbformat.read(path, as_version=4).metadata["lottery"]["verdicts"].items():
+            assert verdict["label"] in listed[name] and verdict["scale"] in listed[name]
+    assert main(["list", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [said[said.index("01_winning_tickets:")], listed["C-C1"]]
+
+
 def test_power_prints_a_command_that_is_taken_or_says_that_none_is(capsys):
     """Of every open claim: the published study with more replicates, and nothing else, where the chapter takes them."""
     printed, taken = [], 0

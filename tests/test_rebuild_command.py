@@ -73,4 +73,21 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_computed(store, c
 @pytest.mark.parametrize("command", [["ls"], ["show", "aa"], ["verify"], ["rebuild"], ["gc"], ["export", "x.lotx"]])
 def test_a_folder_that_is_no_store_is_named(command, tmp_path, capsys):
     assert main(["store", *command, "--store", str(tmp_path)]) == 1
-    assert f"there is no store at {tmp_path}: " in capsys.readouterr().err
+    assert (
+        f'there is no store at {tmp_path}: name its folder (in Python Store("FOLDER"), on the '
+        in capsys.readouterr().err
+    )
+
+
+def test_files_that_are_not_there_are_an_error_and_make_no_store(tmp_path, capsys):
+    names = [f"{tmp_path}/nothing.lotx", f"{tmp_path}/no*.lotx"]
+    assert main(["store", "import", *names, "--store", str(tmp_path / "new")]) == 1
+    said = [f"there is no file {names[0]}", f"there is no file {names[1]}, nor one that fits this pattern"]
+    assert capsys.readouterr().err == f"error: {said[0]}\n{said[1]}\n" and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [["rebuild"], ["export", "x.lotx"]])
+def test_a_store_without_records_is_an_error_where_some_are_asked_for(command, tmp_path, capsys):
+    (tmp_path / "records").mkdir()
+    assert main(["store", *command, "--store", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"error: the store {tmp_path} has no records\n"

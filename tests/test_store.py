@@ -613,7 +613,7 @@ def test_a_file_system_without_locks_is_named_with_a_way_out(store, monkeypatch,
 
     monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(
-        StoreError, match=rf"the file system of the store {store.root} .*has no locks .*--store.*export"
+        StoreError, match=rf"the file system of the store {store.root} .*has no locks .*Store\(.*--store.*export"
     ):
         with store.lock(KEY):
             pass

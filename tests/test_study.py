@@ -166,6 +166,14 @@ def test_a_size_of_files_that_is_none_is_refused_before_anything_is_computed(tmp
     assert "must be from 0.1 to" in capsys.readouterr().err
 
 
+def test_another_file_under_the_name_of_a_part_is_refused_before_anything_is_computed(tmp_path, plan, capsys):
+    (other := tmp_path / "export" / "study-01.lotx").parent.mkdir()
+    other.write_bytes(b"")
+    assert command(tmp_path, plan, 1) == 1
+    said = f"error: {other} is there already, and is no part of {other.with_name('study.lotx')}: export to another name"
+    assert capsys.readouterr().err.startswith(said) and not (tmp_path / "store").exists()
+
+
 def test_a_budget_of_nothing_is_refused(tmp_path, plan, capsys):
     assert command(tmp_path, plan, 0) == 1
     assert "the budget must be more than 0 minutes" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nbformat
 
@@ -35,6 +35,7 @@ from .parameters import ChapterError
 from .planning import Part, book, source
 
 SCHEMA = 1
+_T = TypeVar("_T")
 
 
 def code_hash(notebook) -> str:
@@ -218,7 +219,7 @@ def _hand_on() -> None:
             os.kill(kernel.pid, signal.SIGINT)
 
 
-def run_beside(tasks: Sequence[Callable[[bool], Path]], settings: Settings) -> Iterator[Path]:
+def run_beside(tasks: Sequence[Callable[[bool], _T]], settings: Settings) -> Iterator[_T]:
     """Does what each task does, as many at a time as there are cores; a kernel that starts or draws needs one.
 
     Args:

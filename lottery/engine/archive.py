@@ -81,15 +81,28 @@ def contents(file: Path | IO[bytes]) -> dict[str, tuple[int, int]]:
         return {entry.filename: (entry.CRC, entry.file_size) for entry in archive.infolist()}
 
 
-def check_target(target: Path) -> None:
-    """Refuses a name that an export cannot take: it would put a file in the place of a folder or a device.
+def check_target(target: Path, files: int | None = None) -> None:
+    """Refuses a name that an export cannot take: a folder or a device has it or the name of a part, or another file
+    that of a part.
+
+    Args:
+        target: see `Store.export`.
+        files: it will have so many at most; without that, names of a hundred are looked at.
 
     Raises:
         StoreError: saying so.
     """
     with disk.explained(f"the export {target}"):
-        if target.exists() and not target.is_file():
-            raise StoreError(f"{target} is there already, and is no file: export to another name")
+        _check_names(target, [target, *(_part(target, number) for number in range(min(files or 100, 100)))])
+
+
+def _check_names(target: Path, names: Iterable[Path]) -> None:
+    old = parts(target)
+    for name in names:
+        if name.exists() and not name.is_file():
+            raise StoreError(f"{name} is there already, and is no file: export to another name")
+        if name != target and name.exists() and name not in old:
+            raise StoreError(f"{name} is there already, and is no part of {target}: export to another name or folder")
 
 
 def pack(
@@ -126,11 +139,8 @@ def pack(
     names = [_part(target, number) for number in range(len(plan))] if len(plan) > 1 else [target]
     new = [disk.temporary(name) for name in names]
     with disk.explained(f"the export {target}"):
+        _check_names(target, names)
         old = parts(target)
-        for name in names:
-            check_target(name)
-            if name != target and name.exists() and name not in old:
-                raise StoreError(f"{name} is there already, and is no part of {target}: export to another name")
         disk.make(target.parent)
         try:
             for path, data in zip(new, _zipped(plan, read), strict=True):
@@ -166,13 +176,27 @@ def _zipped(plan: Sequence[dict], read: Callable[[str], tuple[bytes, bytes]]) ->
         yield buffer.getvalue()
 
 
+def check_sources(sources: Iterable[Path]) -> None:
+    """Refuses names of which none is a file that is there.
+
+    Raises:
+        StoreError: naming all of them.
+    """
+    if (named := list(sources)) and all(source.is_dir() or not source.exists() for source in named):
+        raise StoreError("\n".join(map(_absent, named)))
+
+
+def _absent(source: Path) -> str:
+    if source.is_dir():
+        return f"{source} is a folder: name the .lotx files in it"
+    return f"there is no file {source}" + ", nor one that fits this pattern" * any(map(str(source).count, "*?["))
+
+
 def _opened(source: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(source)
-    except FileNotFoundError as error:
-        raise StoreError(f"there is no file {source}") from error
-    except IsADirectoryError as error:
-        raise StoreError(f"{source} is a folder: name the .lotx files in it") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise StoreError(_absent(source)) from error
     except BROKEN as error:
         raise StoreError(f"{source} is not an export of a store, or it was cut off: {error}") from error
 

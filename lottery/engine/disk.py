@@ -25,6 +25,9 @@ class StoreError(LotteryError):
     """The store could not do what was asked; what it held before is still valid."""
 
 
+FOLDER = '(in Python Store("FOLDER"), on the command line --store FOLDER)'
+"""How the folder of a store is named, for messages that a script and a command may both show."""
+
 _MEANINGS = [
     (
         ("ENOSPC", "EDQUOT", "EFBIG"),
@@ -32,12 +35,13 @@ _MEANINGS = [
     ),
     (
         ("EACCES", "EPERM", "EROFS"),
-        "{what} cannot be written: {why}; take a folder of your own (--store), or ask its owner",
+        "{what} cannot be written: {why}; take a folder of your own, or ask its owner",
     ),
     (
         ("ENOLCK", "ENOSYS", "EOPNOTSUPP"),
-        "the file system of {what} has no locks ({why}): keep the store on one that has (--store; on Lustre mount with "
-        "-o flock) and carry records over with `python -m lottery store export` and `import`",
+        f"the file system of {{what}} has no locks ({{why}}): keep the store on one that has {FOLDER} and "
+        "carry records over with `python -m lottery store export` and `import`; Lustre has locks if it is mounted with "
+        "-o flock",
     ),
     (("ENAMETOOLONG",), "{what}: {why}: choose a shorter name or folder"),
     (

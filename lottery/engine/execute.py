@@ -159,9 +159,7 @@ def choose(
         raise ExecutionError(f"a scheduler's address goes with executor 'dask', not {executor!r}")
     if not has(device) and scheduler is None:
         found = ", ".join(f"cuda:{number}" for number in range(torch.cuda.device_count())) or "no GPU"
-        raise ExecutionError(
-            f"device {device!r} was asked for, but torch finds {found} here: use another (--device cpu)"
-        )
+        raise ExecutionError(f"device {device!r} was asked for, but torch finds {found} here: use another, such as cpu")
     if executor is None:
         alone = jobs == 1 or device.startswith("cuda") or rooted
         executor = "dask" if scheduler else "inline" if alone else "processes"

@@ -22,6 +22,7 @@ from torch import nn
 
 from .. import LotteryError, models
 from ..recipes import Recipe, Scaling, Training, closure, defined
+from .disk import FOLDER
 from .store import Store
 from .world import ExecutionError, dataset_of
 
@@ -200,7 +201,7 @@ def same_network(training: Training, known: dict | None, what: str) -> None:
     if known and (why := difference(known, network(training))):
         raise ExecutionError(
             f"{what} was computed with another network that had the name {training.model!r} ({why}): register the "
-            "present one under a name of its own, or compute in another store (--store FOLDER)"
+            f"present one under a name of its own, or compute in another store {FOLDER}"
         )
 
 
@@ -226,7 +227,7 @@ def check_networks(recipes: Iterable[Recipe], store: Store) -> None:
         if code and record.made.get("own", code) != code:
             raise ExecutionError(
                 f"{what} was computed with other code of a recipe class of yours: raise its `version` where results "
-                "have changed, or compute in another store (--store FOLDER)"
+                f"have changed, or compute in another store {FOLDER}"
             )
 
 

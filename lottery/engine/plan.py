@@ -126,7 +126,7 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     """Refuses what can be seen to fail before anything is computed: unknown names, data that cannot be had, a batch
     larger than the data, augmentation of what is no image, a network without layers that can be pruned, a precision
     that the device lacks, pruned fractions that do not fit the network or leave a layer empty, complements of more than
-    half of a layer, and whatever recipes refuse themselves.
+    half of a layer, however deep they stand in other masks and starts, and whatever recipes refuse themselves.
 
     Raises:
         LotteryError: saying what is wrong and what to do.
@@ -141,7 +141,8 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
             counts.of(recipe, recipe.run.training)
         elif isinstance(recipe, Run):
             _check_fit(recipe, shapes)
-            counts.of(recipe.mask, recipe.training)
+            for mask in _masks(recipe):
+                counts.of(mask, _source(mask) or recipe.training)
     for recipe in recipes:
         recipe.check(StoreWorld(None))
 
@@ -174,11 +175,26 @@ def _sources(run: Run) -> Iterator[tuple[str, Training]]:
     """The trainings of the runs that the start and the mask of a run are read from, where they are read as they are."""
     if isinstance(run.weights, Rewound | Continued):
         yield "weights", run.weights.run.training
-    mask = run.mask
+    if source := _source(run.mask):
+        yield "mask", source
+
+
+def _source(mask: Mask) -> Training | None:
+    """The training of the run whose pruned mask decides how many weights a mask keeps; None if none does."""
     while not isinstance(mask, Pruned) and (before := _before(mask)):
         mask = before
-    if isinstance(mask, Pruned):
-        yield "mask", mask.run.training
+    return mask.run.training if isinstance(mask, Pruned) else None
+
+
+def _masks(run: Run) -> list[Mask]:
+    """The masks that a run, its start and its masks are made of; what stands in recipes with records is theirs."""
+    found: dict[str, Recipe] = {}
+    left: list[Recipe] = [run]
+    while left:
+        new = {part.key: part for part in left.pop().parts() if part.key not in found}
+        found |= new
+        left += [part for part in new.values() if not part.stored]
+    return [part for part in found.values() if isinstance(part, Mask)]
 
 
 _Shapes = dict[str, dict[str, torch.Size]]

@@ -103,7 +103,9 @@ class Store:
 
     def _must_exist(self) -> None:
         if not (self.root / "records").is_dir():
-            raise StoreError(f"there is no store at {self.root}: name its folder (--store), or run a chapter first")
+            raise StoreError(
+                f"there is no store at {self.root}: name its folder {disk.FOLDER}, or compute something first"
+            )
 
     # Where things lie.
 
@@ -165,7 +167,7 @@ class Store:
             raise StoreError(
                 f"the weights of {key[:12]}, computed again, are not those of its record ({agree:.2%} of their signs "
                 f"agree): it was made with {_origin(there.made)}, they with {_origin(made)}. Both are right but do not "
-                "belong together, so the record stays as it is: continue in a store of its own (--store FOLDER)"
+                f"belong together, so the record stays as it is: continue in a store of its own {disk.FOLDER}"
             )
         for step, state in states.items():
             self._save_state(place, step, state)
@@ -430,12 +432,13 @@ class Store:
         """Takes in exported files; records that are there already are left alone. Returns the keys that are new.
 
         Raises:
-            StoreError: if a file is not an export, a record in it is damaged, or a part is missing: all of it is named,
-                and what is sound is taken in.
+            StoreError: if no file is there, before anything is written; if one is not there or is not an export, a
+                record in it is damaged, or a part is missing: all of it is named, and what is sound is taken in.
         """
+        archive.check_sources(sources := [Path(source) for source in sources])
         self._prepare()
         new, problems, archives = [], [], []
-        for source in map(Path, sources):
+        for source in sources:
             try:
                 archives.append(archive.Archive(source))
             except StoreError as error:

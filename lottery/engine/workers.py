@@ -360,7 +360,7 @@ def _local_cluster(distributed, jobs: int):
     except ImportError as error:
         raise ExecutionError(
             "a Dask cluster on this machine needs the package cryptography, without which everybody with an account "
-            "here could have code run as you: pip install '.[cluster]', or take --executor processes"
+            "here could have code run as you: pip install '.[cluster]', or take the executor processes"
         ) from error
     return distributed.LocalCluster(
         n_workers=jobs,
