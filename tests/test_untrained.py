@@ -26,6 +26,13 @@ def test_one_share_alone_is_drawn(chapter):
     assert "normal" in [text.get_text() for text in chapter.figures[0][0].axes[0].texts]
 
 
+def test_a_picture_says_share_data_and_accuracy(monkeypatch):
+    monkeypatch.setattr(untrained.explorers, "first_layers", lambda shown, *_: shown)
+    shown = untrained.pictures({"constants": ["a", "b", "c"]}, ACCURACY, ["10 %", "50 %", "90 %"], "MNIST")
+    assert shown["50 %"]["constants"] == ("b", "constants, 50 % kept;\nuntrained, on MNIST 90.0 % right")
+    assert [one["constants"][0] for one in shown.values()] == ["a", "b", "c"]
+
+
 def test_a_table_has_a_column_for_every_share(chapter):
     untrained.show_kinds(chapter, ACCURACY, [10, 50, 90], "Words.")
     [(header, rows, caption)] = chapter.tables

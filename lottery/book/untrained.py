@@ -1,10 +1,13 @@
 """Networks that were never trained: masks that were chosen, by the share of weights that they keep, in a chapter."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
+import ipywidgets as widgets
 import numpy as np
 
-from . import figures, text
+from ..engine.store import Record
+from . import explorers, figures, text
 from .chapter import Chapter
 
 Accuracy = Mapping[str, np.ndarray]
@@ -35,6 +38,24 @@ def show(chapter: Chapter, accuracy: Accuracy, shares: Sequence[float], lines: M
         "learned masks of Zhou et al., as later works report them.",
         headline=True,
     )
+
+
+def pictures(
+    found: Mapping[str, Sequence[Record]], accuracy: Accuracy, names: Sequence[str], data: str
+) -> widgets.Widget:
+    """How many connections each pixel keeps to the first layer, of masks of one replicate.
+
+    Args:
+        found: kind → [S] records of masks.
+        accuracy: of :func:`show`; the first replicate's are shown.
+        names: [S] shares that masks keep, as texts; "50 %" is among them.
+        data: their name.
+    """
+    shown = {}
+    for (i, name), (kind, records) in itertools.product(enumerate(names), found.items()):
+        right = text.number(float(accuracy[kind][0, i]), 100, 1)
+        shown.setdefault(name, {})[kind] = records[i], f"{kind}, {name} kept;\nuntrained, on {data} {right} % right"
+    return explorers.first_layers(shown, "weights kept", "Masks of one replicate.", ("50 %", "constants"))
 
 
 def show_kinds(chapter: Chapter, accuracy: Accuracy, percents: Sequence[int], caption: str) -> None:
