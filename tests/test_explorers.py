@@ -192,12 +192,15 @@ def test_tickets_of_records():
 def test_first_layers_of_masks_that_are_compared():
     values, arrays = masks.to_record({"fc1.weight": torch.eye(9, dtype=torch.bool)})
     record = SimpleNamespace(values=values, arrays=arrays)
-    found = {share: dict.fromkeys(("constants", "normal"), (record, 0.87)) for share in ("10 %", "50 %")}
+    found = {
+        share: dict.fromkeys(("constants", "normal"), (record, "found on A; 87 % right")) for share in ("10 %", "50 %")
+    }
     explorer = explorers.first_layers(found, "weights kept", "Masks.", ("50 %", "normal"))
     state = dependency_state([explorer])
     check_static(state)
     shown = [one["state"]["value"] for one in state.values() if one["model_name"] == "HTMLModel"]
     assert sum("% right" in text and "<img" in text for text in shown) == 4
+    assert any("weights kept 50 %, a pixel keeps: constants 1.00, normal 1.00." in text for text in shown)
 
 
 def test_networks_are_matched_before_their_signs_are_shown(tmp_path, monkeypatch):
@@ -225,5 +228,12 @@ def test_learning_curves_of_what_is_compared():
     assert any(f"weights left 4 %; at the end ticket {last:.4f}" in text for text in shown)
 
 
+def test_connections_at_the_border_are_compared_with_those_of_all_pixels():
+    kept = np.zeros((2, 64), dtype=bool)
+    kept[:, :8] = True  # the first row of 8 x 8 pixels, 8 of the 28 at the border
+    assert explorers.border(kept) == 16 / 28 / (16 / 64)
+    assert explorers.border(np.ones((2, 3 * 14 * 14), dtype=bool)) == 1
+
+
 def test_the_first_layer_of_a_network_of_colour_images_has_a_form():
-    assert [explorers._form(inputs) for inputs in (64, 784, 3072)] == [(8, 8), (28, 28), (3, 32, 32)]
+    assert [explorers.form(inputs) for inputs in (64, 784, 3072)] == [(8, 8), (28, 28), (3, 32, 32)]

@@ -109,6 +109,16 @@ def test_training_curves_leave_out_the_steep_start_unless_told_otherwise():
     assert figures.training_curves(series, ylim=(94, 99)).axes[0].get_ylim() == (94, 99)
 
 
+def test_a_few_values_can_have_dots_and_a_few_densities_ticks():
+    series = {"flipped": ([0, 50, 100], np.ones((2, 3))), "level": ([0, 50, 100], np.zeros((2, 3)))}
+    flipped, level = figures.training_curves(series, dotted=["flipped"]).axes[0].get_lines()
+    assert flipped.get_marker() == "o" and level.get_marker() in ("", "None")
+    density = np.array([0.1, 0.5, 0.7, 0.9])
+    for every, count in ((False, 3), (True, 4)):
+        ax = figures.against_density({"a": (density, np.ones((2, 4)))}, "accuracy (%)", every=every).axes[0]
+        assert len(ax.get_xticks()) == count
+
+
 def test_the_mask_image_counts_connections_of_every_pixel():
     mask = np.zeros((5, 6), dtype=bool)
     mask[:3, 1] = True
@@ -117,6 +127,9 @@ def test_the_mask_image_counts_connections_of_every_pixel():
     assert image.tolist() == [[0, 3, 0], [0, 0, 1]]
     colour = figures.input_mask_image(mask, (2, 1, 3)).axes[0].get_images()[0].get_array()
     assert colour.tolist() == [[0, 3, 1]]  # channels are added up
+    over = figures.input_mask_image(mask, (2, 3), chance=True).axes[0].get_images()[0]
+    np.testing.assert_allclose(over.get_array(), [[0, 4.5, 0], [0, 0, 1.5]])  # of two thirds of a connection a pixel
+    assert over.get_clim() == (0, 2)  # of all masks
     with pytest.raises(ValueError, match="does not fit"):
         figures.input_mask_image(mask, (2, 2))
 

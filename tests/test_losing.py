@@ -129,6 +129,7 @@ def test_leads_over_the_share_of_flipped_signs_stand_beside_what_has_none():
     flipped, reinitialised, random = figure.axes[0].get_lines()
     assert flipped.get_xdata().tolist() == [0, 50, 100] and flipped.get_ydata().tolist() == [2.5, -0.5, 0.6]
     assert reinitialised.get_ydata().tolist() == [1.5] * 3 and random.get_ydata().tolist() == [0] * 3
+    assert [line.get_marker() for line in (flipped, random)] == ["o", ""]  # what was run at these shares
     low, high = figure.axes[0].get_ylim()
     assert low < -1 and high > 3  # all replicates are within
 
@@ -141,6 +142,28 @@ class Page:
 
     def figure(self, figure, alt="", caption=""):
         self.shown.append((figure, alt or figure.get_label(), caption))
+
+
+def test_what_questions_are_judged_by_is_offered():
+    offered = {}
+    page = SimpleNamespace(offer_csv=lambda name, table: offered.update({name: table}))
+    shares = {"early_stop_test_accuracy": "accuracy"}
+    losing.offer(page, {"turned": {}, "drawn": [[], []], "drawn again": [[], []], "conv": {}}, shares)
+    assert not offered
+    drawn = [[record(0.9, [v]) for v in row] for row in ((0.8, 0.7, 0.9), (0.6, 0.5, 0.4))]
+    again = [records(0.9, 0.8, 0.7), records(0.5, 0.5, 0.8)]
+    turned = {0.5: records(0.7, 0.8), "opposed": records(0.6, 0.5)}
+    conv = {"random": records(0.3), "small": records(0.1)}
+    losing.offer(page, {"turned": turned, "drawn": drawn, "drawn again": again, "conv": conv}, shares)
+    signs, twice, conv = (offered[f"losing_{name}.csv"] for name in ("signs", "masks", "conv"))
+    assert signs.to_dict("list") == {
+        "signs_flipped": [0.5, 0.5, "opposed", "opposed"],
+        "replicate": [0, 1, 0, 1],
+        "accuracy": [0.7, 0.8, 0.6, 0.5],
+    }
+    assert list(twice) == ["replicate", "mask", "validation_accuracy_first", "accuracy_first", "accuracy_again"]
+    assert twice.loc[5].to_list() == [1, 2, 0.4, 0.9, 0.8] and len(twice) == 6
+    assert conv.accuracy.to_list() == [0.3, 0.1] and conv.sub_network.to_list() == ["random", "small"]
 
 
 def test_a_turn_of_the_curve_is_told_in_numbers():

@@ -44,7 +44,8 @@ def test_a_share_is_of_one_level_and_has_no_interval_where_there_may_be_no_lead(
     assert moved.recovered(found, 1, "degrees", "moved").startswith("50 % ")
     unsure = found | {"moved": found["random"] + 0.001 + 4 * NOISE[:, None]}
     assert moved.recovered(unsure, 1, "degrees", "moved") == "no clear lead"
-    assert moved.recovered(found | {"native": found["random"] - 0.01}, 0) == "no clear lead"
+    assert moved.recovered(found | {"native": found["random"] - 0.01}, 0) == "a deficit"
+    assert moved.recovered(found | {"native": found["random"] - 0.001 + 4 * NOISE[:, None]}, 0) == "no clear lead"
 
 
 def test_a_share_of_one_replicate_is_told_without_an_interval():
@@ -56,7 +57,23 @@ def test_a_share_that_may_be_nearly_anything_is_not_told():
     """Its interval spans a thousand points, though replicates lie within five hundred."""
     found = {"native": [0.9034, 0.9099, 0.9032, 0.9018, 0.9088], "moved": [0.9062, 0.9034, 0.9092, 0.9085, 0.905]}
     rows = {kind: np.array(values)[:, None] for kind, values in (found | {"random": [0.9] * 5}).items()}
-    assert moved.recovered(rows, 0) == "no clear lead"
+    assert moved.recovered(rows, 0) == "lead too small"
+
+
+def test_parts_are_compared_at_every_size_replicate_by_replicate(chapter):
+    layers = {"upper layers": (0.95, 0.94), "first layer": (0.93, 0.92)}
+    there, back = accuracy(**layers), accuracy(**layers, degrees=(0.92, 0.90))
+    told = moved.differences(there, back, [0.51, 0.21], LEFT)
+    assert told["beyond_there"] == "51.0 %: 4.00 pp (all the same); 21.0 %: 1.00 pp (all the same)"
+    assert told["counts_back"].startswith("51.0 %: 0.00 pp [") and "; 21.0 %: −1.00 pp [" in told["counts_back"]
+    assert told["layers_back"].count("2.00 pp") == 2 and told["beyond_mean"].startswith("1.00 pp")  # of 21.0 % alone
+    assert len(told) == 2 * 4 + 1
+    moved.show_parts(chapter, {"there": there, "back": back}, LEFT)
+    [(header, rows, _)] = chapter.tables
+    assert len(rows) == 4 and {len(row) for row in rows} == {len(header)}
+    assert rows[3][:2] == ["back", "21.0 %"]
+    for column, name in enumerate(("beyond_back", "counts_back", "layers_back", "alone_back"), 2):
+        assert told[name].endswith(f"21.0 %: {rows[3][column]}")
 
 
 def test_what_is_glued_is_of_the_level_judged():
@@ -105,7 +122,7 @@ def test_what_degrees_explain_is_told_for_each_way_and_level(chapter):
     assert [row[2].partition(" [")[0] for row in rows] == ["4.00 pp", "2.00 pp", "−2.00 pp", "−1.00 pp"]
     assert rows[0][3].startswith("0 %") and rows[0][4].startswith("0 %")
     assert rows[1][3].startswith("25 %") and rows[1][4].startswith("50 %")
-    assert rows[3][4] == "no clear lead" and {len(row) for row in rows} == {len(header)}
+    assert rows[3][4] == "a deficit" and {len(row) for row in rows} == {len(header)}
 
 
 def test_weights_from_inputs_that_are_always_zero_are_counted(chapter):
@@ -126,9 +143,18 @@ def test_weights_from_inputs_that_are_always_zero_are_counted(chapter):
     assert kept == [["75.0 %", "100.0 %"], ["0.0 %", "75.0 %"]]
     assert rows[2][4:] == ["–", "–"] and {len(row) for row in rows} == {len(header)}
     assert moved.counted(dark) == "MNIST: 2 of 4; clothes: 0 of 4" and moved.counted({}) == "not counted"
+    told = moved.spent(dark, found, LEFT)
+    assert told["unlit_random"] == "50.0 %"
+    assert told["unlit_native"] == "51.0 %: 75.0 % (all the same); 21.0 %: 0.0 % (all the same)"
+    assert told["unlit_moved"].startswith("51.0 %: 57.1 %") and "21.0 %: 75.0 %" in told["unlit_moved"]
+    assert set(moved.spent({"clothes": dark["clothes"]}, found, LEFT).values()) == {"none"}
+    assert (
+        set(moved.spent({}, found, LEFT).values()) == {"not counted"}
+        and moved.spent({}, found, LEFT).keys() == told.keys()
+    )
     explorer = texts(moved.pictures(found, accuracy(), LEFT, 1))
     assert sum("% right" in text for text in explorer) == 2 * 2
-    assert any("21.0 %; moved: 92.9 % right" in text for text in explorer)
+    assert any("Found on MNIST, 21.0 % left; after training on clothes 92.9 % right" in text for text in explorer)
 
 
 def test_the_pictures_are_those_of_the_masks_that_they_name(monkeypatch):

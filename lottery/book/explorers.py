@@ -180,24 +180,29 @@ def ticket_explorer(levels: Sequence[Mapping[str, Any]], caption: str = "", star
 
 
 def first_layers(
-    found: Mapping[str, Mapping[str, tuple[Record, float]]], name: str, caption: str, start: tuple[str, str]
+    found: Mapping[str, Mapping[str, tuple[Record, str]]], name: str, caption: str, start: tuple[str, str]
 ) -> widgets.Widget:
-    """How many connections each pixel keeps to the first layer, for masks that are compared.
+    """How many connections each pixel keeps to the first layer against a random mask, for masks that are compared.
+
+    The caption says what pixels at the border, a seventh of the image on each side, keep in the masks shown first.
 
     Args:
-        found: option of the control -> kind of mask -> its record and the network's test accuracy, a share.
+        found: option of the control -> kind of mask -> its record and a title, which names share and data.
         name: of the control.
         caption: as in :func:`frames`.
         start: option and kind shown first.
     """
-    pictures = {}
+    pictures, kept = {}, {}
     for option, kinds in found.items():
-        for kind, (record, accuracy) in kinds.items():
+        for kind, (record, title) in kinds.items():
             mask = next(iter(masks.from_record(record).values())).numpy()
-            title = f"{kind}: {text.number(accuracy, 100, 1)} % right"
-            alt = f"Connections that each pixel keeps, {name} {option}; {title}"
-            pictures[option, kind] = figures.input_mask_image(mask, _form(mask.shape[1]), title), alt
-    return drawn(pictures, [(name, list(found)), ("mask", list(found[start[0]]))], caption, start)
+            alt = f"Connections that each pixel keeps, times a random mask's: {title}".replace("\n", " ")
+            pictures[option, kind] = figures.input_mask_image(mask, form(mask.shape[1]), title, chance=True), alt
+            kept[option, kind] = border(mask)
+    told = ", ".join(f"{kind} {text.number(kept[start[0], kind])}" for kind in found[start[0]])
+    words = f"{caption} Connections are divided by what a pixel keeps in a random mask of that size: 1 is chance, red "
+    words += f"more. At the border of the image, {name} {start[0]}, a pixel keeps: {told}."
+    return drawn(pictures, [(name, list(found)), ("mask", list(found[start[0]]))], words, start)
 
 
 def learning_curves(
@@ -256,12 +261,24 @@ def ticket_levels(chains: Sequence[Sequence[Record]], cut: Sequence[Record]) -> 
         steps, accuracy = tidy.curves([chain[level] for chain in chains], "test_accuracy")
         before, after = tidy.surviving_weights(chains[0][level])
         shown = {"density": chains[0][level].values["density"], "steps": steps, "test_accuracy": accuracy}
-        shown |= {"first_layer_mask": mask, "image_shape": _form(mask.shape[1]), "initial": before, "final": after}
+        shown |= {"first_layer_mask": mask, "image_shape": form(mask.shape[1]), "initial": before, "final": after}
         levels.append(shown)
     return levels
 
 
-def _form(inputs: int) -> tuple[int, ...]:
+def border(mask: np.ndarray) -> float:
+    """Connections that a pixel keeps within a seventh of the image from its border, times those of all pixels.
+
+    Args:
+        mask: [units, inputs] of the first layer.
+    """
+    counts = mask.sum(axis=0).reshape(form(mask.shape[1]))
+    width = max(1, counts.shape[-1] // 7)
+    inside = counts[..., width:-width, width:-width]
+    return float((counts.sum() - inside.sum()) / (counts.size - inside.size) / counts.mean())
+
+
+def form(inputs: int) -> tuple[int, ...]:
     """(H, W) of a square image with so many inputs, or (3, H, W) of one in colour."""
     side = math.isqrt(inputs)
     return (side, side) if side * side == inputs else (3, *2 * (math.isqrt(inputs // 3),))

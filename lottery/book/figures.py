@@ -80,6 +80,7 @@ def against_density(
     ylim: tuple[float, float] | None = None,
     lines: Mapping[str, float] | None = None,
     paper: Sequence[tuple[float, float]] = (),
+    every: bool = False,
 ) -> Figure:
     """A quantity against the share of weights left (form of Frankle & Carbin 2019, Figures 4 and 5).
 
@@ -94,6 +95,7 @@ def against_density(
         ylim: limits of the value axis, in the unit shown.
         lines: label -> value of a dashed line.
         paper: (density, value) of the paper's figures, drawn as diamonds.
+        every: a tick at every density, where they are few.
 
     Raises:
         ValueError: if shapes do not fit, a density is outside (0, 1].
@@ -133,7 +135,7 @@ def against_density(
         ax.yaxis.set_minor_formatter(NullFormatter())
     if logy or not percent:
         ax.yaxis.set_major_formatter(FuncFormatter(_thousands))
-    _density_axis(ax, np.unique(everything))
+    _density_axis(ax, np.unique(everything), every)
     _finish(ax, "weights left (%)", ylabel, ylim, ends)
     return figure
 
@@ -199,6 +201,7 @@ def training_curves(
     ylim: tuple[float, float] | None = None,
     symlog: bool = False,
     ax: Axes | None = None,
+    dotted: Sequence[str] = (),
 ) -> Figure:
     """A quantity in the course of training (form of Frankle & Carbin 2019, Figure 3).
 
@@ -210,6 +213,7 @@ def training_curves(
         ylim: limits of the value axis, in the unit shown; by default the steep start is cut off.
         symlog: the value axis is linear between −1 and 1 and logarithmic beyond.
         ax: axes of another figure to draw into; that figure is returned.
+        dotted: the series whose values have a dot each.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -222,7 +226,7 @@ def training_curves(
     for index, (label, (steps, values)) in enumerate(series.items()):
         steps, values = _checked(label, steps, values)
         colour = shades[index] if ordered else INK if label.startswith("dense") else looks[index][0]
-        mean = _band(ax, steps, values * (100 if percent else 1), colour)
+        mean = _band(ax, steps, values * (100 if percent else 1), colour, marker="o" if label in dotted else "")
         ends.append((steps[-1], mean[-1], label, colour))
     ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -411,7 +415,9 @@ def scattered(
 
 
 @_HOUSE
-def input_mask_image(mask: Any, shape: Sequence[int], title: str = "", ax: Axes | None = None) -> Figure:
+def input_mask_image(
+    mask: Any, shape: Sequence[int], title: str = "", ax: Axes | None = None, chance: bool = False
+) -> Figure:
     """How many connections of every input pixel survive in the first layer.
 
     Args:
@@ -419,6 +425,7 @@ def input_mask_image(mask: Any, shape: Sequence[int], title: str = "", ax: Axes 
         shape: (H, W), or (C, H, W) whose channels are added up; the product is the number of inputs.
         title: what is seen, in one line.
         ax: as in :func:`training_curves`.
+        chance: counts are divided by that of a random mask as large, the mean over pixels, on one scale for all masks.
 
     Raises:
         ValueError: if the mask does not fit the shape.
@@ -428,13 +435,19 @@ def input_mask_image(mask: Any, shape: Sequence[int], title: str = "", ax: Axes 
         raise ValueError(f"a mask of shape {mask.shape} does not fit inputs of shape {tuple(shape)}")
     figure, [ax] = (ax.figure, [ax]) if ax else _figure(title, (5, 4))
     counts = mask.astype(bool).sum(axis=0).reshape(-1, *shape[-2:]).sum(axis=0)
-    shades = mpl.colormaps["YlGnBu"].resampled(12)  # few enough to survive the small palette of an HTML frame
-    image = ax.imshow(counts, cmap=shades, vmin=0, vmax=max(int(counts.max()), 1), interpolation="nearest")
+    # few shades, which survive the small palette of an HTML frame
+    if chance:
+        most, label, extend = 2, "connections, chance = 1", "max"
+        counts, shades = counts / max(counts.mean(), 1e-9), mpl.colormaps["RdBu_r"].resampled(13)
+    else:
+        most, label, extend = max(int(counts.max()), 1), "connections left", "neither"
+        shades = mpl.colormaps["YlGnBu"].resampled(12)
+    image = ax.imshow(counts, cmap=shades, vmin=0, vmax=most, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     beside = ax.inset_axes((1.05, 0, 0.06, 1))
-    bar = figure.colorbar(image, cax=beside, label="connections left", ticks=MaxNLocator(4, integer=True))
+    bar = figure.colorbar(image, cax=beside, label=label, ticks=MaxNLocator(4, integer=True), extend=extend)
     bar.outline.set_visible(False)
     return figure.figure
 
@@ -953,7 +966,7 @@ def _zoom(ax: Axes) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _density_axis(ax: Axes, density: np.ndarray) -> None:
+def _density_axis(ax: Axes, density: np.ndarray, every: bool = False) -> None:
     """Logarithmic, from dense on the left to sparse on the right, with ticks at levels that were run."""
     ax.set_xscale("log")
     near = [min(density, key=lambda d: abs(math.log(d / p))) for p in _PAPER_DENSITIES]
@@ -961,7 +974,7 @@ def _density_axis(ax: Axes, density: np.ndarray) -> None:
     span = math.log(density.max() / density.min())
     ticks: list[float] = []
     for d in [density.max(), density.min(), *near, *density[::-1]]:
-        if all(abs(math.log(d / t)) > span / 8 for t in ticks):
+        if d not in ticks and (every or all(abs(math.log(d / t)) > span / 8 for t in ticks)):
             ticks.append(float(d))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())

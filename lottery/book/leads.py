@@ -51,7 +51,7 @@ def learned(runs: Mapping[str, Sequence]) -> dict[str, str]:
 
 def words(ahead: Leads) -> str:
     """Mean leads as alternative text."""
-    means = ", ".join(f"{kind} {np.mean(rows):.2f}" for kind, rows in ahead.items())
+    means = ", ".join(f"{kind} {text.number(float(np.mean(rows)))}" for kind, rows in ahead.items())
     return f"Lead in test accuracy over a random mask in points: {means}."
 
 

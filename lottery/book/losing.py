@@ -171,7 +171,9 @@ def against_share(ahead: Mapping[float, np.ndarray], others: leads.Leads) -> fig
     room = 0.05 * (high - low) or 1.0
     series = {kind: (100 * np.array(shares), values) for kind, values in rows.items()}
     words = "starting signs flipped (%)", "test accuracy minus random (pp)"
-    return figures.training_curves(series, *words, percent=False, ylim=(low - room, high + room))
+    return figures.training_curves(
+        series, *words, percent=False, ylim=(low - room, high + room), dotted=("signs flipped",)
+    )
 
 
 def show_turned(chapter: Chapter, found: Mapping[str, ArrayLike], turned: Mapping, left: str) -> dict[str, str]:
@@ -197,7 +199,10 @@ def show_turned(chapter: Chapter, found: Mapping[str, ArrayLike], turned: Mappin
     words = (
         f"Test accuracy at early stopping minus that of a random mask, {left}; mean of {count}, smallest to largest as "
     )
-    words += "a band. Reinitialised: the ticket's mask with fresh weights."
+    words += (
+        "a band; dots stand at the shares that were run, and nothing between them was. Reinitialised: the ticket's "
+    )
+    words += "mask with fresh weights."
     chapter.figure(against_share(ahead, others), caption=words)
     told = {"half": ahead[0.5], "all": ahead[1.0], "back": ahead[1.0] - ahead[0.5]}
     return {f"turned_{name}": text.interval(values, 1, "pp") for name, values in told.items()}
@@ -212,6 +217,30 @@ def by_share(beside: Mapping[str, Sequence[Record]], turned: Mapping) -> dict[st
     """
     names = {key: key if key == "opposed" else f"{100 * key:.0f} %" for key in turned}
     return {"0 %": {**beside}} | {names[key]: {**beside, "signs flipped": runs} for key, runs in turned.items()}
+
+
+def offer(chapter: Chapter, records: Mapping, shares: Mapping[str, str]) -> None:
+    """Offers the accuracies behind flipped signs, masks that were trained twice, and Conv-2, where they were run.
+
+    Args:
+        chapter: where.
+        records: of :func:`measured`.
+        shares: a value of runs → its column in the tables.
+    """
+    if records["turned"]:
+        _offer_kinds(chapter, "losing_signs.csv", "signs_flipped", records["turned"], shares)
+    if any(records["drawn"]):
+        columns = {"validation_accuracy_first": tidy.early_validation(records["drawn"])}
+        for name, way in (("first", "drawn"), ("again", "drawn again")):
+            columns |= {f"{label}_{name}": tidy.column(records[way], value) for value, label in shares.items()}
+        chapter.offer_csv("losing_masks.csv", tidy.frame(("replicate", "mask"), columns))
+    if records["conv"]:
+        _offer_kinds(chapter, "losing_conv.csv", "sub_network", records["conv"], shares)
+
+
+def _offer_kinds(chapter: Chapter, filename: str, name: str, kinds: Mapping, shares: Mapping[str, str]) -> None:
+    columns = {label: tidy.column([*kinds.values()], value) for value, label in shares.items()}
+    chapter.offer_csv(filename, tidy.frame((name, "replicate"), columns, **{name: list(kinds)}))
 
 
 # Random masks that were trained twice.
@@ -260,6 +289,11 @@ def show_twice(chapter: Chapter, drawn: Sequence, again: Sequence) -> dict[str, 
     told = {name: text.format_interval(alike(values, second)) for name, values in firsts.items()}
     alt = f"Second against first training of random masks, a dot each; rank correlation {told['alike_validation']}."
     words = f"{len(drawn[0])} random masks of each of {text.count(len(drawn), 'replicate')}, trained twice, on other "
-    words += "batches: accuracy at early stopping minus the mean of the replicate's masks."
+    words += (
+        "batches. Across: validation accuracy of the first training; up: test accuracy of the second; both at early "
+    )
+    words += (
+        "stopping, minus the mean of the replicate's masks. Squares: the mask picked as the worst of its replicate."
+    )
     chapter.figure(twice(validation, second), alt, words)
     return told

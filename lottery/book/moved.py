@@ -19,20 +19,70 @@ from .leads import Accuracy, Leads
 
 Records = Mapping[str, Sequence[Sequence[Record]]]
 
+PARTS = {
+    "beyond": ("moved", "degrees"),
+    "counts": ("degrees", "random"),
+    "layers": ("upper layers", "first layer"),
+    "alone": ("first layer", "moved"),
+}
+"""Name, as of :func:`differences` → two kinds, of which the second is subtracted from the first."""
+
+WIDEST = 5
+"""The widest interval of a share that is told."""
+
 
 def recovered(accuracy: Accuracy, level: int, kind: str = "moved", of: str = "native", base: str = "random") -> str:
-    """What a kind has of another's lead over a third, in words; "no clear lead" where that lead may be zero.
+    """What a kind has of another's lead over a third, in words.
 
-    Nor is it clear where the share may be nearly anything, in an interval of more than 500 points.
+    It is "no clear lead" where that lead may be zero, "a deficit" where it is below zero, and "lead too small" where
+    the share may be nearly anything, in an interval of more than 500 points.
 
     Args:
         accuracy: kind → [R, L] shares.
         level: which of the L.
         kind, of, base: as `quantities.recovered` has them.
     """
-    value = quantities.recovered(*(np.asarray(accuracy[one])[:, level] for one in (kind, of, base)))
-    clear = isinstance(value, stats.Summary) and not (value.bounded and value.ci_high - value.ci_low > 5)
-    return text.format_interval(value, 100, "%", 0) if clear else "no clear lead"
+    found, lead, third = (np.asarray(accuracy[one])[:, level] for one in (kind, of, base))
+    value = quantities.recovered(found, lead, third)
+    if isinstance(value, stats.Summary):
+        wide = value.bounded and value.ci_high - value.ci_low > WIDEST
+        return "lead too small" if wide else text.format_interval(value, 100, "%", 0)
+    ahead = stats.summary(lead - third, scale=stats.SHARES)
+    return "a deficit" if ahead.bounded and ahead.ci_high < 0 else "no clear lead"
+
+
+def by_size(values: np.ndarray, left: Sequence[str], unit: str = "pp", digits: int = 2) -> str:
+    """[R, L] shares, or differences of them, in words: mean and interval at each size.
+
+    Args:
+        values: these.
+        left: [L] texts.
+        unit, digits: of `text.interval`.
+    """
+    return text.each({size: text.interval(values[:, i], 100, unit, digits) for i, size in enumerate(left)})
+
+
+def differences(
+    there: Accuracy, back: Accuracy, density: Sequence[float] | np.ndarray, left: Sequence[str]
+) -> dict[str, str]:
+    """Differences of `PARTS` at each size, paired over replicates, as texts to glue.
+
+    Args:
+        there, back: kind → [R, L] shares of the two ways.
+        density: [L] shares of weights left.
+        left: the same as texts.
+
+    Returns:
+        ``beyond_there`` and the like; and ``beyond_mean``, of the way there, the mean over the sizes nearest to 21, 9,
+        5 and 3.6 %, as the rule of Q1-P2 first had it.
+    """
+    told = {
+        f"{name}_{way}": by_size(np.asarray(found[a]) - np.asarray(found[b]), left)
+        for (way, found), (name, (a, b)) in itertools.product((("there", there), ("back", back)), PARTS.items())
+    }
+    over = np.asarray(there["moved"]) - np.asarray(there["degrees"])
+    mean = over[:, tidy.nearest(density, 0.211, 0.09, 0.05, 0.036)].mean(axis=1)
+    return told | {"beyond_mean": text.interval(mean, 100, "pp")}
 
 
 def told(there: Records, back: Records, level: int) -> dict[str, str]:
@@ -147,6 +197,25 @@ def show_degrees(chapter: Chapter, accuracy: Mapping[str, Accuracy], left: Seque
     )
 
 
+def show_parts(chapter: Chapter, accuracy: Mapping[str, Accuracy], left: Sequence[str]) -> None:
+    """Shows the differences of `PARTS`.
+
+    Args:
+        chapter: where.
+        accuracy: way → kind → [R, L] shares.
+        left: [L] texts.
+    """
+    table = []
+    for (way, found), (i, name) in itertools.product(accuracy.items(), enumerate(left)):
+        pairs = ([np.asarray(found[kind])[:, i] for kind in pair] for pair in PARTS.values())
+        table.append([way, name, *(text.interval(one - other, 100, "pp") for one, other in pairs)])
+    chapter.show_table(
+        ["", "weights left", *(f"{one} − {other}" for one, other in PARTS.values())],
+        table,
+        "Test accuracy at early stopping of one kind minus that of another, paired over replicates; 95 % intervals.",
+    )
+
+
 def counted(unlit: Mapping[str, Record]) -> str:
     """How many inputs are zero in every training example, in words.
 
@@ -186,6 +255,30 @@ def show_unlit(
     )
 
 
+def spent(
+    unlit: Mapping[str, Record], found: Mapping[str, Sequence[Sequence[Record]]], left: Sequence[str]
+) -> dict[str, str]:
+    """How much of the first layer's weights lies on inputs that are zero in every training example, as texts to glue.
+
+    Args:
+        unlit, found, left: of :func:`show_unlit`.
+
+    Returns:
+        Of the first data set with such inputs, ``unlit_native``, of masks from it, ``unlit_moved``, of those from the
+        other, by size; ``unlit_random``, what a random mask has there.
+    """
+    name = next((name for name, record in unlit.items() if record.arrays["unlit"].any()), "")
+    if not name:
+        return dict.fromkeys(("unlit_native", "unlit_moved", "unlit_random"), "none" if unlit else "not counted")
+    dark = unlit[name].arrays["unlit"].astype(bool)
+    told = {"unlit_random": f"{text.number(float(dark.mean()), 100, 1)} %"}
+    for source, rows in found.items():
+        layers = [[_first(record) for record in row] for row in rows]
+        shares = np.array([[layer[:, dark].sum() / layer.sum() for layer in row] for row in layers])
+        told["unlit_native" if source == name else "unlit_moved"] = by_size(shares, left, "%", 1)
+    return told
+
+
 def pictures(
     found: Mapping[str, Sequence[Sequence[Record]]], accuracy: Accuracy, left: Sequence[str], level: int
 ) -> widgets.Widget:
@@ -198,12 +291,12 @@ def pictures(
         level: which of the L is shown first.
     """
     source, target = found
-    kinds = {"native": found[target][0], "moved": found[source][0]}
-    shown = {
-        name: {kind: (row[i], float(np.asarray(accuracy[kind])[0, i])) for kind, row in kinds.items()}
-        for i, name in enumerate(left)
-    }
-    words = f"Masks of one replicate: native, found on {target}, and moved, found on {source}; trained on {target}."
+    shown = {}
+    for (i, name), (kind, of) in itertools.product(enumerate(left), (("native", target), ("moved", source))):
+        right = text.number(float(np.asarray(accuracy[kind])[0, i]), 100, 1)
+        title = f"Found on {of}, {name} left;\nafter training on {target} {right} % right"
+        shown.setdefault(name, {})[kind] = found[of][0][i], title
+    words = f"Masks of one replicate: native, found on {target}, and moved, found on {source}."
     return explorers.first_layers(shown, "weights left", words, (left[level], "moved"))
 
 
