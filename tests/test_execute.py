@@ -14,7 +14,7 @@ import types
 import urllib.error
 import urllib.request
 import weakref
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ import torch
 import worker_networks  # beside this file, which pytest puts on the path; worker processes inherit it
 from torch import nn
 
-from lottery import LotteryError, data, landscape, masks, models, tickets
+from lottery import LotteryError, data, landscape, masks, models, seeds, tickets
 from lottery import recipes as r
 from lottery.controls import AtStart, Complement, DegreePreserving, EdgePopup, Unlit
 from lottery.engine import compute as computing
@@ -890,6 +890,56 @@ def test_a_run_that_somebody_else_computes_is_left_for_later(store, tmp_path):
         assert first.key not in store and not done
     study.join(60)
     assert [record.key for record in done] == [first.key, second.key]
+
+
+class Noisy(nn.Module):
+    """It draws whenever it trains."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 16), nn.Linear(16, classes)
+
+    def forward(self, x):
+        return self.last(nn.functional.dropout(torch.relu(self.first(x.flatten(1))), 0.5, self.training))
+
+
+@pytest.fixture
+def drawing(tmp_path, monkeypatch):
+    """Runs of networks that draw, and their records as one thread computes them."""
+    monkeypatch.setitem(models._registered, "noisy", Noisy)
+    study = [tickets.dense(training(model="noisy"), replicate) for replicate in range(4)]
+    return study, run(study, Store(tmp_path / "alone"))
+
+
+def test_studies_in_threads_give_what_one_after_the_other_gives(store, drawing):
+    study, expected = drawing
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: run([one], store)[0], study))
+    assert_same(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_dask_workers_with_several_threads_compute_one_by_one(store, drawing, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    study, expected = drawing
+    places, counted = [], workers.Dask.places.fget
+    monkeypatch.setattr(workers.Dask, "places", property(lambda self: places.append(counted(self)) or 4))
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None, silence_logs="CRITICAL"
+    ) as cluster:
+        assert_same(run(study, store, None, scheduler=cluster.scheduler_address), expected)
+    assert set(places) == {1}
+
+
+def test_who_waits_for_a_thread_that_computes_keeps_its_deadline(store):
+    done = []
+    late = threading.Thread(
+        target=lambda: done.append(computing.compute([tickets.dense(training(), 0)], [set()], store, deadline=0.0))
+    )
+    with seeds.alone:
+        late.start()
+        late.join(60)
+    assert done == [computing.Report(left={tickets.dense(training(), 0).key})]
 
 
 def test_a_clock_that_was_set_back_does_not_prolong_the_time(monkeypatch):

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import LotteryError, __version__, models
+from .. import LotteryError, __version__, models, seeds
 from ..models import State
 from ..recipes import Recipe, Run, Training
-from . import identity, settings
+from . import identity, settings, stopping
 from . import train as engine
 from .digest import digest
 from .errors import Diverged, TrainingError
@@ -149,6 +149,8 @@ def compute(
 ) -> Report:
     """Computes recipes of one kind together, under their locks; what somebody else finished meanwhile is left alone.
 
+    Threads of one process compute one after the other: torch has one global generator, seeded for each.
+
     Args:
         recipes: one recipe, or several runs that can be stacked.
         keeps: for each the steps whose dense weights are kept.
@@ -160,6 +162,10 @@ def compute(
         wait: for a lock that somebody else holds.
     """
     with contextlib.ExitStack() as locks:
+        while not seeds.alone.acquire(timeout=1.0):  # another thread computes, and its time is its own
+            if stopping.due(deadline):
+                return Report(left={recipe.key for recipe in recipes})
+        locks.callback(seeds.alone.release)
         try:
             for key in sorted(recipe.key for recipe in recipes):
                 locks.enter_context(store.lock(key, wait))

@@ -19,7 +19,7 @@ from numbers import Integral
 
 import torch
 
-from .. import landscape, models
+from .. import landscape, models, seeds
 from ..recipes import Recipe, Run, rehearsed_again
 from . import identity, stopping
 from .compute import Failure, FewerAtOnce, Report, named, steps_file
@@ -65,6 +65,8 @@ def execute(
 ) -> list[Record]:
     """Returns the records of the recipes, computing what the store lacks; also where gradients are switched off.
 
+    Threads that call it at once get what one would; what is computed in this process is computed one by one.
+
     Args:
         recipes: those that have records: runs, measurements, masks that pruning found, e.g. of `lottery.tickets.imp`.
         store: read first, and written by whoever computes; or its folder.
@@ -95,7 +97,8 @@ def execute(
     if tasks := plan(recipes, store):
         given = registered(recipes)
         executor, jobs = choose(executor, jobs, device, scheduler, stack, rooted(recipes, given[1]))
-        check((task.recipe for task in tasks.values()), device)
+        with seeds.alone:
+            check((task.recipe for task in tasks.values()), device)
         stack = stack if device.startswith("cuda") else stack or 1
         with _in_order(), store.in_use(), contextlib.ExitStack() as opened:  # `store gc` keeps out
             tasks = plan(recipes, store)  # again, for weights that it dropped until now

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import LotteryError, models
+from .. import LotteryError, models, seeds
 from ..recipes import Recipe, Scaling, Training, closure, defined
 from .store import Store
 from .world import ExecutionError, dataset_of
@@ -94,7 +94,7 @@ def _rounded(numbers: Iterable) -> list[float]:
 def _probe(module: nn.Module, x: torch.Tensor) -> list[float]:
     """Size of the initial weights, outputs under fixed ones in evaluation and in training, size of the gradient."""
     numbers = [sum(parameter.detach().double().abs().sum() for parameter in module.parameters())]
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with seeds.apart(), torch.no_grad():
         for name, parameter in sorted(module.named_parameters()):
             stream = np.random.Generator(np.random.PCG64(int(_short(name), 16)))
             fan_in = max(1, parameter[:1].numel()) if parameter.ndim else 1

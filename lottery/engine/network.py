@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.adam import adam
 
-from .. import masks, models
+from .. import masks, models, seeds
 from ..data import Dataset
 from ..models import State
 from ..recipes import Training
@@ -483,10 +483,9 @@ def _buffers_kept(network: Network) -> Iterator[State]:
 
 def _tried(network: Network, x: torch.Tensor, training: bool) -> State:
     """Outputs of a network, under the name "", and its buffers after the pass; it is left as it was."""
-    devices = [x.device] if x.device.type == "cuda" else []
     with _buffers_kept(network) as before:
         network.module.train(training)
-        with torch.random.fork_rng(devices=devices), multiplying("float32", x.device):
+        with seeds.apart(x.device), multiplying("float32", x.device):
             seed(0, x.device)
             found = {"": network.forward(x.clone(), shared=not training).float()}
         network.settle()
@@ -530,7 +529,7 @@ def draws(module: nn.Module, x: torch.Tensor, training: bool = True) -> bool:
 
     module.train(training)
     other = others()
-    with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    with torch.no_grad(), seeds.apart(x.device):
         before = states()
         module(x.clone())
         drew = not all(map(torch.equal, before, states()))
@@ -569,6 +568,6 @@ def _kept(module: nn.Module, x: torch.Tensor) -> list[int]:
         kept.append(tensor.numel() * tensor.element_size())
         return tensor
 
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with seeds.apart(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         module(x)
     return kept

@@ -87,6 +87,7 @@ def train(
     """Trains the networks from their starts to `training.steps`.
 
     On a CPU, two executions agree bit for bit, interrupted or not; stacked and single execution agree to rounding.
+    Threads of one process train one after the other.
 
     Args:
         training: the hyperparameters.
@@ -107,7 +108,8 @@ def train(
             the precision.
     """
     try:
-        return _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline)
+        with seeds.alone:
+            return _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline)
     except Exception as error:
         _empty_frames(error)
         if len(starts) > 1 and isinstance(error, RuntimeError) and "vmap" in str(error):
@@ -134,7 +136,7 @@ def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, prog
             stack.enter_context(torch.cuda.device(device))
         course = Course(training, dataset, starts, keep)
         if course.network.seeded:
-            stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+            stack.enter_context(seeds.apart(device))
         course.begin(checkpoint.load() if checkpoint else None)
         told, saved_at = course.first, time.monotonic()
         while course.step < last:
