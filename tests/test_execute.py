@@ -1,5 +1,6 @@
 """Execution: the same records whoever computes, whatever dies on the way, and errors before anything is computed."""
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -35,6 +36,7 @@ from lottery.engine.compute import fitting
 from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, plan, world
 from lottery.engine.plan import registered, rooted
 from lottery.engine.store import Store
+from lottery.marks import Beginning
 from lottery.recipes import Dense, Initial, Pruned, Rewound, Signed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -907,7 +909,7 @@ class Noisy(nn.Module):
 def drawing(tmp_path, monkeypatch):
     """Runs of networks that draw, and their records as one thread computes them."""
     monkeypatch.setitem(models._registered, "noisy", Noisy)
-    study = [tickets.dense(training(model="noisy"), replicate) for replicate in range(4)]
+    study = [tickets.dense(training(model="noisy", steps=40), replicate) for replicate in range(4)]
     return study, run(study, Store(tmp_path / "alone"))
 
 
@@ -940,6 +942,40 @@ def test_who_waits_for_a_thread_that_computes_keeps_its_deadline(store):
         late.start()
         late.join(60)
     assert done == [computing.Report(left={tickets.dense(training(), 0).key})]
+
+
+@contextlib.contextmanager
+def set_to(change, value, before):
+    change(value)
+    try:
+        yield
+    finally:
+        change(before)
+
+
+SURROUNDINGS = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "products": lambda: set_to(torch.set_float32_matmul_precision, "medium", "highest"),
+    "type": lambda: set_to(torch.set_default_dtype, torch.float64, torch.float32),
+    "device": lambda: torch.device("meta"),
+}
+
+
+def surroundings():
+    default = torch.get_default_dtype(), torch.get_default_device()
+    return *default, torch.is_autocast_enabled("cpu"), torch.backends.mkldnn.matmul.fp32_precision
+
+
+@pytest.mark.parametrize("around", SURROUNDINGS.values(), ids=SURROUNDINGS.keys())
+def test_what_execute_is_called_in_changes_no_number_and_stays(store, tmp_path, drawing, around):
+    [run_, *_], [expected, *_] = drawing
+    measured = Beginning(run_.training, Initial(0), Dense())
+    plain = run([measured], Store(tmp_path / "plain"))
+    with around():
+        before = surroundings()
+        found = run([run_, measured], store)
+        assert surroundings() == before
+    assert_same(found, [expected, *plain])
 
 
 def test_a_clock_that_was_set_back_does_not_prolong_the_time(monkeypatch):

@@ -29,7 +29,7 @@ from . import train as engine
 from .digest import digest
 from .errors import Diverged, TrainingError
 from .locks import Busy
-from .precision import check_precision, exact, multiplying
+from .precision import check_precision, exact, multiplying, undisturbed
 from .stopping import OutOfTime
 from .store import Checkpoint, Store
 from .world import dataset_of, network_of, world
@@ -166,6 +166,7 @@ def compute(
             if stopping.due(deadline):
                 return Report(left={recipe.key for recipe in recipes})
         locks.callback(seeds.alone.release)
+        locks.enter_context(undisturbed())
         try:
             for key in sorted(recipe.key for recipe in recipes):
                 locks.enter_context(store.lock(key, wait))

@@ -19,11 +19,12 @@ from numbers import Integral
 
 import torch
 
-from .. import landscape, models, seeds
+from .. import landscape, models
 from ..recipes import Recipe, Run, rehearsed_again
 from . import identity, stopping
 from .compute import Failure, FewerAtOnce, Report, named, steps_file
 from .plan import Task, batches, check, forget, has, plan, registered, rooted
+from .precision import undisturbed
 from .progress import Bar
 from .settings import cores
 from .store import Record, Store
@@ -63,7 +64,8 @@ def execute(
     deadline: float | None = None,
     show: bool = True,
 ) -> list[Record]:
-    """Returns the records of the recipes, computing what the store lacks; also where gradients are switched off.
+    """Returns the records of the recipes, computing what the store lacks; also where gradients are switched off,
+    or under autocast: what the caller works in changes no number.
 
     Threads that call it at once get what one would; what is computed in this process is computed one by one.
 
@@ -97,7 +99,7 @@ def execute(
     if tasks := plan(recipes, store):
         given = registered(recipes)
         executor, jobs = choose(executor, jobs, device, scheduler, stack, rooted(recipes, given[1]))
-        with seeds.alone:
+        with undisturbed():
             check((task.recipe for task in tasks.values()), device)
         stack = stack if device.startswith("cuda") else stack or 1
         with _in_order(), store.in_use(), contextlib.ExitStack() as opened:  # `store gc` keeps out

@@ -22,6 +22,7 @@ from torch import nn
 
 from .. import LotteryError, models, seeds
 from ..recipes import Recipe, Scaling, Training, closure, defined
+from .precision import undisturbed
 from .store import Store
 from .world import ExecutionError, dataset_of
 
@@ -44,6 +45,7 @@ def network(training: Training) -> dict:
 
 
 @functools.lru_cache(maxsize=64)
+@undisturbed()
 def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -> dict:
     dataset = dataset_of(Training(data, name, 1, 1, "sgd", 1.0, validation=validation, scaling=scaling))
     few = dataset.validation[0][:EXAMPLES].cpu()

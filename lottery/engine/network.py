@@ -28,7 +28,7 @@ from ..recipes import Training
 from . import chain, sparse
 from .batches import moved
 from .errors import NotStacked, Slower, TrainingError
-from .precision import multiplying
+from .precision import multiplying, undisturbed
 from .sparse import SparseLinear
 
 EXAMPLES = 16  # on which a faster network is compared with the plain one
@@ -411,6 +411,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
+@undisturbed()
 def stackable(training: Training, dataset: Dataset) -> bool:
     """Whether networks of a training can be stacked; if not, and not because they draw, a warning says why."""
     module = models.build(training.model, dataset.shape, dataset.classes)
