@@ -173,14 +173,27 @@ def compute(
         except Busy:
             return Report(busy=True)
         locks.enter_context(_one_thread(device))
-        left = [
-            (recipe, keep)
-            for recipe, keep in zip(recipes, keeps, strict=True)
-            if store.read(recipe.key) is None or not keep <= store.states(recipe.key)
-        ]
-        if runs := {recipe: keep for recipe, keep in left if isinstance(recipe, Run)}:
-            return _Together(runs, store, device, report, deadline).compute(stack)
-        return _results([recipe for recipe, _ in left], store, device)
+        left, failed = _left(dict(zip(recipes, keeps, strict=True)), store)
+        if runs := {recipe: keep for recipe, keep in left.items() if isinstance(recipe, Run)}:
+            outcome = _Together(runs, store, device, report, deadline).compute(stack)
+        else:
+            outcome = _results(list(left), store, device)
+        outcome.failed.update(failed)
+        return outcome
+
+
+def _left(keeps: dict[Recipe, set[int]], store: Store) -> tuple[dict[Recipe, set[int]], dict[str, Failure]]:
+    """What is still to be computed, and what cannot be had: somebody else has computed it with another network or
+    recipe class of the same name, meanwhile, so that no check before the study could see it."""
+    left, failed = {}, {}
+    for recipe, keep in keeps.items():
+        try:
+            identity.check_record(recipe, store)
+            if store.read(recipe.key) is None or not keep <= store.states(recipe.key):
+                left[recipe] = keep
+        except LotteryError as error:
+            failed[recipe.key] = failure(recipe, error)
+    return left, failed
 
 
 def _results(recipes: Sequence[Recipe], store: Store, device: str) -> Report:

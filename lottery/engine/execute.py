@@ -91,7 +91,8 @@ def execute(
     Raises:
         OutOfTime: if the deadline or a signal (`stopping.Stopped`) came before the end.
         LotteryError: before anything is computed, for recipes that cannot be; `ExecutionError` at the end if some
-            failed (the others are in the store).
+            failed (the others are in the store), also because somebody else has computed them meanwhile with another
+            network or recipe class of the same name.
     """
     recipes, store, device = _asked(recipes), store if isinstance(store, Store) else Store(store), str(device)
     _forget()
@@ -104,9 +105,12 @@ def execute(
         stack = stack if device.startswith("cuda") else stack or 1
         with _in_order(), store.in_use(), contextlib.ExitStack() as opened:  # `store gc` keeps out
             tasks = plan(recipes, store)  # again, for weights that it dropped until now
+            identity.check_networks(recipes, store)  # again, for what others have computed until now
             study = Study(tasks, store, device, stack, deadline, show)
             opened.callback(study.bar.close)
             study.run(opened.enter_context(_pool(executor, jobs, scheduler, given, study.report)))
+        for task in tasks.values():  # what others have brought into the store, or old code of a running cluster
+            identity.check_record(task.recipe, store)
     records = [record for recipe in recipes if (record := store.read(recipe.key))]
     if len(records) < len(recipes):
         raise ExecutionError("records were damaged meanwhile and set aside: run again, and they are computed again")

@@ -215,21 +215,34 @@ def check_networks(recipes: Iterable[Recipe], store: Store) -> None:
     Raises:
         ExecutionError: naming the network or class and what to do.
     """
-    own, classes = models.registered(), _own_classes()
-    for recipe in closure(recipes):
-        training = getattr(recipe, "training", None)
-        training = training if isinstance(training, Training) and training.model in own else None
-        code = own_code(recipe.json(), classes) if classes else None
-        if not (training or code) or (record := store.read(recipe.key)) is None:
-            continue
-        what = f"the {type(recipe).__name__.lower()} {recipe.key[:12]} in {store.root}"
-        if training:
-            same_network(training, record.made.get("network"), what)
-        if code and record.made.get("own", code) != code:
-            raise ExecutionError(
-                f"{what} was computed with other code of a recipe class of yours: raise its `version` where results "
-                "have changed, or compute in another store (--store FOLDER)"
-            )
+    if (classes := _own_classes()) or models.registered():
+        for recipe in closure(recipes):
+            check_record(recipe, store, classes)
+
+
+def check_record(recipe: Recipe, store: Store, classes: dict[str, type[Recipe]] | None = None) -> None:
+    """Refuses the record of one recipe as `check_networks` those of all; there may be none.
+
+    Args:
+        recipe, store: of the record.
+        classes: the user's own, by name, where they are known already.
+
+    Raises:
+        ExecutionError: naming the network or class and what to do.
+    """
+    training, classes = getattr(recipe, "training", None), _own_classes() if classes is None else classes
+    training = training if isinstance(training, Training) and training.model in models.registered() else None
+    code = own_code(recipe.json(), classes) if classes else None
+    if not (training or code) or (record := store.read(recipe.key)) is None:
+        return
+    what = f"the {type(recipe).__name__.lower()} {recipe.key[:12]} in {store.root}"
+    if training:
+        same_network(training, record.made.get("network"), what)
+    if code and record.made.get("own", code) != code:
+        raise ExecutionError(
+            f"{what} was computed with other code of a recipe class of yours: raise its `version` where results "
+            "have changed, or compute in another store (--store FOLDER)"
+        )
 
 
 # Code.
