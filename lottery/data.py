@@ -575,12 +575,13 @@ def _resident(name: str, validation: int, scaling: str, device: str, root: Path)
     if name not in NAMES and not _mixed(test_labels):
         mixed = torch.from_numpy(seeds.generator(0, seeds.SPLIT, 1).permutation(len(test_labels)))
         test_inputs, test_labels = test_inputs[mixed], test_labels[mixed]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the last bit of a mean hangs on the number of threads; all processes shall have the same
-    try:
-        parts = _scaled(name, {"train": inputs[kept], "validation": inputs[held], "test": test_inputs}, scaling)
-    finally:
-        torch.set_num_threads(threads)
+    with seeds.alone:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the last bit of a mean hangs on their number; all processes shall have the same
+        try:
+            parts = _scaled(name, {"train": inputs[kept], "validation": inputs[held], "test": test_inputs}, scaling)
+        finally:
+            torch.set_num_threads(threads)
     targets = {"train": labels[kept], "validation": labels[held], "test": test_labels.clone()}
     pairs = {part: (parts[part].to(device), targets[part].to(device)) for part in parts}
     return Dataset(name=name, classes=classes, **pairs)

@@ -141,7 +141,7 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
     layers = _normalisations(module)
     known = {id(tensor) for layer in layers for tensor in layer.buffers()}
     before = {name: tensor.clone() for name, tensor in module.named_buffers()}
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), seeds.apart():
         module.train()  # which may return nothing
         module(inputs.clone())
         own = [(name, tensor) for name, tensor in module.named_buffers() if id(tensor) not in known]

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrize
 
-from . import LotteryError
+from . import LotteryError, seeds
 
 State = dict[str, torch.Tensor]
 Factory = Callable[[tuple[int, ...], int], nn.Module]
@@ -300,7 +300,7 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
         ModelError: if there is no such network or the input does not fit it, or if it has tensors that `table` refuses.
     """
     factory = _known(name)
-    with torch.random.fork_rng(devices=[]):
+    with seeds.apart():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
         module = _made(name, factory, shape, classes)
     if name in _registered:
@@ -332,7 +332,7 @@ def _made(name: str, factory: Factory, shape: tuple[int, ...], classes: int) -> 
 def same_object(name: str, shape: tuple[int, ...], classes: int) -> bool:
     """Whether a network's factory returns one and the same module each time, and so draws no weights of its own."""
     factory = _known(name)
-    with torch.random.fork_rng(devices=[]):
+    with seeds.apart():
         return _made(name, factory, shape, classes) is _made(name, factory, shape, classes)
 
 

@@ -1,6 +1,14 @@
-"""Independent random streams: every draw is a function of (seed, purpose, indices) alone."""
+"""Independent random streams: every draw is a function of (seed, purpose, indices) alone.
+
+Networks draw from torch's global generator, of which a process has one: whoever seeds it and draws is alone meanwhile.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 # The purposes are part of every result: never renumber them, only add.
 SPLIT, INITIAL, ORDER, MASK, AUGMENT, DROPOUT = range(6)
@@ -34,3 +42,18 @@ def generator(seed: int, purpose: int, *indices: int) -> np.random.Generator:
 def integer(seed: int, purpose: int, *indices: int) -> int:
     """A 63-bit integer from that stream, for `torch.manual_seed`."""
     return int(sequence(seed, purpose, *indices).generate_state(1, np.uint64)[0] >> 1)
+
+
+alone = threading.RLock()
+"""Held by a thread that computes: generators, numbers of threads and precisions are settings of the whole process."""
+
+
+@contextlib.contextmanager
+def apart(*devices: torch.device) -> Iterator[None]:
+    """Lets this thread alone draw from torch's global generators, which are then put back as they were.
+
+    Args:
+        devices: whose generators are used beside that of the CPU; those that are no GPUs have none.
+    """
+    with alone, torch.random.fork_rng(devices=[device for device in devices if device.type == "cuda"]):
+        yield

@@ -1,5 +1,6 @@
 """Execution: the same records whoever computes, whatever dies on the way, and errors before anything is computed."""
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -14,7 +15,7 @@ import types
 import urllib.error
 import urllib.request
 import weakref
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 import worker_networks  # beside this file, which pytest puts on the path; worker processes inherit it
 from torch import nn
 
-from lottery import LotteryError, data, landscape, masks, models, tickets
+from lottery import LotteryError, data, landscape, masks, models, seeds, tickets
 from lottery import recipes as r
 from lottery.controls import AtStart, Complement, DegreePreserving, EdgePopup, Unlit
 from lottery.engine import compute as computing
@@ -35,6 +36,7 @@ from lottery.engine.compute import fitting
 from lottery.engine.execute import ExecutionError, FewerAtOnce, execute, plan, world
 from lottery.engine.plan import registered, rooted
 from lottery.engine.store import Store
+from lottery.marks import Beginning
 from lottery.recipes import Dense, Initial, Pruned, Rewound, Signed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -890,6 +892,90 @@ def test_a_run_that_somebody_else_computes_is_left_for_later(store, tmp_path):
         assert first.key not in store and not done
     study.join(60)
     assert [record.key for record in done] == [first.key, second.key]
+
+
+class Noisy(nn.Module):
+    """It draws whenever it trains."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 16), nn.Linear(16, classes)
+
+    def forward(self, x):
+        return self.last(nn.functional.dropout(torch.relu(self.first(x.flatten(1))), 0.5, self.training))
+
+
+@pytest.fixture
+def drawing(tmp_path, monkeypatch):
+    """Runs of networks that draw, and their records as one thread computes them."""
+    monkeypatch.setitem(models._registered, "noisy", Noisy)
+    study = [tickets.dense(training(model="noisy", steps=40), replicate) for replicate in range(4)]
+    return study, run(study, Store(tmp_path / "alone"))
+
+
+def test_studies_in_threads_give_what_one_after_the_other_gives(store, drawing):
+    study, expected = drawing
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: run([one], store)[0], study))
+    assert_same(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_dask_workers_with_several_threads_compute_one_by_one(store, drawing, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    study, expected = drawing
+    places, counted = [], workers.Dask.places.fget
+    monkeypatch.setattr(workers.Dask, "places", property(lambda self: places.append(counted(self)) or 4))
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None, silence_logs="CRITICAL"
+    ) as cluster:
+        assert_same(run(study, store, None, scheduler=cluster.scheduler_address), expected)
+    assert set(places) == {1}
+
+
+def test_who_waits_for_a_thread_that_computes_keeps_its_deadline(store):
+    done = []
+    late = threading.Thread(
+        target=lambda: done.append(computing.compute([tickets.dense(training(), 0)], [set()], store, deadline=0.0))
+    )
+    with seeds.alone:
+        late.start()
+        late.join(60)
+    assert done == [computing.Report(left={tickets.dense(training(), 0).key})]
+
+
+@contextlib.contextmanager
+def set_to(change, value, before):
+    change(value)
+    try:
+        yield
+    finally:
+        change(before)
+
+
+SURROUNDINGS = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "products": lambda: set_to(torch.set_float32_matmul_precision, "medium", "highest"),
+    "type": lambda: set_to(torch.set_default_dtype, torch.float64, torch.float32),
+    "device": lambda: torch.device("meta"),
+}
+
+
+def surroundings():
+    default = torch.get_default_dtype(), torch.get_default_device()
+    return *default, torch.is_autocast_enabled("cpu"), torch.backends.mkldnn.matmul.fp32_precision
+
+
+@pytest.mark.parametrize("around", SURROUNDINGS.values(), ids=SURROUNDINGS.keys())
+def test_what_execute_is_called_in_changes_no_number_and_stays(store, tmp_path, drawing, around):
+    [run_, *_], [expected, *_] = drawing
+    measured = Beginning(run_.training, Initial(0), Dense())
+    plain = run([measured], Store(tmp_path / "plain"))
+    with around():
+        before = surroundings()
+        found = run([run_, measured], store)
+        assert surroundings() == before
+    assert_same(found, [expected, *plain])
 
 
 def test_a_clock_that_was_set_back_does_not_prolong_the_time(monkeypatch):

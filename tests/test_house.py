@@ -112,6 +112,12 @@ def test_importing_the_engine_brings_nothing_of_the_book():
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 
 
+def test_what_is_drawn_from_the_global_generator_is_drawn_by_one_thread_alone():
+    """By `seeds.apart`; the others draw in `execute` only, which is alone."""
+    forking = {module for module, path in MODULES.items() if "fork_rng" in path.read_text()}
+    assert forking <= {"lottery.seeds", "lottery.engine.trial", "lottery.controls", "lottery.signs"}
+
+
 def test_functions_of_the_engine_have_few_branches():
     options = ["--select", "C901", "--config", "lint.mccabe.max-complexity = 12", "--output-format", "concise"]
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", *options, str(PACKAGE / "engine")]

@@ -5,6 +5,7 @@ import itertools
 import linecache
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -142,26 +143,85 @@ def test_a_setting_that_a_factory_reads_makes_another_network(store):
         run([one], store)
 
 
+def defined(name, text, folder, monkeypatch):
+    """A module of a user's, of this text."""
+    (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(folder)
+    sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    linecache.clearcache()
+    return importlib.import_module(name)
+
+
+def cut_by_us(share, folder, monkeypatch):
+    text = "import torch\nfrom lottery import recipes\n\n\n@recipes.frozen\nclass CutByUs(recipes.Mask):\n"
+    text += "    def tensors(self, world, training):\n        draw = torch.Generator().manual_seed(0)\n"
+    text += "        dense = recipes.Dense().tensors(world, training)\n"
+    text += f"        return {{n: torch.rand(m.shape, generator=draw) > {share} for n, m in dense.items()}}\n"
+    return [r.Run(training(), r.Initial(0), defined("ours", text, folder, monkeypatch).CutByUs())]
+
+
 def test_records_of_a_recipe_class_whose_code_has_changed_are_refused(store, tmp_path, monkeypatch):
-    def define(share):
-        text = "import torch\nfrom lottery import recipes\n\n\n@recipes.frozen\nclass CutByUs(recipes.Mask):\n"
-        text += "    def tensors(self, world, training):\n        draw = torch.Generator().manual_seed(0)\n"
-        text += "        dense = recipes.Dense().tensors(world, training)\n"
-        text += f"        return {{n: torch.rand(m.shape, generator=draw) > {share} for n, m in dense.items()}}\n"
-        (tmp_path / "ours.py").write_text(text)
-        monkeypatch.syspath_prepend(tmp_path)
-        sys.modules.pop("ours", None)
-        importlib.invalidate_caches()
-        linecache.clearcache()
-        return importlib.import_module("ours").CutByUs()
-
-    def asked(share):
-        return [r.Run(training(), r.Initial(0), define(share))]
-
-    [half] = run(asked(0.5), store)
-    assert run(asked(0.5), store)[0].values == half.values
+    [half] = run(cut_by_us(0.5, tmp_path, monkeypatch), store)
+    assert run(cut_by_us(0.5, tmp_path, monkeypatch), store)[0].values == half.values
     with pytest.raises(ExecutionError, match="other code of a recipe class of yours"):
-        run(asked(0.91), store)
+        run(cut_by_us(0.91, tmp_path, monkeypatch), store)
+
+
+def said_after_waiting(study, store, theirs, monkeypatch):
+    """What a study says that waits for the lock of its first record, into whose place another store's comes."""
+    [first, *_], raised, waits, lock = study, [], threading.Event(), Store.lock
+    record, state = theirs.read(first.key), theirs.state(first.key, 20)
+
+    def go():
+        with pytest.raises(ExecutionError) as error:
+            run(study, store)
+        raised.append(str(error.value))
+
+    with store.lock(first.key):
+        monkeypatch.setattr(Store, "lock", lambda *given: waits.set() or lock(*given))
+        study_of_ours = threading.Thread(target=go)
+        study_of_ours.start()
+        assert waits.wait(60)
+        store.save(record.key, record.recipe, record.values, record.arrays, record.made, {20: state})
+    study_of_ours.join(60)
+    return raised[0]
+
+
+def test_a_record_that_another_network_leaves_while_a_study_waits_for_it_is_refused(store, tmp_path, monkeypatch):
+    chain = tickets.imp(training(model="own"), 0, 1, 0.5)
+    theirs = Store(tmp_path / "theirs")
+    register()
+    [record] = run(chain[:1], theirs)
+    register(scale=3.0)
+    said = said_after_waiting(chain, store, theirs, monkeypatch)
+    assert "another network that had the name 'own' (other outputs, initial weights" in said
+    assert store.keys() == [record.key]  # no ticket with a mask from the other network
+    register()
+    assert [found.key for found in run(chain, store)] == [one.key for one in chain]
+
+
+def test_a_record_that_other_code_of_a_recipe_class_leaves_meanwhile_is_refused(store, tmp_path, monkeypatch):
+    theirs = Store(tmp_path / "theirs")
+    run(cut_by_us(0.5, tmp_path, monkeypatch), theirs)
+    said = said_after_waiting(cut_by_us(0.91, tmp_path, monkeypatch), store, theirs, monkeypatch)
+    assert "other code of a recipe class of yours" in said
+
+
+def test_a_record_that_came_past_all_locks_is_compared_at_the_end(store, tmp_path, monkeypatch):
+    register()
+    snip = AtStart(training(model="own"), r.Initial(0), 0.5, "snip", 50)
+    [record] = run([snip], Store(tmp_path / "theirs"))
+    register(scale=3.0)
+    save = Store.save
+
+    def late(self, key, *given):  # as after an import, while it was computed here
+        save(self, record.key, record.recipe, record.values, record.arrays, record.made)
+        save(self, key, *given)
+
+    monkeypatch.setattr(Store, "save", late)
+    with pytest.raises(ExecutionError, match="another network that had the name 'own'"):
+        run([snip], store)
 
 
 def test_a_recipe_class_with_the_name_of_another_module_s_is_refused(tmp_path):

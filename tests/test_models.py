@@ -1,6 +1,7 @@
 """Networks: the papers' sizes, initial weights that depend on the seed alone, names that are refused."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -214,6 +215,16 @@ def test_vgg_pools_small_images_only_as_often_as_they_can_be():
         for size in (32, 16, 8, 4)
     ]
     assert pools == [4, 4, 3, 2]
+
+
+def test_initial_weights_drawn_in_several_threads_are_those_of_one():
+    def drawn(number):
+        return models.initial_weights("lenet-60-30", (1, 8, 8), 10, number % 4)
+
+    alone = [drawn(number) for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(drawn, range(100)))
+    assert all(torch.equal(w, alone[n % 4][key]) for n, state in enumerate(found) for key, w in state.items())
 
 
 def test_dropout_leaves_initial_weights_as_they_are_and_acts_in_training_only():

@@ -21,15 +21,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import LotteryError, __version__, models
+from .. import LotteryError, __version__, models, seeds
 from ..models import State
 from ..recipes import Recipe, Run, Training
-from . import identity, settings
+from . import identity, settings, stopping
 from . import train as engine
 from .digest import digest
 from .errors import Diverged, TrainingError
 from .locks import Busy
-from .precision import check_precision, exact, multiplying
+from .precision import check_precision, exact, multiplying, undisturbed
 from .stopping import OutOfTime
 from .store import Checkpoint, Store
 from .world import dataset_of, network_of, world
@@ -149,6 +149,8 @@ def compute(
 ) -> Report:
     """Computes recipes of one kind together, under their locks; what somebody else finished meanwhile is left alone.
 
+    Threads of one process compute one after the other: torch has one global generator, seeded for each.
+
     Args:
         recipes: one recipe, or several runs that can be stacked.
         keeps: for each the steps whose dense weights are kept.
@@ -160,20 +162,38 @@ def compute(
         wait: for a lock that somebody else holds.
     """
     with contextlib.ExitStack() as locks:
+        while not seeds.alone.acquire(timeout=1.0):  # another thread computes, and its time is its own
+            if stopping.due(deadline):
+                return Report(left={recipe.key for recipe in recipes})
+        locks.callback(seeds.alone.release)
+        locks.enter_context(undisturbed())
         try:
             for key in sorted(recipe.key for recipe in recipes):
                 locks.enter_context(store.lock(key, wait))
         except Busy:
             return Report(busy=True)
         locks.enter_context(_one_thread(device))
-        left = [
-            (recipe, keep)
-            for recipe, keep in zip(recipes, keeps, strict=True)
-            if store.read(recipe.key) is None or not keep <= store.states(recipe.key)
-        ]
-        if runs := {recipe: keep for recipe, keep in left if isinstance(recipe, Run)}:
-            return _Together(runs, store, device, report, deadline).compute(stack)
-        return _results([recipe for recipe, _ in left], store, device)
+        left, failed = _left(dict(zip(recipes, keeps, strict=True)), store)
+        if runs := {recipe: keep for recipe, keep in left.items() if isinstance(recipe, Run)}:
+            outcome = _Together(runs, store, device, report, deadline).compute(stack)
+        else:
+            outcome = _results(list(left), store, device)
+        outcome.failed.update(failed)
+        return outcome
+
+
+def _left(keeps: dict[Recipe, set[int]], store: Store) -> tuple[dict[Recipe, set[int]], dict[str, Failure]]:
+    """What is still to be computed, and what cannot be had: somebody else has computed it with another network or
+    recipe class of the same name, meanwhile, so that no check before the study could see it."""
+    left, failed = {}, {}
+    for recipe, keep in keeps.items():
+        try:
+            identity.check_record(recipe, store)
+            if store.read(recipe.key) is None or not keep <= store.states(recipe.key):
+                left[recipe] = keep
+        except LotteryError as error:
+            failed[recipe.key] = failure(recipe, error)
+    return left, failed
 
 
 def _results(recipes: Sequence[Recipe], store: Store, device: str) -> Report:

@@ -24,6 +24,7 @@ from ..recipes import Recipe, Run, rehearsed_again
 from . import identity, stopping
 from .compute import Failure, FewerAtOnce, Report, named, steps_file
 from .plan import Task, batches, check, forget, has, plan, registered, rooted
+from .precision import undisturbed
 from .progress import Bar
 from .settings import cores
 from .store import Record, Store
@@ -63,7 +64,10 @@ def execute(
     deadline: float | None = None,
     show: bool = True,
 ) -> list[Record]:
-    """Returns the records of the recipes, computing what the store lacks; also where gradients are switched off.
+    """Returns the records of the recipes, computing what the store lacks; also where gradients are switched off,
+    or under autocast: what the caller works in changes no number.
+
+    Threads that call it at once get what one would; what is computed in this process is computed one by one.
 
     Args:
         recipes: those that have records: runs, measurements, masks that pruning found, e.g. of `lottery.tickets.imp`.
@@ -87,7 +91,8 @@ def execute(
     Raises:
         OutOfTime: if the deadline or a signal (`stopping.Stopped`) came before the end.
         LotteryError: before anything is computed, for recipes that cannot be; `ExecutionError` at the end if some
-            failed (the others are in the store).
+            failed (the others are in the store), also because somebody else has computed them meanwhile with another
+            network or recipe class of the same name.
     """
     recipes, store, device = _asked(recipes), store if isinstance(store, Store) else Store(store), str(device)
     _forget()
@@ -95,13 +100,17 @@ def execute(
     if tasks := plan(recipes, store):
         given = registered(recipes)
         executor, jobs = choose(executor, jobs, device, scheduler, stack, rooted(recipes, given[1]))
-        check((task.recipe for task in tasks.values()), device)
+        with undisturbed():
+            check((task.recipe for task in tasks.values()), device)
         stack = stack if device.startswith("cuda") else stack or 1
         with _in_order(), store.in_use(), contextlib.ExitStack() as opened:  # `store gc` keeps out
             tasks = plan(recipes, store)  # again, for weights that it dropped until now
+            identity.check_networks(recipes, store)  # again, for what others have computed until now
             study = Study(tasks, store, device, stack, deadline, show)
             opened.callback(study.bar.close)
             study.run(opened.enter_context(_pool(executor, jobs, scheduler, given, study.report)))
+        for task in tasks.values():  # what others have brought into the store, or old code of a running cluster
+            identity.check_record(task.recipe, store)
     records = [record for recipe in recipes if (record := store.read(recipe.key))]
     if len(records) < len(recipes):
         raise ExecutionError("records were damaged meanwhile and set aside: run again, and they are computed again")

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import LotteryError, models
+from .. import LotteryError, models, seeds
 from ..recipes import Recipe, Scaling, Training, closure, defined
 from .disk import FOLDER
+from .precision import undisturbed
 from .store import Store
 from .world import ExecutionError, dataset_of
 
@@ -45,6 +46,7 @@ def network(training: Training) -> dict:
 
 
 @functools.lru_cache(maxsize=64)
+@undisturbed()
 def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -> dict:
     dataset = dataset_of(Training(data, name, 1, 1, "sgd", 1.0, validation=validation, scaling=scaling))
     few = dataset.validation[0][:EXAMPLES].cpu()
@@ -95,7 +97,7 @@ def _rounded(numbers: Iterable) -> list[float]:
 def _probe(module: nn.Module, x: torch.Tensor) -> list[float]:
     """Size of the initial weights, outputs under fixed ones in evaluation and in training, size of the gradient."""
     numbers = [sum(parameter.detach().double().abs().sum() for parameter in module.parameters())]
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with seeds.apart(), torch.no_grad():
         for name, parameter in sorted(module.named_parameters()):
             stream = np.random.Generator(np.random.PCG64(int(_short(name), 16)))
             fan_in = max(1, parameter[:1].numel()) if parameter.ndim else 1
@@ -214,21 +216,34 @@ def check_networks(recipes: Iterable[Recipe], store: Store) -> None:
     Raises:
         ExecutionError: naming the network or class and what to do.
     """
-    own, classes = models.registered(), _own_classes()
-    for recipe in closure(recipes):
-        training = getattr(recipe, "training", None)
-        training = training if isinstance(training, Training) and training.model in own else None
-        code = own_code(recipe.json(), classes) if classes else None
-        if not (training or code) or (record := store.read(recipe.key)) is None:
-            continue
-        what = f"the {type(recipe).__name__.lower()} {recipe.key[:12]} in {store.root}"
-        if training:
-            same_network(training, record.made.get("network"), what)
-        if code and record.made.get("own", code) != code:
-            raise ExecutionError(
-                f"{what} was computed with other code of a recipe class of yours: raise its `version` where results "
-                f"have changed, or compute in another store {FOLDER}"
-            )
+    if (classes := _own_classes()) or models.registered():
+        for recipe in closure(recipes):
+            check_record(recipe, store, classes)
+
+
+def check_record(recipe: Recipe, store: Store, classes: dict[str, type[Recipe]] | None = None) -> None:
+    """Refuses the record of one recipe as `check_networks` those of all; there may be none.
+
+    Args:
+        recipe, store: of the record.
+        classes: the user's own, by name, where they are known already.
+
+    Raises:
+        ExecutionError: naming the network or class and what to do.
+    """
+    training, classes = getattr(recipe, "training", None), _own_classes() if classes is None else classes
+    training = training if isinstance(training, Training) and training.model in models.registered() else None
+    code = own_code(recipe.json(), classes) if classes else None
+    if not (training or code) or (record := store.read(recipe.key)) is None:
+        return
+    what = f"the {type(recipe).__name__.lower()} {recipe.key[:12]} in {store.root}"
+    if training:
+        same_network(training, record.made.get("network"), what)
+    if code and record.made.get("own", code) != code:
+        raise ExecutionError(
+            f"{what} was computed with other code of a recipe class of yours: raise its `version` where results "
+            f"have changed, or compute in another store {FOLDER}"
+        )
 
 
 # Code.

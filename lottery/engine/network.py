@@ -21,14 +21,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.adam import adam
 
-from .. import masks, models
+from .. import masks, models, seeds
 from ..data import Dataset
 from ..models import State
 from ..recipes import Training
 from . import chain, sparse
 from .batches import moved
 from .errors import NotStacked, Slower, TrainingError
-from .precision import multiplying
+from .precision import multiplying, undisturbed
 from .sparse import SparseLinear
 
 EXAMPLES = 16  # on which a faster network is compared with the plain one
@@ -411,6 +411,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
+@undisturbed()
 def stackable(training: Training, dataset: Dataset) -> bool:
     """Whether networks of a training can be stacked; if not, and not because they draw, a warning says why."""
     module = models.build(training.model, dataset.shape, dataset.classes)
@@ -483,10 +484,9 @@ def _buffers_kept(network: Network) -> Iterator[State]:
 
 def _tried(network: Network, x: torch.Tensor, training: bool) -> State:
     """Outputs of a network, under the name "", and its buffers after the pass; it is left as it was."""
-    devices = [x.device] if x.device.type == "cuda" else []
     with _buffers_kept(network) as before:
         network.module.train(training)
-        with torch.random.fork_rng(devices=devices), multiplying("float32", x.device):
+        with seeds.apart(x.device), multiplying("float32", x.device):
             seed(0, x.device)
             found = {"": network.forward(x.clone(), shared=not training).float()}
         network.settle()
@@ -530,7 +530,7 @@ def draws(module: nn.Module, x: torch.Tensor, training: bool = True) -> bool:
 
     module.train(training)
     other = others()
-    with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    with torch.no_grad(), seeds.apart(x.device):
         before = states()
         module(x.clone())
         drew = not all(map(torch.equal, before, states()))
@@ -569,6 +569,6 @@ def _kept(module: nn.Module, x: torch.Tensor) -> list[int]:
         kept.append(tensor.numel() * tensor.element_size())
         return tensor
 
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with seeds.apart(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         module(x)
     return kept

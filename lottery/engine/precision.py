@@ -5,6 +5,7 @@ import contextlib
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .. import seeds
 from .errors import TrainingError
 
 
@@ -22,6 +23,25 @@ def check_precision(precision: str, device: str | torch.device) -> None:
         )
     if precision == "bf16" and kind == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise TrainingError(f"{torch.cuda.get_device_name(device)} does not compute in bfloat16: take 'float32'")
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """Puts out of force what the caller works in and no recipe says: autocast, another default type or device, products
+    of less than 24 bits on the CPU (`torch.set_float32_matmul_precision`). Meanwhile no other thread computes."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(seeds.alone)
+        for kind in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":  # a mode that each operation passes through
+            stack.enter_context(torch.device("cpu"))
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        mkldnn = torch.backends.mkldnn
+        for place in (mkldnn.matmul, mkldnn.conv, mkldnn.rnn):  # pyright: ignore[reportAttributeAccessIssue]  # set on import
+            stack.callback(setattr, place, "fp32_precision", place.fp32_precision)
+            place.fp32_precision = "ieee"
+        yield
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from . import graphs, stopping
 from .batches import Batches
 from .errors import Diverged, NotStacked, TrainingError
 from .network import Network, Start, build, memory, seed
-from .precision import check_precision, multiplying
+from .precision import check_precision, multiplying, undisturbed
 
 TOGETHER = 2**31  # bytes that networks which train together may take to evaluate a batch
 COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
@@ -87,6 +87,7 @@ def train(
     """Trains the networks from their starts to `training.steps`.
 
     On a CPU, two executions agree bit for bit, interrupted or not; stacked and single execution agree to rounding.
+    Threads of one process train one after the other.
 
     Args:
         training: the hyperparameters.
@@ -107,7 +108,8 @@ def train(
             the precision.
     """
     try:
-        return _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline)
+        with undisturbed():
+            return _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline)
     except Exception as error:
         _empty_frames(error)
         if len(starts) > 1 and isinstance(error, RuntimeError) and "vmap" in str(error):
@@ -129,12 +131,11 @@ def _empty_frames(error: BaseException | None) -> None:
 def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline) -> list[Outcome]:
     device, last = dataset.train[0].device, training.steps
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.autocast(device.type, enabled=False))  # whatever the caller works in
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
         course = Course(training, dataset, starts, keep)
         if course.network.seeded:
-            stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+            stack.enter_context(seeds.apart(device))
         course.begin(checkpoint.load() if checkpoint else None)
         told, saved_at = course.first, time.monotonic()
         while course.step < last:

@@ -312,11 +312,12 @@ class Dask:
 
     @property
     def places(self) -> int:
-        """Threads of all workers, counted anew every second: more would wait, and the time given would not."""
+        """Workers, counted anew every second. Each computes one batch at a time, whatever threads it has: more would
+        wait, and the time given would not."""
         if time.monotonic() - self.counted > 1:
             threads = self.client.nthreads()  # declared as a coroutine, which it is for asynchronous clients alone
-            self.counted, self.threads = time.monotonic(), sum(cast(dict, threads).values())
-        return max(1, self.threads)
+            self.counted, self.workers = time.monotonic(), len(cast(dict, threads))
+        return max(1, self.workers)
 
     def submit(self, work: Work) -> "Future[Report]":
         ours: Future[Report] = Future()
