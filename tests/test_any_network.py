@@ -857,6 +857,36 @@ def in_the_same_memory():
     return nn.Sequential(first, second, nn.Flatten(), nn.Linear(LENGTH * WIDTH, CLASSES))
 
 
+class Viewing(nn.Module):
+    """Has buffers in the memory of other tensors: `view(net)` → name → buffer."""
+
+    def __init__(self, view):
+        super().__init__()
+        self.first, self.head = nn.Linear(WIDTH, 16), head()
+        for name, tensor in view(self).items():
+            self.register_buffer(name, tensor)
+
+    def forward(self, x):
+        h = self.first(x).mean(1)
+        if self.training and "lower" in self._buffers:
+            self.lower.lerp_(h.detach().mean(0), 0.1)
+        return self.head(h)
+
+
+def viewing(view):
+    return lambda: Viewing(view)
+
+
+def halves(net):
+    table = torch.zeros(16, 4)
+    return {"left": table[:, :2], "right": table[:, 2:], "all": torch.arange(9), "none": torch.zeros(0)}
+
+
+def rows(net):
+    table = torch.zeros(2, 16)
+    return {"both": table, "lower": table[1]}
+
+
 ONE = nn.Sequential(nn.Flatten(), nn.Linear(LENGTH * WIDTH, CLASSES))
 
 REFUSED = {
@@ -881,6 +911,18 @@ REFUSED = {
         "depend on none of the weights",
     ),
     "same memory": (in_the_same_memory, ModelError, "0.weight and 1.weight are two parameters in the same memory"),
+    "transposed": (
+        viewing(lambda net: {"turned": net.first.weight.data.t()}),
+        ModelError,
+        "the buffer turned is in the memory of the parameter first.weight.*read first.weight in forward",
+    ),
+    "a bias": (viewing(lambda net: {"shift": net.first.bias.detach()[3:5]}), ModelError, "of the parameter first.bias"),
+    "rows": (viewing(rows), TrainingError, "buffers both and lower are in the same memory and change in training"),
+    "a sparse buffer": (
+        viewing(lambda net: {"few": torch.eye(3).to_sparse()}),
+        ModelError,
+        "few is sparse_coo, which cannot be copied.*to_dense",
+    ),
     "hidden layer": (Hiding, TrainingError, "draws something that its state dict does not hold.*nn.ModuleList"),
     "one module": (lambda: ONE, ModelError, "returns the same module each time.*build a new one"),
     "compiled": (lambda: torch.jit.script(ONE), ModelError, "compiled by torch.jit"),
@@ -947,6 +989,15 @@ def test_what_would_fail_later_is_refused_by_name(kind):
 def test_what_a_pass_leaves_in_attributes_is_no_state():
     models.register("noting", lambda shape, classes: Keeping(noted))
     trial(recipe("plain", model="noting"), examples())
+
+
+def test_buffers_beside_each_other_in_one_memory_are_let_pass():
+    def same(net):
+        table = torch.ones(4, 4)
+        return {"whole": table, "part": table[:2], **halves(net)}  # which never change
+
+    models.register("halves", lambda shape, classes: Viewing(same))
+    trial(recipe("plain", model="halves"), examples())
 
 
 def test_a_batch_of_one_is_tried_where_it_is_trained_with():

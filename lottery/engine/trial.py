@@ -56,6 +56,7 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seed(0, device)
         state, module = _built(training, small)
+        overlapping = models.overlapping(module)  # a copy on a GPU has none
         module = module.to(device)
         if not models.ours(module):
             _evaluates(training.model, small, module)
@@ -65,7 +66,7 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
             _parametrised(training, module)
         _trains(training, small, state, module)
         if not models.ours(module):
-            _repeats(training.model, copy.deepcopy(module), *small.train)
+            _repeats(training.model, copy.deepcopy(module), *small.train, overlapping)
         if stack:
             stackable(training, small)
     dataset.intact(training.model)
@@ -228,7 +229,7 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
     _output(name, kinds, [key for key in called if key not in unused], unused)
 
 
-def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pairs: Sequence[tuple[str, str]]) -> None:
     """Passes under one seed and with tensors as they were give the same and leave the same: no state is elsewhere."""
     with _named(name, "in evaluation"), torch.no_grad():
         after = []
@@ -251,10 +252,17 @@ def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> 
             gradients = {key: p.grad.clone() for key, p in module.named_parameters() if p.grad is not None}
             outputs.append({"": logits.detach(), **gradients})
             after.append(_kept(module))
+            moved = {key for key, tensor in _tensors(module) if key in before and not _equal(before[key], tensor)}
             with torch.no_grad():
                 for key, tensor in _tensors(module):
                     if key in before:
                         tensor.copy_(before[key])
+            if odd := next((pair for pair in pairs if moved & {*pair}), None):
+                raise TrainingError(
+                    f"network {name!r}: the buffers {odd[0]} and {odd[1]} are in the same memory and change in "
+                    f"training, which copies on a GPU or in a stack do apart: register one of them, and read it in "
+                    f"forward, or clone it"
+                )
     _unchanged(name, "trained", after)
     one, other = outputs
     if one.keys() != other.keys() or not all(_nearly(tensor, other[key], 1e-3) for key, tensor in one.items()):
