@@ -166,6 +166,15 @@ class Early(Mask):
     fraction: Rates
     scope: Scope = "layer"
 
+    @property
+    def own_training(self) -> Training:
+        return self.run.training
+
+    @property
+    def table(self) -> masks.Fraction:
+        """The fraction in the form that `lottery.masks.rates` takes."""
+        return rates_table(self.fraction)
+
     def reads(self):
         return [(self.run, self.step), *self.run.mask.needed()]
 
@@ -176,12 +185,12 @@ class Early(Mask):
 
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, training)
-        masks.rates(rates_table(self.fraction), models.prunable(world.network(self.run.training)))
+        masks.rates(self.table, models.prunable(world.network(self.run.training)))
 
     def compute(self, world: World) -> Result:
         training = self.run.training
         state, mask = world.state(self.run, self.step), self.run.mask.tensors(world, training)
-        rates = masks.rates(rates_table(self.fraction), models.prunable(world.network(training)))
+        rates = masks.rates(self.table, models.prunable(world.network(training)))
         return masks.to_record(masks.prune(mask, masks.magnitude_scores(state, mask), rates, self.scope))
 
 
@@ -452,6 +461,9 @@ class Rescaled(Weights):
     @property
     def start(self) -> int:
         return self.weights.start
+
+    def fitting(self) -> list[tuple[Weights | Mask, bool]]:
+        return [(self.weights, True), (self.mask, True), (self.like, False), (self.like_mask, True)]
 
     def tensors(self, world: World, training: Training) -> State:
         state, like = (part.tensors(world, training) for part in (self.weights, self.like))

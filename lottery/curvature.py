@@ -564,6 +564,10 @@ class Adaptive(recipes.Mask):
     epsilon: Annotated[float, Field(gt=0)]
     examples: Annotated[int, Field(ge=0)] = 0
 
+    @property
+    def own_training(self) -> recipes.Training:
+        return self.run.training
+
     def reads(self):
         return [*self.run.end.reads(), *self.run.mask.needed()]
 
@@ -632,6 +636,9 @@ class Spectrum(Recipe):
     towards: tuple[Weights, ...] = ()
     examples: Annotated[int, Field(ge=0)] = 0
     chunk: Annotated[int, Field(ge=1)] = 10000
+
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        return [(target, False) for target in self.towards]
 
     def reads(self):
         return [*self.run.end.reads(), *self.run.mask.needed(), *(r for w in self.towards for r in w.needed())]

@@ -587,6 +587,10 @@ class Perturbed(Weights):
     def start(self) -> int:
         return self.weights.start
 
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        beside = [(part, False) for part in (self.to, self.along) if part is not None]
+        return [(self.weights, True), (self.mask, True), *beside]
+
     def tensors(self, world: World, training: Training) -> State:
         state, to = (part.tensors(world, training) for part in (self.weights, self.to))
         mask = self.mask.tensors(world, training)

@@ -579,6 +579,13 @@ class Compared(Recipe):
     draws: Annotated[int, Field(ge=0)] = 1
     both: bool = False
 
+    @property
+    def own_training(self) -> Training:
+        return self.a.training
+
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        return [(self.b.end, False)]
+
     def reads(self):
         return [read for run in (self.a, self.b) for read in ((run, None), *run.mask.needed())]
 
@@ -625,6 +632,9 @@ class Flipped(Recipe):
 
     run: Run
     since: Weights
+
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        return [(self.since, False)]
 
     def reads(self):
         return [(self.run, None), *self.run.mask.needed(), *self.since.needed()]
@@ -703,6 +713,9 @@ class Hybrid(Weights):
     def start(self) -> int:
         return self.weights.start
 
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        return [(self.weights, True), (self.other, False)]
+
     def tensors(self, world: World, training: Training) -> State:
         stream = seeds.generator(training.seed, seeds.FLIP, 1, self.replicate, self.draw)
         one, other = (part.tensors(world, training) for part in (self.weights, self.other))
@@ -748,6 +761,9 @@ class Aligned(Weights):
     @property
     def start(self) -> int:
         return self.weights.start
+
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        return [(self.weights, True), (self.to, False)]
 
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, training)

@@ -208,6 +208,9 @@ class Packed(Recipe):
     weights: Weights
     mask: Mask
 
+    def fitting(self) -> list[tuple[Weights | Mask, bool]]:
+        return [(self.weights, False), (self.mask, True)]
+
     def compute(self, world: World) -> Result:
         state, mask = (part.tensors(world, self.training) for part in (self.weights, self.mask))
         bits = b"".join(np.packbits(kept.numpy()).tobytes() for kept in mask.values())
