@@ -143,6 +143,7 @@ class Spliced(Mask):
         mask, other = (part.tensors(world, training) for part in (self.mask, self.other))
         if unknown := set(self.layers) - set(mask):
             raise ControlError(f"no layers {', '.join(sorted(unknown))} in the mask; there are {', '.join(mask)}")
+        masks.check_shapes(self.layers, mask, other)
         return {name: other[name] if name in self.layers else kept for name, kept in mask.items()}
 
 
@@ -468,6 +469,7 @@ class Rescaled(Weights):
     def tensors(self, world: World, training: Training) -> State:
         state, like = (part.tensors(world, training) for part in (self.weights, self.like))
         mask, like_mask = (part.tensors(world, training) for part in (self.mask, self.like_mask))
+        masks.check_shapes(mask, mask, like_mask, state, like)
         result = dict(state)
         for name, kept in mask.items():
             norm, wanted = (state[name] * kept).double().norm(), (like[name] * like_mask[name]).double().norm()

@@ -680,6 +680,7 @@ class Spectrum(Recipe):
         values["curvature"], values["distance"] = [], []
         for target in self.towards:
             there = on_device(target.tensors(world, training), world.device)
+            masks.check_shapes(mask, mask, there)
             direction = product.compact({name: there[name] - state[name] for name in mask})
             values["curvature"].append(curvature(product, direction))
             values["distance"].append(float(direction.norm()))

@@ -110,7 +110,9 @@ def path_mask(*given: Mask) -> Mask:
 
     Raises:
         LandscapeError: if the others are not nested in it; then name another mask, e.g. their union.
+        MaskError: if they are of networks of other shapes.
     """
+    masks.check_shapes(given[0], *given)
     densest = max(given, key=masks.density)
     if any((other[name] & ~kept).any() for other in given for name, kept in densest.items()):
         raise LandscapeError("the masks are not nested: say which mask holds on the path")
@@ -298,6 +300,7 @@ def error_at(
 
 
 def _on_mask(points: Sequence[State], mask: Mask | None) -> None:
+    masks.check_shapes(mask or {}, mask or {}, *points)
     for name, kept in (mask or {}).items():
         if any((point[name][~kept] != 0).any() for point in points):
             raise LandscapeError(
@@ -481,7 +484,12 @@ def on_plane(
 
 
 def distance(a: State, b: State, mask: Mask) -> float:
-    """Euclidean distance in the weights that the mask keeps."""
+    """Euclidean distance in the weights that the mask keeps.
+
+    Raises:
+        MaskError: if the three are of networks of other shapes.
+    """
+    masks.check_shapes(mask, mask, a, b)
     return math.sqrt(sum(float(((a[n] - b[n]).double() * kept).square().sum()) for n, kept in mask.items()))
 
 
@@ -600,6 +608,7 @@ class Perturbed(Weights):
             moved = perturb(state, mask, length, stream)
         else:
             along = self.along.tensors(world, training)
+            masks.check_shapes(mask, mask, along)
             direction = {name: (along[name] - state[name]) * kept for name, kept in mask.items()}
             moved = shift(state, direction, length)
         return retied(world.network(training), moved)

@@ -685,8 +685,10 @@ class Signed(Weights):
         state, signs = (part.tensors(world, training) for part in (self.magnitudes, self.signs))
         module = world.network(training)
         names = models.prunable(module)
-        if self.along == "normalisation":
-            state = {**state, **{name: signs[name] for name in models.normalisation(module)}}
+        along = models.normalisation(module) if self.along == "normalisation" else []
+        masks.check_shapes([*names, *along], module.state_dict(), state, signs)
+        if along:
+            state = {**state, **{name: signs[name] for name in along}}
         return {name: t.abs() * signs[name].sign() if name in names else t for name, t in state.items()}
 
 

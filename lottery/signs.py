@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from . import LotteryError, models, recipes, seeds
+from . import LotteryError, masks, models, recipes, seeds
 from .association import auc as auc  # where it was before there was a room for it
 from .association import dprime as dprime
 from .landscape import retied
@@ -36,7 +36,12 @@ class SignsError(LotteryError):
 
 
 def ternary(weights: Mapping[str, torch.Tensor], mask: Mask) -> Signs:
-    """The sign of each surviving weight, 0 for one that is pruned."""
+    """The sign of each surviving weight, 0 for one that is pruned.
+
+    Raises:
+        MaskError: if a layer has another shape than its mask.
+    """
+    masks.check_shapes(mask, mask, weights)
     return {name: (weights[name].sign() * kept).to(torch.int8) for name, kept in mask.items()}
 
 
@@ -678,8 +683,9 @@ class FlippedSigns(Weights):
 
     def tensors(self, world: World, training: Training) -> State:
         stream = seeds.generator(training.seed, seeds.FLIP, 0, self.replicate, self.draw)
-        state = dict(self.weights.tensors(world, training))
-        for name, kept in self.mask.tensors(world, training).items():
+        state, mask = dict(self.weights.tensors(world, training)), self.mask.tensors(world, training)
+        masks.check_shapes(mask, mask, state)
+        for name, kept in mask.items():
             places = kept.flatten().nonzero().flatten()
             chosen = places[torch.from_numpy(stream.permutation(len(places))[: round(self.share * len(places))])]
             state[name] = state[name].clone(memory_format=torch.contiguous_format)
@@ -720,6 +726,7 @@ class Hybrid(Weights):
         stream = seeds.generator(training.seed, seeds.FLIP, 1, self.replicate, self.draw)
         one, other = (part.tensors(world, training) for part in (self.weights, self.other))
         module = world.network(training)
+        masks.check_shapes(models.prunable(module), module.state_dict(), one, other)
         moved = {
             name: torch.where(replaced(one[name], other[name], self.where, stream), other[name], one[name])
             for name in models.prunable(module)
