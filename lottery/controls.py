@@ -406,8 +406,12 @@ class EdgePopup(Mask):
                     scores[name].grad = gradient.mul_(state[name]).mul_(scores[name].sgn())
             optimiser.step()
             schedule.step()
-        if not torch.isfinite(loss):
-            raise ControlError(f"the loss of edge-popup is not finite: lower its learning rate ({self.lr})")
+        for what, values in {"loss": loss, **{f"scores of {name}": score for name, score in scores.items()}}.items():
+            if not torch.isfinite(values).all():
+                raise ControlError(
+                    f"the {what} of edge-popup {'is' if what == 'loss' else 'are'} not finite: lower its learning rate "
+                    f"({self.lr})"
+                )
         largest = {n: _largest(s.detach().abs(), counts[n], least[n])[0] for n, s in scores.items()}
         return masks.to_record({name: mask.bool().cpu() for name, mask in largest.items()})
 
@@ -503,7 +507,9 @@ class Unlit(Recipe):
 def transferred(source: Run, training: Training) -> Run:
     """A ticket found on one data set, or with one optimiser, trained on another (Morcos et al. 2019).
 
-    Mask, starting weights and the order's index are the source's.
+    Recipes of mask and start, and the order's index, are the source's. What they read from its runs are its weights and
+    masks; what they draw (`Initial`, `Shuffled`) is drawn for the target: the same only where seed and network are, so
+    the start of a dense run, or of a reinitialised one, is another under another seed.
     """
     return replace(source, training=training)
 

@@ -47,7 +47,7 @@ class Here:
 
 
 @recipes.frozen
-class Given(recipes.Weights):
+class ForChannels(recipes.Weights):
     """Weights for so many channels."""
 
     channels: int
@@ -57,7 +57,7 @@ class Given(recipes.Weights):
 
 
 @recipes.frozen
-class Kept(recipes.Mask):
+class CutForChannels(recipes.Mask):
     """The mask of positive weights for so many channels."""
 
     channels: int
@@ -68,16 +68,16 @@ class Kept(recipes.Mask):
 
 TRAINING = recipes.Training("digits", "conv-2", 1, 50, "sgd", 0.1)
 COMBINED = {
-    "masked": recipes.Masked(Given(3), Kept(1)),
-    "signed": recipes.Signed(Given(3), Given(1)),
-    "signed by more": recipes.Signed(Given(1), Given(3)),
-    "hybrid": signs.Hybrid(Given(3), Given(1)),
-    "reshuffled": recipes.Reshuffled(Given(3), Kept(1), 0),
-    "flipped signs": signs.FlippedSigns(Given(3), Kept(1), 0.5, 0),
-    "rescaled": controls.Rescaled(Given(3), Kept(3), Given(1), Kept(3)),
-    "perturbed": landscape.Perturbed(Given(3), Kept(3), Given(1), 0),
-    "perturbed along": landscape.Perturbed(Given(3), Kept(3), Given(3), 0, along=Given(1)),
-    "spliced": controls.Spliced(Kept(3), Kept(1), ("weight",)),
+    "masked": recipes.Masked(ForChannels(3), CutForChannels(1)),
+    "signed": recipes.Signed(ForChannels(3), ForChannels(1)),
+    "signed by more": recipes.Signed(ForChannels(1), ForChannels(3)),
+    "hybrid": signs.Hybrid(ForChannels(3), ForChannels(1)),
+    "reshuffled": recipes.Reshuffled(ForChannels(3), CutForChannels(1), 0),
+    "flipped signs": signs.FlippedSigns(ForChannels(3), CutForChannels(1), 0.5, 0),
+    "rescaled": controls.Rescaled(ForChannels(3), CutForChannels(3), ForChannels(1), CutForChannels(3)),
+    "perturbed": landscape.Perturbed(ForChannels(3), CutForChannels(3), ForChannels(1), 0),
+    "perturbed along": landscape.Perturbed(ForChannels(3), CutForChannels(3), ForChannels(3), 0, along=ForChannels(1)),
+    "spliced": controls.Spliced(CutForChannels(3), CutForChannels(1), ("weight",)),
 }
 
 
