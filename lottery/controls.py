@@ -22,6 +22,8 @@ from .models import State
 from .recipes import (
     Constant,
     Mask,
+    NotNegative,
+    Positive,
     Pruned,
     Rates,
     Recipe,
@@ -328,9 +330,9 @@ class EdgePopup(Mask):
     weights: Weights
     keep: Annotated[float, Field(gt=0, lt=1)]
     steps: Annotated[int, Field(ge=1)]
-    lr: Annotated[float, Field(gt=0)] = 0.1
+    lr: Positive = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: NotNegative = 1e-4
     replicate: Annotated[int, Field(ge=0)] = 0
     draw: Annotated[int, Field(ge=0)] = 0
 

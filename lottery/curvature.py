@@ -561,7 +561,7 @@ class Adaptive(recipes.Mask):
     stored: ClassVar[bool] = True
 
     run: Run
-    epsilon: Annotated[float, Field(gt=0)]
+    epsilon: recipes.Positive
     examples: Annotated[int, Field(ge=0)] = 0
 
     @property
@@ -632,7 +632,7 @@ class Spectrum(Recipe):
     steps: Annotated[int, Field(ge=2)] = 80
     probes: Annotated[int, Field(ge=1)] = 2
     top: Annotated[int, Field(ge=1)] = 10
-    epsilons: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
+    epsilons: tuple[recipes.Positive, ...] = ()
     towards: tuple[Weights, ...] = ()
     examples: Annotated[int, Field(ge=0)] = 0
     chunk: Annotated[int, Field(ge=1)] = 10000
@@ -704,10 +704,10 @@ class Prunable(Recipe):
     stored: ClassVar[bool] = True
 
     run: Run
-    epsilon: Annotated[float, Field(gt=0)]
+    epsilon: recipes.Positive
     order: Literal["magnitude", "random"] = "magnitude"
     steps: Annotated[int, Field(ge=0)] = 400
-    lr: Annotated[float, Field(gt=0)] = 3e-3
+    lr: recipes.Positive = 3e-3
     examples: Annotated[int, Field(ge=0)] = 0
     replicate: Annotated[int, Field(ge=0)] = 0
     draw: Annotated[int, Field(ge=0)] = 0

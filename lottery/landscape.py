@@ -366,9 +366,17 @@ def error_barrier(values: np.ndarray, alphas: int | None = None) -> np.ndarray:
 
     Returns:
         One number for each segment, in the unit of the values.
+
+    Raises:
+        LandscapeError: if the values are no whole segments.
     """
     values = np.asarray(values, dtype=float)
-    step = (alphas or len(values)) - 1
+    step = (len(values) if alphas is None else alphas) - 1
+    if step < 1 or len(values) < 2 or (len(values) - 1) % step:
+        raise LandscapeError(
+            f"{len(values)} values along a path are no segments of {step + 1} points, both ends included, of which "
+            f"neighbours share one: give its `alphas`"
+        )
     segments = [values[i : i + step + 1] for i in range(0, len(values) - 1, step)]
     return np.array([segment.max() - (segment[0] + segment[-1]) / 2 for segment in segments])
 
@@ -588,7 +596,7 @@ class Perturbed(Weights):
     to: Weights
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
-    multiple: Annotated[float, Field(gt=0)] = 1.0
+    multiple: recipes.Positive = 1.0
     along: Weights | None = None
 
     @property
@@ -676,7 +684,7 @@ class Plane(Recipe):
     points: tuple[Weights, Weights, Weights]
     mask: recipes.Mask
     resolution: Annotated[int, Field(ge=2)] = 15
-    margin: Annotated[float, Field(ge=0)] = 0.2
+    margin: recipes.NotNegative = 0.2
     examples: Annotated[int, Field(ge=0)] = 0
     test_examples: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bf16"] = "float32"

@@ -267,6 +267,8 @@ def _dataclasses(hint) -> set[type]:
     return inside | ({hint} if isinstance(hint, type) and is_dataclass(hint) else set())
 
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scaling = Literal["standardise", "unit", "unit-norm", "none"]
 
 
@@ -302,9 +304,9 @@ class Training(Recipe):
     steps: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=1)]
     optimiser: Literal["adam", "sgd"]
-    lr: Annotated[float, Field(gt=0)]
+    lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     milestones: tuple[int, ...] = ()
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup: Annotated[int, Field(ge=0)] = 0
@@ -316,7 +318,7 @@ class Training(Recipe):
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     layout: Literal["channels_first", "channels_last"] = "channels_first"
     seed: Annotated[int, Field(ge=0)] = 0
-    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    adam_epsilon: Positive = 1e-8
     cut_start: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
@@ -750,7 +752,7 @@ class Noisy(Weights):
     """
 
     weights: Weights
-    scale: Annotated[float, Field(gt=0)]
+    scale: Positive
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
 

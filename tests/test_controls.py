@@ -145,7 +145,7 @@ def test_a_learned_mask_works_untrained_where_a_random_one_does_not(tmp_path):
 
 def test_scores_that_are_not_finite_are_no_mask(tmp_path):
     """Signed constants keep the loss finite whatever is chosen of them."""
-    with pytest.raises(LotteryError, match="scores of fc1.weight of edge-popup are not finite: lower its learning"):
+    with pytest.raises(LotteryError, match=r"scores of fc1\.weight of edge-popup are not finite: lower its learning"):
         record(EdgePopup(T, Drawn(0, 0, "constant", 0.5), 0.5, 60, 1e10), Store(tmp_path))
 
 
