@@ -22,6 +22,8 @@ from .models import State
 from .recipes import (
     Constant,
     Mask,
+    NotNegative,
+    Positive,
     Pruned,
     Rates,
     Recipe,
@@ -143,6 +145,7 @@ class Spliced(Mask):
         mask, other = (part.tensors(world, training) for part in (self.mask, self.other))
         if unknown := set(self.layers) - set(mask):
             raise ControlError(f"no layers {', '.join(sorted(unknown))} in the mask; there are {', '.join(mask)}")
+        masks.check_shapes(self.layers, mask, other)
         return {name: other[name] if name in self.layers else kept for name, kept in mask.items()}
 
 
@@ -166,6 +169,15 @@ class Early(Mask):
     fraction: Rates
     scope: Scope = "layer"
 
+    @property
+    def own_training(self) -> Training:
+        return self.run.training
+
+    @property
+    def table(self) -> masks.Fraction:
+        """The fraction in the form that `lottery.masks.rates` takes."""
+        return rates_table(self.fraction)
+
     def reads(self):
         return [(self.run, self.step), *self.run.mask.needed()]
 
@@ -176,12 +188,12 @@ class Early(Mask):
 
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, training)
-        masks.rates(rates_table(self.fraction), models.prunable(world.network(self.run.training)))
+        masks.rates(self.table, models.prunable(world.network(self.run.training)))
 
     def compute(self, world: World) -> Result:
         training = self.run.training
         state, mask = world.state(self.run, self.step), self.run.mask.tensors(world, training)
-        rates = masks.rates(rates_table(self.fraction), models.prunable(world.network(training)))
+        rates = masks.rates(self.table, models.prunable(world.network(training)))
         return masks.to_record(masks.prune(mask, masks.magnitude_scores(state, mask), rates, self.scope))
 
 
@@ -318,9 +330,9 @@ class EdgePopup(Mask):
     weights: Weights
     keep: Annotated[float, Field(gt=0, lt=1)]
     steps: Annotated[int, Field(ge=1)]
-    lr: Annotated[float, Field(gt=0)] = 0.1
+    lr: Positive = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: NotNegative = 1e-4
     replicate: Annotated[int, Field(ge=0)] = 0
     draw: Annotated[int, Field(ge=0)] = 0
 
@@ -396,8 +408,12 @@ class EdgePopup(Mask):
                     scores[name].grad = gradient.mul_(state[name]).mul_(scores[name].sgn())
             optimiser.step()
             schedule.step()
-        if not torch.isfinite(loss):
-            raise ControlError(f"the loss of edge-popup is not finite: lower its learning rate ({self.lr})")
+        for what, values in {"loss": loss, **{f"scores of {name}": score for name, score in scores.items()}}.items():
+            if not torch.isfinite(values).all():
+                raise ControlError(
+                    f"the {what} of edge-popup {'is' if what == 'loss' else 'are'} not finite: lower its learning rate "
+                    f"({self.lr})"
+                )
         largest = {n: _largest(s.detach().abs(), counts[n], least[n])[0] for n, s in scores.items()}
         return masks.to_record({name: mask.bool().cpu() for name, mask in largest.items()})
 
@@ -453,9 +469,13 @@ class Rescaled(Weights):
     def start(self) -> int:
         return self.weights.start
 
+    def fitting(self) -> list[tuple[Weights | Mask, bool]]:
+        return [(self.weights, True), (self.mask, True), (self.like, False), (self.like_mask, True)]
+
     def tensors(self, world: World, training: Training) -> State:
         state, like = (part.tensors(world, training) for part in (self.weights, self.like))
         mask, like_mask = (part.tensors(world, training) for part in (self.mask, self.like_mask))
+        masks.check_shapes(mask, mask, like_mask, state, like)
         result = dict(state)
         for name, kept in mask.items():
             norm, wanted = (state[name] * kept).double().norm(), (like[name] * like_mask[name]).double().norm()
@@ -489,7 +509,9 @@ class Unlit(Recipe):
 def transferred(source: Run, training: Training) -> Run:
     """A ticket found on one data set, or with one optimiser, trained on another (Morcos et al. 2019).
 
-    Mask, starting weights and the order's index are the source's.
+    Recipes of mask and start, and the order's index, are the source's. What they read from its runs are its weights and
+    masks; what they draw (`Initial`, `Shuffled`) is drawn for the target: the same only where seed and network are, so
+    the start of a dense run, or of a reinitialised one, is another under another seed.
     """
     return replace(source, training=training)
 

@@ -561,8 +561,12 @@ class Adaptive(recipes.Mask):
     stored: ClassVar[bool] = True
 
     run: Run
-    epsilon: Annotated[float, Field(gt=0)]
+    epsilon: recipes.Positive
     examples: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def own_training(self) -> recipes.Training:
+        return self.run.training
 
     def reads(self):
         return [*self.run.end.reads(), *self.run.mask.needed()]
@@ -628,10 +632,13 @@ class Spectrum(Recipe):
     steps: Annotated[int, Field(ge=2)] = 80
     probes: Annotated[int, Field(ge=1)] = 2
     top: Annotated[int, Field(ge=1)] = 10
-    epsilons: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
+    epsilons: tuple[recipes.Positive, ...] = ()
     towards: tuple[Weights, ...] = ()
     examples: Annotated[int, Field(ge=0)] = 0
     chunk: Annotated[int, Field(ge=1)] = 10000
+
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        return [(target, False) for target in self.towards]
 
     def reads(self):
         return [*self.run.end.reads(), *self.run.mask.needed(), *(r for w in self.towards for r in w.needed())]
@@ -673,6 +680,7 @@ class Spectrum(Recipe):
         values["curvature"], values["distance"] = [], []
         for target in self.towards:
             there = on_device(target.tensors(world, training), world.device)
+            masks.check_shapes(mask, mask, there)
             direction = product.compact({name: there[name] - state[name] for name in mask})
             values["curvature"].append(curvature(product, direction))
             values["distance"].append(float(direction.norm()))
@@ -696,10 +704,10 @@ class Prunable(Recipe):
     stored: ClassVar[bool] = True
 
     run: Run
-    epsilon: Annotated[float, Field(gt=0)]
+    epsilon: recipes.Positive
     order: Literal["magnitude", "random"] = "magnitude"
     steps: Annotated[int, Field(ge=0)] = 400
-    lr: Annotated[float, Field(gt=0)] = 3e-3
+    lr: recipes.Positive = 3e-3
     examples: Annotated[int, Field(ge=0)] = 0
     replicate: Annotated[int, Field(ge=0)] = 0
     draw: Annotated[int, Field(ge=0)] = 0

@@ -110,7 +110,9 @@ def path_mask(*given: Mask) -> Mask:
 
     Raises:
         LandscapeError: if the others are not nested in it; then name another mask, e.g. their union.
+        MaskError: if they are of networks of other shapes.
     """
+    masks.check_shapes(given[0], *given)
     densest = max(given, key=masks.density)
     if any((other[name] & ~kept).any() for other in given for name, kept in densest.items()):
         raise LandscapeError("the masks are not nested: say which mask holds on the path")
@@ -298,6 +300,7 @@ def error_at(
 
 
 def _on_mask(points: Sequence[State], mask: Mask | None) -> None:
+    masks.check_shapes(mask or {}, mask or {}, *points)
     for name, kept in (mask or {}).items():
         if any((point[name][~kept] != 0).any() for point in points):
             raise LandscapeError(
@@ -363,9 +366,17 @@ def error_barrier(values: np.ndarray, alphas: int | None = None) -> np.ndarray:
 
     Returns:
         One number for each segment, in the unit of the values.
+
+    Raises:
+        LandscapeError: if the values are no whole segments.
     """
     values = np.asarray(values, dtype=float)
-    step = (alphas or len(values)) - 1
+    step = (len(values) if alphas is None else alphas) - 1
+    if step < 1 or len(values) < 2 or (len(values) - 1) % step:
+        raise LandscapeError(
+            f"{len(values)} values along a path are no segments of {step + 1} points, both ends included, of which "
+            f"neighbours share one: give its `alphas`"
+        )
     segments = [values[i : i + step + 1] for i in range(0, len(values) - 1, step)]
     return np.array([segment.max() - (segment[0] + segment[-1]) / 2 for segment in segments])
 
@@ -481,7 +492,12 @@ def on_plane(
 
 
 def distance(a: State, b: State, mask: Mask) -> float:
-    """Euclidean distance in the weights that the mask keeps."""
+    """Euclidean distance in the weights that the mask keeps.
+
+    Raises:
+        MaskError: if the three are of networks of other shapes.
+    """
+    masks.check_shapes(mask, mask, a, b)
     return math.sqrt(sum(float(((a[n] - b[n]).double() * kept).square().sum()) for n, kept in mask.items()))
 
 
@@ -580,12 +596,16 @@ class Perturbed(Weights):
     to: Weights
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
-    multiple: Annotated[float, Field(gt=0)] = 1.0
+    multiple: recipes.Positive = 1.0
     along: Weights | None = None
 
     @property
     def start(self) -> int:
         return self.weights.start
+
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        beside = [(part, False) for part in (self.to, self.along) if part is not None]
+        return [(self.weights, True), (self.mask, True), *beside]
 
     def tensors(self, world: World, training: Training) -> State:
         state, to = (part.tensors(world, training) for part in (self.weights, self.to))
@@ -596,6 +616,7 @@ class Perturbed(Weights):
             moved = perturb(state, mask, length, stream)
         else:
             along = self.along.tensors(world, training)
+            masks.check_shapes(mask, mask, along)
             direction = {name: (along[name] - state[name]) * kept for name, kept in mask.items()}
             moved = shift(state, direction, length)
         return retied(world.network(training), moved)
@@ -663,7 +684,7 @@ class Plane(Recipe):
     points: tuple[Weights, Weights, Weights]
     mask: recipes.Mask
     resolution: Annotated[int, Field(ge=2)] = 15
-    margin: Annotated[float, Field(ge=0)] = 0.2
+    margin: recipes.NotNegative = 0.2
     examples: Annotated[int, Field(ge=0)] = 0
     test_examples: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bf16"] = "float32"

@@ -3,7 +3,7 @@
 Functions return new masks and never change their arguments. Counts are exact: round(fraction · n) weights go.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from numbers import Real
@@ -48,7 +48,12 @@ def density(mask: Mask) -> float:
 
 
 def distance(mask: Mask, other: Mask) -> float:
-    """The share of all weights that one mask keeps and the other cuts (You et al. 2020, a Hamming distance)."""
+    """The share of all weights that one mask keeps and the other cuts (You et al. 2020, a Hamming distance).
+
+    Raises:
+        MaskError: if the masks are of networks of other shapes.
+    """
+    check_shapes(mask, mask, other)
     return sum(int((kept ^ other[name]).sum()) for name, kept in mask.items()) / sum(k.numel() for k in mask.values())
 
 
@@ -65,8 +70,30 @@ def cut_off(mask: Mask) -> tuple[int, int]:
     return without_incoming, without_outgoing
 
 
+def check_shapes(names: Iterable[str], *networks: Mapping[str, torch.Tensor]) -> None:
+    """Refuses tensors of several networks that differ in shape, which PyTorch would repeat until they fit.
+
+    Args:
+        names: of the tensors that are combined.
+        networks: weights, masks or scores.
+
+    Raises:
+        MaskError: naming the first tensor that differs, or that one of them lacks.
+    """
+    for name in names:
+        shapes = [tuple(network[name].shape) if name in network else None for network in networks]
+        if len({*shapes}) > 1:
+            said = " and ".join("absent" if shape is None else str(list(shape)) for shape in dict.fromkeys(shapes))
+            raise MaskError(f"{name} is {said}: weights and masks of networks of other shapes cannot be combined")
+
+
 def apply(weights: dict[str, torch.Tensor], mask: Mask) -> dict[str, torch.Tensor]:
-    """The weights with pruned ones exactly zero; tensors without a mask are passed through."""
+    """The weights with pruned ones exactly zero; tensors without a mask are passed through.
+
+    Raises:
+        MaskError: if a layer has another shape than its mask.
+    """
+    check_shapes([name for name in weights if name in mask], weights, mask)
     return {name: tensor * mask[name] if name in mask else tensor for name, tensor in weights.items()}
 
 
@@ -181,10 +208,12 @@ def prune(mask: Mask, scores: dict[str, torch.Tensor], fraction: dict[str, float
         The new mask. Exactly round(fraction · survivors) weights go; among equal scores the first in memory goes.
 
     Raises:
-        MaskError: if a layer would be left empty, scores are not finite, or scope and fraction contradict.
+        MaskError: if a layer would be left empty, scores are not finite or of another shape, or scope and fraction
+            contradict.
     """
     if scope not in ("layer", "global"):
         raise MaskError(f"scope must be 'layer' or 'global', not {scope!r}")
+    check_shapes(mask, mask, scores)
     for name in mask:
         if not torch.isfinite(scores[name][mask[name]]).all():
             raise MaskError(f"the scores of {name} are not all finite: did training diverge?")
@@ -219,6 +248,7 @@ def shuffle(mask: Mask, generator: np.random.Generator) -> Mask:
 
 def permute(weights: dict[str, torch.Tensor], mask: Mask, generator: np.random.Generator) -> dict[str, torch.Tensor]:
     """The weights with the surviving values of each layer in random places among the survivors; the rest as it was."""
+    check_shapes(mask, mask, weights)
     result = dict(weights)
     for name, kept in mask.items():
         values = weights[name][kept]

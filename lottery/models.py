@@ -366,22 +366,59 @@ def _check_tensors(name: str, module: nn.Module) -> None:
                 f"network {name!r}: {key} has no shape yet (a lazy layer): pass one batch of zeros through the "
                 f"network in its factory, or use the layer that is not lazy"
             )
-    spans: dict[int, list[tuple[int, int, str]]] = {}
-    for key, parameter in module.named_parameters():
-        if not parameter.numel():
-            continue
-        steps = zip(parameter.shape, parameter.stride(), strict=True)
-        span = (1 + sum((size - 1) * step for size, step in steps)) * parameter.element_size()
-        begin, others = parameter.data_ptr(), spans.setdefault(parameter.untyped_storage().data_ptr(), [])
-        if first := [name for low, high, name in others if low < begin + span and begin < high]:
+        if tensor.layout != torch.strided:
             raise ModelError(
-                f"network {name!r}: {first[0]} and {key} are two parameters in the same memory, which cannot be pruned "
+                f"network {name!r}: {key} is {str(tensor.layout).removeprefix('torch.')}, which cannot be copied and "
+                f"saved as other tensors are: register it dense (.to_dense()), and make it sparse in forward"
+            )
+    parameters = {key for key, _ in module.named_parameters()}
+    for first, second in overlapping(module):
+        if first in parameters and second in parameters:
+            raise ModelError(
+                f"network {name!r}: {first} and {second} are two parameters in the same memory, which cannot be pruned "
                 f"as two: let the layers share one (second.weight = first.weight), or clone it"
             )
-        others.append((begin, begin + span, key))
+        if first in parameters:
+            raise ModelError(
+                f"network {name!r}: the buffer {second} is in the memory of the parameter {first}, and copies of "
+                f"the network would keep it as it was while that is trained: read {first} in forward, or clone it"
+            )
     known = {alias for entry in table(module).values() for alias in (entry.name, *entry.aliases)}
     if odd := sorted(set(module.state_dict()) - known):
         raise ModelError(f"network {name!r}: {', '.join(odd)} of its state dict is no parameter or buffer")
+
+
+def overlapping(module: nn.Module) -> list[tuple[str, str]]:
+    """Pairs of a network's parameters and buffers that have numbers in the same memory, parameters first.
+
+    Several names of one tensor are no pair.
+    """
+    there: dict[int, list[tuple[str, torch.Tensor, int, int]]] = {}
+    found = []
+    for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if not tensor.numel() or tensor.is_meta or tensor.layout != torch.strided:
+            continue
+        steps = zip(tensor.shape, tensor.stride(), strict=True)
+        begin = tensor.data_ptr()
+        end = begin + (1 + sum((size - 1) * step for size, step in steps)) * tensor.element_size()
+        others = there.setdefault(tensor.untyped_storage().data_ptr(), [])
+        near = [(name, other) for name, other, low, high in others if low < end and begin < high]
+        found += [(name, key) for name, other in near if _meet(other, tensor)]
+        others.append((key, tensor, begin, end))
+    return found
+
+
+def _meet(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of one storage, whose spans overlap, share a number: the halves of rows, say, do not."""
+    if one.element_size() != other.element_size():
+        return True
+    places = []
+    for tensor in (one, other):
+        at = torch.zeros((), dtype=torch.int64)
+        for size, step in zip(tensor.shape, tensor.stride(), strict=True):
+            at = at[..., None] + torch.arange(size) * step
+        places.append(at.flatten() + tensor.storage_offset())
+    return bool(torch.isin(*places).any())
 
 
 def initial_weights(name: str, shape: tuple[int, ...], classes: int, seed: int) -> State:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 
 from . import masks, models, seeds
-from .recipes import Pruned, Recipe, Result, Run, World, frozen, trained
+from .recipes import Mask, Pruned, Recipe, Result, Run, Training, Weights, World, frozen, trained
 
 MOVERS = ("ticket alone", "ticket", "rest")  # the ticket's weights in its own training and in the dense one, the others
 MOVES = ("distance", "grown", "positive", "dip")
@@ -98,6 +98,13 @@ class Moved(Recipe):
 
     ticket: Run
     dense: Run
+
+    @property
+    def own_training(self) -> Training:
+        return self.dense.training
+
+    def fitting(self) -> list[tuple[Weights | Mask, bool]]:
+        return [(self.ticket.end, False)]
 
     def reads(self):
         runs = (self.ticket, self.dense)

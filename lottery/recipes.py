@@ -164,6 +164,18 @@ class Recipe:
         parts = (part for value in values for part in (value if isinstance(value, tuple) else (value,)))
         return [part for part in parts if isinstance(part, Recipe)]
 
+    @property
+    def own_training(self) -> "Training | None":
+        """The training whose network this is of; None: of the one that it is asked for."""
+        own = getattr(self, "training", None) or getattr(getattr(self, "run", None), "training", None)
+        return own if isinstance(own, Training) else None
+
+    def fitting(self) -> list[tuple["Weights | Mask", bool]]:
+        """The parts whose tensors must have the shapes of this recipe's network, each with whether all of them must, or
+        prunable weights alone. A recipe of your own that makes tensors of other shapes fit leaves out where they are
+        from."""
+        return [(part, True) for part in self.parts() if isinstance(part, Weights | Mask)]
+
     def check(self, world: "World", training: "Training | None" = None) -> None:
         """Refuses, before anything is computed, what cannot be; asks those of its parts that have no record, too.
 
@@ -255,6 +267,8 @@ def _dataclasses(hint) -> set[type]:
     return inside | ({hint} if isinstance(hint, type) and is_dataclass(hint) else set())
 
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scaling = Literal["standardise", "unit", "unit-norm", "none"]
 
 
@@ -290,9 +304,9 @@ class Training(Recipe):
     steps: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=1)]
     optimiser: Literal["adam", "sgd"]
-    lr: Annotated[float, Field(gt=0)]
+    lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     milestones: tuple[int, ...] = ()
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup: Annotated[int, Field(ge=0)] = 0
@@ -304,7 +318,7 @@ class Training(Recipe):
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     layout: Literal["channels_first", "channels_last"] = "channels_first"
     seed: Annotated[int, Field(ge=0)] = 0
-    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    adam_epsilon: Positive = 1e-8
     cut_start: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
@@ -426,6 +440,11 @@ def rehearse(what: str, world: "World", training: Training, work: Callable[[nn.M
 class Weights(Recipe):
     """Where a network starts."""
 
+    @property
+    def own_training(self) -> Training | None:
+        """None, but for weights that a run of a network of its own has."""
+        return None
+
     def tensors(self, world: "World", training: Training) -> State:
         """The full state dict, on the CPU.
 
@@ -443,6 +462,12 @@ class Weights(Recipe):
 
 class Mask(Recipe):
     """What is cut."""
+
+    @property
+    def own_training(self) -> Training | None:
+        """The training that a mask names itself; one that is read from a run is of that run's."""
+        own = getattr(self, "training", None)
+        return own if isinstance(own, Training) else None
 
     @property
     def counted_as(self) -> "Mask | None":
@@ -561,6 +586,13 @@ class Rewound(Weights):
     def start(self) -> int:
         return self.step
 
+    @property
+    def own_training(self) -> Training:
+        return self.run.training
+
+    def fitting(self) -> list[tuple[Weights | Mask, bool]]:
+        return self.run.fitting() if self.step == self.run.start else []
+
     def reads(self) -> list[tuple[Recipe, int | None]]:
         if self.step == self.run.start:
             return [*self.run.weights.reads(), *self.run.mask.needed()]
@@ -591,6 +623,13 @@ class Continued(Weights):
     @property
     def start(self) -> int:
         return self.step
+
+    @property
+    def own_training(self) -> Training:
+        return self.run.training
+
+    def fitting(self) -> list[tuple[Weights | Mask, bool]]:
+        return self.run.end.fitting()
 
     def reads(self) -> list[tuple[Recipe, int | None]]:
         return self.run.end.reads()
@@ -641,12 +680,17 @@ class Signed(Weights):
     def start(self) -> int:
         return self.magnitudes.start
 
+    def fitting(self) -> list[tuple[Weights | Mask, bool]]:
+        return [(self.magnitudes, True), (self.signs, self.along == "normalisation")]
+
     def tensors(self, world: "World", training: "Training") -> State:
         state, signs = (part.tensors(world, training) for part in (self.magnitudes, self.signs))
         module = world.network(training)
         names = models.prunable(module)
-        if self.along == "normalisation":
-            state = {**state, **{name: signs[name] for name in models.normalisation(module)}}
+        along = models.normalisation(module) if self.along == "normalisation" else []
+        masks.check_shapes([*names, *along], module.state_dict(), state, signs)
+        if along:
+            state = {**state, **{name: signs[name] for name in along}}
         return {name: t.abs() * signs[name].sign() if name in names else t for name, t in state.items()}
 
 
@@ -708,7 +752,7 @@ class Noisy(Weights):
     """
 
     weights: Weights
-    scale: Annotated[float, Field(gt=0)]
+    scale: Positive
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
 
@@ -767,6 +811,10 @@ class Pruned(Mask):
     scope: Scope = "layer"
     criterion: Criterion = "magnitude"
     draw: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def own_training(self) -> Training:
+        return self.run.training
 
     def reads(self):
         start = [] if self.criterion == "magnitude" else self.run.weights.needed()

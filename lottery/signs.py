@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from . import LotteryError, models, recipes, seeds
+from . import LotteryError, masks, models, recipes, seeds
 from .association import auc as auc  # where it was before there was a room for it
 from .association import dprime as dprime
 from .landscape import retied
@@ -36,7 +36,12 @@ class SignsError(LotteryError):
 
 
 def ternary(weights: Mapping[str, torch.Tensor], mask: Mask) -> Signs:
-    """The sign of each surviving weight, 0 for one that is pruned."""
+    """The sign of each surviving weight, 0 for one that is pruned.
+
+    Raises:
+        MaskError: if a layer has another shape than its mask.
+    """
+    masks.check_shapes(mask, mask, weights)
     return {name: (weights[name].sign() * kept).to(torch.int8) for name, kept in mask.items()}
 
 
@@ -579,6 +584,13 @@ class Compared(Recipe):
     draws: Annotated[int, Field(ge=0)] = 1
     both: bool = False
 
+    @property
+    def own_training(self) -> Training:
+        return self.a.training
+
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        return [(self.b.end, False)]
+
     def reads(self):
         return [read for run in (self.a, self.b) for read in ((run, None), *run.mask.needed())]
 
@@ -626,6 +638,9 @@ class Flipped(Recipe):
     run: Run
     since: Weights
 
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        return [(self.since, False)]
+
     def reads(self):
         return [(self.run, None), *self.run.mask.needed(), *self.since.needed()]
 
@@ -668,8 +683,9 @@ class FlippedSigns(Weights):
 
     def tensors(self, world: World, training: Training) -> State:
         stream = seeds.generator(training.seed, seeds.FLIP, 0, self.replicate, self.draw)
-        state = dict(self.weights.tensors(world, training))
-        for name, kept in self.mask.tensors(world, training).items():
+        state, mask = dict(self.weights.tensors(world, training)), self.mask.tensors(world, training)
+        masks.check_shapes(mask, mask, state)
+        for name, kept in mask.items():
             places = kept.flatten().nonzero().flatten()
             chosen = places[torch.from_numpy(stream.permutation(len(places))[: round(self.share * len(places))])]
             state[name] = state[name].clone(memory_format=torch.contiguous_format)
@@ -703,10 +719,14 @@ class Hybrid(Weights):
     def start(self) -> int:
         return self.weights.start
 
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        return [(self.weights, True), (self.other, False)]
+
     def tensors(self, world: World, training: Training) -> State:
         stream = seeds.generator(training.seed, seeds.FLIP, 1, self.replicate, self.draw)
         one, other = (part.tensors(world, training) for part in (self.weights, self.other))
         module = world.network(training)
+        masks.check_shapes(models.prunable(module), module.state_dict(), one, other)
         moved = {
             name: torch.where(replaced(one[name], other[name], self.where, stream), other[name], one[name])
             for name in models.prunable(module)
@@ -748,6 +768,9 @@ class Aligned(Weights):
     @property
     def start(self) -> int:
         return self.weights.start
+
+    def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
+        return [(self.weights, True), (self.to, False)]
 
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, training)

@@ -245,7 +245,11 @@ def one_shot(
     """Pruning the dense run once to the density that `level` rounds reach, then training again from `rewind_step`.
 
     The arguments are those of `imp`; at level 1 the two are the same run.
+
+    Raises:
+        RecipeError: if the level is no whole number.
     """
+    level = _whole("level", level)
 
     def at_once(rate: float) -> float:
         return round(1 - (1 - rate) ** level, 12)

@@ -12,11 +12,13 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
-from . import LotteryError, models
-from .recipes import Mask, Recipe, Result, Training, Weights, World, frozen
+from . import LotteryError, masks, models
+from .data import Pair
+from .models import State
+from .recipes import Mask, Recipe, Result, Training, Weights, World, frozen, rehearse
 
 SEED_BYTES = 8
 NUMBER_BYTES, INDEX_BYTES = 4, 8  # of float32, and of the indices of PyTorch's CSR
@@ -208,6 +210,15 @@ class Packed(Recipe):
     weights: Weights
     mask: Mask
 
+    @model_validator(mode="after")
+    def _seeded(self):
+        if self.training.seed >= 256**SEED_BYTES:
+            raise ValueError(f"a seed is kept in {SEED_BYTES} bytes: take one below 2**{8 * SEED_BYTES}")
+        return self
+
+    def fitting(self) -> list[tuple[Weights | Mask, bool]]:
+        return [(self.weights, False), (self.mask, True)]
+
     def compute(self, world: World) -> Result:
         state, mask = (part.tensors(world, self.training) for part in (self.weights, self.mask))
         bits = b"".join(np.packbits(kept.numpy()).tobytes() for kept in mask.values())
@@ -228,7 +239,8 @@ class _Csr(nn.Module):
         self.weight, self.bias = (layer.weight.detach() * kept).to_sparse_csr(), layer.bias.detach()
 
     def forward(self, x):
-        return torch.addmm(self.bias[:, None], self.weight, x.t()).t()
+        y = torch.addmm(self.bias[:, None], self.weight, x.reshape(-1, x.shape[-1]).t()).t()
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], -1)
 
 
 def _linear(network: nn.Module, name: str) -> nn.Linear:
@@ -287,6 +299,7 @@ class Speed(Recipe):
         network = world.network(self.training)
         for name in models.prunable(network):
             _linear(network, name)
+        rehearse("the speed", world, self.training, _multiplied)
 
     def compute(self, world: World) -> Result:
         mask, shape = self.mask.tensors(world, self.training), world.dataset(self.training).shape
@@ -299,9 +312,7 @@ class Speed(Recipe):
         try:
             with torch.inference_mode():
                 both = network, in_csr(network, mask)
-                few = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
-                if (both[1](few).isnan() & ~network(few).isnan()).any():
-                    raise WorthError("a layer is called from a plain list or shares its weight: only others are sparse")
+                _same(*both, torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)))
                 for i, batch in enumerate(self.batches):
                     x = torch.ones(batch, *shape)
                     calls = max(1, round(0.003 / _seconds(network, x, 3)))
@@ -311,6 +322,17 @@ class Speed(Recipe):
         finally:
             torch.set_num_threads(threads)
         return {"kernels": torch.backends.cpu.get_cpu_capability()}, {"seconds": seconds}
+
+
+def _same(network: nn.Module, sparse: nn.Module, x: torch.Tensor) -> None:
+    """Refuses a network in CSR of which some layer was not replaced where it is called."""
+    if (sparse(x).isnan() & ~network(x).isnan()).any():
+        raise WorthError("a layer is called from a plain list or shares its weight: only others are sparse")
+
+
+def _multiplied(module: nn.Module, state: State, examples: Pair) -> None:
+    with torch.inference_mode():
+        _same(module, in_csr(module, masks.dense(state, models.prunable(module))), examples[0].cpu())
 
 
 def _seconds(module: nn.Module, x: torch.Tensor, calls: int) -> float:

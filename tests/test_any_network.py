@@ -2,11 +2,13 @@
 
 import dataclasses
 import gc
+import math
 import random
 import re
 import time
 import warnings
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -713,6 +715,43 @@ class Remembering(nn.Module):
         return self.head(x.mean(1) + self.mean)
 
 
+class Keeping(nn.Module):
+    """Keeps what is no tensor, and changes it by `change(net, x)`, in a layer, in training."""
+
+    total = 0
+
+    def __init__(self, change, always=False):
+        super().__init__()
+        self.change, self.always, self.first, self.head = change, always, nn.Linear(WIDTH, 16), head()
+        self.first.heat, self.seen, self.own, self.mean = 1.0, [], SimpleNamespace(steps=0), torch.zeros(WIDTH)
+
+    def forward(self, x):
+        if self.training or self.always:
+            self.change(self, x.detach())
+        return self.head(self.first(x).mean(1) / self.first.heat)
+
+
+def kept(change, **how):
+    return lambda: Keeping(change, **how)
+
+
+def cooled(net, x):
+    net.first.heat *= 0.9999
+
+
+def counted(net, x):
+    Keeping.total += 1
+
+
+def followed(net, x):
+    net.mean = 0.999 * net.mean + 0.001 * x.mean((0, 1))
+
+
+def noted(net, x):
+    """What one pass leaves, and the next one leaves as well."""
+    net.shape, net.last, net.seen, net.table = x.shape, x, [float(x.mean()), math.nan], {len(x): x.sum(0)}
+
+
 def drawn_by_numpy():
     net = Net(first, simple)
     net.first.weight.data = torch.from_numpy(np.random.rand(16, WIDTH).astype(np.float32))  # noqa: NPY002
@@ -818,6 +857,36 @@ def in_the_same_memory():
     return nn.Sequential(first, second, nn.Flatten(), nn.Linear(LENGTH * WIDTH, CLASSES))
 
 
+class Viewing(nn.Module):
+    """Has buffers in the memory of other tensors: `view(net)` → name → buffer."""
+
+    def __init__(self, view):
+        super().__init__()
+        self.first, self.head = nn.Linear(WIDTH, 16), head()
+        for name, tensor in view(self).items():
+            self.register_buffer(name, tensor)
+
+    def forward(self, x):
+        h = self.first(x).mean(1)
+        if self.training and "lower" in self._buffers:
+            self.lower.lerp_(h.detach().mean(0), 0.1)
+        return self.head(h)
+
+
+def viewing(view):
+    return lambda: Viewing(view)
+
+
+def halves(net):
+    table = torch.zeros(16, 4)
+    return {"left": table[:, :2], "right": table[:, 2:], "all": torch.arange(9), "none": torch.zeros(0)}
+
+
+def rows(net):
+    table = torch.zeros(2, 16)
+    return {"both": table, "lower": table[1]}
+
+
 ONE = nn.Sequential(nn.Flatten(), nn.Linear(LENGTH * WIDTH, CLASSES))
 
 REFUSED = {
@@ -842,6 +911,18 @@ REFUSED = {
         "depend on none of the weights",
     ),
     "same memory": (in_the_same_memory, ModelError, "0.weight and 1.weight are two parameters in the same memory"),
+    "transposed": (
+        viewing(lambda net: {"turned": net.first.weight.data.t()}),
+        ModelError,
+        "the buffer turned is in the memory of the parameter first.weight.*read first.weight in forward",
+    ),
+    "a bias": (viewing(lambda net: {"shift": net.first.bias.detach()[3:5]}), ModelError, "of the parameter first.bias"),
+    "rows": (viewing(rows), TrainingError, "buffers both and lower are in the same memory and change in training"),
+    "a sparse buffer": (
+        viewing(lambda net: {"few": torch.eye(3).to_sparse()}),
+        ModelError,
+        "few is sparse_coo, which cannot be copied.*to_dense",
+    ),
     "hidden layer": (Hiding, TrainingError, "draws something that its state dict does not hold.*nn.ModuleList"),
     "one module": (lambda: ONE, ModelError, "returns the same module each time.*build a new one"),
     "compiled": (lambda: torch.jit.script(ONE), ModelError, "compiled by torch.jit"),
@@ -872,6 +953,16 @@ REFUSED = {
         r"first.weight is computed \(Shift\).*cannot be pruned",
     ),
     "counting": (Counting, TrainingError, "interrupted and resumed"),
+    "cooling": (kept(cooled), TrainingError, "changes first.heat each time it is trained.*register_buffer"),
+    "one class": (kept(counted), TrainingError, "changes Keeping.total each time it is trained"),
+    "a list": (kept(lambda net, x: net.seen.append(len(x))), TrainingError, "changes seen each time it is trained"),
+    "an object": (
+        kept(lambda net, x: vars(net.own).update(steps=net.own.steps + 1)),
+        TrainingError,
+        "changes own each",
+    ),
+    "a mean": (kept(followed), TrainingError, "changes mean each time it is trained"),
+    "evaluations": (kept(cooled, always=True), TrainingError, "changes first.heat each time it is evaluated"),
     "remembering": (Remembering, TrainingError, "its state dict does not hold"),
     "nothing": (
         lambda: Net(lambda: {"n": nn.LayerNorm(WIDTH)}, lambda net, x: net.n(x).mean(1)[:, :3]),
@@ -893,6 +984,20 @@ def test_what_would_fail_later_is_refused_by_name(kind):
     with pytest.raises(error, match=words) as found:
         trial(training, examples())
     assert repr(kind) in str(found.value) or kind in {"python's random", "numpy's random"}
+
+
+def test_what_a_pass_leaves_in_attributes_is_no_state():
+    models.register("noting", lambda shape, classes: Keeping(noted))
+    trial(recipe("plain", model="noting"), examples())
+
+
+def test_buffers_beside_each_other_in_one_memory_are_let_pass():
+    def same(net):
+        table = torch.ones(4, 4)
+        return {"whole": table, "part": table[:2], **halves(net)}  # which never change
+
+    models.register("halves", lambda shape, classes: Viewing(same))
+    trial(recipe("plain", model="halves"), examples())
 
 
 def test_a_batch_of_one_is_tried_where_it_is_trained_with():

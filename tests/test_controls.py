@@ -153,6 +153,19 @@ def test_a_learned_mask_works_untrained_where_a_random_one_does_not(tmp_path):
     assert all(torch.equal(kept, made(learned, other)[name]) for name, kept in mask.items())
 
 
+def test_scores_that_are_not_finite_are_no_mask(tmp_path):
+    """Signed constants keep the loss finite whatever is chosen of them."""
+    with pytest.raises(LotteryError, match=r"scores of fc1\.weight of edge-popup are not finite: lower its learning"):
+        record(EdgePopup(T, Drawn(0, 0, "constant", 0.5), 0.5, 60, 1e10), Store(tmp_path))
+
+
+def test_a_dense_run_is_transferred_with_the_start_of_the_targets_seed(tmp_path):
+    dense, other = tickets.dense(T, 0), replace(T, seed=5)
+    moved, there = transferred(dense, other), world(Store(tmp_path))
+    one, another = (run.weights.tensors(there, run.training)["fc1.weight"] for run in (dense, moved))
+    assert moved.weights == dense.weights and not torch.equal(one, another)
+
+
 def test_scores_are_learned_in_the_precision_and_layout_of_the_training(tmp_path, monkeypatch):
     store, start = Store(tmp_path), Drawn(0, kind="constant", keep=0.5)
 

@@ -24,9 +24,22 @@ import torch
 import worker_networks  # beside this file, which pytest puts on the path; worker processes inherit it
 from torch import nn
 
-from lottery import LotteryError, data, landscape, masks, models, seeds, tickets
+from lottery import (
+    LotteryError,
+    curvature,
+    data,
+    landscape,
+    marks,
+    masks,
+    models,
+    movement,
+    seeds,
+    signs,
+    tickets,
+    worth,
+)
 from lottery import recipes as r
-from lottery.controls import AtStart, Complement, DegreePreserving, EdgePopup, Unlit
+from lottery.controls import AtStart, Complement, DegreePreserving, Early, EdgePopup, Rescaled, Spliced, Unlit
 from lottery.engine import compute as computing
 from lottery.engine import execute as module
 from lottery.engine import plan as planner
@@ -1077,6 +1090,126 @@ def test_starts_and_masks_of_networks_of_other_shapes_are_refused_before_anythin
         with pytest.raises(LotteryError, match=words):
             execute([r.Run(wide, start, mask)], store, executor="inline", show=False)
     assert not store.keys()
+
+
+NARROW, WIDE = (
+    r.Training(name, model, 3, 50, "adam", 1e-3, validation=200)
+    for name, model in (("digits", "lenet-20"), ("digits", "lenet-30"))
+)
+CHAIN, OTHER, GREY = (
+    tickets.imp(row, 0, 1, 0.5) for row in (NARROW, WIDE, dataclasses.replace(NARROW, model="conv-2"))
+)
+(DENSE, TICKET), (OTHERS, CUT) = CHAIN, OTHER
+
+
+def of_other_shapes() -> dict[str, r.Recipe]:
+    """Recipes that have weights or masks of a network of other shapes somewhere inside."""
+
+    def start(weights, mask=None):
+        return r.Run(NARROW, weights, mask or Dense())
+
+    own = Initial(0)
+    return {
+        "signed": start(Signed(own, OTHERS.end)),
+        "masked": start(r.Masked(own, CUT.mask)),
+        "noisy": start(r.Noisy(Rewound(OTHERS, 1), 0.1, 0)),
+        "hybrid": start(signs.Hybrid(DENSE.end, OTHERS.end)),
+        "aligned": start(signs.Aligned(DENSE.end, OTHERS.end)),
+        "spliced": start(own, Spliced(TICKET.mask, CUT.mask, ("fc1.weight",))),
+        "rescaled": start(Rescaled(own, TICKET.mask, OTHERS.end, CUT.mask), TICKET.mask),
+        "perturbed": start(landscape.Perturbed(own, Dense(), OTHERS.end, 0)),
+        "from within": start(Rewound(r.Run(NARROW, Signed(own, OTHERS.end), Dense()), 0)),
+        "early": start(own, Early(OTHERS, 2, 0.5)),
+        "edge-popup": start(own, EdgePopup(WIDE, Initial(0), 0.5, 10)),
+        "edge-popup's weights": EdgePopup(NARROW, OTHERS.end, 0.5, 10),
+        "at start": start(own, AtStart(WIDE, own, 0.5)),
+        "adaptive": start(own, curvature.Adaptive(OTHERS, 0.1)),
+        "beginning": marks.Beginning(NARROW, OTHERS.end, TICKET.mask),
+        "packed": worth.Packed(NARROW, OTHERS.end, TICKET.mask),
+        "packed mask": worth.Packed(NARROW, own, r.Shuffled(CUT.mask, 0)),
+        "speed": worth.Speed(NARROW, CUT.mask),
+        "moved": movement.Moved(CUT, DENSE),
+        "flipped": signs.Flipped(DENSE, OTHERS.end),
+        "spectrum": curvature.Spectrum(DENSE, towards=(OTHERS.end,)),
+        "path": landscape.Path(NARROW, (DENSE.end, TICKET.end), CUT.mask),
+    }
+
+
+@pytest.mark.parametrize("kind", of_other_shapes())
+def test_what_a_recipe_is_made_of_must_be_of_its_network(kind):
+    with pytest.raises(ExecutionError, match=r"do(es)? not fit .*fc1\.weight is \["):
+        module.check([of_other_shapes()[kind]])
+
+
+def test_one_name_of_a_network_on_data_of_other_shapes_is_another_network():
+    """PyTorch would repeat the weights for a single channel for all three."""
+    (x, y), (a, b), _ = data._raw("digits")
+    name = data.register("in_colour", (x.repeat(1, 3, 1, 1), y), (a.repeat(1, 3, 1, 1), b))
+    own, (grey, ticket) = Initial(0), tickets.imp(dataclasses.replace(NARROW, model="resnet-8"), 0, 1, 0.5)
+    colour = dataclasses.replace(grey.training, data=name)
+    for weights in (
+        Signed(own, grey.end),
+        r.Masked(own, ticket.mask),
+        signs.Hybrid(own, grey.end),
+        Signed(r.Constant(own), grey.end),
+    ):
+        with pytest.raises(ExecutionError, match=r"resnet-8 on digits do(es)? not .* conv\.weight is \[16, 1, 3, 3\]"):
+            module.check([r.Run(colour, weights, Dense())])
+
+
+def test_recipes_of_ones_own_may_make_other_shapes_fit():
+    @r.frozen
+    class Doubled(r.Weights):
+        weights: r.Weights
+
+        def fitting(self):
+            return []
+
+    @r.frozen
+    class Twice(r.Weights):
+        weights: r.Weights
+
+    module.check([r.Run(WIDE, Doubled(DENSE.end), Dense())])
+    with pytest.raises(ExecutionError, match="the weights of lenet-20 on digits do not fit lenet-30"):
+        module.check([r.Run(WIDE, Twice(DENSE.end), Dense())])
+
+
+def test_what_is_taken_of_prunable_weights_alone_needs_no_more_of_the_same():
+    """Signs of a network without biases, say, in one that has some."""
+    for name, bias in (("signs-biased", True), ("signs-bare", False)):
+        models.register(
+            name, lambda shape, classes, bias=bias: nn.Sequential(nn.Flatten(), nn.Linear(64, classes, bias=bias))
+        )
+    biased, bare = (
+        tickets.dense(dataclasses.replace(NARROW, model=name), 0) for name in ("signs-biased", "signs-bare")
+    )
+    module.check([r.Run(biased.training, Signed(Initial(0), bare.end), Dense())])
+    with pytest.raises(ExecutionError, match="the weights of signs-bare on digits do not fit signs-biased"):
+        module.check([r.Run(biased.training, Signed(bare.end, Initial(0)), Dense())])
+
+
+@pytest.mark.parametrize("kind", ["path", "plane", "projection"])
+def test_paths_whose_mask_cannot_hold_a_point_are_refused_before_anything_is_trained(kind):
+    sparse = landscape.Plane(NARROW, (TICKET.end, DENSE.end, Rewound(DENSE, 2)), TICKET.mask)
+    part = r.Masked(DENSE.end, TICKET.mask)
+    found = {
+        "path": landscape.path(TICKET, DENSE),
+        "plane": sparse,
+        "projection": landscape.Path(NARROW, (part, DENSE.end), TICKET.mask),
+    }
+    with pytest.raises(landscape.LandscapeError, match=r"keeps 740 weights, and its point 2 has 1480"):
+        module.check([found[kind]])
+    module.check([landscape.path(DENSE, TICKET), landscape.Path(NARROW, (part, TICKET.end), TICKET.mask)])
+
+
+def test_fractions_of_early_masks_are_checked_as_others_are():
+    for fraction, scope, words in (
+        ((("fc", 0.5), ("output", 0.25)), "global", "global pruning ranks all layers together"),
+        (0.9999, "layer", r"pruning 100% of the 1280 weights that fc1\.weight"),
+    ):
+        with pytest.raises(ExecutionError, match=words):
+            module.check([Early(DENSE, 2, fraction, scope)])
+    module.check([Early(DENSE, 2, 0.0), Early(DENSE, 2, 0.99, "global")])  # as ever
 
 
 def test_chains_whose_levels_hold_the_last_one_twice_are_compared_at_once():

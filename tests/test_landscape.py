@@ -97,6 +97,12 @@ def test_a_path_rises_above_the_line_between_its_ends_and_not_above_the_lower_on
     np.testing.assert_allclose(landscape.above_chord([0.1, 0.2, 0.2, 0.6, 0.5], position), [0, -0.1, 0.2], atol=1e-12)
 
 
+@pytest.mark.parametrize(("count", "alphas"), [(11, 4), (7, 1), (7, 0), (1, None), (0, None), (3, 5)])
+def test_values_that_are_no_whole_segments_have_no_barrier(count, alphas):
+    with pytest.raises(LandscapeError, match="are no segments"):
+        landscape.error_barrier(np.zeros(count), alphas)
+
+
 def test_a_path_of_three_solutions_has_a_barrier_for_each_segment():
     found = along(lambda w: 0.2 + (w**2 - 1) ** 2, -1.0, 1.0, 1.0, alphas=5)
     np.testing.assert_allclose(found["position"], np.arange(9) / 4)

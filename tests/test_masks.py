@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from lottery import masks, models, recipes, seeds, tickets
+from lottery import controls, landscape, masks, models, recipes, seeds, signs, tickets
 from lottery.masks import MaskError
 
 SIZES = st.lists(st.integers(2, 40), min_size=1, max_size=4)
@@ -29,6 +30,78 @@ def pruned(mask, weights, fraction, scope="layer"):
 
 def total(mask):
     return sum(masks.count(mask).values())
+
+
+# Shapes: what PyTorch would repeat, or takes in part, is refused.
+
+GREY, COLOUR = torch.randn(4, 1, 3, 3), torch.randn(4, 3, 3, 3)
+
+
+class Here:
+    """A world of one layer."""
+
+    def network(self, training):
+        module = nn.Module()
+        module.register_parameter("weight", nn.Parameter(COLOUR.clone()))
+        return module
+
+
+@recipes.frozen
+class ForChannels(recipes.Weights):
+    """Weights for so many channels."""
+
+    channels: int
+
+    def tensors(self, world, training):
+        return {"weight": GREY if self.channels == 1 else COLOUR}
+
+
+@recipes.frozen
+class CutForChannels(recipes.Mask):
+    """The mask of positive weights for so many channels."""
+
+    channels: int
+
+    def tensors(self, world, training):
+        return {"weight": (GREY if self.channels == 1 else COLOUR) > 0}
+
+
+TRAINING = recipes.Training("digits", "conv-2", 1, 50, "sgd", 0.1)
+COMBINED = {
+    "masked": recipes.Masked(ForChannels(3), CutForChannels(1)),
+    "signed": recipes.Signed(ForChannels(3), ForChannels(1)),
+    "signed by more": recipes.Signed(ForChannels(1), ForChannels(3)),
+    "hybrid": signs.Hybrid(ForChannels(3), ForChannels(1)),
+    "reshuffled": recipes.Reshuffled(ForChannels(3), CutForChannels(1), 0),
+    "flipped signs": signs.FlippedSigns(ForChannels(3), CutForChannels(1), 0.5, 0),
+    "rescaled": controls.Rescaled(ForChannels(3), CutForChannels(3), ForChannels(1), CutForChannels(3)),
+    "perturbed": landscape.Perturbed(ForChannels(3), CutForChannels(3), ForChannels(1), 0),
+    "perturbed along": landscape.Perturbed(ForChannels(3), CutForChannels(3), ForChannels(3), 0, along=ForChannels(1)),
+    "spliced": controls.Spliced(CutForChannels(3), CutForChannels(1), ("weight",)),
+}
+
+
+@pytest.mark.parametrize("kind", COMBINED)
+def test_tensors_of_other_shapes_are_never_combined(kind):
+    with pytest.raises(MaskError, match=r"weight is \[4, [13], 3, 3\] and \[4, [13], 3, 3\]"):
+        COMBINED[kind].tensors(Here(), TRAINING)
+
+
+@pytest.mark.parametrize(
+    "combine",
+    [
+        lambda grey, colour: masks.apply(colour, {"weight": grey["weight"] > 0}),
+        lambda grey, colour: masks.distance({"weight": grey["weight"] > 0}, {"weight": colour["weight"] > 0}),
+        lambda grey, colour: masks.prune({"weight": grey["weight"] > 0}, colour, {"weight": 0.5}),
+        lambda grey, colour: landscape.distance(grey, colour, {"weight": colour["weight"] > 0}),
+        lambda grey, colour: landscape.path_mask({"weight": colour["weight"] > 0}, {"weight": grey["weight"] > 0}),
+        lambda grey, colour: signs.ternary(colour, {"weight": grey["weight"] > 0}),
+        lambda grey, colour: masks.permute({}, {"weight": grey["weight"] > 0}, np.random.default_rng(0)),
+    ],
+)
+def test_functions_of_several_networks_refuse_other_shapes(combine):
+    with pytest.raises(MaskError, match="of networks of other shapes cannot be combined"):
+        combine({"weight": GREY}, {"weight": COLOUR})
 
 
 # Counts, nesting, order: properties.

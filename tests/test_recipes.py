@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lottery import controls, curvature, landscape, tickets
 from lottery import recipes as r
-from lottery import tickets
 from lottery.controls import Early
 from lottery.curvature import Spectrum
 from lottery.recipes import Dense, Initial, Pruned, RecipeError, Rewound, Run, Shuffled, Signed
@@ -129,6 +129,31 @@ def test_all_parts_of_a_study_have_keys_of_their_own():
         dataclasses.replace(ticket, weights=Signed(Initial(0), Initial(0, 1))),
     ]
     assert len({run.key for run in distinct}) == len(distinct)
+
+
+@pytest.mark.parametrize("level", [2.5, -1, "2"])
+def test_one_shot_takes_whole_levels(level):
+    with pytest.raises(RecipeError, match="level must be a whole number of at least 0"):
+        tickets.one_shot(train(), 0, level, 0.2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda no: train(lr=no),
+        lambda no: train(weight_decay=no),
+        lambda no: train(optimiser="adam", momentum=0.0, adam_epsilon=no),
+        lambda no: r.Noisy(Initial(0), no, 0),
+        lambda no: landscape.Perturbed(Initial(0), Dense(), Initial(1), 0, multiple=no),
+        lambda no: curvature.Adaptive(tickets.dense(train(), 0), no),
+        lambda no: controls.EdgePopup(train(), Initial(0), 0.5, 1, no),
+    ],
+)
+def test_what_is_multiplied_with_is_finite(make):
+    make(0.5)
+    for no in (math.inf, math.nan):
+        with pytest.raises(RecipeError):
+            make(no)
 
 
 def test_one_shot_at_level_one_is_the_first_ticket():

@@ -1,13 +1,17 @@
 """What a ticket is worth: ledger, bytes, speed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from support import LENET as T
 from support import chain_in, run
 
-from lottery import models
+from lottery import LotteryError, models
 from lottery.engine.execute import world
+from lottery.engine.plan import check
+from lottery.recipes import Dense, Initial, RecipeError
 from lottery.worth import (
     SEED_BYTES,
     UNRUN,
@@ -118,6 +122,37 @@ def test_a_network_in_csr_computes_the_same(chain):
     x = torch.rand(7, *here.dataset(T).shape)
     with torch.inference_mode():
         torch.testing.assert_close(in_csr(network, mask)(x), network(x))
+
+
+def test_a_linear_layer_in_csr_takes_inputs_of_any_dimensions():
+    network = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(30, 3))
+    mask = {name: network.get_parameter(name).detach() > 0 for name in ("0.weight", "3.weight")}
+    for name, kept in mask.items():
+        network.get_parameter(name).data.mul_(kept)
+    with torch.inference_mode():
+        for x in (torch.rand(4, 5, 8), torch.rand(1, 5, 8)):
+            torch.testing.assert_close(in_csr(network, mask)(x), network(x))
+
+
+def test_what_reads_the_weight_of_a_layer_is_not_timed_and_refused_before_it_is_pruned():
+    class Reading(torch.nn.Module):
+        def __init__(self, shape, classes):
+            super().__init__()
+            self.layer = torch.nn.Linear(64, classes)
+
+        def forward(self, x):
+            return torch.nn.functional.linear(x.flatten(1), self.layer.weight.flip(0), self.layer.bias)
+
+    models.register("reading", Reading)
+    training = dataclasses.replace(T, model="reading")
+    with pytest.raises(LotteryError, match="the speed of network 'reading' fails"):
+        check([Speed(training, Dense())])
+
+
+def test_a_seed_of_more_than_its_bytes_is_not_packed():
+    Packed(dataclasses.replace(T, seed=2**64 - 1), Initial(0), Dense())
+    with pytest.raises(RecipeError, match=r"kept in 8 bytes: take one below 2\*\*64"):
+        Packed(dataclasses.replace(T, seed=2**64), Initial(0), Dense())
 
 
 def test_convolutions_have_no_sparse_product():

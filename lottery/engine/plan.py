@@ -9,13 +9,15 @@ import itertools
 import math
 import pickle
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, cast
 
 import torch
 
 from .. import data, masks, models
+from ..controls import Early
+from ..landscape import LandscapeError, Path, Plane
 from ..recipes import Continued, Dense, Mask, Pruned, Recipe, Rewound, Run, Thinned, Training, closure
 from . import identity
 from .network import stackable
@@ -125,8 +127,9 @@ def _parts(group: list[Task], stack: int | None, places: int, alone: dict[Traini
 def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     """Refuses what can be seen to fail before anything is computed: unknown names, data that cannot be had, a batch
     larger than the data, augmentation of what is no image, a network without layers that can be pruned, a precision
-    that the device lacks, pruned fractions that do not fit the network or leave a layer empty, complements of more than
-    half of a layer, however deep they stand in other masks and starts, and whatever recipes refuse themselves.
+    that the device lacks, weights and masks of a network of other shapes, wherever in a recipe they are, pruned
+    fractions that do not fit the network or leave a layer empty, complements of more than half of a layer, paths beyond
+    their mask, and whatever recipes refuse themselves.
 
     Raises:
         LotteryError: saying what is wrong and what to do.
@@ -135,66 +138,77 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     trainings = {cast(Any, recipe).training for recipe in recipes if recipe.trains}
     for training in sorted(trainings, key=lambda t: (t.data, t.scaling, t.validation, repr(t))):
         _check_training(training, device)
-    counts, shapes = _Counts(), functools.cache(_shapes)
+    fits = _Fits()
     for recipe in recipes:
-        if isinstance(recipe, Pruned):
-            counts.of(recipe, recipe.run.training)
-        elif isinstance(recipe, Run):
-            _check_fit(recipe, shapes)
-            for mask in _masks(recipe):
-                counts.of(mask, _source(mask) or recipe.training)
+        if isinstance(recipe, Mask | Run):
+            fits.check(recipe)
     for recipe in recipes:
         recipe.check(StoreWorld(None))
+        fits.check(recipe)
 
 
-def _check_fit(run: Run, shapes: Callable[[str, str], "_Shapes"]) -> None:
-    """Refuses a start or a mask from a run of a network of other shapes.
+class _Fits:
+    """Whether all that recipes are made of is of their networks."""
 
-    Args:
-        run: what is checked.
-        shapes: model, data → the shapes of what the network has.
+    def __init__(self):
+        self.shapes, self.counts = functools.cache(_shapes), _Counts()
+        self.seen: set[tuple[Recipe, Training | None, bool]] = set()
 
-    Raises:
-        ExecutionError: naming both networks and a tensor in which they differ.
-    """
-    own = run.training
-    for what, source in _sources(run):
+    def check(self, recipe: Recipe) -> None:
+        """Refuses weights and masks from a network of other shapes, and masks that cannot be, however deep inside; the
+        parts of parts that have records are left to these.
+
+        Raises:
+            ExecutionError: naming both networks and a tensor in which they differ.
+            LotteryError: about the numbers of weights that masks keep.
+        """
+        kept: list[tuple[Mask, Training]] = []
+        left: list[tuple[Recipe, Training | None, bool]] = [(recipe, None, True)]
+        while left:
+            part, asked, whole = found = left.pop()
+            if found in self.seen:
+                continue
+            self.seen.add(found)
+            own = part.own_training
+            if asked and own:
+                self._alike(part, own, asked, whole)
+            if isinstance(part, Mask) and (of := asked or own):
+                kept.append((part, of))
+            if part is recipe or not part.stored:
+                left += [(inner, own or asked, whole and every) for inner, every in reversed(part.fitting())]
+        for mask, training in kept:
+            self.counts.of(mask, training)
+        if isinstance(recipe, Path | Plane):
+            self._inside(recipe)
+
+    def _alike(self, part: Recipe, source: Training, own: Training, whole: bool) -> None:
         if (source.model, source.data) == (own.model, own.data):
-            continue
-        one, other = (shapes(training.model, training.data)[what] for training in (own, source))
+            return
+        kind, does = ("mask", "does") if isinstance(part, Mask) else ("weights", "do")
+        what = "weights" if whole and kind == "weights" else "mask"
+        one, other = (self.shapes(training.model, training.data)[what] for training in (own, source))
         if differ := [name for name in {**one, **other} if one.get(name) != other.get(name)]:
             here, there = (str(list(of[differ[0]])) if differ[0] in of else "absent" for of in (one, other))
             raise ExecutionError(
-                f"the {what} of {source.model} on {source.data} do{'es' if what == 'mask' else ''} not fit {own.model} "
-                f"on {own.data}: {differ[0]} is {there} there and {here} here. Networks must have the same shapes: "
-                "take data of the same size and number of classes, or another mask"
+                f"the {kind} of {source.model} on {source.data} {does} not fit {own.model} on {own.data}: {differ[0]} "
+                f"is {there} there and {here} here. Networks must have the same shapes: take data of the same size and "
+                f"number of classes, or {'another mask' if kind == 'mask' else 'other weights'}"
             )
 
-
-def _sources(run: Run) -> Iterator[tuple[str, Training]]:
-    """The trainings of the runs that the start and the mask of a run are read from, where they are read as they are."""
-    if isinstance(run.weights, Rewound | Continued):
-        yield "weights", run.weights.run.training
-    if source := _source(run.mask):
-        yield "mask", source
-
-
-def _source(mask: Mask) -> Training | None:
-    """The training of the run whose pruned mask decides how many weights a mask keeps; None if none does."""
-    while not isinstance(mask, Pruned) and (before := _before(mask)):
-        mask = before
-    return mask.run.training if isinstance(mask, Pruned) else None
-
-
-def _masks(run: Run) -> list[Mask]:
-    """The masks that a run, its start and its masks are made of; what stands in recipes with records is theirs."""
-    found: dict[str, Recipe] = {}
-    left: list[Recipe] = [run]
-    while left:
-        new = {part.key: part for part in left.pop().parts() if part.key not in found}
-        found |= new
-        left += [part for part in new.values() if not part.stored]
-    return [part for part in found.values() if isinstance(part, Mask)]
+    def _inside(self, recipe: Path | Plane) -> None:
+        """Refuses points that have more weights than the mask keeps, which after training are not zero."""
+        whole = self.counts.of(recipe.mask, recipe.training)
+        for number, point in enumerate(recipe.points, 1):
+            if not isinstance(point, Rewound | Continued):
+                continue
+            step = point.step if isinstance(point, Rewound) else point.run.training.steps
+            own = self.counts.of(point.run.mask, point.run.training) if step > point.run.start else None
+            if whole and own and sum(own.values()) > sum(whole.values()):
+                raise LandscapeError(
+                    f"the mask of a {type(recipe).__name__.lower()} keeps {sum(whole.values())} weights, and its point "
+                    f"{number} has {sum(own.values())}: name the mask of the network with the most weights "
+                    f"(`landscape.path(dense, sparse)` takes that of the first)"
+                )
 
 
 _Shapes = dict[str, dict[str, torch.Size]]
@@ -279,7 +293,13 @@ def _tried(training: Training, device: str, network, examples) -> None:
 
 def _before(mask: Mask) -> Mask | None:
     """The mask that decides, with a mask's own fractions if it has any, how many weights it keeps."""
-    return mask.run.mask if isinstance(mask, Pruned) else mask.mask if isinstance(mask, Thinned) else mask.counted_as
+    return (
+        mask.run.mask
+        if isinstance(mask, Pruned | Early)
+        else mask.mask
+        if isinstance(mask, Thinned)
+        else mask.counted_as
+    )
 
 
 LEAST = 10
@@ -323,7 +343,7 @@ class _Counts:
         return self.layers[training]
 
     def _after(self, mask: Mask, before: Counts | None, training: Training) -> Counts | None:
-        if not isinstance(mask, Pruned | Thinned):
+        if not isinstance(mask, Pruned | Early | Thinned):
             whole = self._network(training)[1]
             for names, count in (before or {}).items():
                 mask.room(names[0], count, sum(whole[name,] for name in names))
@@ -344,14 +364,15 @@ class _Counts:
         left = {names: count - round(rates[names[0]] * count) for names, count in before.items()}
         for names, count in left.items():
             rate = rates[names[0]]
-            if count < (LEAST * len(names) if len(names) > 1 else 1):
+            least = 1 if isinstance(mask, Early) else LEAST  # which used to be tried however little it left
+            if count < (least * len(names) if len(names) > 1 else 1):
                 layer = names[0] if len(names) == 1 else f"the {len(names)} layers"
                 raise ExecutionError(
                     f"pruning {rate:.0%} of the {before[names]} weights that {layer} of {training.model} "
                     f"{'has' if len(names) == 1 else 'have together'} left would leave "
                     f"{'the' if len(names) == 1 else 'some'} layer empty: prune fewer rounds, less, or leave it out"
                 )
-        if left == before:
+        if left == before and not isinstance(mask, Early):
             raise ExecutionError(
                 f"a round that prunes {', '.join(f'{rate:.3g}' for rate in sorted(set(rates.values())))} of the "
                 f"{sum(before.values())} weights that {training.model} has left removes none: prune more or stop before"

@@ -6,11 +6,15 @@ restored and read back.
 
 import contextlib
 import copy
+import math
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -52,6 +56,7 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seed(0, device)
         state, module = _built(training, small)
+        overlapping = models.overlapping(module)  # a copy on a GPU has none
         module = module.to(device)
         if not models.ours(module):
             _evaluates(training.model, small, module)
@@ -61,7 +66,7 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
             _parametrised(training, module)
         _trains(training, small, state, module)
         if not models.ours(module):
-            _repeats(training.model, copy.deepcopy(module), small.train[0])
+            _repeats(training.model, copy.deepcopy(module), *small.train, overlapping)
         if stack:
             stackable(training, small)
     dataset.intact(training.model)
@@ -224,25 +229,126 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
     _output(name, kinds, [key for key in called if key not in unused], unused)
 
 
-def _repeats(name: str, module: nn.Module, x: torch.Tensor) -> None:
-    """Two passes in training, under one seed and with tensors as they were, give the same: no state is elsewhere."""
-    module.train()
-    kept = {key: tensor.detach().clone() for key, tensor in _tensors(module)}
-    outputs = []
-    with _named(name, "in training"), torch.no_grad():
+def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pairs: Sequence[tuple[str, str]]) -> None:
+    """Passes under one seed and with tensors as they were give the same and leave the same: no state is elsewhere."""
+    with _named(name, "in evaluation"), torch.no_grad():
+        after = []
         for _ in range(2):
             seed(0, x.device)
-            outputs.append(module(x.clone()).double())
-            for key, tensor in _tensors(module):
-                if key in kept:
-                    tensor.copy_(kept[key])
+            models.evaluating(module)(x.clone())
+            after.append(_kept(module))
+    rtol = 1e-7 if x.device.type == "cpu" else 1e-5  # sums on a GPU are not the same each time
+    _unchanged(name, "evaluated", after, rtol)
+    module.train()
+    before = {key: tensor.detach().clone() for key, tensor in _tensors(module)}
+    outputs, after = [], []
+    with _named(name, "in training"):
+        for _ in range(2):
+            seed(0, x.device)
+            logits = module(x.clone())
+            loss = cross_entropy(logits.float(), y)
+            module.zero_grad(set_to_none=True)
+            if loss.requires_grad:
+                loss.backward()
+            gradients = {key: p.grad.clone() for key, p in module.named_parameters() if p.grad is not None}
+            outputs.append({"": logits.detach(), **gradients})
+            after.append(_kept(module))
+            moved = {key for key, tensor in _tensors(module) if key in before and not _equal(before[key], tensor)}
+            with torch.no_grad():
+                for key, tensor in _tensors(module):
+                    if key in before:
+                        tensor.copy_(before[key])
+            if odd := next((pair for pair in pairs if moved & {*pair}), None):
+                raise TrainingError(
+                    f"network {name!r}: the buffers {odd[0]} and {odd[1]} are in the same memory and change in "
+                    f"training, which copies on a GPU or in a stack do apart: register one of them, and read it in "
+                    f"forward, or clone it"
+                )
+    _unchanged(name, "trained", after, rtol)
     one, other = outputs
-    if not torch.allclose(one, other, 1e-3, 1e-4 * one.nan_to_num().abs().max().item(), equal_nan=True):
+    if one.keys() != other.keys() or not all(_nearly(tensor, other[key], 1e-3) for key, tensor in one.items()):
         raise TrainingError(
             f"network {name!r} computes otherwise when it is asked again in training: it keeps something between steps "
             f"that is no parameter or buffer, or draws from a generator of its own, and a training that is broken off "
             f"could not go on; register it with register_buffer, and let it draw with torch's default generator"
         )
+
+
+def _nearly(one: torch.Tensor, other: torch.Tensor, rtol: float) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not (one.is_floating_point() or one.is_complex()):
+        return torch.equal(one, other)
+    one, other = (tensor.to(torch.complex128 if tensor.is_complex() else torch.float64) for tensor in (one, other))
+    most = float(one.nan_to_num(0, 0, 0).abs().max()) if one.numel() else 0.0
+    return torch.allclose(one, other, rtol, rtol / 10 * most, equal_nan=True)
+
+
+# What a network keeps outside of its tensors.
+
+NUMBERS = (int, float, complex, str, bytes, type(None), np.generic)  # bool is an int
+NO_STATE = (nn.Module, type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
+DEEP, LARGE = 4, 2**20  # how far what attributes hold is looked into, and how many numbers of a tensor
+
+
+def _unchanged(name: str, when: str, after: Sequence[dict[str, object]], rtol: float) -> None:
+    """Refuses what each pass changes: what it merely leaves (its last activations, a shape) is the same each time."""
+    first, second = after
+    if odd := [key for key in {**first, **second} if not _alike(first.get(key), second.get(key), rtol)]:
+        raise TrainingError(
+            f"network {name!r} changes {_some(odd)} each time it is {when}, which is no parameter or buffer: it would "
+            f"not be saved, so a training that is broken off, and all that is measured of trained weights, would "
+            f"compute with another value. Keep it as a buffer (self.register_buffer('count', torch.zeros(()))), or "
+            f"leave it out"
+        )
+
+
+def _kept(module: nn.Module) -> dict[str, object]:
+    """The plain values that layers hold as attributes, or their classes do, and tensors that PyTorch knows nothing of:
+    name → a copy."""
+    usual, known = set(vars(nn.Module())), {id(tensor) for _, tensor in _tensors(module)}
+    found: dict[str, object] = {}
+    for place, layer in module.named_modules():
+        for key, value in vars(layer).items():
+            if key not in usual and id(value) not in known:
+                found[f"{place}.{key}" if place else key] = _copied(value)
+        for kind in type(layer).__mro__:
+            if not kind.__module__.startswith("torch."):
+                own = {key: value for key, value in vars(kind).items() if not key.startswith("__")}
+                found |= {f"{kind.__name__}.{key}": _copied(value) for key, value in own.items()}
+    return found
+
+
+def _copied(value, depth: int = DEEP):
+    """A copy of numbers, texts, tensors, and what holds them; None of anything else."""
+    if isinstance(value, NUMBERS):
+        return value
+    if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
+        return value.detach().flatten()[:LARGE].clone()
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return torch.from_numpy(value.flatten()[:LARGE].copy()) if value.dtype.kind in "biufc" else value.tobytes()
+    if not depth or isinstance(value, NO_STATE):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _copied(inside, depth - 1) for key, inside in value.items() if isinstance(key, (*NUMBERS, tuple))}
+    if isinstance(value, list | tuple | deque):
+        return [_copied(inside, depth - 1) for inside in value]
+    if isinstance(value, set | frozenset):
+        return {inside for inside in value if isinstance(inside, NUMBERS)}
+    torchs = type(value).__module__.partition(".")[0] == "torch"  # what it counts is its own affair
+    return _copied(vars(value), depth - 1) if hasattr(value, "__dict__") and not torchs else None
+
+
+def _alike(one, other, rtol: float) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return _nearly(one, other, rtol)
+    if isinstance(one, float | np.floating) and isinstance(other, float | np.floating):
+        return math.isclose(one, other, rel_tol=rtol) or (math.isnan(one) and math.isnan(other))
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(_alike(*pair, rtol) for pair in zip(one, other, strict=True))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(inside, other[key], rtol) for key, inside in one.items())
+    return type(one) is type(other) and one == other
 
 
 def _output(name: str, kinds: dict[str, str], called: list[str], unused: list[str]) -> None:
