@@ -6,6 +6,7 @@ import linecache
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 import torch
@@ -166,6 +167,108 @@ def test_records_of_a_recipe_class_whose_code_has_changed_are_refused(store, tmp
     assert run(cut_by_us(0.5, tmp_path, monkeypatch), store)[0].values == half.values
     with pytest.raises(ExecutionError, match="other code of a recipe class of yours"):
         run(cut_by_us(0.91, tmp_path, monkeypatch), store)
+
+
+HELPERS = {"settings_of_ours": "RATE = 0.5\nOTHER = 1\n"}
+HELPERS["helpers_of_ours"] = "import settings_of_ours\n\ndef cut(x):\n    return x > settings_of_ours.RATE\n"
+CUT_WITH_HELP = """
+import functools
+import helpers_of_ours as helpers
+from lottery import recipes
+from settings_of_ours import OTHER as ONE
+
+TABLE = {"a": ONE}
+TABLE["b"] = 2
+UNUSED = 0
+halved = lambda x: x / 2
+
+
+@functools.cache
+def number():
+    \"\"\"A number.\"\"\"
+    return TABLE["a"]
+
+
+class Base(recipes.Mask):
+    share = 3
+
+    def kept(self, mask):
+        return mask
+
+
+@recipes.frozen
+class CutWithHelp(Base):
+    def tensors(self, world, training):
+        UNUSED = halved(number())
+        dense = recipes.Dense().tensors(world, training)
+        return {name: self.kept(mask) & helpers.cut(mask * UNUSED) for name, mask in dense.items()}
+"""
+
+
+def cut_with_help(folder, monkeypatch, before="", after=""):
+    """A run with a mask whose class has helpers in three modules, in one of which something is changed."""
+    texts = HELPERS | {"cut_of_ours": CUT_WITH_HELP}
+    for name, text in texts.items():
+        found = defined(name, text.replace(before, after) if before else text, folder, monkeypatch)
+    assert not before or any(before in text for text in texts.values())
+    return [r.Run(training(steps=2), r.Initial(0), found.CutWithHelp())]
+
+
+@pytest.mark.parametrize(
+    "before, after, changed",
+    [
+        ("return mask\n", "return ~mask\n", ["Base"]),
+        ("share = 3", "share = 4", ["Base"]),
+        ('return TABLE["a"]', 'return TABLE["b"]', ["number"]),
+        ("@functools.cache", "@functools.lru_cache(maxsize=1)", ["number"]),
+        ("x / 2", "x / 3", ["halved"]),
+        ('TABLE["b"] = 2', 'TABLE["a"] = 2', ["TABLE"]),
+        ("OTHER = 1", "OTHER = 2", ["OTHER"]),
+        ("return x > ", "return x >= ", ["cut"]),
+        ("RATE = 0.5", "RATE = 0.25", ["RATE"]),
+        ("UNUSED = 0", "UNUSED = 1", []),
+        ("A number.", "Another comment.", []),
+    ],
+)
+def test_code_of_a_recipe_class_is_all_of_the_user_s_that_it_names(tmp_path, monkeypatch, before, after, changed):
+    [one] = cut_with_help(tmp_path, monkeypatch)
+    made = {"own": identity.own_code(one.json()), "own_parts": identity.own_parts(one.json())}
+    assert identity.changed_own(one.json(), made) == []
+    [other] = cut_with_help(tmp_path, monkeypatch, before, after)
+    identity.forget()
+    assert identity.changed_own(other.json(), made) == changed
+    del made["own_parts"]  # as earlier versions made them: the class itself is the same
+    assert identity.changed_own(other.json(), made) == []
+
+
+def test_records_of_a_recipe_class_whose_helper_has_changed_are_refused(store, tmp_path, monkeypatch):
+    run(cut_with_help(tmp_path, monkeypatch), store)
+    run(cut_with_help(tmp_path, monkeypatch, "UNUSED = 0", "UNUSED = 1"), store)
+    assert changed_code(store) == []
+    with pytest.raises(ExecutionError, match=r"other code of a recipe class of yours \(cut\)"):
+        run(cut_with_help(tmp_path, monkeypatch, "return x > ", "return x >= "), store)
+    assert [record.key for record in changed_code(store)] == store.keys()
+
+
+def test_code_of_a_recipe_class_in_a_notebook(monkeypatch):
+    """Cells have a source and their module has none."""
+
+    def cells(rate, cut):
+        notebook = types.ModuleType("notebook_of_ours")
+        monkeypatch.setitem(sys.modules, "notebook_of_ours", notebook)
+        texts = [f"RATE = {rate}\ncut = lambda x: x > RATE", f"def kept(x):\n    return {cut}\n"]
+        texts += ["from lottery import recipes\n@recipes.frozen\nclass CutInCells(recipes.Mask):\n    share = 3\n\n"]
+        texts[-1] += "    def tensors(self, world, training):\n        return kept(self.share)\n"
+        for number, text in enumerate(texts):
+            linecache.cache[f"<cell {number}>"] = len(text), None, text.splitlines(True), f"<cell {number}>"
+            exec(compile(text, f"<cell {number}>", "exec"), vars(notebook))
+        identity.forget()
+        return identity.own_parts(r.Run(training(), r.Initial(0), notebook.CutInCells()).json())
+
+    one, other, third = cells(0.5, "cut(x)"), cells(0.25, "cut(x)"), cells(0.5, "not cut(x)")
+    assert sorted(one) == ["CutInCells", "RATE", "cut", "kept"] and one == cells(0.5, "cut(x)")
+    assert {name for name in one if one[name] != other[name]} == {"RATE"}
+    assert {name for name in one if one[name] != third[name]} == {"kept"}
 
 
 def said_after_waiting(study, store, theirs, monkeypatch):

@@ -439,7 +439,8 @@ def _made(recipe: Recipe, device: str, seconds: float, stacked: int) -> dict:
     training = getattr(recipe, "training", None)
     if isinstance(training, Training) and (isinstance(recipe, Run) or training.model in models.registered()):
         made["network"] = identity.network(training)
-    return made | ({"own": own} if (own := identity.own_code(recipe.json())) else {})
+    own, parts = identity.own_code(recipe.json()), identity.own_parts(recipe.json())
+    return made | ({"own": own} if own else {}) | ({"own_parts": parts} if parts else {})
 
 
 @functools.cache

@@ -109,8 +109,13 @@ def execute(
             study = Study(tasks, store, device, stack, deadline, show)
             opened.callback(study.bar.close)
             study.run(opened.enter_context(_pool(executor, jobs, scheduler, given, study.report)))
-        for task in tasks.values():  # what others have brought into the store, or old code of a running cluster
-            identity.check_record(task.recipe, store)
+    return _records(recipes, tasks, store)
+
+
+def _records(recipes: Sequence[Recipe], tasks: dict[str, Task], store: Store) -> list[Record]:
+    """The records that were asked for, of which some have been computed now."""
+    for task in tasks.values():  # what others have brought into the store, or old code of a running cluster
+        identity.check_record(task.recipe, store)
     records = [record for recipe in recipes if (record := store.read(recipe.key))]
     if len(records) < len(recipes):
         raise ExecutionError("records were damaged meanwhile and set aside: run again, and they are computed again")

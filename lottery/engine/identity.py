@@ -22,8 +22,10 @@ from torch import nn
 
 from .. import LotteryError, models, seeds
 from ..recipes import Recipe, Scaling, Training, closure, defined
+from . import sources
 from .disk import FOLDER
 from .precision import undisturbed
+from .sources import bare, normal
 from .store import Store
 from .world import ExecutionError, dataset_of
 
@@ -139,20 +141,6 @@ def _text(kind) -> str:
     )
 
 
-def normal(source: str) -> str:
-    """Source as a text in which comments, docstrings and layout are left out."""
-    return ast.dump(_bare(source))
-
-
-def _bare(source: str) -> ast.Module:
-    tree = ast.parse(textwrap.dedent(source))
-    for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return tree
-
-
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -233,16 +221,16 @@ def check_record(recipe: Recipe, store: Store, classes: dict[str, type[Recipe]] 
     """
     training, classes = getattr(recipe, "training", None), _own_classes() if classes is None else classes
     training = training if isinstance(training, Training) and training.model in models.registered() else None
-    code = own_code(recipe.json(), classes) if classes else None
-    if not (training or code) or (record := store.read(recipe.key)) is None:
+    own = classes.keys() & set(_types(recipe.json())) if classes else None
+    if not (training or own) or (record := store.read(recipe.key)) is None:
         return
     what = f"the {type(recipe).__name__.lower()} {recipe.key[:12]} in {store.root}"
     if training:
         same_network(training, record.made.get("network"), what)
-    if code and record.made.get("own", code) != code:
+    if own and (changed := changed_own(record.recipe, record.made, classes)):
         raise ExecutionError(
-            f"{what} was computed with other code of a recipe class of yours: raise its `version` where results "
-            f"have changed, or compute in another store {FOLDER}"
+            f"{what} was computed with other code of a recipe class of yours ({', '.join(changed)}): raise its "
+            f"`version` where results have changed, or compute in another store {FOLDER}"
         )
 
 
@@ -276,6 +264,36 @@ def own_code(recipe: dict, classes: dict[str, type[Recipe]] | None = None) -> st
     return _short("\n".join(f"{name} {texts[name]}" for name in sorted(texts)))
 
 
+def own_parts(recipe: dict, classes: dict[str, type[Recipe]] | None = None) -> dict[str, str]:
+    """Hashes of the code that the user's own classes in a recipe compute with, by the names of its parts.
+
+    Args:
+        recipe, classes: as of `own_code`.
+    """
+    own, parts = _own_classes() if classes is None else classes, {}
+    for kind in (own[name] for name in sorted(own.keys() & set(_types(recipe)))):
+        for part, text in sources.behind(kind).items():
+            parts.setdefault(part, set()).add(text)
+    return {part: _short("\n".join(sorted(texts))) for part, texts in sorted(parts.items())}
+
+
+def changed_own(recipe: dict, made: dict, classes: dict[str, type[Recipe]] | None = None) -> list[str]:
+    """The names of what has changed in the code of the user's own classes since a record was made.
+
+    Of records that say less, the first with the bodies of the classes alone, as much is compared as they say.
+
+    Args:
+        recipe, made: of the record.
+        classes: as of `own_code`.
+    """
+    if (known := made.get("own_parts")) is not None:
+        parts = own_parts(recipe, classes)
+        return [name for name in parts if known.get(name, parts[name]) != parts[name]]
+    if "own" in made and (code := own_code(recipe, classes)) and code != made["own"]:
+        return sorted((_own_classes() if classes is None else classes).keys() & set(_types(recipe)))
+    return []
+
+
 @functools.cache
 def _own_source(kind: type) -> str | None:
     """The source of a class of the user's, as all versions of Python write it; of its functions where it is from a
@@ -288,7 +306,7 @@ def _own_source(kind: type) -> str | None:
         except (OSError, TypeError):
             return None
     try:
-        return "\n".join(ast.unparse(_bare(one)) for one in texts) or None
+        return "\n".join(ast.unparse(bare(one)) for one in texts) or None
     except SyntaxError:
         return None
 
@@ -330,6 +348,7 @@ def forget() -> None:
     _code.cache_clear()
     _network.cache_clear()
     _own_source.cache_clear()
+    sources.forget()
 
 
 def _texts(names: frozenset[str]) -> dict[str, str]:

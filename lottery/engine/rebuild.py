@@ -13,7 +13,7 @@ from typing import Any
 from .. import LotteryError
 from ..recipes import Recipe
 from .execute import choose, execute
-from .identity import code, known_recipes
+from .identity import changed_own, code, known_recipes
 from .stopping import OutOfTime
 from .store import Record, Store
 from .world import ExecutionError
@@ -26,7 +26,7 @@ def changed_code(store: Store) -> list[Record]:
         if record is None or (known := record.made.get("code")) is None:
             continue
         with contextlib.suppress(ExecutionError):  # of a class of the user's that is not imported here
-            if code(record.recipe) != known:
+            if code(record.recipe) != known or changed_own(record.recipe, record.made):
                 changed.append(record)
     return changed
 
