@@ -205,9 +205,9 @@ class _Fits:
             own = self.counts.of(point.run.mask, point.run.training) if step > point.run.start else None
             if whole and own and sum(own.values()) > sum(whole.values()):
                 raise LandscapeError(
-                    f"the mask of a {type(recipe).__name__.lower()} keeps {sum(whole.values())} weights, and its point "
-                    f"{number} has {sum(own.values())}: name the mask of the network with the most weights "
-                    f"(`landscape.path(dense, sparse)` takes that of the first)"
+                    f"a {type(recipe).__name__.lower()} has a mask that keeps {sum(whole.values())} weights, and its "
+                    f"point {number} has {sum(own.values())}, whose mask is not nested in the path's: name the mask of "
+                    f"the network with the most weights (`landscape.path(dense, sparse)` takes that of the first)"
                 )
 
 
