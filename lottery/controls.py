@@ -178,6 +178,10 @@ class Early(Mask):
         """The fraction in the form that `lottery.masks.rates` takes."""
         return rates_table(self.fraction)
 
+    @property
+    def pruned_from(self) -> Mask:
+        return self.run.mask
+
     def reads(self):
         return [(self.run, self.step), *self.run.mask.needed()]
 

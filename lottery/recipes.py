@@ -474,6 +474,11 @@ class Mask(Recipe):
         """The mask of which this one has the counts, layer by layer; None if they are its own."""
         return None
 
+    @property
+    def pruned_from(self) -> "Mask | None":
+        """The mask of which a round with the fractions of `table` leaves this one; None if it is no such round."""
+        return None
+
     def room(self, layer: str, kept: int, whole: int) -> None:
         """Refuses counts that cannot be, before anything is computed.
 
@@ -825,6 +830,10 @@ class Pruned(Mask):
         """The fraction in the form that `lottery.masks.rates` takes."""
         return rates_table(self.fraction)
 
+    @property
+    def pruned_from(self) -> Mask:
+        return self.run.mask
+
     def compute(self, world: "World") -> Result:
         training = self.run.training
         state, mask = world.state(self.run, training.steps), self.run.mask.tensors(world, training)
@@ -883,6 +892,10 @@ class Thinned(Mask):
     def table(self) -> Fraction:
         """The fraction in the form that `lottery.masks.rates` takes."""
         return rates_table(self.fraction)
+
+    @property
+    def pruned_from(self) -> Mask:
+        return self.mask
 
     def tensors(self, world: "World", training: "Training") -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.THIN, self.replicate, self.draw)

@@ -1197,7 +1197,7 @@ def test_paths_whose_mask_cannot_hold_a_point_are_refused_before_anything_is_tra
         "plane": sparse,
         "projection": landscape.Path(NARROW, (part, DENSE.end), TICKET.mask),
     }
-    with pytest.raises(landscape.LandscapeError, match=r"keeps 740 weights, and its point 2 has 1480"):
+    with pytest.raises(landscape.LandscapeError, match=r"mask that keeps 740 weights, and its point 2 has 1480"):
         module.check([found[kind]])
     module.check([landscape.path(DENSE, TICKET), landscape.Path(NARROW, (part, TICKET.end), TICKET.mask)])
 

@@ -832,8 +832,10 @@ def test_a_pruning_projection_ends_in_the_pruned_network(chain):
 
 def test_a_path_whose_mask_cuts_a_solution_is_refused(chain):
     runs, store = chain
-    with pytest.raises(ExecutionError, match="not nested in the path's"):
+    with pytest.raises(LandscapeError, match="not nested in the path's"):  # as numbers tell
         run([landscape.path(*runs[:2], mask=runs[1].mask)], store)
+    with pytest.raises(ExecutionError, match="not nested in the path's"):  # as only masks tell
+        run([landscape.path(runs[1], runs[2], mask=r.Shuffled(runs[1].mask, 0))], store)
 
 
 def test_a_plane_is_recorded(chain):

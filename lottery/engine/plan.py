@@ -16,7 +16,6 @@ from typing import Any, cast
 import torch
 
 from .. import data, masks, models
-from ..controls import Early
 from ..landscape import LandscapeError, Path, Plane
 from ..recipes import Continued, Dense, Mask, Pruned, Recipe, Rewound, Run, Thinned, Training, closure
 from . import identity
@@ -205,9 +204,9 @@ class _Fits:
             own = self.counts.of(point.run.mask, point.run.training) if step > point.run.start else None
             if whole and own and sum(own.values()) > sum(whole.values()):
                 raise LandscapeError(
-                    f"the mask of a {type(recipe).__name__.lower()} keeps {sum(whole.values())} weights, and its point "
-                    f"{number} has {sum(own.values())}: name the mask of the network with the most weights "
-                    f"(`landscape.path(dense, sparse)` takes that of the first)"
+                    f"a {type(recipe).__name__.lower()} has a mask that keeps {sum(whole.values())} weights, and its "
+                    f"point {number} has {sum(own.values())}, whose mask is not nested in the path's: name the mask of "
+                    f"the network with the most weights (`landscape.path(dense, sparse)` takes that of the first)"
                 )
 
 
@@ -293,13 +292,7 @@ def _tried(training: Training, device: str, network, examples) -> None:
 
 def _before(mask: Mask) -> Mask | None:
     """The mask that decides, with a mask's own fractions if it has any, how many weights it keeps."""
-    return (
-        mask.run.mask
-        if isinstance(mask, Pruned | Early)
-        else mask.mask
-        if isinstance(mask, Thinned)
-        else mask.counted_as
-    )
+    return mask.pruned_from or mask.counted_as
 
 
 LEAST = 10
@@ -343,28 +336,29 @@ class _Counts:
         return self.layers[training]
 
     def _after(self, mask: Mask, before: Counts | None, training: Training) -> Counts | None:
-        if not isinstance(mask, Pruned | Early | Thinned):
+        if mask.pruned_from is None:
             whole = self._network(training)[1]
             for names, count in (before or {}).items():
                 mask.room(names[0], count, sum(whole[name,] for name in names))
             return before
-        rates = masks.rates(mask.table, self._network(training)[0])
-        if mask.scope == "global":
+        turn = cast(Any, mask)  # a round has a table of fractions, and a scope
+        rates = masks.rates(turn.table, self._network(training)[0])
+        if turn.scope == "global":
             if len({rate for rate in rates.values() if rate > 0}) > 1:
                 raise ExecutionError(
                     "global pruning ranks all layers together: give one fraction (0 leaves a layer out), "
-                    f"not {mask.fraction}"
+                    f"not {turn.fraction}"
                 )
             together = tuple(name for name, rate in rates.items() if rate > 0)
             before = _merged(before, together)
         if before is None or any(len({rates[name] for name in names}) > 1 for names in before):
             return None
-        if mask.scope == "layer" and any(len(names) > 1 for names in before):
+        if turn.scope == "layer" and any(len(names) > 1 for names in before):
             return None
         left = {names: count - round(rates[names[0]] * count) for names, count in before.items()}
         for names, count in left.items():
             rate = rates[names[0]]
-            least = 1 if isinstance(mask, Early) else LEAST  # which used to be tried however little it left
+            least = LEAST if isinstance(mask, Pruned | Thinned) else 1  # others are tried however little they leave
             if count < (least * len(names) if len(names) > 1 else 1):
                 layer = names[0] if len(names) == 1 else f"the {len(names)} layers"
                 raise ExecutionError(
@@ -372,7 +366,7 @@ class _Counts:
                     f"{'has' if len(names) == 1 else 'have together'} left would leave "
                     f"{'the' if len(names) == 1 else 'some'} layer empty: prune fewer rounds, less, or leave it out"
                 )
-        if left == before and not isinstance(mask, Early):
+        if left == before and isinstance(mask, Pruned | Thinned):
             raise ExecutionError(
                 f"a round that prunes {', '.join(f'{rate:.3g}' for rate in sorted(set(rates.values())))} of the "
                 f"{sum(before.values())} weights that {training.model} has left removes none: prune more or stop before"
