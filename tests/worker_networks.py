@@ -50,7 +50,7 @@ class Deadly(LeNet):
 
 
 class Odd(LeNet):
-    """A small LeNet that fails in training from its 100th batch on, as code that nobody tried does."""
+    """A small LeNet that fails in training at its 100th batch, as code that nobody tried does."""
 
     def __init__(self, shape, classes):
         super().__init__(shape, classes, (8,))
@@ -58,7 +58,7 @@ class Odd(LeNet):
 
     def forward(self, x):
         self.batches += self.training
-        return super().forward(x if self.batches < 100 else {}["pe"])
+        return super().forward(x if self.batches != 100 else {}["pe"])
 
 
 class Bare(nn.Module):

@@ -6,13 +6,14 @@ restored and read back.
 
 import contextlib
 import copy
+import functools
 import math
 import traceback
 import warnings
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from .. import LotteryError, masks, models
 from ..data import Dataset
+from ..models import State
 from ..recipes import Training
 from .errors import TrainingError
 from .network import EXAMPLES, Start, draws, seed, stackable
@@ -230,48 +232,59 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
 
 
 def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pairs: Sequence[tuple[str, str]]) -> None:
-    """Passes under one seed and with tensors as they were give the same and leave the same: no state is elsewhere."""
-    with _named(name, "in evaluation"), torch.no_grad():
-        after = []
-        for _ in range(2):
-            seed(0, x.device)
-            models.evaluating(module)(x.clone())
-            after.append(_kept(module))
-    rtol = 1e-7 if x.device.type == "cpu" else 1e-5  # sums on a GPU are not the same each time
-    _unchanged(name, "evaluated", after, rtol)
-    module.train()
+    """Passes under one seed and with tensors as they were give the same: no state is elsewhere that a pass reads."""
     before = {key: tensor.detach().clone() for key, tensor in _tensors(module)}
-    outputs, after = [], []
-    with _named(name, "in training"):
-        for _ in range(2):
-            seed(0, x.device)
+
+    def evaluated() -> State:
+        seed(0, x.device)
+        with _named(name, "in evaluation"), torch.no_grad():
+            return {"": models.evaluating(module)(x.clone())}
+
+    def trained() -> State:
+        seed(0, x.device)
+        module.train()
+        with _named(name, "in training"):
             logits = module(x.clone())
             loss = cross_entropy(logits.float(), y)
             module.zero_grad(set_to_none=True)
             if loss.requires_grad:
                 loss.backward()
-            gradients = {key: p.grad.clone() for key, p in module.named_parameters() if p.grad is not None}
-            outputs.append({"": logits.detach(), **gradients})
-            after.append(_kept(module))
-            moved = {key for key, tensor in _tensors(module) if key in before and not _equal(before[key], tensor)}
-            with torch.no_grad():
-                for key, tensor in _tensors(module):
-                    if key in before:
-                        tensor.copy_(before[key])
-            if odd := next((pair for pair in pairs if moved & {*pair}), None):
-                raise TrainingError(
-                    f"network {name!r}: the buffers {odd[0]} and {odd[1]} are in the same memory and change in "
-                    f"training, which copies on a GPU or in a stack do apart: register one of them, and read it in "
-                    f"forward, or clone it"
-                )
-    _unchanged(name, "trained", after, rtol)
-    one, other = outputs
-    if one.keys() != other.keys() or not all(_nearly(tensor, other[key], 1e-3) for key, tensor in one.items()):
-        raise TrainingError(
-            f"network {name!r} computes otherwise when it is asked again in training: it keeps something between steps "
-            f"that is no parameter or buffer, or draws from a generator of its own, and a training that is broken off "
-            f"could not go on; register it with register_buffer, and let it draw with torch's default generator"
-        )
+        found = {"": logits.detach()}
+        found |= {key: p.grad.clone() for key, p in module.named_parameters() if p.grad is not None}
+        moved = {key for key, tensor in _tensors(module) if key in before and not _equal(before[key], tensor)}
+        with torch.no_grad():
+            for key, tensor in _tensors(module):
+                if key in before:
+                    tensor.copy_(before[key])
+        if odd := next((pair for pair in pairs if moved & {*pair}), None):
+            raise TrainingError(
+                f"network {name!r}: the buffers {odd[0]} and {odd[1]} are in the same memory and change in training, "
+                f"which copies on a GPU or in a stack do apart: register one of them and read it in forward, or clone it"
+            )
+        return found
+
+    for when, passed in (("evaluated", evaluated), ("trained", trained)):
+        first, one = passed(), _kept(module)
+        second, other = passed(), _kept(module)
+        changed = [key for key, (_, _, value) in other.items() if key not in one or not _alike(one[key][2], value)]
+        if odd := [key for key in changed if _read(*other[key], passed, second)]:
+            raise TrainingError(
+                f"network {name!r} changes {_some(odd)} each time it is {when}, computes with it, and it is no "
+                f"parameter or buffer: it would not be saved, so a training that is broken off, and all that is "
+                f"measured of trained weights, would compute with another value. Keep it as a buffer "
+                f"(self.register_buffer('count', torch.zeros(())))"
+            )
+        if when == "trained" and not _as_before(first, second):
+            raise TrainingError(
+                f"network {name!r} computes otherwise when it is asked again in training: it keeps something between "
+                f"steps that is no parameter or buffer, or draws from a generator of its own, and a training that is "
+                f"broken off would go on with another network. Keep it as a buffer, and draw with torch's own generator"
+            )
+
+
+def _as_before(one: State, other: State) -> bool:
+    """Whether outputs and gradients are the same but for a thousandth."""
+    return one.keys() == other.keys() and all(_nearly(tensor, other[key], 1e-3) for key, tensor in one.items())
 
 
 def _nearly(one: torch.Tensor, other: torch.Tensor, rtol: float) -> bool:
@@ -286,69 +299,64 @@ def _nearly(one: torch.Tensor, other: torch.Tensor, rtol: float) -> bool:
 
 # What a network keeps outside of its tensors.
 
-NUMBERS = (int, float, complex, str, bytes, type(None), np.generic)  # bool is an int
-NO_STATE = (nn.Module, type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
-DEEP, LARGE = 4, 2**20  # how far what attributes hold is looked into, and how many numbers of a tensor
+DEEP = 4  # how far into what attributes hold
+_Place = tuple[Any, Any, Any]  # what holds a value, under which name or index, a copy of the value
 
 
-def _unchanged(name: str, when: str, after: Sequence[dict[str, object]], rtol: float) -> None:
-    """Refuses what each pass changes: what it merely leaves (its last activations, a shape) is the same each time."""
-    first, second = after
-    if odd := [key for key in {**first, **second} if not _alike(first.get(key), second.get(key), rtol)]:
-        raise TrainingError(
-            f"network {name!r} changes {_some(odd)} each time it is {when}, which is no parameter or buffer: it would "
-            f"not be saved, so a training that is broken off, and all that is measured of trained weights, would "
-            f"compute with another value. Keep it as a buffer (self.register_buffer('count', torch.zeros(()))), or "
-            f"leave it out"
-        )
+def _kept(module: nn.Module) -> dict[str, _Place]:
+    """The numbers, lists and tensors that layers or their classes hold and PyTorch knows nothing of."""
+    usual, known, found = set(vars(nn.Module())), {id(tensor) for _, tensor in _tensors(module)}, {}
 
+    def look(holder, inside: Mapping, prefix: str, depth: int) -> None:
+        for key, value in inside.items():
+            path = f"{prefix}.{key}" if prefix else str(key)
+            if isinstance(value, torch.Tensor) and id(value) not in known and value.layout == torch.strided:
+                found[path] = holder, key, value.detach().clone()
+            elif isinstance(value, bool | int | float | np.generic | list):
+                found[path] = holder, key, copy.copy(value)
+            elif depth and isinstance(value, dict):
+                look(value, value, path, depth - 1)
+            elif depth and hasattr(value, "__dict__") and not isinstance(value, nn.Module | type | ModuleType):
+                if type(value).__module__.partition(".")[0] != "torch" and not callable(value):
+                    look(value, vars(value), path, depth - 1)
 
-def _kept(module: nn.Module) -> dict[str, object]:
-    """The plain values that layers hold as attributes, or their classes do, and tensors that PyTorch knows nothing of:
-    name → a copy."""
-    usual, known = set(vars(nn.Module())), {id(tensor) for _, tensor in _tensors(module)}
-    found: dict[str, object] = {}
     for place, layer in module.named_modules():
-        for key, value in vars(layer).items():
-            if key not in usual and id(value) not in known:
-                found[f"{place}.{key}" if place else key] = _copied(value)
+        look(layer, {key: value for key, value in vars(layer).items() if key not in usual}, place, DEEP)
         for kind in type(layer).__mro__:
             if not kind.__module__.startswith("torch."):
                 own = {key: value for key, value in vars(kind).items() if not key.startswith("__")}
-                found |= {f"{kind.__name__}.{key}": _copied(value) for key, value in own.items()}
+                look(kind, own, kind.__name__, 0)
     return found
 
 
-def _copied(value, depth: int = DEEP):
-    """A copy of numbers, texts, tensors, and what holds them; None of anything else."""
-    if isinstance(value, NUMBERS):
-        return value
-    if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
-        return value.detach().flatten()[:LARGE].clone()
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return torch.from_numpy(value.flatten()[:LARGE].copy()) if value.dtype.kind in "biufc" else value.tobytes()
-    if not depth or isinstance(value, NO_STATE):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _copied(inside, depth - 1) for key, inside in value.items() if isinstance(key, (*NUMBERS, tuple))}
-    if isinstance(value, list | tuple | deque):
-        return [_copied(inside, depth - 1) for inside in value]
-    if isinstance(value, set | frozenset):
-        return {inside for inside in value if isinstance(inside, NUMBERS)}
-    torchs = type(value).__module__.partition(".")[0] == "torch"  # what it counts is its own affair
-    return _copied(vars(value), depth - 1) if hasattr(value, "__dict__") and not torchs else None
-
-
-def _alike(one, other, rtol: float) -> bool:
+def _alike(one, other) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return _nearly(one, other, rtol)
-    if isinstance(one, float | np.floating) and isinstance(other, float | np.floating):
-        return math.isclose(one, other, rel_tol=rtol) or (math.isnan(one) and math.isnan(other))
+        return _nearly(one, other, 1e-7)
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9) or (math.isnan(one) and math.isnan(other))
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(_alike(*pair, rtol) for pair in zip(one, other, strict=True))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_alike(inside, other[key], rtol) for key, inside in one.items())
-    return type(one) is type(other) and one == other
+        return len(one) == len(other)  # numbers of its own are mostly notes of the last pass
+    return type(one) is type(other) and bool(one == other)
+
+
+def _read(holder, key, value, passed: Callable[[], State], usual: State) -> bool:
+    """Whether a pass computes otherwise when a value is quite another one; what it only counts or notes is not read."""
+    if isinstance(value, bool):
+        other = not value
+    elif isinstance(value, list):
+        other = value * max(2, 1000 // len(value)) if value else [0] * 1000
+    elif isinstance(value, torch.Tensor):
+        other = ~value if value.dtype == torch.bool else value * 2 + 1000
+    else:
+        other = value * 2 + 1000
+    put = holder.__setitem__ if isinstance(holder, dict) else functools.partial(setattr, holder)
+    try:
+        put(key, other)
+        return not _as_before(usual, passed())
+    except Exception:  # whatever a network of the user's makes of it
+        return True
+    finally:
+        put(key, value)
 
 
 def _output(name: str, kinds: dict[str, str], called: list[str], unused: list[str]) -> None:
