@@ -78,7 +78,7 @@ def test_a_layer_of_which_more_than_half_is_left_has_no_complement(chain):
 def test_what_stands_in_a_mask_is_checked_by_the_network_that_it_is_of():
     narrow, wide = (replace(T, model=f"lenet-30-{units}") for units in (1, 40))
     ticket = tickets.imp(wide, 0, 1, 0.96)[1]  # of the narrow network's output layer it would leave nothing
-    with pytest.raises(LotteryError, match="lenet-30-40 on digits does not fit lenet-30-1 on digits: fc2.weight"):
+    with pytest.raises(LotteryError, match=r"lenet-30-40 on digits does not fit lenet-30-1 on digits: fc2\.weight"):
         check([r.Run(narrow, r.Initial(0), Spliced(r.Dense(), Complement(ticket.mask, 0), ("fc1.weight",)))])
 
 

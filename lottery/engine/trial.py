@@ -259,7 +259,7 @@ def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pai
         if odd := next((pair for pair in pairs if moved & {*pair}), None):
             raise TrainingError(
                 f"network {name!r}: the buffers {odd[0]} and {odd[1]} are in the same memory and change in training, "
-                f"which copies on a GPU or in a stack do apart: register one of them and read it in forward, or clone it"
+                f"which copies on a GPU or in a stack do apart: register one and read it in forward, or clone it"
             )
         return found
 
