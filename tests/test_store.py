@@ -410,7 +410,9 @@ def test_gc_removes_what_a_killed_writer_left_and_spares_what_is_being_written(s
     gone.mkdir()
     for name in ("weights-0-0123.safetensors", ".weights-0-0123.safetensors.4567", "arrays.safetensors"):
         (gone / name).write_bytes(b"1234")
-    checkpoint = store.checkpoint(OTHER).path
+    checkpoint, aside = store.checkpoint(OTHER).path, store.root / "damaged" / f"{KEY}-0123"
+    aside.mkdir(parents=True)
+    left_behind(aside / "weights-2-0123.safetensors")  # of a record that was set aside while it was written
     for path in (store.root / "format", store._record(KEY) / "weights-1-0123.safetensors", checkpoint):
         left_behind(path)
     left_behind(store.checkpoint(KEY).path, os.getpid(), age=7200)  # another process has the number by now
@@ -419,7 +421,7 @@ def test_gc_removes_what_a_killed_writer_left_and_spares_what_is_being_written(s
     released = checkpoint.with_name(f".{checkpoint.name}.{32 * 'a'}")  # as version 0.1 named them
     for path in (elsewhere, released):
         path.write_bytes(b"1234")
-    assert store.gc(dry_run=True) == store.gc() == weights + 7 * 4
+    assert store.gc(dry_run=True) == store.gc() == weights + 8 * 4
     assert set(store.root.glob("**/.*")) == {writing, elsewhere, released}
     os.utime(elsewhere, (0, 0))
     os.utime(released, (0, 0))

@@ -208,7 +208,7 @@ def learned(found: Mapping[str, Mapping[str, Sequence]]) -> dict[str, str]:
     """
     runs = {kind: found["LeNet"][kind] for kind in ("ticket", "random")}
     runs |= {f"conv_{kind}": rows for kind, rows in found.get("Conv-2", {}).items()}
-    kinds = itertools.product(("ticket", "SNIP", "SynFlow", "random"), ("stop", "fitted"))
+    kinds = itertools.product(("ticket", "one-shot", "early", "SNIP", "SynFlow", "random"), ("stop", "fitted"))
     return {f"conv_{kind}_{what}": "not run" for kind, what in kinds} | leads.learned(runs)
 
 

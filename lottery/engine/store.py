@@ -371,7 +371,8 @@ class Store:
                 if (mark := PARTIAL.fullmatch(name)) and (mark[1] in self or mark[3] == "steps"):
                     victims.append(partial / name)
             shards = {self._record(key).parent for key in keys} | set(self.root.glob("records/??"))
-            for folder in [self.root, partial, *shards, *map(self._record, keys)]:
+            damaged = self.root.glob("damaged/*/")  # records that were set aside while somebody wrote to them
+            for folder in [self.root, partial, *shards, *damaged, *map(self._record, keys)]:
                 victims += [
                     folder / name for name in _listed(folder) if name[0] == "." and disk.abandoned(folder / name)
                 ]

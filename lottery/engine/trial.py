@@ -233,7 +233,7 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
 
 def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pairs: Sequence[tuple[str, str]]) -> None:
     """Passes under one seed and with tensors as they were give the same: no state is elsewhere that a pass reads."""
-    before = {key: tensor.detach().clone() for key, tensor in _tensors(module)}
+    before: State = {}
 
     def evaluated() -> State:
         seed(0, x.device)
@@ -242,7 +242,6 @@ def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pai
 
     def trained() -> State:
         seed(0, x.device)
-        module.train()
         with _named(name, "in training"):
             logits = module(x.clone())
             loss = cross_entropy(logits.float(), y)
@@ -264,6 +263,9 @@ def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pai
         return found
 
     for when, passed in (("evaluated", evaluated), ("trained", trained)):
+        if when == "trained":
+            module.train()  # once, for it may put weights back that evaluation has merged
+            before |= {key: tensor.detach().clone() for key, tensor in _tensors(module)}
         first, one = passed(), _kept(module)
         second, other = passed(), _kept(module)
         changed = [key for key, (_, _, value) in other.items() if key not in one or not _alike(one[key][2], value)]
