@@ -244,7 +244,7 @@ def test_flipped_signs_have_a_curve_where_several_shares_were_run(shares):
     chapter = Shown()
     shown = marked.flipped(chapter, [row] * 2, shares)
     assert (shown is not None) == (len(shares) > 1) and len(chapter.tables[0]) == 1 + len(shares)
-    told = [", ".join(f"{mean} with {share} %" for share in shares) for mean in ("75", "3")]
+    told = ["75 to 75 %", ", ".join(f"3 with {share} %" for share in shares)]
     assert chapter.glued.pop("turned_accuracies") == "from 97.00 to 97.00 %"
     assert firsts([chapter.glued.pop("twin_signs"), chapter.glued.pop("twin_barrier")]) == ["75.0 %", "1.00 pp"]
     assert firsts(chapter.glued.values()) == told

@@ -99,10 +99,9 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
         ends = far[:, 1:, 4].mean(0)
         told = f"from {text.number(min(ends))} to {text.number(max(ends))} %"
     chapter.glue(turned_accuracies=told, **{f"twin_{name}": value for name, value in twin.items()})
-    for name, column in (("signs", 0), ("barriers", 3)):
-        means = zip(far[:, 1:, column].mean(0), shares, strict=True)
-        told = ", ".join(f"{float(f'{mean:.2g}'):g} with {share} %" for mean, share in means)
-        chapter.glue(**{f"turned_{name}": told or "not run"})
+    signs, barriers = ([f"{float(f'{one:.2g}'):g}" for one in far[:, 1:, i].mean(0)] for i in (0, 3))
+    told = ", ".join(f"{mean} with {share} %" for mean, share in zip(barriers, shares, strict=True))
+    chapter.glue(turned_signs=f"{signs[0]} to {signs[-1]} %" if signs else "not run", turned_barriers=told or "not run")
     if len(shares) < 2:
         return None
     axes = {"replicate": range(len(far)), "signs_flipped_percent": ["0, other order", *shares]}
