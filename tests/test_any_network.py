@@ -39,7 +39,7 @@ from lottery.data import Dataset
 from lottery.engine import identity, precision, sparse
 from lottery.engine.batches import AHEAD, Batches, augment, moved
 from lottery.engine.errors import NotStacked, Slower, TrainingError
-from lottery.engine.network import Single, Stacked, Start, build, stackable
+from lottery.engine.network import Single, Stacked, Start, build, draws, stackable
 from lottery.engine.train import train
 from lottery.engine.trial import Doubtful, NotPruned, trial
 from lottery.engine.world import StoreWorld
@@ -1188,3 +1188,17 @@ def test_tensors_that_a_factory_keeps_are_never_written_to(frozen):
     assert torch.equal(vectors, before) and torch.equal(weights["0.weight"], before)
     identity._network.cache_clear()
     assert identity.network(training) == first
+
+
+def test_what_another_thread_draws_meanwhile_is_not_the_networks():
+    class Beside(nn.Linear):
+        passes = 0
+
+        def forward(self, x):
+            self.passes += 1
+            if self.passes < 3:  # as a thread of a Dask worker does now and then
+                random.random()
+            return super().forward(x)
+
+    net = Beside(WIDTH, 2)
+    assert not draws(net, torch.ones(1, WIDTH)) and net.passes == 3

@@ -529,17 +529,18 @@ def draws(module: nn.Module, x: torch.Tensor, training: bool = True) -> bool:
         return random.getstate(), numpy["key"].tobytes(), numpy["pos"]
 
     module.train(training)
-    other = others()
-    with torch.no_grad(), seeds.apart(x.device):
-        before = states()
-        module(x.clone())
-        drew = not all(map(torch.equal, before, states()))
-    if other != others():
-        raise TrainingError(
-            f"{type(module).__name__} draws from Python's or NumPy's global generator, so no training of it could be "
-            f"repeated: let it draw with torch (torch.rand, torch.nn.functional.dropout)"
-        )
-    return drew
+    for _ in range(5):  # threads that are not ours, such as those of a Dask worker, may draw from them meanwhile
+        other = others()
+        with torch.no_grad(), seeds.apart(x.device):
+            before = states()
+            module(x.clone())
+            drew = not all(map(torch.equal, before, states()))
+        if other == others():
+            return drew
+    raise TrainingError(
+        f"{type(module).__name__} draws from Python's or NumPy's global generator, so no training of it could be "
+        f"repeated: let it draw with torch (torch.rand, torch.nn.functional.dropout)"
+    )
 
 
 def memory(training: Training, dataset: Dataset) -> tuple[int, int]:
