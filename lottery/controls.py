@@ -364,7 +364,7 @@ class EdgePopup(Mask):
     def compute(self, world: World) -> Result:
         device = torch.device(world.device)
         cuda = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):  # what a network draws in training is drawn from the recipe's stream
+        with seeds.apart(device):  # what a network draws in training is drawn from the recipe's stream
             number = seeds.integer(self.training.seed, seeds.LEARNED, self.replicate, self.draw)
             torch.default_generator.manual_seed(number)
             for device in cuda:

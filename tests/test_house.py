@@ -113,9 +113,9 @@ def test_importing_the_engine_brings_nothing_of_the_book():
 
 
 def test_what_is_drawn_from_the_global_generator_is_drawn_by_one_thread_alone():
-    """By `seeds.apart`; the others draw in `execute` only, which is alone."""
+    """By `seeds.apart`, which holds the lock."""
     forking = {module for module, path in MODULES.items() if "fork_rng" in path.read_text()}
-    assert forking <= {"lottery.seeds", "lottery.engine.trial", "lottery.controls", "lottery.signs"}
+    assert forking == {"lottery.seeds"}
 
 
 def test_functions_of_the_engine_have_few_branches():

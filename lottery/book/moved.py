@@ -6,7 +6,7 @@ kind → [R, L], records kind → [R][L]: R replicates, L levels of pruning whos
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import ipywidgets as widgets
 import numpy as np
@@ -177,6 +177,12 @@ def show_matrix(chapter: Chapter, names: Sequence[str], there: Leads, back: Lead
     )
 
 
+def _sizes(accuracy: Mapping[str, Accuracy], left: Sequence[str]) -> Iterator[tuple[str, Accuracy, int, str]]:
+    """The rows of tables by way and size: way, its accuracies, which size, weights left as a text."""
+    for (way, found), (i, name) in itertools.product(accuracy.items(), enumerate(left)):
+        yield way, found, i, name
+
+
 def show_degrees(chapter: Chapter, accuracy: Mapping[str, Accuracy], left: Sequence[str]) -> None:
     """Shows what numbers of connections explain: what masks with the moved ticket's degrees recover.
 
@@ -186,7 +192,7 @@ def show_degrees(chapter: Chapter, accuracy: Mapping[str, Accuracy], left: Seque
         left: [L] texts.
     """
     table = []
-    for (way, found), (i, name) in itertools.product(accuracy.items(), enumerate(left)):
+    for way, found, i, name in _sizes(accuracy, left):
         ahead = text.interval(leads.leads(found)["moved"][:, i], 1, "pp")
         table.append([way, name, ahead, *(recovered(found, i, "degrees", of) for of in ("native", "moved"))])
     chapter.show_table(
@@ -206,7 +212,7 @@ def show_parts(chapter: Chapter, accuracy: Mapping[str, Accuracy], left: Sequenc
         left: [L] texts.
     """
     table = []
-    for (way, found), (i, name) in itertools.product(accuracy.items(), enumerate(left)):
+    for way, found, i, name in _sizes(accuracy, left):
         pairs = ([np.asarray(found[kind])[:, i] for kind in pair] for pair in PARTS.values())
         table.append([way, name, *(text.interval(one - other, 100, "pp") for one, other in pairs)])
     chapter.show_table(

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from .. import LotteryError, masks, models
+from .. import LotteryError, masks, models, seeds
 from ..data import Dataset
 from ..models import State
 from ..recipes import Training
@@ -55,7 +55,7 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
     """
     small = replace(dataset, **{part: _few(*getattr(dataset, part)) for part in ("train", "validation", "test")})
     device = dataset.train[0].device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with seeds.apart(device):
         seed(0, device)
         state, module = _built(training, small)
         overlapping = models.overlapping(module)  # a copy on a GPU has none
