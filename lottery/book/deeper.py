@@ -42,18 +42,20 @@ def told(plan: Mapping[str, Any], accuracy: Runs, density: Runs, reinitialised: 
         accuracy, density: its.
         reinitialised: at which levels it was.
     """
-    high, part = accuracy["ticket"]["high"], plan["rewind_step"] / plan["steps"]
+    high, rewind_at, rewinding = accuracy["ticket"]["high"], "not run", "not run"
+    if "rewound" in accuracy:
+        rewind_at = f"step {plan['rewind_step']:,} ({100 * plan['rewind_step'] / plan['steps']:.3g} % of training)"
+        gain = stats.summary((accuracy["rewound"]["high"] - high)[:, -1], scale=stats.SHARES)
+        rewinding = text.of_two(gain, 100, "pp")
     worth, left = (high - accuracy["reinitialised"]["high"]).mean(axis=0), density["ticket"]["high"][0]
     gaps = ", ".join(f"{text.number(worth[n], 100, 1)} ({figures.percent(left[n])} %)" for n in reinitialised)
     return {
         "training": f"{plan['steps']:,} iterations, batches of {plan['batch']}, {', '.join(plan['said'].values())}",
         "pruning": text.count(plan["levels"], "round"),
         "reinit_at": text.listed("level", reinitialised),
-        "rewind_at": f"step {plan['rewind_step']:,} ({100 * part:.3g} % of training)",
+        "rewind_at": rewind_at,
         "rates": f"{plan['high_rate']:g} high, {plan['low_rate']:g} low, {plan['warm_rate']:g} with warm-up",
-        "rewinding": text.of_two(
-            stats.summary((accuracy["rewound"]["high"] - high)[:, -1], scale=stats.SHARES), 100, "pp"
-        ),
+        "rewinding": rewinding,
         "gaps": gaps,
         "dense": f"{100 * high[:, 0].mean():.1f} %",
     }
