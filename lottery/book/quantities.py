@@ -99,19 +99,18 @@ def ticket_quantities(
 
     Args:
         density: [L] share of weights left; density[0] is 1.
-        stop: [R, L] early-stopping iteration.
-        accuracy, accuracy_end: [R, L] test accuracy at early stopping and at the end of training.
+        stop: [R, L] early-stopping iteration; a replicate that ends at an earlier level has NaN from there on, and
+            counts in what asks for no later one.
+        accuracy, accuracy_end: [R, L] test accuracy at early stopping and at the end of training; the R may differ.
         validation, validation_end: [R, L] validation accuracy there: picks the level that is compared.
     """
     density, stop = np.asarray(density), np.asarray(stop, dtype=np.float64)
     out: Quantities = {}
-    if (level := _level(density, 0.211, stop)) is not None:
-        out["early_stop_change_21"] = relative_change(stop[:, level], stop[:, 0])
-        out["early_stop_trend_to_21"] = stats.bootstrap(
-            lambda rows: trend(rows.mean(axis=0)), stop[:, : level + 1], within=(-1, 1)
-        )
-    if (level := _level(density, 0.036, stop)) is not None:
-        out["early_stop_change_4"] = relative_change(stop[:, level], stop[:, 0])
+    if len(rows := _down_to(density, 0.211, stop)):
+        out["early_stop_change_21"] = relative_change(rows[:, -1], rows[:, 0])
+        out["early_stop_trend_to_21"] = stats.bootstrap(lambda some: trend(some.mean(axis=0)), rows, within=(-1, 1))
+    if len(rows := _down_to(density, 0.036, stop)):
+        out["early_stop_change_4"] = relative_change(rows[:, -1], rows[:, 0])
     endings = (("", accuracy, validation), ("_end", accuracy_end, validation_end))
     for ending, values, chooses in endings:
         gain = 100 * (np.asarray(values) - np.asarray(values)[:, :1])
@@ -1349,6 +1348,13 @@ def _level(density: np.ndarray, target: float, *values: np.ndarray) -> int | Non
     except ValueError:
         return None
     return level if not values or _run(*values)[level] else None
+
+
+def _down_to(density: np.ndarray, target: float, values: np.ndarray) -> np.ndarray:
+    """The replicates [R, L] that reach the level at a density, cut there; no row if there is no such level."""
+    level = _level(density, target)
+    rows = values[:, : level + 1] if level is not None else values[:0]
+    return rows[~np.isnan(rows).any(axis=1)]
 
 
 def _least(values: np.ndarray) -> Summary:

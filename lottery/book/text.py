@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..stats import SHARES, Summary, cut, summary
+from ..stats import SHARES, Summary, cut, negated, relative_change, summary
 
 RANGES = {"%": (0, 100), "pp": (-100, 100)}
 """Unit → the range of shares and of their differences in it."""
@@ -84,6 +84,11 @@ def interval(
     low, high = within or RANGES.get(unit, (-math.inf, math.inf))
     found = cut(summary(values, scale=SHARES), low / scale, high / scale)
     return format_interval(found, scale, unit, digits).rpartition(", n = ")[0]
+
+
+def sooner(a: ArrayLike, b: ArrayLike) -> str:
+    """How much sooner a was than b: the relative change of the means [R] with its sign turned, in per cent."""
+    return format_interval(negated(relative_change(a, b)), 100, "%", 0)
 
 
 def of_two(value: Summary | float, scale: float = 1, unit: str = "", digits: int = 2) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from .. import kernels, landscape, masks, movement, signs
 from ..engine.store import Record
@@ -56,6 +57,16 @@ def column(records, value: str | tuple | Callable[[Record], float]) -> np.ndarra
         return [filled(one) for one in part] if isinstance(part, list) else np.nan if part is None else read(part)
 
     return np.array(filled(records), dtype=np.float64)
+
+
+def changes(values: ArrayLike) -> np.ndarray:
+    """[R, L] values as changes against the dense network: each over its mean in the replicates that reach the level.
+
+    Args:
+        values: [R, L], the dense network's first; NaN where a replicate was not run.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    return values / np.nanmean(np.where(np.isnan(values), np.nan, values[:, :1]), axis=0) - 1
 
 
 def over_draws(records, value: str | tuple | Callable[[Record], float]):
