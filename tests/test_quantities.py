@@ -55,6 +55,18 @@ def test_tickets_of_the_paper():
     assert got["gain_min_pp"].mean == pytest.approx(0) == got["gain_min_pp_end"].mean  # with 3.6 %
 
 
+def test_replicates_that_end_early_count_where_they_were_run():
+    stop, accuracy = paper()
+    further = np.where(LEVELS <= 7, np.interp(LEVELS, [0, 7], [8000, 7200]), np.nan) + np.zeros((3, 1))
+    got = quantities.ticket_quantities(DENSITY, np.vstack([stop, further]), accuracy, accuracy, accuracy, accuracy)
+    assert got["early_stop_change_21"].mean == pytest.approx((6200 + 7200) / (10000 + 8000) - 1)
+    assert (got["early_stop_change_21"].n, got["early_stop_trend_to_21"].n, got["early_stop_change_4"].n) == (6, 6, 3)
+    assert got["early_stop_change_4"].mean == pytest.approx(0)
+    changes = tidy.changes(np.vstack([stop, further]))[:, [0, 7, 15]]
+    assert changes[0] == pytest.approx([10000 / 9000 - 1, 6200 / 9000 - 1, 0])  # against those that reach the level
+    assert np.isnan(changes[3]).tolist() == [False, False, True]
+
+
 def test_the_test_set_picks_no_level():
     stop, accuracy = paper()
     lucky = accuracy.copy()
