@@ -30,3 +30,5 @@ def test_what_was_run_and_what_rewinding_gives():
     assert told["rates"] == "0.1 high, 0.01 low, 0.03 with warm-up"
     assert told["rewinding"] == "5.00 and 7.00 pp" and told["dense"] == "91.0 %"
     assert told["gaps"] == "5.0 (21.4 %)"
+    alone = deeper.told(plan, {name: runs for name, runs in ACCURACY.items() if name != "rewound"}, DENSITY, [1])
+    assert alone["rewind_at"] == alone["rewinding"] == "not run"
