@@ -321,10 +321,9 @@ def power(claim) -> None:
         click.echo(line)
     if not found.checks:
         click.echo(f"{claim}: no check is open")
-    elif found.part is None:
-        click.echo("No number of replicates that the chapter takes is known to decide any of this")
-    else:
-        decided = " and ".join(f"“{says}”" for says in found.decided)
+    elif found.part is not None:
+        named = " and ".join(f"“{says}”" for says in found.decided)
+        decided = "what is open" if len(found.decided) == len(found.checks) else named
         click.echo(f"This would decide {decided}; it takes the data sets, and a GPU or hours:")
         click.echo(found.part.command)
 
