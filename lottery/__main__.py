@@ -88,15 +88,18 @@ def run(chapters, every, published, profile, given, publish, export, **how) -> N
 
 
 def _run(names, profile, given, publish, export, settings) -> None:
-    from .book import planning, runner
+    from .book import planning
+
+    parts = [planning.Part(name, profile, given) for name in names]
+    for part in parts:
+        _ = part.parameters  # before imports that take seconds, and folders that are called like a profile
+
+    from .book import runner
     from .engine import archive, stopping
     from .engine.store import Store
 
     if export:
         archive.check_target(export)
-    parts = [planning.Part(name, profile, given) for name in names]
-    for part in parts:
-        _ = part.parameters  # before folders are made that are called like a profile
     store, folder = Store(settings.store), runner.output_folder(profile, publish)
     runner.check_writable(folder, *([runner.results_folder()] if publish else []), *([export.parent] if export else []))
     for part in parts:  # all of them are checked before the first is executed
@@ -196,15 +199,16 @@ def study(began, budget, export, files, part, plan, **how) -> int:
 
     Into study.lotx in the folder of --export or, if that would be too large, study-00.lotx, study-01.lotx and so on.
     """
+    if not 0 < budget < float("inf"):
+        raise LotteryError(f"the budget must be more than 0 minutes, not {budget:g}")
+    if not 0.1 <= part <= 2**20:
+        raise LotteryError(f"the size of an exported file must be from 0.1 to {2**20} MiB, not {part:g}")
+
     from .book import runner
     from .book import study as module
     from .engine import archive
     from .engine.store import Store
 
-    if not 0 < budget < float("inf"):
-        raise LotteryError(f"the budget must be more than 0 minutes, not {budget:g}")
-    if not 0.1 <= part <= 2**20:
-        raise LotteryError(f"the size of an exported file must be from 0.1 to {2**20} MiB, not {part:g}")
     settings, parts = _settings(**how), module.read_plan(plan)
     archive.check_target(target := export / "study.lotx", files)
     runner.check_writable(export, settings.store)
@@ -231,10 +235,14 @@ def study(began, budget, export, files, part, plan, **how) -> int:
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
 def list_claims(chapters) -> None:
     """List chapters and their claims: names, what we published of them, at which scale, and titles."""
-    from .book import claims, planning
+    from .book import planning
+
+    names = [planning.named(one) for one in chapters] or planning.names()
+
+    from .book import claims
 
     rules = claims.load()
-    for name in [planning.named(one) for one in chapters] or planning.names():
+    for name in names:
         click.echo(f"{name}:")
         verdicts = _published(name).get("verdicts", {})
         for rule in (rule for rule in rules.values() if rule.chapter == name):
@@ -249,9 +257,9 @@ def _published(chapter: str) -> dict:
     """What a published chapter says of itself; nothing of one that is not published."""
     import nbformat
 
-    from .book import runner
+    from .book import planning
 
-    path = runner.published().get(chapter)
+    path = planning.published().get(chapter)
     return nbformat.read(path, as_version=4).metadata.get("lottery", {}) if path else {}
 
 
@@ -273,7 +281,12 @@ def show_parameters(chapters) -> None:
 @click.option("--pdf", is_flag=True, help="Print the offline pages as one PDF, too (needs npm and Chromium).")
 def book(profile, offline, pdf) -> None:
     """Build the pages."""
-    from .book import build, planning
+    from .book import planning
+
+    if profile is not None:
+        planning.check_profile(profile)  # before imports that take seconds
+
+    from .book import build
 
     index = build.build(planning.book(), profile=profile)
     if offline or pdf:
@@ -303,14 +316,17 @@ def power(claim) -> None:
 
     In four of five studies, if means and spread stay as they are.
     """
-    from .book import claims, parameters
+    from .book import entries, parameters
+
+    known = entries.table(entries.CLAIMS)["claims"]
+    if claim not in known:
+        near = parameters.meant(claim, known) or f"; claims: {', '.join(known)}"
+        raise LotteryError(f"no claim {claim[:60]!r}{near}")
+
+    from .book import claims
     from .book.power import power
 
-    rules = claims.load()
-    if claim not in rules:
-        near = parameters.meant(claim, rules) or f"; claims: {', '.join(rules)}"
-        raise LotteryError(f"no claim {claim[:60]!r}{near}")
-    rule = rules[claim]
+    rule = claims.load()[claim]
     made = _published(rule.chapter)
     if not isinstance(made.get("verdicts", {}).get(claim), dict):
         raise LotteryError(

@@ -30,7 +30,7 @@ from .. import LotteryError, stats
 from ..stats import Summary
 from . import entries, text
 
-FILE = Path(__file__).with_name("claims.yml")
+FILE = entries.CLAIMS
 
 Scale = Literal["paper", "reduced", "stand-in"]
 Outcome = Literal["agrees", "agrees in part", "open", "disagrees"]

@@ -32,7 +32,7 @@ from ..engine.settings import VARIABLE, Settings, current
 from ..engine.store import Store
 from .chapter import git_state, versions
 from .parameters import ChapterError
-from .planning import Part, book, source
+from .planning import Part, book, published, source
 
 SCHEMA = 1
 _T = TypeVar("_T")
@@ -318,11 +318,6 @@ def ending(notebook) -> dict:
 
 
 # Publishing.
-
-
-def published() -> dict[str, Path]:
-    """The published chapters."""
-    return {path.stem: path for path in sorted((book() / "book" / "chapters").glob("*.ipynb"))}
 
 
 def results_folder() -> Path:
