@@ -195,9 +195,10 @@ def _run_published(settings) -> None:
 @computing
 @click.pass_obj
 def study(began, budget, export, files, part, plan, **how) -> int:
-    """Compute chapters' recipes in order of value within a time budget, and pack them.
+    """Compute what chapters need within a time budget.
 
-    Into study.lotx in the folder of --export or, if that would be too large, study-00.lotx, study-01.lotx and so on.
+    In order of value. The records are packed into study.lotx in the folder of --export or, if that would be too large,
+    study-00.lotx, study-01.lotx and so on.
     """
     if not 0 < budget < float("inf"):
         raise LotteryError(f"the budget must be more than 0 minutes, not {budget:g}")
@@ -234,7 +235,7 @@ def study(began, budget, export, files, part, plan, **how) -> int:
 @cli.command("list")
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
 def list_claims(chapters) -> None:
-    """List chapters and their claims: names, what we published of them, at which scale, and titles."""
+    """List chapters, their claims and what came out."""
     from .book import planning
 
     names = [planning.named(one) for one in chapters] or planning.names()
@@ -312,9 +313,10 @@ def verify() -> None:
 @cli.command()
 @click.argument("claim")
 def power(claim) -> None:
-    """Say how many replicates would decide what is open of a published claim, and what computes them.
+    """Say how many replicates an open claim needs.
 
-    In four of five studies, if means and spread stay as they are.
+    So many decide what is open of a published claim in four of five studies, if means and spread stay as they are.
+    Prints the command that computes them, too.
     """
     from .book import entries, parameters
 
@@ -415,7 +417,10 @@ def verify_store(store) -> None:
 @click.option("--device", default="cpu", help="cpu (default) or cuda.")
 @STORE
 def rebuild(keys, sample, seed, device, store) -> None:
-    """Compute some records anew, beside the store, and compare bit for bit; exit status 1 where they differ or fail."""
+    """Compute some records anew and compare bit for bit.
+
+    They are computed beside the store. Exit status 1 where they differ or fail.
+    """
     from .engine import rebuild as again
 
     opened = _open(store)
@@ -440,7 +445,10 @@ def rebuild(keys, sample, seed, device, store) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say how much.")
 @STORE
 def gc(dry_run, store) -> None:
-    """Drop dense weights, checkpoints of finished runs and abandoned files."""
+    """Drop dense weights, and files that nobody needs any more.
+
+    These are checkpoints of finished runs, and files of commands that were killed.
+    """
     click.echo(f"{_open(store).gc(dry_run=dry_run) / 1e6:,.1f} MB {'would be ' * dry_run}freed")
 
 

@@ -508,6 +508,14 @@ def test_command_line_looks_into_a_store(executed, tmp_path, capsys):
     assert main(["store", "show", "zz", *store]) == 1
 
 
+def test_no_line_of_a_list_of_commands_is_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ([], ["store"]):
+        assert main([*group, "--help"]) == 0
+        lines = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+        assert len(lines) > 5 and [line for line in lines if not line.endswith(".") or line.endswith("..")] == []
+
+
 def test_a_recipe_that_fails_keeps_no_chapter_from_being_executed_that_does_without(executed, monkeypatch, capsys):
     ran = []
     monkeypatch.setattr("lottery.__main__._compute", lambda *given: LotteryError("one run failed"))
