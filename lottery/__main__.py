@@ -95,65 +95,66 @@ def _run(names, profile, given, publish, export, settings) -> None:
         _ = part.parameters  # before imports that take seconds, and folders that are called like a profile
 
     from .book import runner
-    from .engine import archive, stopping
+    from .engine import archive
     from .engine.store import Store
 
     if export:
         archive.check_target(export)
     store, folder = Store(settings.store), runner.output_folder(profile, publish)
     runner.check_writable(folder, *([runner.results_folder()] if publish else []), *([export.parent] if export else []))
+    places = {part.chapter: f" ({at} of {len(parts)})" * (len(parts) > 1) for at, part in enumerate(parts, 1)}
+    keys_of: dict[str, list[str]] = {}
     for part in parts:  # all of them are checked before the first is executed
         part.check(store, settings)
-    keys = list(dict.fromkeys(key for part in parts for key in part.keys))
-
-    def executed(name: str, alone: bool) -> Path | LotteryError:
-        try:
-            return runner.run(name, profile, given, folder=folder, settings=settings, show=alone)
-        except stopping.OutOfTime:
-            raise
-        except LotteryError as error:
-            return error
-
+        keys_of[part.chapter] = own = part.keys
+        if len(parts) > 1:
+            lacking = _count(sum(key not in store for key in own), "recipe")
+            click.echo(f"{part.chapter}{places[part.chapter]}: planned, {lacking} to compute")
+    keys = list(dict.fromkeys(key for one in keys_of.values() for key in one))
     try:
-        error = _compute(parts, settings)
+        error = _compute(parts, keys_of, store, settings)
         failed: dict[str, LotteryError] = {}
         if error:
-            failed = {part.chapter: error for part in parts if not all(key in store for key in part.keys)}
+            failed = {name: error for name, own in keys_of.items() if not all(key in store for key in own)}
         names = [name for name in names if name not in failed]
-        tasks = [functools.partial(executed, name) for name in names]
+        more = {"folder": folder, "settings": settings}
+        tasks = [functools.partial(runner.attempt, name, profile, given, **more) for name in names]
         for name, place in zip(names, runner.run_beside(tasks, settings), strict=True):
             if isinstance(place, LotteryError):
                 failed[name] = place
+                click.echo(f"{name}{places[name]}: failed")
                 continue
-            click.echo(f"{name}: {os.path.relpath(place)}")
+            click.echo(f"{name}{places[name]}: executed, {os.path.relpath(place)}")
             if publish:
                 for path in runner.publish_records(name, store):
                     click.echo(f"{name}: {os.path.relpath(path)}")
+        if failed and len(parts) == 1:
+            raise failed[parts[0].chapter]
         if failed:
-            raise _failed(parts, failed)
+            raise _failed(failed, len(parts), "make book", {part.chapter: part.command for part in parts})
         if error:
             raise error
     finally:
         if export and (there := [key for key in keys if key in store]):
             for path in store.export(there, export):
-                click.echo(f"records: {os.path.relpath(path)}")
+                click.echo(f"records: {path}")
 
 
-def _failed(parts, failed) -> LotteryError:
-    """Of several chapters those that failed, each with the first line that says why, and what to do; of one, its error.
+def _failed(failed, count: int, target: str, alone=None) -> LotteryError:
+    """Of several chapters those that failed, each with the first line that says why, and what to do.
 
     Args:
-        parts: all that were to be executed.
         failed: chapter → its error.
+        count: how many were to be executed.
+        target: what builds the pages when none fails.
+        alone: chapter → the command that runs it alone, if there is one.
     """
-    if len(parts) == 1:
-        return failed[parts[0].chapter]
-    others = "; the others are executed" * (len(failed) < len(parts))
-    said = [f"{len(failed)} of {len(parts)} chapters failed{others} (`make book` builds the pages when none fails)"]
-    for part in (part for part in parts if part.chapter in failed):
-        why = str(failed[part.chapter]).strip().partition("\n")[0]
-        said.append(why if why.startswith(part.chapter) else f"{part.chapter}: {why}")
-        said.append(f"  to run it alone: {_typed(part.command)}")
+    others = "; the others are executed" * (len(failed) < count)
+    said = [f"{len(failed)} of {count} chapters failed{others} (`{target}` builds the pages when none fails)"]
+    for name in sorted(failed):
+        why = str(failed[name]).strip().partition("\n")[0]
+        said.append(why if why.startswith(name) else f"{name}: {why}")
+        said += [f"  to run it alone: {_typed(alone[name])}"] if alone else []
     return LotteryError("\n".join([*said, "a chapter that you have not changed should not fail: please report it"]))
 
 
@@ -163,14 +164,19 @@ def _typed(command: str) -> str:
     return command if "VIRTUAL_ENV" in os.environ else command.replace("python", here, 1)
 
 
-def _compute(parts, settings):
-    """Computes what all chapters need at once, so that no core waits for the last run of each; what failed, if any."""
+def _compute(parts, keys_of, store, settings):
+    """Computes what all chapters need at once, so that no core waits for the last run of each; what failed, if any.
+
+    How far it is, a bar says in a terminal, and lines elsewhere.
+    """
+    from .book import runner
     from .book.chapter import compute
     from .engine.world import ExecutionError
 
+    bar = sys.stderr.isatty()
     try:
-        with settings.active():
-            compute([recipe for part in parts for recipe in part.recipes], settings, sys.stderr.isatty())
+        with settings.active(), contextlib.nullcontext() if bar else runner.told(keys_of, store, click.echo):
+            compute([recipe for part in parts for recipe in part.recipes], settings, bar)
     except ExecutionError as error:
         return error
 
@@ -178,12 +184,21 @@ def _compute(parts, settings):
 def _run_published(settings) -> None:
     from .book import runner
 
-    differences = runner.run_published(runner.output_folder("published"), settings=settings)
+    differences, failed = runner.run_published(runner.output_folder("published"), settings=settings, say=click.echo)
     for line in differences:
         click.echo(line, err=True)
+    count = len(runner.published())
+    if failed:
+        raise _failed(failed, count, "make published")
     if differences:
-        raise LotteryError(f"{len(differences)} numbers differ from the published ones")
-    click.echo(f"{len(runner.published())} published chapters executed again: every number is the same")
+        raise LotteryError(f"not as published: {_count(len(differences), 'number')}")
+    click.echo(f"{_count(count, 'published chapter')} executed again: every number is the same")
+
+
+def _count(number: int, noun: str) -> str:
+    from .book import text
+
+    return text.count(number, noun)
 
 
 @cli.command(epilog="Exit status: 0 all is computed; 75 time is up; 1 a part failed; 130 or 143 stopped by a signal.")
@@ -289,6 +304,7 @@ def book(profile, offline, pdf) -> None:
 
     from .book import build
 
+    click.echo("building the pages")
     index = build.build(planning.book(), profile=profile)
     if offline or pdf:
         index = build.for_offline(planning.book(), index)
