@@ -240,10 +240,11 @@ def study(began, budget, export, files, part, plan, **how) -> int:
             packed += len(archive.keys(path))
             say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
         if packed < len(keys):
-            say(f"{len(keys) - packed} records, the last of the plan, do not fit into {files} files")
+            left, room = _count(len(keys) - packed, "record"), _count(files, "file")
+            say(f"{left} of {len(keys)}, the last of the plan, left out: there is no room in {room}")
 
     if carried:
-        say(f"{len(carried)} records from {export}")
+        say(f"{_count(len(carried), 'record')} from {export}")
     return module.run(parts, budget, settings, pack, say, began, carried)
 
 
@@ -258,6 +259,7 @@ def list_claims(chapters) -> None:
     from .book import claims
 
     rules = claims.load()
+    click.echo(f"  {'claim':7} {'outcome, scale':24} title")
     for name in names:
         click.echo(f"{name}:")
         verdicts = _published(name).get("verdicts", {})
@@ -267,6 +269,13 @@ def list_claims(chapters) -> None:
                 ", ".join(dict.fromkeys((said["label"], said["scale"]))) if isinstance(said, dict) else "not published"
             )
             click.echo(f"  {rule.id:7} {outcome:24} {rule.title}")
+    click.echo("\n" + LEGEND)
+
+
+LEGEND = """\
+outcome: agrees, agrees in part, disagrees or open, by a written rule; of claims that we had to reconstruct it is
+  "reconstructed" instead of "agrees", of questions of our own "supported"
+scale: the paper's; reduced, less of something; or a stand-in, which tests nothing"""
 
 
 def _published(chapter: str) -> dict:
@@ -322,7 +331,7 @@ def verify() -> None:
     for line in problems:
         click.echo(line, err=True)
     if problems:
-        raise LotteryError(f"{len(problems)} gates are not passed")
+        raise LotteryError(f"{_count(len(problems), 'problem')}: not all gates are passed")
     click.echo("all gates are passed")
 
 
@@ -378,17 +387,20 @@ def _open(folder: Path | None):
 @STORE
 def list_records(store) -> None:
     """List the records, one a line."""
-    opened = _open(store)
+    opened, count = _open(store), 0
+    click.echo(f"{'key':12}  {'recipe':9}  {'weights':13}  training, and what else there is")
     for key in opened.keys():
         if (record := opened.read(key)) is None:
             continue
+        count += 1
         accuracy = record.values.get("test_accuracy_end")
         training = record.recipe.get("training", {})
         what = f"{training['data']} {training['model']} {training['steps']} steps" if training else ""
         left = f"{100 * record.values['density']:6.2f} % left" if "density" in record.values else ""
         reached = f"  test accuracy {accuracy:.4f}" if accuracy is not None else ""
         dense = f"  dense weights at {sorted(opened.states(key))}" if opened.states(key) else ""
-        click.echo(f"{key[:12]}  {record.recipe['type']:8}{left}  {what}{reached}{dense}")
+        click.echo(f"{key[:12]}  {record.recipe['type']:9}  {left:13}  {what}{reached}{dense}")
+    click.echo(f"{_count(count, 'record')} in {opened.root}")
 
 
 @store.command()
@@ -414,13 +426,13 @@ def verify_store(store) -> None:
 
     opened = _open(store)
     found = opened.verify()
-    click.echo("\n".join(found) if found else f"{len(opened.keys())} records, all sound")
+    click.echo("\n".join(found) if found else f"{_count(len(opened.keys()), 'record')}, sound")
     if changed := changed_code(opened):
         kinds = Counter(record.recipe["type"] for record in changed)
         said = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
         click.echo(
-            f"{len(changed)} were computed by code that has changed since ({said}): their keys stand for the same "
-            "recipes; `store rebuild --sample N` says whether the same numbers come out"
+            f"computed by code that has changed since: {said}; their keys stand for the same recipes, and "
+            "`store rebuild --sample N` says whether the same numbers come out"
         )
     if found:
         raise LotteryError("damaged records were set aside; the next run computes them again")
@@ -487,7 +499,7 @@ def import_(files, store) -> None:
     from .engine import settings
     from .engine.store import Store
 
-    click.echo(f"{len(Store(store or settings.default_store()).import_(files))} new records")
+    click.echo(_count(len(Store(store or settings.default_store()).import_(files)), "new record"))
 
 
 def _asked(store, prefixes) -> list[str]:
@@ -502,7 +514,7 @@ def _find(store, prefixes) -> list[str]:
     for prefix in prefixes:
         fitting = [key for key in store.keys() if key.startswith(prefix)]
         if len(fitting) != 1:
-            raise LotteryError(f"{len(fitting)} records have a key that begins with {prefix!r}")
+            raise LotteryError(f"{prefix!r} begins the keys of {_count(len(fitting), 'record')}, not of one")
         found += fitting
     return found
 

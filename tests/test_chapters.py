@@ -499,7 +499,10 @@ def test_a_chapter_that_is_named_twice_is_executed_once(monkeypatch):
 def test_command_line_looks_into_a_store(executed, tmp_path, capsys):
     store = ["--store", str(executed[1])]
     assert main(["store", "ls", *store]) == 0
-    key = capsys.readouterr().out.split()[0]
+    head, *lines, total = capsys.readouterr().out.splitlines()
+    key = lines[0].split()[0]
+    assert head.startswith("key  ") and total == f"{len(lines)} records in {executed[1]}"
+    assert {line.index("digits ") for line in lines if "digits " in line} == {head.index("training")}
     assert main(["store", "show", key, *store]) == 0
     assert '"recipe"' in capsys.readouterr().out
     assert main(["store", "verify", *store]) == 0
