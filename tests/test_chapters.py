@@ -544,6 +544,12 @@ def test_while_recipes_are_computed_chapters_and_tenths_are_said(tmp_path):
     with runner.told(keys, store, said.append):
         pass
     assert len(said) == 5  # nothing is left to say
+    for quiet, more in ((60, []), (0, ["1 of 20 recipes computed"])):
+        left = {"old"}
+        said.clear()
+        with runner.told({"a": list(map(str, range(20)))}, left, said.append, quiet):
+            left.add("3")
+        assert said == ["computing 20 recipes", *more]
 
 
 def test_an_export_is_named_as_it_was_given(executed, tmp_path, monkeypatch, capsys):

@@ -255,20 +255,23 @@ def run_beside(tasks: Sequence[Callable[[bool], _T]], settings: Settings) -> Ite
 
 
 @contextlib.contextmanager
-def told(keys: Mapping[str, Sequence[str]], store: Store, say: Callable[[str], None]) -> Iterator[None]:
-    """Meanwhile says, a line each, which chapters have all their recipes, and how many there are at every tenth.
+def told(
+    keys: Mapping[str, Sequence[str]], store: Store, say: Callable[[str], None], quiet: float = 60.0
+) -> Iterator[None]:
+    """Meanwhile says, a line each, which chapters have all their recipes, and how many there are.
 
     Args:
         keys: chapter → those of all records that it needs.
         store: into which they are computed.
         say: is told the lines, by another thread.
+        quiet: seconds after which one recipe more is said; by then or not, each tenth is.
     """
     lacking = {name: left for name, own in keys.items() if (left := [key for key in own if key not in store])}
     if not lacking:
         yield
         return
     stop = threading.Event()
-    teller = threading.Thread(target=_tell, args=(lacking, len(keys), store, say, stop), daemon=True)
+    teller = threading.Thread(target=_tell, args=(lacking, len(keys), store, say, quiet, stop), daemon=True)
     teller.start()
     try:
         yield
@@ -278,9 +281,14 @@ def told(keys: Mapping[str, Sequence[str]], store: Store, say: Callable[[str], N
 
 
 def _tell(
-    lacking: Mapping[str, Sequence[str]], chapters: int, store: Store, say: Callable[[str], None], stop: threading.Event
+    lacking: Mapping[str, Sequence[str]],
+    chapters: int,
+    store: Store,
+    say: Callable[[str], None],
+    quiet: float,
+    stop: threading.Event,
 ) -> None:
-    left, tenth, lacking = set().union(*lacking.values()), 0, dict(lacking)
+    left, lacking, before, last = set().union(*lacking.values()), dict(lacking), 0, time.monotonic()
     total = len(left)
     say(f"computing {count(total, 'recipe')}")
     while lacking:
@@ -289,9 +297,10 @@ def _tell(
         for name in [name for name, own in lacking.items() if left.isdisjoint(own)]:
             del lacking[name]
             say(f"{name}: computed, {chapters - len(lacking)} of {count(chapters, 'chapter')}")
-        if (now := 10 * (total - len(left)) // total) > tenth:
-            tenth = now
-            say(f"{total - len(left)} of {count(total, 'recipe')} computed")
+        done = total - len(left)
+        if 10 * done // total > 10 * before // total or (done > before and time.monotonic() > last + quiet):
+            before, last = done, time.monotonic()
+            say(f"{done} of {count(total, 'recipe')} computed")
         if stopped:
             return
 
