@@ -88,69 +88,73 @@ def run(chapters, every, published, profile, given, publish, export, **how) -> N
 
 
 def _run(names, profile, given, publish, export, settings) -> None:
-    from .book import planning, runner
-    from .engine import archive, stopping
+    from .book import planning
+
+    parts = [planning.Part(name, profile, given) for name in names]
+    for part in parts:
+        _ = part.parameters  # before imports that take seconds, and folders that are called like a profile
+
+    from .book import runner
+    from .engine import archive
     from .engine.store import Store
 
     if export:
         archive.check_target(export)
-    parts = [planning.Part(name, profile, given) for name in names]
-    for part in parts:
-        _ = part.parameters  # before folders are made that are called like a profile
     store, folder = Store(settings.store), runner.output_folder(profile, publish)
     runner.check_writable(folder, *([runner.results_folder()] if publish else []), *([export.parent] if export else []))
+    places = {part.chapter: f" ({at} of {len(parts)})" * (len(parts) > 1) for at, part in enumerate(parts, 1)}
+    keys_of: dict[str, list[str]] = {}
     for part in parts:  # all of them are checked before the first is executed
         part.check(store, settings)
-    keys = list(dict.fromkeys(key for part in parts for key in part.keys))
-
-    def executed(name: str, alone: bool) -> Path | LotteryError:
-        try:
-            return runner.run(name, profile, given, folder=folder, settings=settings, show=alone)
-        except stopping.OutOfTime:
-            raise
-        except LotteryError as error:
-            return error
-
+        keys_of[part.chapter] = own = part.keys
+        if len(parts) > 1:
+            lacking = _count(sum(key not in store for key in own), "recipe")
+            click.echo(f"{part.chapter}{places[part.chapter]}: planned, {lacking} to compute")
+    keys = list(dict.fromkeys(key for one in keys_of.values() for key in one))
     try:
-        error = _compute(parts, settings)
+        error = _compute(parts, keys_of, store, settings)
         failed: dict[str, LotteryError] = {}
         if error:
-            failed = {part.chapter: error for part in parts if not all(key in store for key in part.keys)}
+            failed = {name: error for name, own in keys_of.items() if not all(key in store for key in own)}
         names = [name for name in names if name not in failed]
-        tasks = [functools.partial(executed, name) for name in names]
+        more = {"folder": folder, "settings": settings}
+        tasks = [functools.partial(runner.attempt, name, profile, given, **more) for name in names]
         for name, place in zip(names, runner.run_beside(tasks, settings), strict=True):
             if isinstance(place, LotteryError):
                 failed[name] = place
+                click.echo(f"{name}{places[name]}: failed")
                 continue
-            click.echo(f"{name}: {os.path.relpath(place)}")
+            click.echo(f"{name}{places[name]}: executed, {os.path.relpath(place)}")
             if publish:
                 for path in runner.publish_records(name, store):
                     click.echo(f"{name}: {os.path.relpath(path)}")
+        if failed and len(parts) == 1:
+            raise failed[parts[0].chapter]
         if failed:
-            raise _failed(parts, failed)
+            raise _failed(failed, len(parts), "make book", {part.chapter: part.command for part in parts})
         if error:
             raise error
     finally:
         if export and (there := [key for key in keys if key in store]):
             for path in store.export(there, export):
-                click.echo(f"records: {os.path.relpath(path)}")
+                click.echo(f"records: {path}")
 
 
-def _failed(parts, failed) -> LotteryError:
-    """Of several chapters those that failed, each with the first line that says why, and what to do; of one, its error.
+def _failed(failed, count: int, target: str, alone=None) -> LotteryError:
+    """Of several chapters those that failed, each with the first line that says why, and what to do.
 
     Args:
-        parts: all that were to be executed.
         failed: chapter → its error.
+        count: how many were to be executed.
+        target: what builds the pages when none fails.
+        alone: chapter → the command that runs it alone, if there is one.
     """
-    if len(parts) == 1:
-        return failed[parts[0].chapter]
-    others = "; the others are executed" * (len(failed) < len(parts))
-    said = [f"{len(failed)} of {len(parts)} chapters failed{others} (`make book` builds the pages when none fails)"]
-    for part in (part for part in parts if part.chapter in failed):
-        why = str(failed[part.chapter]).strip().partition("\n")[0]
-        said.append(why if why.startswith(part.chapter) else f"{part.chapter}: {why}")
-        said.append(f"  to run it alone: {_typed(part.command)}")
+    others = "; the others are executed" * (len(failed) < count)
+    said = [f"{len(failed)} of {count} chapters failed{others} (`{target}` builds the pages when none fails)"]
+    for name in sorted(failed):
+        why = str(failed[name]).strip().partition("\n")[0]
+        said.append(why if why.startswith(name) else f"{name}: {why}")
+        said += [f"  to run it alone: {_typed(alone[name])}"] if alone else []
     return LotteryError("\n".join([*said, "a chapter that you have not changed should not fail: please report it"]))
 
 
@@ -160,14 +164,19 @@ def _typed(command: str) -> str:
     return command if "VIRTUAL_ENV" in os.environ else command.replace("python", here, 1)
 
 
-def _compute(parts, settings):
-    """Computes what all chapters need at once, so that no core waits for the last run of each; what failed, if any."""
+def _compute(parts, keys_of, store, settings):
+    """Computes what all chapters need at once, so that no core waits for the last run of each; what failed, if any.
+
+    How far it is, a bar says in a terminal, and lines elsewhere.
+    """
+    from .book import runner
     from .book.chapter import compute
     from .engine.world import ExecutionError
 
+    bar = sys.stderr.isatty()
     try:
-        with settings.active():
-            compute([recipe for part in parts for recipe in part.recipes], settings, sys.stderr.isatty())
+        with settings.active(), contextlib.nullcontext() if bar else runner.told(keys_of, store, click.echo):
+            compute([recipe for part in parts for recipe in part.recipes], settings, bar)
     except ExecutionError as error:
         return error
 
@@ -175,12 +184,21 @@ def _compute(parts, settings):
 def _run_published(settings) -> None:
     from .book import runner
 
-    differences = runner.run_published(runner.output_folder("published"), settings=settings)
+    differences, failed = runner.run_published(runner.output_folder("published"), settings=settings, say=click.echo)
     for line in differences:
         click.echo(line, err=True)
+    count = len(runner.published())
+    if failed:
+        raise _failed(failed, count, "make published")
     if differences:
-        raise LotteryError(f"{len(differences)} numbers differ from the published ones")
-    click.echo(f"{len(runner.published())} published chapters executed again: every number is the same")
+        raise LotteryError(f"not as published: {_count(len(differences), 'number')}")
+    click.echo(f"{_count(count, 'published chapter')} executed again: every number is the same")
+
+
+def _count(number: int, noun: str) -> str:
+    from .book import text
+
+    return text.count(number, noun)
 
 
 @cli.command(epilog="Exit status: 0 all is computed; 75 time is up; 1 a part failed; 130 or 143 stopped by a signal.")
@@ -192,19 +210,21 @@ def _run_published(settings) -> None:
 @computing
 @click.pass_obj
 def study(began, budget, export, files, part, plan, **how) -> int:
-    """Compute chapters' recipes in order of value within a time budget, and pack them.
+    """Compute what chapters need within a time budget.
 
-    Into study.lotx in the folder of --export or, if that would be too large, study-00.lotx, study-01.lotx and so on.
+    In order of value. The records are packed into study.lotx in the folder of --export or, if that would be too large,
+    study-00.lotx, study-01.lotx and so on.
     """
+    if not 0 < budget < float("inf"):
+        raise LotteryError(f"the budget must be more than 0 minutes, not {budget:g}")
+    if not 0.1 <= part <= 2**20:
+        raise LotteryError(f"the size of an exported file must be from 0.1 to {2**20} MiB, not {part:g}")
+
     from .book import runner
     from .book import study as module
     from .engine import archive
     from .engine.store import Store
 
-    if not 0 < budget < float("inf"):
-        raise LotteryError(f"the budget must be more than 0 minutes, not {budget:g}")
-    if not 0.1 <= part <= 2**20:
-        raise LotteryError(f"the size of an exported file must be from 0.1 to {2**20} MiB, not {part:g}")
     settings, parts = _settings(**how), module.read_plan(plan)
     archive.check_target(target := export / "study.lotx", files)
     runner.check_writable(export, settings.store)
@@ -220,21 +240,27 @@ def study(began, budget, export, files, part, plan, **how) -> int:
             packed += len(archive.keys(path))
             say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
         if packed < len(keys):
-            say(f"{len(keys) - packed} records, the last of the plan, do not fit into {files} files")
+            left, room = _count(len(keys) - packed, "record"), _count(files, "file")
+            say(f"{left} of {len(keys)}, the last of the plan, left out: there is no room in {room}")
 
     if carried:
-        say(f"{len(carried)} records from {export}")
+        say(f"{_count(len(carried), 'record')} from {export}")
     return module.run(parts, budget, settings, pack, say, began, carried)
 
 
 @cli.command("list")
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
 def list_claims(chapters) -> None:
-    """List chapters and their claims: names, what we published of them, at which scale, and titles."""
-    from .book import claims, planning
+    """List chapters, their claims and what came out."""
+    from .book import planning
+
+    names = [planning.named(one) for one in chapters] or planning.names()
+
+    from .book import claims
 
     rules = claims.load()
-    for name in [planning.named(one) for one in chapters] or planning.names():
+    click.echo(f"  {'claim':7} {'outcome, scale':24} title")
+    for name in names:
         click.echo(f"{name}:")
         verdicts = _published(name).get("verdicts", {})
         for rule in (rule for rule in rules.values() if rule.chapter == name):
@@ -243,15 +269,22 @@ def list_claims(chapters) -> None:
                 ", ".join(dict.fromkeys((said["label"], said["scale"]))) if isinstance(said, dict) else "not published"
             )
             click.echo(f"  {rule.id:7} {outcome:24} {rule.title}")
+    click.echo("\n" + LEGEND)
+
+
+LEGEND = """\
+outcome: agrees, agrees in part, disagrees or open, by a written rule; of claims that we had to reconstruct it is
+  "reconstructed" instead of "agrees", of questions of our own "supported"
+scale: the paper's; reduced, less of something; or a stand-in, which tests nothing"""
 
 
 def _published(chapter: str) -> dict:
     """What a published chapter says of itself; nothing of one that is not published."""
     import nbformat
 
-    from .book import runner
+    from .book import planning
 
-    path = runner.published().get(chapter)
+    path = planning.published().get(chapter)
     return nbformat.read(path, as_version=4).metadata.get("lottery", {}) if path else {}
 
 
@@ -273,8 +306,14 @@ def show_parameters(chapters) -> None:
 @click.option("--pdf", is_flag=True, help="Print the offline pages as one PDF, too (needs npm and Chromium).")
 def book(profile, offline, pdf) -> None:
     """Build the pages."""
-    from .book import build, planning
+    from .book import planning
 
+    if profile is not None:
+        planning.check_profile(profile)  # before imports that take seconds
+
+    from .book import build
+
+    click.echo("building the pages")
     index = build.build(planning.book(), profile=profile)
     if offline or pdf:
         index = build.for_offline(planning.book(), index)
@@ -292,25 +331,29 @@ def verify() -> None:
     for line in problems:
         click.echo(line, err=True)
     if problems:
-        raise LotteryError(f"{len(problems)} gates are not passed")
+        raise LotteryError(f"{_count(len(problems), 'problem')}: not all gates are passed")
     click.echo("all gates are passed")
 
 
 @cli.command()
 @click.argument("claim")
 def power(claim) -> None:
-    """Say how many replicates would decide what is open of a published claim, and what computes them.
+    """Say how many replicates an open claim needs.
 
-    In four of five studies, if means and spread stay as they are.
+    So many decide what is open of a published claim in four of five studies, if means and spread stay as they are.
+    Prints the command that computes them, too.
     """
-    from .book import claims, parameters
+    from .book import entries, parameters
+
+    known = entries.table(entries.CLAIMS)["claims"]
+    if claim not in known:
+        near = parameters.meant(claim, known) or f"; claims: {', '.join(known)}"
+        raise LotteryError(f"no claim {claim[:60]!r}{near}")
+
+    from .book import claims
     from .book.power import power
 
-    rules = claims.load()
-    if claim not in rules:
-        near = parameters.meant(claim, rules) or f"; claims: {', '.join(rules)}"
-        raise LotteryError(f"no claim {claim[:60]!r}{near}")
-    rule = rules[claim]
+    rule = claims.load()[claim]
     made = _published(rule.chapter)
     if not isinstance(made.get("verdicts", {}).get(claim), dict):
         raise LotteryError(
@@ -321,10 +364,9 @@ def power(claim) -> None:
         click.echo(line)
     if not found.checks:
         click.echo(f"{claim}: no check is open")
-    elif found.part is None:
-        click.echo("No number of replicates that the chapter takes is known to decide any of this")
-    else:
-        decided = " and ".join(f"“{says}”" for says in found.decided)
+    elif found.part is not None:
+        named = " and ".join(f"“{says}”" for says in found.decided)
+        decided = "what is open" if len(found.decided) == len(found.checks) else named
         click.echo(f"This would decide {decided}; it takes the data sets, and a GPU or hours:")
         click.echo(found.part.command)
 
@@ -345,17 +387,20 @@ def _open(folder: Path | None):
 @STORE
 def list_records(store) -> None:
     """List the records, one a line."""
-    opened = _open(store)
+    opened, count = _open(store), 0
+    click.echo(f"{'key':12}  {'recipe':9}  {'weights':13}  training, and what else there is")
     for key in opened.keys():
         if (record := opened.read(key)) is None:
             continue
+        count += 1
         accuracy = record.values.get("test_accuracy_end")
         training = record.recipe.get("training", {})
         what = f"{training['data']} {training['model']} {training['steps']} steps" if training else ""
         left = f"{100 * record.values['density']:6.2f} % left" if "density" in record.values else ""
         reached = f"  test accuracy {accuracy:.4f}" if accuracy is not None else ""
         dense = f"  dense weights at {sorted(opened.states(key))}" if opened.states(key) else ""
-        click.echo(f"{key[:12]}  {record.recipe['type']:8}{left}  {what}{reached}{dense}")
+        click.echo(f"{key[:12]}  {record.recipe['type']:9}  {left:13}  {what}{reached}{dense}")
+    click.echo(f"{_count(count, 'record')} in {opened.root}")
 
 
 @store.command()
@@ -381,13 +426,13 @@ def verify_store(store) -> None:
 
     opened = _open(store)
     found = opened.verify()
-    click.echo("\n".join(found) if found else f"{len(opened.keys())} records, all sound")
+    click.echo("\n".join(found) if found else f"{_count(len(opened.keys()), 'record')}, sound")
     if changed := changed_code(opened):
         kinds = Counter(record.recipe["type"] for record in changed)
         said = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
         click.echo(
-            f"{len(changed)} were computed by code that has changed since ({said}): their keys stand for the same "
-            "recipes; `store rebuild --sample N` says whether the same numbers come out"
+            f"computed by code that has changed since: {said}; their keys stand for the same recipes, and "
+            "`store rebuild --sample N` says whether the same numbers come out"
         )
     if found:
         raise LotteryError("damaged records were set aside; the next run computes them again")
@@ -400,7 +445,10 @@ def verify_store(store) -> None:
 @click.option("--device", default="cpu", help="cpu (default) or cuda.")
 @STORE
 def rebuild(keys, sample, seed, device, store) -> None:
-    """Compute some records anew, beside the store, and compare bit for bit; exit status 1 where they differ or fail."""
+    """Compute some records anew and compare bit for bit.
+
+    They are computed beside the store. Exit status 1 where they differ or fail.
+    """
     from .engine import rebuild as again
 
     opened = _open(store)
@@ -425,7 +473,10 @@ def rebuild(keys, sample, seed, device, store) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say how much.")
 @STORE
 def gc(dry_run, store) -> None:
-    """Drop dense weights, checkpoints of finished runs and abandoned files."""
+    """Drop dense weights, and files that nobody needs any more.
+
+    These are checkpoints of finished runs, and files of commands that were killed.
+    """
     click.echo(f"{_open(store).gc(dry_run=dry_run) / 1e6:,.1f} MB {'would be ' * dry_run}freed")
 
 
@@ -448,7 +499,7 @@ def import_(files, store) -> None:
     from .engine import settings
     from .engine.store import Store
 
-    click.echo(f"{len(Store(store or settings.default_store()).import_(files))} new records")
+    click.echo(_count(len(Store(store or settings.default_store()).import_(files)), "new record"))
 
 
 def _asked(store, prefixes) -> list[str]:
@@ -463,7 +514,7 @@ def _find(store, prefixes) -> list[str]:
     for prefix in prefixes:
         fitting = [key for key in store.keys() if key.startswith(prefix)]
         if len(fitting) != 1:
-            raise LotteryError(f"{len(fitting)} records have a key that begins with {prefix!r}")
+            raise LotteryError(f"{prefix!r} begins the keys of {_count(len(fitting), 'record')}, not of one")
         found += fitting
     return found
 

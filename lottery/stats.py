@@ -287,9 +287,22 @@ def holm(values: ArrayLike) -> np.ndarray:
     return out
 
 
-def deviation(value: Summary) -> float:
-    """The standard deviation between replicates that an interval implies; NaN without one."""
-    return (value.ci_high - value.ci_low) / 2 / _t(value.n) * math.sqrt(value.n) if value.bounded else math.nan
+def deviation(value: Summary, towards: float | None = None) -> float:
+    """The standard deviation between replicates that an interval implies; NaN without one.
+
+    Args:
+        value: with an interval.
+        towards: a bound: the half of the interval that faces it is taken, by which it is decided on which side the mean
+            lies; the wider one if the interval ends at the bound, as one does that is cut there. By default, both.
+    """
+    if not value.bounded:
+        return math.nan
+    below, above = value.mean - value.ci_low, value.ci_high - value.mean
+    half = (below + above) / 2
+    if towards is not None:
+        cut_there = towards in (value.ci_low, value.ci_high)
+        half = max(below, above) if cut_there else below if towards < value.mean else above
+    return half / _t(value.n) * math.sqrt(value.n)
 
 
 def power(effect: float, deviation: float, n: int) -> float:
@@ -325,14 +338,25 @@ def detectable(value: Summary, wanted: float = POWER) -> float:
     return high
 
 
-def replicates_needed(effect: float, deviation: float, wanted: float = POWER, most: int = 1000) -> int | None:
-    """Replicates for which :func:`power` is as wanted; None if that takes more than `most`."""
-    if not (math.isfinite(effect) and math.isfinite(deviation)) or power(effect, deviation, most) < wanted:
+def replicates_needed(*tests: tuple[float, float], wanted: float = POWER, most: int = 1000) -> int | None:
+    """Replicates for which :func:`power` is as wanted; None if that takes more than `most`.
+
+    Args:
+        tests: effect and deviation of each test that must see its effect, two for equivalence: of several, that one
+            does not is at most as likely as the sum of what each misses.
+        wanted: the probability that all see theirs.
+        most: replicates that are thought of.
+    """
+
+    def seen(n: int) -> float:
+        return 1 - sum(1 - power(effect, spread, n) for effect, spread in tests)
+
+    if not np.isfinite(tests).all() or seen(most) < wanted:
         return None
     low, high = 1, most
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(effect, deviation, middle) >= wanted else (middle, high)
+        low, high = (low, middle) if seen(middle) >= wanted else (middle, high)
     return high
 
 

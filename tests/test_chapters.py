@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -498,7 +499,10 @@ def test_a_chapter_that_is_named_twice_is_executed_once(monkeypatch):
 def test_command_line_looks_into_a_store(executed, tmp_path, capsys):
     store = ["--store", str(executed[1])]
     assert main(["store", "ls", *store]) == 0
-    key = capsys.readouterr().out.split()[0]
+    head, *lines, total = capsys.readouterr().out.splitlines()
+    key = lines[0].split()[0]
+    assert head.startswith("key  ") and total == f"{len(lines)} records in {executed[1]}"
+    assert {line.index("digits ") for line in lines if "digits " in line} == {head.index("training")}
     assert main(["store", "show", key, *store]) == 0
     assert '"recipe"' in capsys.readouterr().out
     assert main(["store", "verify", *store]) == 0
@@ -506,6 +510,54 @@ def test_command_line_looks_into_a_store(executed, tmp_path, capsys):
     assert main(["store", "import", str(tmp_path / "all.lotx"), "--store", str(tmp_path / "other")]) == 0
     assert main(["store", "verify", "--store", str(tmp_path / "other")]) == 0
     assert main(["store", "show", "zz", *store]) == 1
+
+
+def test_no_line_of_a_list_of_commands_is_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ([], ["store"]):
+        assert main([*group, "--help"]) == 0
+        lines = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+        assert len(lines) > 5 and [line for line in lines if not line.endswith(".") or line.endswith("..")] == []
+
+
+def test_while_recipes_are_computed_chapters_and_tenths_are_said(tmp_path):
+    store, said = {"old"}, []
+    keys = {"a": ["old"], "b": ["old", *"0123"], "c": [*"0123456789"]}
+
+    def computed(upto, lines):
+        store.update("0123456789"[:upto])
+        until = time.monotonic() + 20
+        while len(said) < lines and time.monotonic() < until:
+            time.sleep(0.02)
+
+    with runner.told(keys, store, said.append):
+        computed(0, 1)
+        computed(5, 3)
+        store.update("0123456789")
+    assert said == [
+        "computing 10 recipes",
+        "b: computed, 2 of 3 chapters",
+        "5 of 10 recipes computed",
+        "c: computed, 3 of 3 chapters",
+        "10 of 10 recipes computed",
+    ]
+    with runner.told(keys, store, said.append):
+        pass
+    assert len(said) == 5  # nothing is left to say
+    for quiet, more in ((60, []), (0, ["1 of 20 recipes computed"])):
+        left = {"old"}
+        said.clear()
+        with runner.told({"a": list(map(str, range(20)))}, left, said.append, quiet):
+            left.add("3")
+        assert said == ["computing 20 recipes", *more]
+
+
+def test_an_export_is_named_as_it_was_given(executed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "run", lambda name, *given, **more: executed[0] / f"{name}.ipynb")
+    given = [word for name, value in SMALL.items() for word in ("-p", name, str(value))]
+    target = tmp_path / "carry" / "all.lotx"
+    assert main(["run", FIRST, *given, "--store", str(executed[1]), "--export", str(target)]) == 0
+    assert f"records: {target}\n" in capsys.readouterr().out
 
 
 def test_a_recipe_that_fails_keeps_no_chapter_from_being_executed_that_does_without(executed, monkeypatch, capsys):
@@ -531,7 +583,10 @@ def test_chapters_that_fail_keep_no_other_from_being_executed_and_are_named_at_t
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     assert main(["run", FIRST, "13_capacity", *given, "--store", str(executed[1])]) == 1
     said = capsys.readouterr()
-    assert said.out.startswith("13_capacity: ")
+    planned, executing = said.out.splitlines()[:2], said.out.splitlines()[-2:]
+    assert planned[0] == f"{FIRST} (1 of 2): planned, 0 recipes to compute"
+    assert planned[1].startswith("13_capacity (2 of 2): planned, ")
+    assert executing[0] == f"{FIRST} (1 of 2): failed" and executing[1].startswith("13_capacity (2 of 2): executed, ")
     first, why, alone, last = said.err.splitlines()
     assert first.startswith("error: 1 of 2 chapters failed; the others are executed") and why == wrong
     assert alone.endswith(f" -m lottery run {FIRST} --profile quick {' '.join(given)}")
@@ -540,7 +595,7 @@ def test_chapters_that_fail_keep_no_other_from_being_executed_and_are_named_at_t
     assert "and more; what was executed is in …" in capsys.readouterr().err
 
 
-def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeypatch):
+def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeypatch, capsys):
     """What a chapter published elsewhere rests on is enough to execute it again, and a changed number is noticed."""
     root = _broken(monkeypatch, tmp_path, "pass")
     shutil.copytree(executed[0], root / "book" / "chapters")
@@ -559,7 +614,13 @@ def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeyp
         before = written.read_bytes()
         runner.publish_records(name, Store(executed[1]))
         assert written.read_bytes() == before
-    assert runner.run_published(tmp_path / "again", show=False) == []
+    said: list[str] = []
+    assert runner.run_published(tmp_path / "again", say=said.append) == ([], {})
+    assert said == [
+        "taking in the records of 2 published chapters",
+        f"{FIRST} (1 of 2): executed, 0 numbers not as published",
+        f"{SECOND} (2 of 2): executed, 0 numbers not as published",
+    ]
     path = root / "book" / "chapters" / f"{FIRST}.ipynb"
     notebook = read(path)
     notebook.metadata.lottery["keys"] = []  # as if it rested on others now
@@ -569,7 +630,14 @@ def test_publishing_and_executing_again_from_records(executed, tmp_path, monkeyp
     assert gates.check_records(places, runner.results_files()) == []
     notebook.metadata.lottery["values"]["dense-stop"] = "1"
     nbformat.write(notebook, path)
-    assert any("dense-stop was '1'" in line for line in runner.run_published(tmp_path / "more", show=False))
+    (root / "book" / "results" / f"{SECOND}.lotx").unlink()
+    assert main(["run", "--published"]) == 1  # one fails, the other is executed and compared all the same
+    said_now = capsys.readouterr()
+    assert (
+        f"{SECOND} (2 of 2): failed" in said_now.out and f"{FIRST} (1 of 2): executed, 1 number not as" in said_now.out
+    )
+    assert "dense-stop was '1'" in said_now.err and "error: 1 of 2 chapters failed; the others are" in said_now.err
+    assert "not among the committed records" in said_now.err and "`make published`" in said_now.err
 
 
 def test_numbers_are_the_same_to_nine_digits_whatever_holds_them():

@@ -22,6 +22,7 @@ RULES = claims.load()
 WIDE = stats.summary([0.5, 1.0, 1.6])
 SURE = stats.summary([1.50, 1.51, 1.52])
 LESS = stats.summary([-1.0, -1.01, -1.02])
+BOUNDS = ({"at_least": 0}, {"above": 1}, {"at_most": 2}, {"below": 0}, {"within": 1}, {"within": 0.5, "around": 1})
 
 TEXT = """
 works: {w2020: {name: A Work}}
@@ -277,6 +278,31 @@ def test_an_open_check_names_the_replicates_that_would_decide_it(rule):
     assert stats.power(0.3, spread, check.needed) >= 0.8 > stats.power(0.3, spread, check.needed - 1)
     assert verdict.needed == check.needed
     assert stats.power(check.detectable, spread, 3) == pytest.approx(0.8)
+
+
+@given(some.integers(2, 12), some.floats(-3, 3), some.floats(0.01, 5), some.floats(0.01, 5), some.sampled_from(BOUNDS))
+def test_an_open_check_needs_more_replicates_than_it_has(n, mean, below, above, bounds):
+    """Also where the interval is longer on one side, or cut: what would be seen so often would have been decided."""
+    value = stats.Summary(n, mean, math.nan, math.nan, mean - below, mean + above)
+    checked = claims.CheckRule.model_validate({"quantity": "a", "says": "So", **bounds})
+    value = stats.cut(value, -2, 2) if below > 1 else value
+    found = claims._check(checked, claims.Quantity(says="how much"), {"a": value})
+    assert found.outcome != "open" or found.needed is None or found.needed > n
+
+
+def test_an_interval_that_is_longer_towards_its_bound_needs_more_replicates():
+    """As chapter 13's ratio of break-evens did, 1.3 [1.0, 2.6] of at most 2.5, with six: six would have decided."""
+    value = stats.Summary(6, 1.336, math.nan, math.nan, 1.0, 2.642)
+    checked = claims.CheckRule.model_validate({"quantity": "a", "says": "So", "at_most": 2.5})
+    assert claims._check(checked, claims.Quantity(says="how much"), {"a": value}).needed == 12
+
+
+def test_a_mean_beyond_one_bound_needs_no_replicates_for_the_other():
+    value = stats.Summary(4, 1.2, math.nan, math.nan, 0.9, 1.5)
+    asked = {"quantity": "a", "says": "So"}
+    one, both = (claims.CheckRule.model_validate(asked | more) for more in ({"at_most": 1}, {"within": 1}))
+    one, both = (claims._check(rule, claims.Quantity(says="how much"), {"a": value}) for rule in (one, both))
+    assert one.needed == both.needed > 4
 
 
 def test_what_no_number_of_replicates_decides(rule):

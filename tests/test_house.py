@@ -106,6 +106,25 @@ def test_importing_the_package_or_the_command_line_brings_nothing_heavy():
         assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 
 
+def test_a_wrong_name_is_refused_before_anything_heavy_is_imported():
+    """Torch, scipy and pandas take seconds, on a busy machine ten."""
+    wrong = ["run 99_none", "run 1 -p levls 5", "run 1 --profile qick", "parameters 99", "list 99", "power C-C0"]
+    wrong += [
+        "book --profile qick",
+        "run --published 1",
+        "run --all 1",
+        "run 1 --publish",
+        "study --budget 0 --export out",
+    ]
+    program = (
+        f"import sys; from lottery.__main__ import main; codes = [main(one.split()) for one in {wrong}]\n"
+        "print(*codes, *({'torch', 'scipy', 'pandas', 'matplotlib', 'papermill'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert done.stdout.split() == ["1"] * len(wrong), done.stdout + done.stderr
+    assert done.stderr.count("error: ") == len(wrong) and done.stderr.count("did you mean") == 4
+
+
 def test_importing_the_engine_brings_nothing_of_the_book():
     program = "import sys, lottery.engine.execute; print(*({'matplotlib', 'IPython', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True)

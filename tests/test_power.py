@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from lottery.__main__ import main
 from lottery.book import claims, planning, power
 
 RULES = claims.load()
@@ -64,9 +65,21 @@ def test_of_checks_that_need_more_than_the_chapter_takes_the_others_are_named():
     assert found.decided == (RULES["C-C11"].checks[0].says,) and found.part.given["noise_replicates"] == 4
     assert found.checks[0].endswith(": 4 replicates would decide")
     assert found.checks[0].startswith(f"“{RULES['C-C11'].checks[0].says}”: 1 pp, asked ")
-    assert "49 replicates would decide, more than the chapter takes: noise_replicates = 49: must be" in found.checks[1]
+    assert found.checks[1].endswith(": 49 replicates would decide, more than the 20 that the chapter takes")
     none = power.power(RULES["C-C11"], made("C-C11", 30, 49))
     assert none.part is None and none.decided == () and len(none.checks) == 2
+
+
+def test_the_command_says_each_thing_once(monkeypatch, capsys):
+    for needed, last in (((4, 49), "This would decide “"), ((4, 5), "This would decide what is open; ")):
+        monkeypatch.setattr("lottery.__main__._published", lambda _, needed=needed: made("C-C11", *needed))
+        assert main(["power", "C-C11"]) == 0
+        *checks, said, command = capsys.readouterr().out.splitlines()
+        assert len(checks) == 2 and said.startswith(last) and command.startswith("python -m lottery run ")
+    monkeypatch.setattr("lottery.__main__._published", lambda _: made("C-C11", 30, 49))
+    assert main(["power", "C-C11"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("\n") == 2 == said.count("more than the 20 that the chapter takes") and "must be" not in said
 
 
 def test_what_no_replicates_decide():

@@ -92,13 +92,28 @@ def test_all_claims_are_listed_with_what_came_out(capsys):
     assert main(["list"]) == 0
     said, rules = capsys.readouterr().out.splitlines(), claims.load()
     listed = {line.split()[0]: line for line in said if line.startswith("  ")}
-    assert [line for line in said if line not in listed.values()] == [f"{name}:" for name in planning.names()]
+    listed.pop("claim"), listed.pop('"reconstructed"')  # the head, and words below
+    chapters = [f"{name}:" for name in planning.names()]
+    assert said[0].split()[0] == "claim" and [line for line in said if line in chapters] == chapters
+    assert all(rule.title.startswith(listed[name][said[0].index("title") :]) for name, rule in rules.items())
     assert listed.keys() == rules.keys() and all(rule.title in listed[name] for name, rule in rules.items())
     for path in runner.published().values():
         for name, verdict in nbformat.read(path, as_version=4).metadata["lottery"]["verdicts"].items():
             assert verdict["label"] in listed[name] and verdict["scale"] in listed[name]
     assert main(["list", "1"]) == 0
-    assert capsys.readouterr().out.splitlines()[:2] == [said[said.index("01_winning_tickets:")], listed["C-C1"]]
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        said[0],
+        said[said.index("01_winning_tickets:")],
+        listed["C-C1"],
+    ]
+
+
+@pytest.mark.parametrize("count, said", [(1, "1 problem: not all"), (2, "2 problems: not all"), (0, "all gates are")])
+def test_verify_counts_what_is_wrong(count, said, monkeypatch, capsys):
+    monkeypatch.setattr(gates, "verify", lambda: ["wrong"] * count)
+    assert main(["verify"]) == bool(count)
+    written = capsys.readouterr()
+    assert said in (written.err if count else written.out) and written.err.count("wrong\n") == count
 
 
 def test_power_prints_a_command_that_is_taken_or_says_that_none_is(capsys):
@@ -120,4 +135,4 @@ def test_power_prints_a_command_that_is_taken_or_says_that_none_is(capsys):
             changed = [key for key, value in old.items() if now[key] != value]
             assert changed and all(key.endswith("replicates") for key in changed), name
             assert len(part.keys) > len(planning.Part(part.chapter, part.profile, old).keys), name
-    assert taken and any("more than the chapter takes" in line for line in printed)
+    assert taken and any("that the chapter takes" in line for line in printed)

@@ -36,7 +36,7 @@ def test_a_sound_record_comes_out_the_same(store, capsys):
     assert main(["store", "rebuild", "--sample", "1", "--store", str(store.root)]) == 0
     assert "Run: the same" in capsys.readouterr().out
     assert main(["store", "verify", "--store", str(store.root)]) == 0
-    assert capsys.readouterr().out == "1 records, all sound\n"
+    assert capsys.readouterr().out == "1 record, sound\n"
 
 
 def test_a_record_of_a_network_that_is_not_known_here_hides_no_other(store, capsys, monkeypatch):
@@ -61,7 +61,7 @@ def test_a_record_that_is_not_what_its_recipe_gives_is_named(store, capsys):
 def test_records_of_changed_code_are_counted(store, capsys):
     other = changed(store, made={"code": "0" * 16})
     assert main(["store", "verify", "--store", str(other.root)]) == 0
-    assert "1 were computed by code that has changed since (1 Run)" in capsys.readouterr().out
+    assert "computed by code that has changed since: 1 Run; " in capsys.readouterr().out
 
 
 def test_a_device_that_is_not_there_is_said_before_anything_is_computed(store, capsys):

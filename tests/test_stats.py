@@ -234,10 +234,29 @@ def test_power_is_what_simulation_finds():
 
 
 def test_replicates_needed_are_the_fewest_that_suffice():
-    n = stats.replicates_needed(0.5, 1)
+    n = stats.replicates_needed((0.5, 1))
     assert stats.power(0.5, 1, n) >= 0.8 > stats.power(0.5, 1, n - 1) and n == 34  # the textbook's
-    assert stats.replicates_needed(0, 1) is None and stats.replicates_needed(1e-9, 1) is None
-    assert stats.replicates_needed(10, 0.1) == 2
+    assert stats.replicates_needed((0, 1)) is None and stats.replicates_needed((1e-9, 1)) is None
+    assert stats.replicates_needed((10, 0.1)) == 2
+
+
+def test_replicates_that_equivalence_needs_are_those_for_both_sides():
+    """With the mean in the middle of a margin, as simulated: either side alone would be seen more often."""
+    n = stats.replicates_needed((1, 1), (1, 1))
+    draws = np.random.default_rng(5).normal(0, 1, (4000, n))
+    means, halves = draws.mean(axis=1), stats._t(n) * draws.std(axis=1, ddof=1) / math.sqrt(n)
+    assert np.mean(np.abs(means) + halves < 1) == pytest.approx(0.82, abs=0.04) and n > stats.replicates_needed((1, 1))
+    assert stats.replicates_needed((1, 1), (3, 1)) == stats.replicates_needed((1, 1))  # the far side costs nothing
+    assert stats.replicates_needed((1, 1), (0, 1)) is None
+
+
+def test_the_spread_towards_a_bound_is_that_of_the_half_that_faces_it():
+    lopsided = stats.Summary(4, 1.0, 0.5, 3.0, 0.5, 3.0)
+    low, high, both = (stats.deviation(lopsided, towards) for towards in (0.6, 2.5, None))
+    assert (low / both, high / both) == pytest.approx((0.5 / 1.25, 2 / 1.25))
+    assert stats.deviation(lopsided, 0.5) == stats.deviation(lopsided, 3.0) == high  # cut there, the wider half says it
+    even = stats.summary([0.0, 1.0, 2.0])
+    assert stats.deviation(even, 0.3) == pytest.approx(stats.deviation(even)) == pytest.approx(1)
 
 
 def test_what_could_have_been_seen():

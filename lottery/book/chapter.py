@@ -171,7 +171,8 @@ class Chapter:
         """
         flat, store, own = list(tidy.leaves(study)), self.store, self.settings
         if own.read_only and (missing := plan(flat, store)):
-            raise ChapterError(f"{len(missing)} recipes of {self.name} are not among the committed records: publish it")
+            lacking = text.count(len(missing), "recipe")
+            raise ChapterError(f"{lacking} of {self.name} not among the committed records: publish it")
         done = compute(flat, own)
         found = {recipe.key: record for recipe, record in zip(flat, done, strict=True)}
         for recipe in recipes.closure(flat):

@@ -30,7 +30,7 @@ from .. import LotteryError, stats
 from ..stats import Summary
 from . import entries, text
 
-FILE = Path(__file__).with_name("claims.yml")
+FILE = entries.CLAIMS
 
 Scale = Literal["paper", "reduced", "stand-in"]
 Outcome = Literal["agrees", "agrees in part", "open", "disagrees"]
@@ -271,8 +271,8 @@ class Check:
         holm: p as if this had been the only check of its work; NaN until :func:`ledger` knows them all.
         shown: whether an open check has an effect in the claimed direction, whose size alone is undecided.
         detectable: the smallest distance from the bound that n replicates would have seen in four of five studies.
-        needed: replicates that would decide an open check in four of five studies if mean and spread stay; None if
-            it is not open, or no thousand would.
+        needed: replicates that would decide an open check in four of five studies if mean and spread stay, more than
+            n; None if it is not open, or no thousand would.
     """
 
     quantity: str
@@ -484,9 +484,14 @@ def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary |
     outcome = "fails" if "fails" in sides.values() else "open" if "open" in sides.values() else "holds"
     if outcome != "open":
         return replace(check, outcome=outcome)
-    distance = min(abs(value.mean - bound) for _, bound in rule.bounds)
-    needed = stats.replicates_needed(distance, stats.deviation(value))
-    return replace(check, needed=needed, shown=_directed(rule, quantity.no_effect, *check.interval))
+    return replace(check, needed=_needed(rule, value), shown=_directed(rule, quantity.no_effect, *check.interval))
+
+
+def _needed(rule: CheckRule, value: Summary) -> int | None:
+    """Replicates that show on which side of its bounds a mean lies: of the one that it is beyond, else of all."""
+    beyond = [bound for kind, bound in rule.bounds if _side(kind, bound, value.mean, value.mean) == "fails"]
+    asked = beyond or [bound for _, bound in rule.bounds]
+    return stats.replicates_needed(*((abs(value.mean - one), stats.deviation(value, one)) for one in asked))
 
 
 def _directed(rule: CheckRule, nothing: float | None, low: float, high: float) -> bool:

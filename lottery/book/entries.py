@@ -13,6 +13,10 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml, ten tim
 _Entry = TypeVar("_Entry", bound=BaseModel)
 
 
+CLAIMS = Path(__file__).with_name("claims.yml")
+"""The rules, which `claims` reads."""
+
+
 class EntryError(LotteryError):
     """A file of the book that cannot be read, or an entry that is not allowed."""
 

@@ -21,6 +21,7 @@ from .. import __version__
 from ..engine import archive, settings
 from ..engine.store import Store
 from .parameters import ChapterError
+from .text import count
 
 BRANCH = "launch"
 """Of the repository, where a workflow puts these notebooks for Colab and Binder; both open files of a repository."""
@@ -192,4 +193,5 @@ def prepare(release: str, records: Sequence[str]) -> None:
             except OSError as error:
                 print(f"{name} could not be fetched from {release} ({error}): what it holds is trained here if needed.")
         new = store.import_(fetched)
-    print(f"{len(new):,} new records in {store.root}; training on {'a GPU' if chosen.device == 'cuda' else 'the CPU'}.")
+    where = "a GPU" if chosen.device == "cuda" else "the CPU"
+    print(f"{count(len(new), 'new record')} in {store.root}; training on {where}.")

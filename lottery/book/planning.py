@@ -2,6 +2,8 @@
 
 They form recipes and compute nothing. So parameters that are allowed one by one and cannot be together are refused
 before a kernel starts, and `lottery study` needs neither kernels nor papermill.
+
+What takes seconds to import is imported where recipes are formed, so that a mistyped name is refused at once.
 """
 
 import re
@@ -10,19 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 
 from .. import LotteryError
 from ..engine import settings
-from ..engine.execute import check, choose, plan
 from ..engine.stopping import OutOfTime
-from ..engine.store import Store
-from ..masks import Unfitting
-from ..models import ModelError
-from ..recipes import Recipe, closure
-from . import entries, parameters, tidy
+from . import entries, parameters
 from .parameters import ChapterError, ParameterError
+
+if TYPE_CHECKING:
+    from ..engine.store import Store
+    from ..recipes import Recipe
 
 _OPENS = re.compile(r"""\bChapter\(\s*["']([^"']*)["']""")
 PROFILES = ("quick", "standard", "paper")
@@ -80,6 +82,11 @@ def source(name: str) -> nbformat.NotebookNode:
     if name not in names():
         raise _unknown(name)
     return nbformat.read(book() / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def published() -> dict[str, Path]:
+    """The published chapters."""
+    return {path.stem: path for path in sorted((book() / "book" / "chapters").glob("*.ipynb"))}
 
 
 def check_profile(profile: str) -> None:
@@ -143,18 +150,22 @@ class Part:
             raise ParameterError(f"{self.chapter}: {error}") from None
 
     @cached_property
-    def recipes(self) -> list[Recipe]:
+    def recipes(self) -> "list[Recipe]":
         """The recipes of its study.
 
         Raises:
             ParameterError: if the parameters cannot be together.
             ChapterError: if the notebook has no study, or its cells fail otherwise.
         """
+        from . import tidy
+
         return list(tidy.leaves(study_of(self.chapter, self.parameters)))
 
     @property
     def keys(self) -> list[str]:
         """The keys of all records that it needs, what is read before its readers."""
+        from ..recipes import closure
+
         return [recipe.key for recipe in closure(self.recipes) if recipe.stored]
 
     @property
@@ -163,7 +174,7 @@ class Part:
         given = [word for name, value in self.given.items() for word in ("-p", name, str(value))]
         return shlex.join(["python", "-m", "lottery", "run", self.chapter, "--profile", self.profile, *given])
 
-    def check(self, store: Store, by: settings.Settings | None = None) -> None:
+    def check(self, store: "Store", by: settings.Settings | None = None) -> None:
         """Refuses what can be seen to fail, if the store lacks any of it.
 
         Args:
@@ -173,6 +184,10 @@ class Part:
         Raises:
             LotteryError: saying what is wrong.
         """
+        from ..engine.execute import check, choose, plan
+        from ..masks import Unfitting
+        from ..models import ModelError
+
         tasks = plan(self.recipes, store)
         try:
             if tasks:
@@ -224,6 +239,9 @@ def study_of(name: str, values: Mapping[str, object]):
         ParameterError: if the chapter refuses the parameters.
         ChapterError: if there is no such cell, or a cell fails otherwise.
     """
+    from ..recipes import Recipe
+    from . import tidy
+
     cells = [cell for cell in source(name).cells if cell.cell_type == "code"]
     cells = [cell for cell in cells if "aside" not in cell.metadata.get("tags", ())]
     check_name(name)

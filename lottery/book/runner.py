@@ -26,13 +26,15 @@ from typing import Any, TypeVar
 
 import nbformat
 
+from .. import LotteryError
 from ..engine import archive, progress, stopping
 from ..engine.execute import choose
 from ..engine.settings import VARIABLE, Settings, current
 from ..engine.store import Store
 from .chapter import git_state, versions
 from .parameters import ChapterError
-from .planning import Part, book, source
+from .planning import Part, book, published, source
+from .text import count
 
 SCHEMA = 1
 _T = TypeVar("_T")
@@ -132,6 +134,16 @@ def run(
             **ending(executed),
         }
         return _put(executed, folder / f"{name}.ipynb")
+
+
+def attempt(name: str, profile: str, given: Mapping[str, object], show: bool, **more) -> Path | LotteryError:
+    """As `run`, but an error is returned, so that other chapters are still executed; being stopped is raised."""
+    try:
+        return run(name, profile, given, show=show, **more)
+    except stopping.OutOfTime:
+        raise
+    except LotteryError as error:
+        return error
 
 
 def _put(notebook, place: Path) -> Path:
@@ -243,6 +255,57 @@ def run_beside(tasks: Sequence[Callable[[bool], _T]], settings: Settings) -> Ite
 
 
 @contextlib.contextmanager
+def told(
+    keys: Mapping[str, Sequence[str]], store: Store, say: Callable[[str], None], quiet: float = 60.0
+) -> Iterator[None]:
+    """Meanwhile says, a line each, which chapters have all their recipes, and how many there are.
+
+    Args:
+        keys: chapter → those of all records that it needs.
+        store: into which they are computed.
+        say: is told the lines, by another thread.
+        quiet: seconds after which one recipe more is said; by then or not, each tenth is.
+    """
+    lacking = {name: left for name, own in keys.items() if (left := [key for key in own if key not in store])}
+    if not lacking:
+        yield
+        return
+    stop = threading.Event()
+    teller = threading.Thread(target=_tell, args=(lacking, len(keys), store, say, quiet, stop), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        teller.join()
+
+
+def _tell(
+    lacking: Mapping[str, Sequence[str]],
+    chapters: int,
+    store: Store,
+    say: Callable[[str], None],
+    quiet: float,
+    stop: threading.Event,
+) -> None:
+    left, lacking, before, last = set().union(*lacking.values()), dict(lacking), 0, time.monotonic()
+    total = len(left)
+    say(f"computing {count(total, 'recipe')}")
+    while lacking:
+        stopped = stop.wait(1)
+        left = {key for key in left if key not in store}
+        for name in [name for name, own in lacking.items() if left.isdisjoint(own)]:
+            del lacking[name]
+            say(f"{name}: computed, {chapters - len(lacking)} of {count(chapters, 'chapter')}")
+        done = total - len(left)
+        if 10 * done // total > 10 * before // total or (done > before and time.monotonic() > last + quiet):
+            before, last = done, time.monotonic()
+            say(f"{done} of {count(total, 'recipe')} computed")
+        if stopped:
+            return
+
+
+@contextlib.contextmanager
 def _watched(name: str, state: Path | None, show: bool) -> Iterator[None]:
     """Draws in this terminal the bar of the study that runs in the kernel."""
     stop = threading.Event()
@@ -320,11 +383,6 @@ def ending(notebook) -> dict:
 # Publishing.
 
 
-def published() -> dict[str, Path]:
-    """The published chapters."""
-    return {path.stem: path for path in sorted((book() / "book" / "chapters").glob("*.ipynb"))}
-
-
 def results_folder() -> Path:
     """Where the committed records behind the published chapters lie."""
     return book() / "book" / "results"
@@ -378,27 +436,46 @@ def same(one: Any, other: Any) -> bool:
     return False
 
 
-def run_published(folder: Path, show: bool = True, settings: Settings | None = None) -> list[str]:
+def run_published(
+    folder: Path, settings: Settings | None = None, say: Callable[[str], None] = lambda line: None
+) -> tuple[list[str], dict[str, LotteryError]]:
     """Executes the published chapters again from the committed records: no training, no data set, no GPU, no pictures.
 
+    Args:
+        folder: where the executed notebooks go.
+        settings: by whom chapters are executed.
+        say: is told how far it is, a line a chapter.
+
     Returns:
-        What differs from the published numbers, one line each; empty if nothing does, beyond rounding.
+        What differs from the published numbers, one line each, nothing if it is rounding; chapter → error of those that
+        failed.
     """
-    differences = []
+    differences: list[str] = []
+    failed: dict[str, LotteryError] = {}
     with tempfile.TemporaryDirectory() as scratch:
+        say(f"taking in the records of {count(len(published()), 'published chapter')}")
         Store(scratch).import_(results_files())
         settings = (settings or current()).but(store=Path(scratch), read_only=True, draw=False)
         before = {name: nbformat.read(path, as_version=4).metadata["lottery"] for name, path in published().items()}
+        tasks = [
+            functools.partial(attempt, name, old["profile"], old["parameters"], folder=folder, settings=settings)
+            for name, old in before.items()
+        ]
+        for at, (name, new) in enumerate(zip(before, run_beside(tasks, settings), strict=True), 1):
+            if isinstance(new, LotteryError):
+                failed[name], outcome = new, "failed"
+            else:
+                differ = _differences(before[name], nbformat.read(new, as_version=4).metadata["lottery"])
+                differences += [f"{name}: {line}" for line in differ]
+                outcome = f"executed, {count(len(differ), 'number')} not as published"
+            say(f"{name} ({at} of {len(before)}): {outcome}")
+    return differences, failed
 
-        def task(name: str, old: Mapping, alone: bool) -> Path:
-            shown = show and alone
-            return run(name, old["profile"], old["parameters"], folder=folder, settings=settings, show=shown)
 
-        tasks = [functools.partial(task, name, old) for name, old in before.items()]
-        for (name, old), new in zip(before.items(), run_beside(tasks, settings), strict=True):
-            again = nbformat.read(new, as_version=4).metadata["lottery"]
-            for part in ("values", "verdicts"):
-                for key in sorted(set(old[part]) | set(again[part])):
-                    if not same(old[part].get(key), again[part].get(key)):
-                        differences.append(f"{name}: {key} was {old[part].get(key)!r}, is {again[part].get(key)!r}")
-    return differences
+def _differences(old: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} was {old[part].get(key)!r}, is {again[part].get(key)!r}"
+        for part in ("values", "verdicts")
+        for key in sorted(set(old[part]) | set(again[part]))
+        if not same(old[part].get(key), again[part].get(key))
+    ]

@@ -342,7 +342,8 @@ class Store:
             for other in set(references(record.recipe)) if record else ():
                 readers.setdefault(other, []).append(key)
         return [
-            f"{key[:12]} is not here, and {len(those)} records rest on it, the first {those[0][:12]}"
+            f"{key[:12]} is not here, on which {those[0][:12]} rests"
+            + f", and {len(those) - 1} more" * (len(those) > 1)
             for key, those in sorted(readers.items())
             if key not in self
         ]
