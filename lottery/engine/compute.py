@@ -27,7 +27,7 @@ from ..recipes import Recipe, Run, Training
 from . import identity, settings, stopping
 from . import train as engine
 from .digest import digest
-from .errors import Diverged, TrainingError
+from .errors import Diverged, TrainingError, empty_frames
 from .locks import Busy
 from .precision import check_precision, exact, multiplying, undisturbed
 from .stopping import OutOfTime
@@ -86,15 +86,8 @@ def failure(recipe: Recipe, error: BaseException) -> Failure:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         why += f" (in {frame.name}, {Path(frame.filename).name}, line {frame.lineno})"
     trace = "".join(traceback.format_exception(error))
-    _clear(error)
+    empty_frames(error)
     return Failure(named(recipe), why, trace)
-
-
-def _clear(error: BaseException | None) -> None:
-    """Frees what the frames of an error hold, and of those that led to it."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 class Steps:
@@ -288,7 +281,7 @@ class _Together:
         return {run.key: failure(run, error) for run in group}
 
     def _free(self, error: Exception) -> None:
-        _clear(error)  # frames hold the tensors that took the memory
+        empty_frames(error)  # frames hold the tensors that took the memory
         gc.collect()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
@@ -386,9 +379,7 @@ def pays(training: Training, device: str, count: int) -> bool:
     parts. Two short trainings of each are timed, whose difference is 40 steps without what comes before the first; once
     for each kind of network in a process.
     """
-    plain = replace(
-        training, steps=60, optimiser=training.optimiser, lr=1e-4, milestones=(), warmup=0, evaluate=((60, 60),), seed=0
-    )
+    plain = replace(training, steps=60, lr=1e-4, milestones=(), warmup=0, evaluate=((60, 60),), seed=0)
     return _faster(plain, device, count)
 
 

@@ -27,7 +27,7 @@ from ..models import State
 from ..recipes import Training
 from . import chain, sparse
 from .batches import moved
-from .errors import NotStacked, Slower, TrainingError
+from .errors import NotStacked, Slower, TrainingError, in_a_line
 from .precision import multiplying, undisturbed
 from .sparse import SparseLinear
 
@@ -383,7 +383,7 @@ def _stacked(training, module, starts, device, plain, few, drawing) -> Stacked:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever vmap and a network of the user's have to say to each other
-        why = _first_line(error)
+        why = in_a_line(error)
     raise NotStacked(f"networks of {training.model} cannot be stacked and train one by one: {why}")
 
 
@@ -399,16 +399,12 @@ def _single(training, module, start, device, plain, few) -> Network:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # as a network that reads the weight of a layer which is now sparse
-        why = _first_line(error)
+        why = in_a_line(error)
     if not why:
         return network
     ways = " and ".join(network.ways)
     warnings.warn(f"{training.model} trains without {ways}: {why}", Slower, stacklevel=4)
     return plain(0)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 @undisturbed()

@@ -7,9 +7,7 @@
 import contextlib
 import ctypes
 import hashlib
-import os
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,7 +21,7 @@ from ..models import State, evaluate
 from ..recipes import Training
 from . import graphs, stopping
 from .batches import Batches
-from .errors import Diverged, NotStacked, TrainingError
+from .errors import Diverged, NotStacked, TrainingError, empty_frames
 from .network import Network, Start, build, memory, seed
 from .precision import check_precision, multiplying
 
@@ -65,11 +63,8 @@ def tune_process(threads: int = 1) -> None:
     (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD) ends that.
     """
     torch.set_num_threads(threads)
-    if os.name == "posix":
-        try:
-            libc = ctypes.CDLL("libc.so.6")
-        except OSError:
-            return  # another C library
+    with contextlib.suppress(OSError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-1, 1_000_000_000)
         libc.mallopt(-3, 1_000_000_000)
 
@@ -111,7 +106,7 @@ def train(
         with seeds.alone:
             return _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline)
     except Exception as error:
-        _empty_frames(error)
+        empty_frames(error)
         if len(starts) > 1 and isinstance(error, RuntimeError) and "vmap" in str(error):
             raise NotStacked(
                 f"networks of {training.model} cannot be stacked, train them one by one: {error}"
@@ -119,13 +114,6 @@ def train(
         raise
     finally:
         del starts, dataset
-
-
-def _empty_frames(error: BaseException | None) -> None:
-    """A kept exception keeps the frames that it passed through, and they a network: empties those that are over."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline) -> list[Outcome]:

@@ -24,7 +24,7 @@ from .. import LotteryError, masks, models, seeds
 from ..data import Dataset
 from ..models import State
 from ..recipes import Training
-from .errors import TrainingError
+from .errors import TrainingError, in_a_line
 from .network import EXAMPLES, Start, draws, seed, stackable
 from .train import Course
 
@@ -499,5 +499,4 @@ def _named(name: str, when: str):
                 layers = layers or {id(inside): place for place, inside in layer.named_modules()}
                 place = layers.get(id(layer))
                 where = f", in layer {place!r}" if place else where
-        said = str(error).strip().partition("\n")[0]
-        raise TrainingError(f"network {name!r} fails {when}{where}: {type(error).__name__}: {said}") from error
+        raise TrainingError(f"network {name!r} fails {when}{where}: {in_a_line(error)}") from error
