@@ -26,6 +26,10 @@ class NotStacked(TrainingError):
     """Networks that cannot be trained as one batch; one by one they can."""
 
 
+class Drawing(NotStacked):
+    """Networks that draw random numbers in training, each from the stream of its own run."""
+
+
 class Slower(UserWarning):
     """A training goes on without one of its faster ways; its results are the same to rounding."""
 
