@@ -904,17 +904,25 @@ class Thinned(Mask):
         return masks.prune(before, masks.random_scores(before, stream), rates, self.scope)
 
 
-def closure(recipes: Iterable[Recipe]) -> list[Recipe]:
-    """The stored recipes among these and all that they rest on, each once, what is read before its readers."""
+def closure(
+    recipes: Iterable[Recipe], wanted: Callable[[Recipe, int | None], bool] = lambda recipe, step: True
+) -> list[Recipe]:
+    """The stored recipes among these and all that they rest on, each once, what is read before its readers.
+
+    Args:
+        recipes: the first.
+        wanted: of a recipe and the step of it that is read (None: its record): where it is false, this is left out,
+            with what only it rests on.
+    """
     found: dict[str, Recipe] = {}
-    left = [(recipe, False) for recipe in reversed(list(recipes))]
+    left: list[tuple[Recipe, int | None, bool]] = [(recipe, None, False) for recipe in reversed(list(recipes))]
     while left:
-        recipe, done = left.pop()
+        recipe, step, done = left.pop()
         if done:
             found.setdefault(recipe.key, recipe)
-        elif recipe.key not in found:
-            left.append((recipe, True))
-            left += [(read, False) for read, _ in reversed(recipe.reads())]
+        elif recipe.key not in found and wanted(recipe, step):
+            left.append((recipe, step, True))
+            left += [(*read, False) for read in reversed(recipe.reads())]
     return list(found.values())
 
 

@@ -472,6 +472,14 @@ def test_a_plan_lists_what_comes_first_before_its_readers(store):
 # What recipes mean.
 
 
+def test_a_chain_of_which_the_end_is_asked_for_may_be_longer_than_python_has_frames(store):
+    levels = sys.getrecursionlimit() // 2
+    [*_, last] = tickets.imp(training(), 0, levels, 0.001)
+    tasks = plan([last], store)
+    assert [task.depth for task in tasks.values()] == list(range(2 * levels + 1))
+    assert all(task.keep == {training().steps} for task in tasks.values() if task.recipe != last and task.steps)
+
+
 def test_a_ticket_starts_from_the_very_initial_weights(store):
     chain = tickets.imp(training(), 0, 3, 0.2)
     run(chain, store)

@@ -57,31 +57,27 @@ def plan(recipes: Iterable[Recipe], store: Store) -> dict[str, Task]:
     """
     recipes = list(recipes)
     tasks: dict[str, Task] = {}
-    present: dict[tuple[str, int | None], bool] = {}
+    known: dict[tuple[str, int | None], bool] = {}
 
-    def there(recipe: Recipe, step: int | None) -> bool:
-        if (recipe.key, step) not in present:
-            found = store.read(recipe.key) is not None
-            present[recipe.key, step] = found and (step is None or store.state(recipe.key, step) is not None)
-        return present[recipe.key, step]
-
-    def want(recipe: Recipe, step: int | None = None) -> set[str]:
-        if there(recipe, step):
-            return set()
-        if recipe.key not in tasks:
-            after = set().union(*(want(*read) for read in recipe.reads()))
-            depth = max((tasks[key].depth + 1 for key in after), default=0)
-            tasks[recipe.key] = Task(recipe, after=after, depth=depth)
-        if step is not None:
-            tasks[recipe.key].keep.add(step)
-        return {recipe.key}
+    def lacking(recipe: Recipe, step: int | None) -> bool:
+        if (recipe.key, step) not in known:
+            gone = store.read(recipe.key) is None
+            known[recipe.key, step] = gone or (step is not None and store.state(recipe.key, step) is None)
+        return known[recipe.key, step]
 
     whole = closure(recipes)
     for recipe in whole:
-        there(recipe, None)  # reading sets aside what is damaged
+        lacking(recipe, None)  # reading sets aside what is damaged
     lost = store.lost()
-    for recipe in [*recipes, *(recipe for recipe in whole if recipe.key in lost)]:
-        want(recipe)
+    for recipe in closure([*recipes, *(recipe for recipe in whole if recipe.key in lost)], lacking):
+        task = tasks[recipe.key] = Task(recipe)
+        for read, step in recipe.reads():
+            if lacking(read, step):
+                before = tasks[read.key]
+                task.after.add(read.key)
+                task.depth = max(task.depth, before.depth + 1)
+                if step is not None:
+                    before.keep.add(step)
     for task in reversed(tasks.values()):
         for key in task.after:
             tasks[key].ahead = max(tasks[key].ahead, task.ahead + task.steps)
@@ -150,7 +146,7 @@ class _Fits:
     """Whether all that recipes are made of is of their networks."""
 
     def __init__(self):
-        self.shapes, self.counts = functools.cache(_shapes), _Counts()
+        self.counts = _Counts()
         self.seen: set[tuple[Recipe, Training | None, bool]] = set()
 
     def check(self, recipe: Recipe) -> None:
@@ -184,8 +180,8 @@ class _Fits:
         if (source.model, source.data) == (own.model, own.data):
             return
         kind, does = ("mask", "does") if isinstance(part, Mask) else ("weights", "do")
-        what = "weights" if whole and kind == "weights" else "mask"
-        one, other = (self.shapes(training.model, training.data)[what] for training in (own, source))
+        networks = (self.counts.network(training.model, training.data) for training in (own, source))
+        one, other = (of.weights if whole and kind == "weights" else of.mask for of in networks)
         if differ := [name for name in {**one, **other} if one.get(name) != other.get(name)]:
             here, there = (str(list(of[differ[0]])) if differ[0] in of else "absent" for of in (one, other))
             raise ExecutionError(
@@ -210,14 +206,27 @@ class _Fits:
                 )
 
 
-_Shapes = dict[str, dict[str, torch.Size]]
+Counts = dict[tuple[str, ...], int]
+"""Layers → weights that they have left together: of one layer, or of several that are ranked together."""
 
 
-def _shapes(model: str, dataset: str) -> _Shapes:
-    """The shapes of what weights and masks of a network for a data set have."""
-    module = models.build(model, *data.describe(dataset))
-    state = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    return {"weights": state, "mask": {name: state[name] for name in models.prunable(module)}}
+class _Network:
+    """What weights and masks of a network must be like.
+
+    Args:
+        model, dataset: names of the network and of its data.
+
+    Attributes:
+        weights, mask: the shapes of what they have.
+        kinds, counts: of the weights that may be pruned.
+    """
+
+    def __init__(self, model: str, dataset: str):
+        module = models.build(model, *data.describe(dataset))
+        self.weights = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        self.kinds = models.prunable(module)
+        self.mask = {name: self.weights[name] for name in self.kinds}
+        self.counts: Counts = {(name,): shape.numel() for name, shape in self.mask.items()}
 
 
 LARGEST = 2**28
@@ -290,24 +299,16 @@ def _tried(training: Training, device: str, network, examples) -> None:
     trial(training, dataset_of(training, device))
 
 
-def _before(mask: Mask) -> Mask | None:
-    """The mask that decides, with a mask's own fractions if it has any, how many weights it keeps."""
-    return mask.pruned_from or mask.counted_as
-
-
 LEAST = 10
 """Weights that pruning layers together leaves a layer, in the mean: with fewer, some layer is soon left empty."""
-
-Counts = dict[tuple[str, ...], int]
-"""Layers → weights that they have left together: of one layer, or of several that are ranked together."""
 
 
 class _Counts:
     """How many weights masks leave, where numbers alone decide."""
 
     def __init__(self):
+        self.network = functools.cache(_Network)
         self.known: dict[tuple[str, Training], Counts | None] = {}
-        self.layers: dict[Training, tuple[dict[str, str], Counts]] = {}
 
     def of(self, mask: Mask, training: Training) -> Counts | None:
         """What a mask leaves; None where it depends on values.
@@ -316,33 +317,24 @@ class _Counts:
             MaskError: if fractions do not fit the network.
             ExecutionError: if a layer would be left empty, or nothing would go.
         """
-        chain: list[Mask] = []
-        while (mask.key, training) not in self.known and (before := _before(mask)):
-            chain.append(mask)
-            mask = before
-        if (mask.key, training) not in self.known:
-            whole = self._network(training)[1]
-            self.known[mask.key, training] = whole if isinstance(mask, Dense) else None
-        for outer in reversed(chain):
-            self.known[outer.key, training] = self._after(outer, self.known[mask.key, training], training)
-            mask = outer
-        return self.known[mask.key, training]
+        network, left = self.network(training.model, training.data), [mask]
+        while (left[-1].key, training) not in self.known and (before := left[-1].pruned_from or left[-1].counted_as):
+            left.append(before)
+        first = left.pop()
+        counts = self.known.setdefault((first.key, training), network.counts if isinstance(first, Dense) else None)
+        for outer in reversed(left):
+            counts = self.known[outer.key, training] = self._after(outer, counts, training, network)
+        return counts
 
-    def _network(self, training: Training) -> tuple[dict[str, str], Counts]:
-        if training not in self.layers:
-            module = network_of(training)
-            kinds, tensors = models.prunable(module), module.state_dict()
-            self.layers[training] = kinds, {(name,): tensors[name].numel() for name in kinds}
-        return self.layers[training]
-
-    def _after(self, mask: Mask, before: Counts | None, training: Training) -> Counts | None:
+    def _after(self, mask: Mask, before: Counts | None, training: Training, network: _Network) -> Counts | None:
+        """What a mask leaves of that which decides, with its own fractions if it has any, how many weights it keeps."""
         if mask.pruned_from is None:
-            whole = self._network(training)[1]
+            whole = network.counts
             for names, count in (before or {}).items():
                 mask.room(names[0], count, sum(whole[name,] for name in names))
             return before
         turn = cast(Any, mask)  # a round has a table of fractions, and a scope
-        rates = masks.rates(turn.table, self._network(training)[0])
+        rates = masks.rates(turn.table, network.kinds)
         if turn.scope == "global":
             if len({rate for rate in rates.values() if rate > 0}) > 1:
                 raise ExecutionError(
