@@ -194,7 +194,7 @@ def test_a_study_killed_by_signal_9_goes_on_from_its_checkpoint_bit_for_bit(stor
         env={**os.environ, "LOTTERY_SETTINGS": '{"checkpoint_seconds": 0}'},
     )
     assert killed.returncode == -signal.SIGKILL and store.keys() == []
-    monkeypatch.setattr("lottery.engine.plan.trial", lambda *given: None)  # which has steps of its own
+    monkeypatch.setattr("lottery.engine.check.trial", lambda *given: None)  # which has steps of its own
     steps, ask = [], engine.Batches.__getitem__
     monkeypatch.setattr(engine.Batches, "__getitem__", lambda self, step: (steps.append(step), ask(self, step))[1])
     chain, fresh = tickets.imp(training(steps=500), 0, 1, 0.2, rewind_step=50), Store(tmp_path / "fresh")

@@ -22,8 +22,9 @@ import torch
 from .. import landscape, models
 from ..recipes import Recipe, Run, rehearsed_again
 from . import identity, stopping
+from .check import check, forget, has
 from .compute import Failure, FewerAtOnce, Report, named, steps_file
-from .plan import Task, batches, check, forget, has, plan, registered, rooted
+from .plan import Task, batches, plan, registered, rooted
 from .precision import undisturbed
 from .progress import Bar
 from .settings import cores
