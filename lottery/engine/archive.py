@@ -246,15 +246,8 @@ class Archive:
                 here.setdefault(key, set()).add(file)
         told = set(self.manifest["records"] if self.manifest else here)
         for key in sorted({key for key, files in here.items() if len(files) < 2} | told ^ here.keys()):
-            self.problems.append(
-                f"{self.source} is damaged at record {key}: "
-                + (
-                    f"the manifest names it among {len(told)}, and it is not whole here"
-                    if key in told
-                    else "unasked for"
-                )
-                + "; export it again"
-            )
+            why = f"the manifest names it among {len(told)}, and it is not whole here" if key in told else "unasked for"
+            self.problems.append(f"{self.source} is damaged at record {key}: {why}; export it again")
             here.pop(key, None)
         self.keys = [key for key in dict.fromkeys(name.rpartition("/")[0] for name in self.names) if key in here]
 

@@ -370,14 +370,12 @@ class Store:
             for name in _listed(partial):
                 if (mark := PARTIAL.fullmatch(name)) and (mark[1] in self or mark[3] == "steps"):
                     victims.append(partial / name)
-            shards = {self._record(key).parent for key in keys} | set(self.root.glob("records/??"))
+            shards = self.root.glob("records/??")
             damaged = self.root.glob("damaged/*/")  # records that were set aside while somebody wrote to them
             for folder in [self.root, partial, *shards, *damaged, *map(self._record, keys)]:
-                victims += [
-                    folder / name for name in _listed(folder) if name[0] == "." and disk.abandoned(folder / name)
-                ]
-            freed = sum(path.lstat().st_size for path in map(Path, victims) if not path.is_dir())
-            freed += sum(inside.stat().st_size for path in victims if path.is_dir() for inside in path.iterdir())
+                victims += [path for name in _listed(folder) if disk.abandoned(path := folder / name)]
+            files = [file for path in victims for file in (path.iterdir() if path.is_dir() else [path])]
+            freed = sum(file.lstat().st_size for file in files)
             if not dry_run:
                 for path in victims:
                     disk.remove(path)
