@@ -94,7 +94,7 @@ class Steps:
     """Tells the coordinating process how far a batch is: directly, or by a small file at most once a second."""
 
     def __init__(self, store: Store, key: str, report: Callable[[int], None] | None):
-        self.path, self.report = steps_file(store, key), report
+        self.path, self.report = store.steps(key), report
         self.done, self.told = 0, time.monotonic()
 
     def add(self, steps: int) -> None:
@@ -112,9 +112,11 @@ class Steps:
         self.path.unlink(missing_ok=True)
 
 
-def steps_file(store: Store, key: str) -> Path:
-    """Where a worker writes how many steps of a batch are done; `key` is of its first recipe."""
-    return store.root / "partial" / f"{key}.steps"
+def steps_done(store: Store, key: str) -> int:
+    """How many steps of a batch are done, as far as a file tells; `key` is of its first recipe."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(store.steps(key).read_text())
+    return 0
 
 
 @contextlib.contextmanager
@@ -237,20 +239,20 @@ class _Together:
             group = pending[:size]
             try:
                 self._train(group)
+                gone = {run.key for run in group}
             except OutOfTime:
                 self.outcome.left.update(run.key for run in pending)
                 break
             except Exception as error:
-                gone = self._gone(group, error)
-                if gone is None:
+                failed = self._failed(group, error)
+                if failed is None:
                     limit = _limits[self.kind] = len(group) // 2
-                elif not gone:
+                elif not failed:
                     alone.update(run.key for run in group)
-                self.outcome.failed.update(gone or {})
+                self.outcome.failed.update(failed or {})
+                gone = set(failed or ())
                 self._free(error)
-            else:
-                gone = dict.fromkeys(run.key for run in group)
-            pending = [run for run in pending if run.key not in (gone or {})]
+            pending = [run for run in pending if run.key not in gone]
         self.steps.close()
         return self.outcome
 
@@ -261,7 +263,7 @@ class _Together:
             stack = stack if stack > 1 and pays(self.training, self.device, stack) else 1
         return min(known or count, stack or 1)
 
-    def _gone(self, group: list[Run], error: Exception) -> dict[str, Failure] | None:
+    def _failed(self, group: list[Run], error: Exception) -> dict[str, Failure] | None:
         """What an error in training a group means: which runs failed by it, {} if each is to be tried alone, None if
         fewer are to be tried at once."""
         if len(group) == 1:

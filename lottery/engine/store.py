@@ -4,6 +4,7 @@
                           /arrays.safetensors       histories, packed masks and signs: small
                           /weights-<step>-<sha>.safetensors   dense weights: dropped by `gc`, never exported
     STORE/partial/<key>.safetensors                 checkpoint of a run in progress
+                 /<key>.steps                       how far it is, for whoever shows it
     STORE/locks/<key>.lock                          held by whoever computes it
     STORE/locks/in-use                              shared by all who compute; `gc` takes it alone
     STORE/damaged/                                  what failed its check, set aside
@@ -303,6 +304,14 @@ class Store:
         """The checkpoint of a run in progress, or of several that train together in this order."""
         together = f"-{sha(' '.join((key, *more)).encode())[:16]}" if more else ""
         return Checkpoint(self, self.root / "partial" / f"{key}{together}.safetensors")
+
+    def checkpoints(self, key: str) -> list[Path]:
+        """The files of the checkpoints of a run, alone and as the first of several."""
+        return sorted((self.root / "partial").glob(f"{key}*.safetensors"))
+
+    def steps(self, key: str) -> Path:
+        """Where whoever computes a batch writes how many of its steps are done; `key` is of its first recipe."""
+        return self.root / "partial" / f"{key}.steps"
 
     # Upkeep.
 
