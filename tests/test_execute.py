@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -467,6 +468,12 @@ def test_a_plan_lists_what_comes_first_before_its_readers(store):
     keys = list(tasks)
     assert all(keys.index(first) < keys.index(key) for key, task in tasks.items() for first in task.after)
     assert next(iter(tasks.values())).keep == {20, 120} and next(iter(tasks.values())).ahead == 300
+
+
+def test_a_batch_of_a_long_chain_is_sent_and_read():
+    [*_, last] = tickets.imp(training(), 0, sys.getrecursionlimit() // 2, 0.001)
+    _, work = pickle.loads(workers.packed(workers.Work([last], [{3}], Path("store"), "cpu")))
+    assert work.recipes == [last] and work.recipes[0].mask.run.order == (0,)
 
 
 # What recipes mean.
