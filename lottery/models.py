@@ -360,7 +360,7 @@ def _check_tensors(name: str, module: nn.Module) -> None:
                 f"network {name!r}: {key} has a hook on its gradient, which copies of a network lose: change what the "
                 f"layer computes instead"
             )
-    for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    for key, tensor in tensors(module).items():
         if nn.parameter.is_lazy(tensor):
             raise ModelError(
                 f"network {name!r}: {key} has no shape yet (a lazy layer): pass one batch of zeros through the "
@@ -383,8 +383,7 @@ def _check_tensors(name: str, module: nn.Module) -> None:
                 f"network {name!r}: the buffer {second} is in the memory of the parameter {first}, and copies of "
                 f"the network would keep it as it was while that is trained: read {first} in forward, or clone it"
             )
-    known = {alias for entry in table(module).values() for alias in (entry.name, *entry.aliases)}
-    if odd := sorted(set(module.state_dict()) - known):
+    if odd := sorted(set(module.state_dict()) - first_names(module).keys()):
         raise ModelError(f"network {name!r}: {', '.join(odd)} of its state dict is no parameter or buffer")
 
 
@@ -395,7 +394,7 @@ def overlapping(module: nn.Module) -> list[tuple[str, str]]:
     """
     there: dict[int, list[tuple[str, torch.Tensor, int, int]]] = {}
     found = []
-    for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    for key, tensor in tensors(module).items():
         if not tensor.numel() or tensor.is_meta or tensor.layout != torch.strided:
             continue
         steps = zip(tensor.shape, tensor.stride(), strict=True)
@@ -477,6 +476,16 @@ def table(module: nn.Module) -> dict[str, Entry]:
     return entries
 
 
+def tensors(module: nn.Module) -> State:
+    """The parameters and buffers of a network themselves, each once, by their first names; parameters come first."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def first_names(module: nn.Module) -> dict[str, str]:
+    """Every name of a network's parameters and buffers → the first name of the same tensor."""
+    return {name: entry.name for entry in table(module).values() for name in (entry.name, *entry.aliases)}
+
+
 def place(module: nn.Module, name: str) -> tuple[str, str, bool]:
     """Where a tensor is: its layer, its own name there, and whether what the layer calls so is computed from it."""
     owner, _, own = name.rpartition(".")
@@ -521,17 +530,16 @@ def still(module: nn.Module) -> nn.Module:
 
 def load(module: nn.Module, state: State) -> None:
     """Fills a module with a full state dict; where layers share a tensor, its first name decides."""
-    same = {alias: entry.name for entry in table(module).values() for alias in entry.aliases}
-    training = module.training
+    first, training = first_names(module), module.training
     module.train()  # a module may have merged or cached weights for evaluation
-    module.load_state_dict({name: state[same.get(name, name)] for name in state})
+    module.load_state_dict({name: state[first.get(name, name)] for name in state})
     module.train(training)
 
 
 def once(module: nn.Module, state: State) -> State:
     """A state without the other names of shared tensors, as `torch.func.functional_call` takes it."""
-    others = {alias for entry in table(module).values() for alias in entry.aliases}
-    return {name: tensor for name, tensor in state.items() if name not in others}
+    first = first_names(module)
+    return {name: tensor for name, tensor in state.items() if first.get(name, name) == name}
 
 
 def normalisation(module: nn.Module) -> list[str]:

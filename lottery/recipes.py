@@ -112,7 +112,7 @@ class Recipe:
     @cached_property
     def key(self) -> str:
         """64 hexadecimal digits: the SHA-256 of the canonical JSON."""
-        for part in reversed(_unkeyed(self)):
+        for part in reversed(inside([self], lambda part: "key" in vars(part))):
             _ = part.key  # the deepest first: a chain may have more levels than Python has frames
         return hashlib.sha256(json.dumps(self.json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -196,12 +196,17 @@ class Recipe:
         return [(self, None)] if self.stored else self.reads()
 
 
-def _unkeyed(recipe: Recipe) -> list[Recipe]:
-    """What a recipe is made of and has no key yet, each once, what is nearer to it first."""
+def inside(recipes: Iterable[Recipe], known: Callable[[Recipe], bool] = lambda part: False) -> list[Recipe]:
+    """What recipes are made of, each object once, what is nearer to them first.
+
+    Args:
+        recipes: they themselves are left out.
+        known: what is left out, with what only it is made of.
+    """
     found: dict[int, Recipe] = {}
-    left = [recipe]
+    left = list(recipes)
     while left:
-        new = [part for part in left.pop().parts() if "key" not in vars(part) and id(part) not in found]
+        new = [part for part in left.pop().parts() if id(part) not in found and not known(part)]
         found |= {id(part): part for part in new}
         left += new
     return list(found.values())
@@ -904,17 +909,25 @@ class Thinned(Mask):
         return masks.prune(before, masks.random_scores(before, stream), rates, self.scope)
 
 
-def closure(recipes: Iterable[Recipe]) -> list[Recipe]:
-    """The stored recipes among these and all that they rest on, each once, what is read before its readers."""
+def closure(
+    recipes: Iterable[Recipe], wanted: Callable[[Recipe, int | None], bool] = lambda recipe, step: True
+) -> list[Recipe]:
+    """The stored recipes among these and all that they rest on, each once, what is read before its readers.
+
+    Args:
+        recipes: the first.
+        wanted: of a recipe and the step of it that is read (None: its record): where it is false, this is left out,
+            with what only it rests on.
+    """
     found: dict[str, Recipe] = {}
-    left = [(recipe, False) for recipe in reversed(list(recipes))]
+    left: list[tuple[Recipe, int | None, bool]] = [(recipe, None, False) for recipe in reversed(list(recipes))]
     while left:
-        recipe, done = left.pop()
+        recipe, step, done = left.pop()
         if done:
             found.setdefault(recipe.key, recipe)
-        elif recipe.key not in found:
-            left.append((recipe, True))
-            left += [(read, False) for read, _ in reversed(recipe.reads())]
+        elif recipe.key not in found and wanted(recipe, step):
+            left.append((recipe, step, True))
+            left += [(*read, False) for read in reversed(recipe.reads())]
     return list(found.values())
 
 

@@ -30,8 +30,8 @@ from lottery.controls import (
     transfers,
     turned,
 )
+from lottery.engine.check import check
 from lottery.engine.execute import world
-from lottery.engine.plan import check
 from lottery.engine.store import Store
 
 

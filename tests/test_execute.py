@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_a_study_killed_by_signal_9_goes_on_from_its_checkpoint_bit_for_bit(stor
         env={**os.environ, "LOTTERY_SETTINGS": '{"checkpoint_seconds": 0}'},
     )
     assert killed.returncode == -signal.SIGKILL and store.keys() == []
-    monkeypatch.setattr("lottery.engine.plan.trial", lambda *given: None)  # which has steps of its own
+    monkeypatch.setattr("lottery.engine.check.trial", lambda *given: None)  # which has steps of its own
     steps, ask = [], engine.Batches.__getitem__
     monkeypatch.setattr(engine.Batches, "__getitem__", lambda self, step: (steps.append(step), ask(self, step))[1])
     chain, fresh = tickets.imp(training(steps=500), 0, 1, 0.2, rewind_step=50), Store(tmp_path / "fresh")
@@ -469,7 +470,21 @@ def test_a_plan_lists_what_comes_first_before_its_readers(store):
     assert next(iter(tasks.values())).keep == {20, 120} and next(iter(tasks.values())).ahead == 300
 
 
+def test_a_batch_of_a_long_chain_is_sent_and_read():
+    [*_, last] = tickets.imp(training(), 0, sys.getrecursionlimit() // 2, 0.001)
+    _, work = pickle.loads(workers.packed(workers.Work([last], [{3}], Path("store"), "cpu")))
+    assert work.recipes == [last] and work.recipes[0].mask.run.order == (0,)
+
+
 # What recipes mean.
+
+
+def test_a_chain_of_which_the_end_is_asked_for_may_be_longer_than_python_has_frames(store):
+    levels = sys.getrecursionlimit() // 2
+    [*_, last] = tickets.imp(training(), 0, levels, 0.001)
+    tasks = plan([last], store)
+    assert [task.depth for task in tasks.values()] == list(range(2 * levels + 1))
+    assert all(task.keep == {training().steps} for task in tasks.values() if task.recipe != last and task.steps)
 
 
 def test_a_ticket_starts_from_the_very_initial_weights(store):

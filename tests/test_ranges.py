@@ -16,8 +16,8 @@ import torch
 
 from lottery import models, tickets
 from lottery.book import parameters, planning
-from lottery.engine import plan, settings
-from lottery.engine.plan import ExecutionError
+from lottery.engine import check, settings
+from lottery.engine.check import ExecutionError
 from lottery.engine.store import Store
 from lottery.recipes import training
 
@@ -168,7 +168,7 @@ PLANNED = [name for name in planning.names() if not name.startswith("00")]  # th
 @pytest.mark.parametrize("name", PLANNED)
 def test_any_allowed_parameters_are_planned_or_refused_in_words(name, tmp_path, monkeypatch):
     if not NIGHTLY:
-        monkeypatch.setattr(plan, "_tried", lambda *of: None)  # a trial of each network is a second
+        monkeypatch.setattr(check, "_tried", lambda *of: None)  # a trial of each network is a second
     sets = [*ends(name), *inside(name, SETS)]
     for given in sets if NIGHTLY else random.Random(name).sample(sets, 4):
         with contextlib.suppress(parameters.ParameterError):
@@ -201,7 +201,7 @@ def test_by_whom_a_chapter_cannot_be_computed_is_refused_before_its_kernel_start
 def test_a_round_that_removes_nothing_is_refused():
     run = tickets.imp(training(**SMALL), 0, 1, {"fc": 0.0, "output": 0.001})
     with pytest.raises(ExecutionError, match="removes none"):
-        plan.check(run)
+        check.check(run)
 
 
 SMALL = {
@@ -218,10 +218,10 @@ SMALL = {
 def test_layers_that_are_pruned_together_are_counted_together():
     """lenet-12-6 has 64 · 12 + 12 · 6 + 6 · 10 = 900 weights in three layers; 90 % of them gone leave 90, then 9."""
     made = training(**SMALL)
-    counted = plan._Counts().of(tickets.imp(made, 0, 1, 0.9, scope="global")[1].mask, made)
+    counted = check._Counts().of(tickets.imp(made, 0, 1, 0.9, scope="global")[1].mask, made)
     assert list(counted.values()) == [90] and len(models.prunable(models.build("lenet-12-6", (64,), 10))) == 3
     with pytest.raises(ExecutionError, match=r"90 weights that the 3 layers of lenet-12-6 have together left"):
-        plan.check(tickets.imp(made, 0, 2, 0.9, scope="global"))
+        check.check(tickets.imp(made, 0, 2, 0.9, scope="global"))
 
 
 EXECUTED = [

@@ -16,8 +16,8 @@ from lottery import LotteryError, data
 from lottery.__main__ import main
 from lottery.book import planning, study
 from lottery.book.planning import Part
+from lottery.engine import check as checking
 from lottery.engine import compute, settings, stopping
-from lottery.engine import plan as planner
 from lottery.engine import train as engine
 from lottery.engine.plan import plan as missing
 from lottery.engine.store import Store
@@ -84,7 +84,7 @@ def test_a_rehearsed_study_stops_inside_its_budget_goes_on_and_comes_home(tmp_pa
         return ask(self, step)
 
     monkeypatch.setattr(engine.Batches, "__getitem__", counted)
-    monkeypatch.setattr(planner, "trial", lambda *_: None)  # its steps are none of the study's
+    monkeypatch.setattr(checking, "trial", lambda *_: None)  # its steps are none of the study's
     monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
     status = command(tmp_path, plan, 10)
     said, store = capsys.readouterr().out, Store(tmp_path / "store")

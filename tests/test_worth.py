@@ -9,8 +9,8 @@ from support import LENET as T
 from support import chain_in, run
 
 from lottery import LotteryError, models
+from lottery.engine.check import check
 from lottery.engine.execute import world
-from lottery.engine.plan import check
 from lottery.recipes import Dense, Initial, RecipeError
 from lottery.worth import (
     SEED_BYTES,

@@ -17,27 +17,15 @@ from typing import IO
 
 from . import disk
 from .disk import StoreError
-from .records import ARRAYS, KEY, RECORD, Damaged, Record, canonical, decode, sha
+from .records import ARRAYS, BROKEN, KEY, RECORD, Damaged, Record, canonical, decode, sha
 
 FORMAT = 2
 PART_BYTES = 50_000_000  # from here on GitHub warns of a file's size
 LEVEL = 4  # of zlib: bits of masks are nearly random, so 9 takes ten times as long for files 2 % smaller
 MANIFEST = "manifest.json"
 FLOOR, RATIO = 2**28, 100  # what a file may unpack to: 256 MiB, or more if it is large itself
-# What zipfile raises for files that are damaged or none of its own.
-BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    OverflowError,
-)
+# What reading raises for files that are damaged or no zip archives.
+UNREADABLE = (*BROKEN, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
 
 
 def parts(target: Path) -> list[Path]:
@@ -197,7 +185,7 @@ def _opened(source: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(source)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise StoreError(_absent(source)) from error
-    except BROKEN as error:
+    except UNREADABLE as error:
         raise StoreError(f"{source} is not an export of a store, or it was cut off: {error}") from error
 
 
@@ -223,7 +211,7 @@ class Archive:
                 raise StoreError(f"{source} is not an export of a store: no export repeats or packs entries so")
             self.manifest = self._manifest()
             self._inventory()
-        except BROKEN as error:
+        except UNREADABLE as error:
             self.file.close()
             raise StoreError(f"{source} is damaged at its manifest ({error}): export it again") from error
         except BaseException:
@@ -256,20 +244,12 @@ class Archive:
                 self.problems.append(f"{self.source} is damaged at record {key}: {name!r} is no name of an export's")
             else:
                 here.setdefault(key, set()).add(file)
-        self.keys = [key for key in dict.fromkeys(name.rpartition("/")[0] for name in self.names) if key in here]
         told = set(self.manifest["records"] if self.manifest else here)
         for key in sorted({key for key, files in here.items() if len(files) < 2} | told ^ here.keys()):
-            self.problems.append(
-                f"{self.source} is damaged at record {key}: "
-                + (
-                    f"the manifest names it among {len(told)}, and it is not whole here"
-                    if key in told
-                    else "unasked for"
-                )
-                + "; export it again"
-            )
+            why = f"the manifest names it among {len(told)}, and it is not whole here" if key in told else "unasked for"
+            self.problems.append(f"{self.source} is damaged at record {key}: {why}; export it again")
             here.pop(key, None)
-        self.keys = [key for key in self.keys if key in here]
+        self.keys = [key for key in dict.fromkeys(name.rpartition("/")[0] for name in self.names) if key in here]
 
     def records(self) -> Iterator[tuple[Record, bytes, bytes]]:
         """The sound records and their two files; `problems` names the others."""
@@ -280,7 +260,7 @@ class Archive:
                 if told and told != {RECORD: sha(text), ARRAYS: sha(small)}:
                     raise Damaged("it is not what the manifest says")
                 record = decode(key, text, small)
-            except BROKEN as error:
+            except UNREADABLE as error:
                 self.problems.append(f"{self.source} is damaged at record {key} ({error}): export it again")
             else:
                 yield record, text, small

@@ -40,11 +40,6 @@ def names(module: models.LeNet) -> list[str]:
     return [*module.hidden, "output"]
 
 
-def few(mask: torch.Tensor) -> bool:
-    """Whether a layer under this mask multiplies its survivors alone."""
-    return mask.numel() >= WEIGHTS and torch.backends.mkl.is_available() and mask.float().mean().item() < DENSITY
-
-
 def _moving(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A copy of a tensor, for an optimiser to move, and its gradient."""
     moving = values.detach().clone()
@@ -135,9 +130,7 @@ class Few:
 
     def whole(self) -> torch.Tensor:
         """The weights [units, inputs], a copy, with zeros where they are pruned."""
-        matrix = torch.zeros(self.mask.shape)
-        matrix[self.mask] = self.weight
-        return matrix
+        return sparse.spread(self.weight, self.mask)
 
 
 class Chain:
@@ -158,7 +151,7 @@ class Chain:
         for name in names:
             weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
             kept = mask.get(f"{name}.weight", torch.ones_like(weight, dtype=torch.bool))
-            layer = self.layers[name] = (Few if few(kept) else Dense)(weight, bias, kept)
+            layer = self.layers[name] = (Few if sparse.few(kept, WEIGHTS, DENSITY) else Dense)(weight, bias, kept)
             self.parameters |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
         self.first, self.last = self.layers[names[0]], self.layers[names[-1]]
         self.minus_one = -torch.eye(len(self.last.bias))

@@ -27,7 +27,7 @@ from ..recipes import Recipe, Run, Training
 from . import identity, settings, stopping
 from . import train as engine
 from .digest import digest
-from .errors import Diverged, TrainingError
+from .errors import Diverged, TrainingError, empty_frames
 from .locks import Busy
 from .precision import check_precision, exact, multiplying, undisturbed
 from .stopping import OutOfTime
@@ -86,22 +86,15 @@ def failure(recipe: Recipe, error: BaseException) -> Failure:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         why += f" (in {frame.name}, {Path(frame.filename).name}, line {frame.lineno})"
     trace = "".join(traceback.format_exception(error))
-    _clear(error)
+    empty_frames(error)
     return Failure(named(recipe), why, trace)
-
-
-def _clear(error: BaseException | None) -> None:
-    """Frees what the frames of an error hold, and of those that led to it."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 class Steps:
     """Tells the coordinating process how far a batch is: directly, or by a small file at most once a second."""
 
     def __init__(self, store: Store, key: str, report: Callable[[int], None] | None):
-        self.path, self.report = steps_file(store, key), report
+        self.path, self.report = store.steps(key), report
         self.done, self.told = 0, time.monotonic()
 
     def add(self, steps: int) -> None:
@@ -119,9 +112,11 @@ class Steps:
         self.path.unlink(missing_ok=True)
 
 
-def steps_file(store: Store, key: str) -> Path:
-    """Where a worker writes how many steps of a batch are done; `key` is of its first recipe."""
-    return store.root / "partial" / f"{key}.steps"
+def steps_done(store: Store, key: str) -> int:
+    """How many steps of a batch are done, as far as a file tells; `key` is of its first recipe."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(store.steps(key).read_text())
+    return 0
 
 
 @contextlib.contextmanager
@@ -244,20 +239,20 @@ class _Together:
             group = pending[:size]
             try:
                 self._train(group)
+                gone = {run.key for run in group}
             except OutOfTime:
                 self.outcome.left.update(run.key for run in pending)
                 break
             except Exception as error:
-                gone = self._gone(group, error)
-                if gone is None:
+                failed = self._failed(group, error)
+                if failed is None:
                     limit = _limits[self.kind] = len(group) // 2
-                elif not gone:
+                elif not failed:
                     alone.update(run.key for run in group)
-                self.outcome.failed.update(gone or {})
+                self.outcome.failed.update(failed or {})
+                gone = set(failed or ())
                 self._free(error)
-            else:
-                gone = dict.fromkeys(run.key for run in group)
-            pending = [run for run in pending if run.key not in (gone or {})]
+            pending = [run for run in pending if run.key not in gone]
         self.steps.close()
         return self.outcome
 
@@ -268,7 +263,7 @@ class _Together:
             stack = stack if stack > 1 and pays(self.training, self.device, stack) else 1
         return min(known or count, stack or 1)
 
-    def _gone(self, group: list[Run], error: Exception) -> dict[str, Failure] | None:
+    def _failed(self, group: list[Run], error: Exception) -> dict[str, Failure] | None:
         """What an error in training a group means: which runs failed by it, {} if each is to be tried alone, None if
         fewer are to be tried at once."""
         if len(group) == 1:
@@ -288,7 +283,7 @@ class _Together:
         return {run.key: failure(run, error) for run in group}
 
     def _free(self, error: Exception) -> None:
-        _clear(error)  # frames hold the tensors that took the memory
+        empty_frames(error)  # frames hold the tensors that took the memory
         gc.collect()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
@@ -386,9 +381,7 @@ def pays(training: Training, device: str, count: int) -> bool:
     parts. Two short trainings of each are timed, whose difference is 40 steps without what comes before the first; once
     for each kind of network in a process.
     """
-    plain = replace(
-        training, steps=60, optimiser=training.optimiser, lr=1e-4, milestones=(), warmup=0, evaluate=((60, 60),), seed=0
-    )
+    plain = replace(training, steps=60, lr=1e-4, milestones=(), warmup=0, evaluate=((60, 60),), seed=0)
     return _faster(plain, device, count)
 
 

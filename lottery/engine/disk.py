@@ -100,11 +100,6 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sync_all() -> None:
-    """Flushes everything: for many files at once faster than each by itself."""
-    os.sync()
-
-
 def make(folder: Path) -> None:
     """Makes a folder, and those above it, durably."""
     if not folder.is_dir():

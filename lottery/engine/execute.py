@@ -22,8 +22,9 @@ import torch
 from .. import landscape, models
 from ..recipes import Recipe, Run, rehearsed_again
 from . import identity, stopping
-from .compute import Failure, FewerAtOnce, Report, named, steps_file
-from .plan import Task, batches, check, forget, has, plan, registered, rooted
+from .check import check, forget, has
+from .compute import Failure, FewerAtOnce, Report, named, steps_done
+from .plan import Task, batches, plan, registered, rooted
 from .precision import undisturbed
 from .progress import Bar
 from .settings import cores
@@ -403,7 +404,7 @@ class Study:
                 gone += self.then[key]
 
     def _lose(self, batch: _Batch, why: str) -> None:
-        done = _steps_done(self.store, batch) // len(batch.tasks)
+        done = steps_done(self.store, batch.first.recipe.key) // len(batch.tasks)
         for key, task in list(batch.tasks.items()):
             at = f", at about step {task.recipe.start + done}" if isinstance(task.recipe, Run) else ""
             self._fail(key, Failure(f"{named(task.recipe)}{at}", why))
@@ -420,7 +421,7 @@ class Study:
         """How far a batch is: its checkpoints and records."""
         marks: list[object] = []
         for key in batch.tasks:
-            for path in sorted((self.store.root / "partial").glob(f"{key}*.safetensors")):
+            for path in self.store.checkpoints(key):
                 with contextlib.suppress(FileNotFoundError):
                     marks.append((path.name, path.stat().st_mtime_ns))
             marks.append((key in self.store, tuple(sorted(self.store.states(key)))))
@@ -430,7 +431,7 @@ class Study:
         """Brings the bar up to date, at most once a second while something is computed elsewhere."""
         if time.monotonic() - self.shown > 1 or not self.running:
             self.shown = time.monotonic()
-            now = self.steps + sum(_steps_done(self.store, batch) for batch in self.running.values())
+            now = self.steps + sum(steps_done(self.store, batch.first.recipe.key) for batch in self.running.values())
             self.bar.update(self.runs, now, self.scans)
 
     def _error(self) -> ExecutionError:
@@ -446,9 +447,3 @@ class Study:
 
 def _scan(task: Task) -> bool:
     return not (isinstance(task.recipe, Run) or task.recipe.light)
-
-
-def _steps_done(store: Store, batch: _Batch) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        return int(steps_file(store, next(iter(batch.tasks))).read_text())
-    return 0

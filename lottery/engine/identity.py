@@ -72,7 +72,7 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
 
 
 def _described(module: nn.Module) -> dict:
-    tensors = [*module.named_parameters(), *module.named_buffers()]
+    tensors = models.tensors(module).items()
     table = [f"{name} {tensor.dtype} {list(tensor.shape)} {tensor.requires_grad}" for name, tensor in tensors]
     layers = re.sub(r" at 0x[0-9a-f]+", "", repr(module))  # functions are shown with their address
     return {"layers": _short(layers), "tensors": _short("\n".join(table))}
@@ -221,7 +221,7 @@ def check_record(recipe: Recipe, store: Store, classes: dict[str, type[Recipe]] 
     """
     training, classes = getattr(recipe, "training", None), _own_classes() if classes is None else classes
     training = training if isinstance(training, Training) and training.model in models.registered() else None
-    own = classes.keys() & set(_types(recipe.json())) if classes else None
+    own = classes and _own(recipe.json(), classes)
     if not (training or own) or (record := store.read(recipe.key)) is None:
         return
     what = f"the {type(recipe).__name__.lower()} {recipe.key[:12]} in {store.root}"
@@ -257,11 +257,10 @@ def own_code(recipe: dict, classes: dict[str, type[Recipe]] | None = None) -> st
         recipe: its canonical JSON.
         classes: the user's own, by name, where they are known already.
     """
-    own = _own_classes() if classes is None else classes
-    texts = {name: _own_source(own[name]) for name in set(_types(recipe)) if name in own}
+    texts = {name: _own_source(kind) for name, kind in _own(recipe, classes).items()}
     if not texts or None in texts.values():
         return None
-    return _short("\n".join(f"{name} {texts[name]}" for name in sorted(texts)))
+    return _short("\n".join(f"{name} {text}" for name, text in texts.items()))
 
 
 def own_parts(recipe: dict, classes: dict[str, type[Recipe]] | None = None) -> dict[str, str]:
@@ -270,8 +269,8 @@ def own_parts(recipe: dict, classes: dict[str, type[Recipe]] | None = None) -> d
     Args:
         recipe, classes: as of `own_code`.
     """
-    own, parts = _own_classes() if classes is None else classes, {}
-    for kind in (own[name] for name in sorted(own.keys() & set(_types(recipe)))):
+    parts: dict[str, set[str]] = {}
+    for kind in _own(recipe, classes).values():
         for part, text in sources.behind(kind).items():
             parts.setdefault(part, set()).add(text)
     return {part: _short("\n".join(sorted(texts))) for part, texts in sorted(parts.items())}
@@ -290,8 +289,14 @@ def changed_own(recipe: dict, made: dict, classes: dict[str, type[Recipe]] | Non
         parts = own_parts(recipe, classes)
         return [name for name in parts if known.get(name, parts[name]) != parts[name]]
     if "own" in made and (code := own_code(recipe, classes)) and code != made["own"]:
-        return sorted((_own_classes() if classes is None else classes).keys() & set(_types(recipe)))
+        return list(_own(recipe, classes))
     return []
+
+
+def _own(recipe: dict, classes: dict[str, type[Recipe]] | None) -> dict[str, type[Recipe]]:
+    """The user's own classes in a recipe, by name, sorted; the arguments are as of `own_code`."""
+    known = _own_classes() if classes is None else classes
+    return {name: known[name] for name in sorted(known.keys() & set(_types(recipe)))}
 
 
 @functools.cache

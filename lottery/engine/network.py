@@ -12,7 +12,7 @@ import contextlib
 import copy
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ from ..models import State
 from ..recipes import Training
 from . import chain, sparse
 from .batches import moved
-from .errors import NotStacked, Slower, TrainingError
+from .errors import Drawing, NotStacked, Slower, TrainingError, in_a_line
 from .precision import multiplying, undisturbed
 from .sparse import SparseLinear
 
@@ -58,7 +58,7 @@ class Network:
         module: the architecture; the weights of a stack are not in it.
         parameters: name → what an optimiser is to move.
         state: name → every tensor that training changes, `parameters` and buffers; shared ones once.
-        masked, mask: parameters that have pruned weights, and where theirs survive, as numbers.
+        masked: parameters that have pruned weights, each with where its weights survive, as numbers.
         count: how many networks it is.
         ways: what is done in another way than the plain module does it, in words.
         seeded: whether steps are to draw from the run's own stream: for all but the papers' networks without dropout.
@@ -71,30 +71,26 @@ class Network:
     def __init__(self, training: Training, module: nn.Module, device: torch.device):
         self.module, self.device = module.to(device), device
         self.entries = models.table(module)
-        self.first = {alias: entry.name for entry in self.entries.values() for alias in (entry.name, *entry.aliases)}
+        self.first = models.first_names(module)
         self.bfloat16 = training.precision == "bf16"
         self.seeded, self.drawing = seeded(module), False
         self.parameters: State = {}
         self.state: State = {}
-        self.masked: list[torch.Tensor] = []
-        self.mask: list[torch.Tensor] = []
+        self.masked: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def trainable(self, tensors: Mapping[str, torch.Tensor]) -> State:
-        return {name: tensor for name, tensor in tensors.items() if self.entries[name].trainable}
+    def trainable(self) -> State:
+        return {name: tensor for name, tensor in self.state.items() if self.entries[name].trainable}
 
     def watch(self, name: str, kept: torch.Tensor) -> None:
         """From now on the gradients of a parameter are masked, if the mask `kept` prunes any of it."""
         if not kept.all():
-            self.masked.append(self.parameters[name])
-            self.mask.append(kept.float())
+            self.masked.append((self.parameters[name], kept.float()))
 
     def mask_gradients(self) -> None:
         """Makes the gradients of pruned weights zero; a weight that the loss does not depend on has none."""
-        pairs = [(weight.grad, kept) for weight, kept in zip(self.masked, self.mask, strict=True)]
-        pairs = [(gradient, kept) for gradient, kept in pairs if gradient is not None]
+        pairs = [(weight.grad, kept) for weight, kept in self.masked if weight.grad is not None]
         if pairs:
-            gradients, masked = [gradient for gradient, _ in pairs], [kept for _, kept in pairs]
-            torch._foreach_mul_(gradients, masked)  # pyright: ignore[reportPrivateImportUsage]  # one kernel for all
+            torch._foreach_mul_(*zip(*pairs, strict=True))  # pyright: ignore[reportPrivateImportUsage]  # one kernel for all
 
     def settle(self) -> None:
         """Puts what a pass has assigned to buffers (`self.mean = …`) into the tensors that are saved."""
@@ -155,11 +151,10 @@ class Single(Network):
         self.sparse = {} if plain or self.bfloat16 else self._replace(start.mask)
         self.ways = [f"{name} as a sparse matrix" for name in self.sparse]
         self.ways += ["images that lie channels last"] * last
-        parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
-        self.state = parameters | buffers
+        self.state = models.tensors(module)
         for tensor in self.state.values():
             tensor.data = self._laid(tensor.data)
-        self.parameters = self.trainable(parameters)
+        self.parameters = self.trainable()
         for name, kept in start.mask.items():
             if name not in self.sparse:
                 self.watch(name, self._laid(kept.to(device)))
@@ -290,14 +285,12 @@ class Stacked(Network):
     def __init__(self, training: Training, module: nn.Module, starts: Sequence[Start], device: torch.device):
         super().__init__(training, module, device)
         self.count = len(starts)
-        given: State = {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
         states = [masks.apply(start.weights, start.mask) for start in starts]
-        stack = {
-            name: torch.stack([state.get(name, tensor).to(device) for state in states])  # or it is not persistent
-            for name, tensor in given.items()
+        self.state = {
+            name: torch.stack([state.get(name, tensor.detach()).to(device) for state in states])  # not all persist
+            for name, tensor in models.tensors(module).items()
         }
-        self.parameters = {name: tensor.requires_grad_() for name, tensor in self.trainable(stack).items()}
-        self.state = {name: tensor for name, tensor in stack.items() if name not in self.parameters} | self.parameters
+        self.parameters = {name: tensor.requires_grad_() for name, tensor in self.trainable().items()}
         self.also = self._other_places()
         for name in starts[0].mask:
             self.watch(name, torch.stack([start.mask[name] for start in starts]).to(device))
@@ -360,19 +353,19 @@ def build(training: Training, dataset: Dataset, starts: Sequence[Start]) -> Netw
 
     drawing = seeded(module) and draws(copy.deepcopy(module).to(device), few)
     if len(starts) > 1:
-        network = _stacked(training, copy.deepcopy(module), starts, device, plain, few, drawing)
+        if drawing:
+            raise Drawing(
+                f"{training.model} draws random numbers in training: such networks train one by one (stacked, they "
+                f"would draw from one stream)"
+            )
+        network = _stacked(training, copy.deepcopy(module), starts, device, plain, few)
     else:
         network = _single(training, copy.deepcopy(module), starts[0], device, plain, few)
     network.drawing = drawing
     return network
 
 
-def _stacked(training, module, starts, device, plain, few, drawing) -> Stacked:
-    if drawing:
-        raise NotStacked(
-            f"{training.model} draws random numbers in training: such networks train one by one (stacked, they would "
-            f"draw from one stream)"
-        )
+def _stacked(training, module, starts, device, plain, few) -> Stacked:
     try:
         network = Stacked(training, module, starts, device)
         why = _difference(network, {place: plain(place) for place in (0, len(starts) - 1)}, few)
@@ -383,7 +376,7 @@ def _stacked(training, module, starts, device, plain, few, drawing) -> Stacked:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever vmap and a network of the user's have to say to each other
-        why = _first_line(error)
+        why = in_a_line(error)
     raise NotStacked(f"networks of {training.model} cannot be stacked and train one by one: {why}")
 
 
@@ -399,7 +392,7 @@ def _single(training, module, start, device, plain, few) -> Network:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # as a network that reads the weight of a layer which is now sparse
-        why = _first_line(error)
+        why = in_a_line(error)
     if not why:
         return network
     ways = " and ".join(network.ways)
@@ -407,23 +400,17 @@ def _single(training, module, start, device, plain, few) -> Network:
     return plain(0)
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-
-
 @undisturbed()
 def stackable(training: Training, dataset: Dataset) -> bool:
     """Whether networks of a training can be stacked; if not, and not because they draw, a warning says why."""
     module = models.build(training.model, dataset.shape, dataset.classes)
-    x, _ = dataset.train
-    if seeded(module) and draws(copy.deepcopy(module).to(x.device), x[:EXAMPLES]):
-        return False
-    dense = masks.dense(module.state_dict(), models.prunable(module))
-    start = Start({name: tensor.detach() for name, tensor in module.state_dict().items()}, dense)
+    weights = {name: tensor.detach() for name, tensor in module.state_dict().items()}
+    start = Start(weights, masks.dense(weights, models.prunable(module)))
     try:
         build(training, dataset, [start, start])
     except NotStacked as error:
-        warnings.warn(str(error), Slower, stacklevel=2)
+        if not isinstance(error, Drawing):
+            warnings.warn(str(error), Slower, stacklevel=2)
         return False
     return True
 

@@ -1,29 +1,18 @@
-"""What has to be computed, in which order, and what of it together; and whether it can be, before anything is.
+"""What has to be computed, in which order, what of it together, and what workers must be handed for it.
 
 A plan is a list of tasks, one a recipe that the store lacks. Tasks are gathered into batches once, here: runs that
 differ only in weights, mask and seeds and stand at the same depth of the graph, so that none rests on another.
 """
 
-import functools
-import itertools
-import math
 import pickle
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass, field, fields, is_dataclass
 
-import torch
-
-from .. import data, masks, models
-from ..landscape import LandscapeError, Path, Plane
-from ..recipes import Continued, Dense, Mask, Pruned, Recipe, Rewound, Run, Thinned, Training, closure
-from . import identity
+from .. import data, models
+from ..recipes import Recipe, Run, Training, closure
 from .network import stackable
-from .precision import check_precision
 from .store import Store
-from .trial import trial
-from .world import ExecutionError, StoreWorld, dataset_of, network_of
+from .world import dataset_of
 
 
 @dataclass(eq=False)
@@ -57,31 +46,27 @@ def plan(recipes: Iterable[Recipe], store: Store) -> dict[str, Task]:
     """
     recipes = list(recipes)
     tasks: dict[str, Task] = {}
-    present: dict[tuple[str, int | None], bool] = {}
+    known: dict[tuple[str, int | None], bool] = {}
 
-    def there(recipe: Recipe, step: int | None) -> bool:
-        if (recipe.key, step) not in present:
-            found = store.read(recipe.key) is not None
-            present[recipe.key, step] = found and (step is None or store.state(recipe.key, step) is not None)
-        return present[recipe.key, step]
-
-    def want(recipe: Recipe, step: int | None = None) -> set[str]:
-        if there(recipe, step):
-            return set()
-        if recipe.key not in tasks:
-            after = set().union(*(want(*read) for read in recipe.reads()))
-            depth = max((tasks[key].depth + 1 for key in after), default=0)
-            tasks[recipe.key] = Task(recipe, after=after, depth=depth)
-        if step is not None:
-            tasks[recipe.key].keep.add(step)
-        return {recipe.key}
+    def lacking(recipe: Recipe, step: int | None) -> bool:
+        if (recipe.key, step) not in known:
+            gone = store.read(recipe.key) is None
+            known[recipe.key, step] = gone or (step is not None and store.state(recipe.key, step) is None)
+        return known[recipe.key, step]
 
     whole = closure(recipes)
     for recipe in whole:
-        there(recipe, None)  # reading sets aside what is damaged
+        lacking(recipe, None)  # reading sets aside what is damaged
     lost = store.lost()
-    for recipe in [*recipes, *(recipe for recipe in whole if recipe.key in lost)]:
-        want(recipe)
+    for recipe in closure([*recipes, *(recipe for recipe in whole if recipe.key in lost)], lacking):
+        task = tasks[recipe.key] = Task(recipe)
+        for read, step in recipe.reads():
+            if lacking(read, step):
+                before = tasks[read.key]
+                task.after.add(read.key)
+                task.depth = max(task.depth, before.depth + 1)
+                if step is not None:
+                    before.keep.add(step)
     for task in reversed(tasks.values()):
         for key in task.after:
             tasks[key].ahead = max(tasks[key].ahead, task.ahead + task.steps)
@@ -118,271 +103,6 @@ def _parts(group: list[Task], stack: int | None, places: int, alone: dict[Traini
             size = stack or -(-len(group) // places)
     for first in range(0, len(group), size):
         yield group[first : first + size]
-
-
-# Whether it can be.
-
-
-def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
-    """Refuses what can be seen to fail before anything is computed: unknown names, data that cannot be had, a batch
-    larger than the data, augmentation of what is no image, a network without layers that can be pruned, a precision
-    that the device lacks, weights and masks of a network of other shapes, wherever in a recipe they are, pruned
-    fractions that do not fit the network or leave a layer empty, complements of more than half of a layer, paths beyond
-    their mask, and whatever recipes refuse themselves.
-
-    Raises:
-        LotteryError: saying what is wrong and what to do.
-    """
-    recipes = list(recipes)
-    trainings = {cast(Any, recipe).training for recipe in recipes if recipe.trains}
-    for training in sorted(trainings, key=lambda t: (t.data, t.scaling, t.validation, repr(t))):
-        _check_training(training, device)
-    fits = _Fits()
-    for recipe in recipes:
-        if isinstance(recipe, Mask | Run):
-            fits.check(recipe)
-    for recipe in recipes:
-        recipe.check(StoreWorld(None))
-        fits.check(recipe)
-
-
-class _Fits:
-    """Whether all that recipes are made of is of their networks."""
-
-    def __init__(self):
-        self.shapes, self.counts = functools.cache(_shapes), _Counts()
-        self.seen: set[tuple[Recipe, Training | None, bool]] = set()
-
-    def check(self, recipe: Recipe) -> None:
-        """Refuses weights and masks from a network of other shapes, and masks that cannot be, however deep inside; the
-        parts of parts that have records are left to these.
-
-        Raises:
-            ExecutionError: naming both networks and a tensor in which they differ.
-            LotteryError: about the numbers of weights that masks keep.
-        """
-        kept: list[tuple[Mask, Training]] = []
-        left: list[tuple[Recipe, Training | None, bool]] = [(recipe, None, True)]
-        while left:
-            part, asked, whole = found = left.pop()
-            if found in self.seen:
-                continue
-            self.seen.add(found)
-            own = part.own_training
-            if asked and own:
-                self._alike(part, own, asked, whole)
-            if isinstance(part, Mask) and (of := asked or own):
-                kept.append((part, of))
-            if part is recipe or not part.stored:
-                left += [(inner, own or asked, whole and every) for inner, every in reversed(part.fitting())]
-        for mask, training in kept:
-            self.counts.of(mask, training)
-        if isinstance(recipe, Path | Plane):
-            self._inside(recipe)
-
-    def _alike(self, part: Recipe, source: Training, own: Training, whole: bool) -> None:
-        if (source.model, source.data) == (own.model, own.data):
-            return
-        kind, does = ("mask", "does") if isinstance(part, Mask) else ("weights", "do")
-        what = "weights" if whole and kind == "weights" else "mask"
-        one, other = (self.shapes(training.model, training.data)[what] for training in (own, source))
-        if differ := [name for name in {**one, **other} if one.get(name) != other.get(name)]:
-            here, there = (str(list(of[differ[0]])) if differ[0] in of else "absent" for of in (one, other))
-            raise ExecutionError(
-                f"the {kind} of {source.model} on {source.data} {does} not fit {own.model} on {own.data}: {differ[0]} "
-                f"is {there} there and {here} here. Networks must have the same shapes: take data of the same size and "
-                f"number of classes, or {'another mask' if kind == 'mask' else 'other weights'}"
-            )
-
-    def _inside(self, recipe: Path | Plane) -> None:
-        """Refuses points that have more weights than the mask keeps, which after training are not zero."""
-        whole = self.counts.of(recipe.mask, recipe.training)
-        for number, point in enumerate(recipe.points, 1):
-            if not isinstance(point, Rewound | Continued):
-                continue
-            step = point.step if isinstance(point, Rewound) else point.run.training.steps
-            own = self.counts.of(point.run.mask, point.run.training) if step > point.run.start else None
-            if whole and own and sum(own.values()) > sum(whole.values()):
-                raise LandscapeError(
-                    f"a {type(recipe).__name__.lower()} has a mask that keeps {sum(whole.values())} weights, and its "
-                    f"point {number} has {sum(own.values())}, whose mask is not nested in the path's: name the mask of "
-                    f"the network with the most weights (`landscape.path(dense, sparse)` takes that of the first)"
-                )
-
-
-_Shapes = dict[str, dict[str, torch.Size]]
-
-
-def _shapes(model: str, dataset: str) -> _Shapes:
-    """The shapes of what weights and masks of a network for a data set have."""
-    module = models.build(model, *data.describe(dataset))
-    state = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    return {"weights": state, "mask": {name: state[name] for name in models.prunable(module)}}
-
-
-LARGEST = 2**28
-"""Weights of the largest fully connected network that is made: a gigabyte, and as much for each of its copies."""
-
-
-def _check_size(training: Training) -> None:
-    """Refuses the name of a network that no machine holds, before it is made."""
-    kind, *numbers = training.model.split("-")
-    if training.model in models.registered():
-        return
-    sizes = [int(number) if number.isascii() and len(number) < 9 else LARGEST for number in numbers if number.isdigit()]
-    if kind == "lenet":
-        shape, classes = data.describe(training.data)
-        weights = sum(a * b for a, b in itertools.pairwise([math.prod(shape), *sizes, classes]))
-    else:
-        weights = LARGEST * (max(sizes, default=0) > 1202)  # layers of the deepest residual network of its authors
-    if weights >= LARGEST:
-        raise ExecutionError(f"the network {training.model[:60]} is too large: make it narrower or less deep")
-
-
-def has(device: str) -> bool:
-    """Whether this machine has a device.
-
-    Raises:
-        ExecutionError: if there is no such kind of device.
-    """
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
-        raise ExecutionError(f"no device {device[:60]!r}: take cpu, cuda or, of several, cuda:1")
-    kind, _, number = device.partition(":")
-    return kind == "cpu" or int(number or 0) < torch.cuda.device_count()
-
-
-def _check_training(training: Training, device: str) -> None:
-    _check_size(training)
-    models.check(training.model)
-    here = has(device)  # else other machines' GPUs are meant
-    if here:
-        check_precision(training.precision, device)
-    dataset = dataset_of(training)
-    if training.batch > len(dataset.train[1]):
-        raise ExecutionError(
-            f"a batch of {training.batch} is larger than the {len(dataset.train[1])} training "
-            f"examples of {training.data}"
-        )
-    if training.augment and len(dataset.shape) != 3:
-        raise ExecutionError(
-            f"inputs of shape {dataset.shape} are no images [C, H, W]: {training.data} cannot be augmented"
-        )
-    if not models.prunable(network_of(training)):
-        raise ExecutionError(
-            f"the network {training.model} has no layer that can be pruned: linear and convolutional layers can"
-        )
-    alike = replace(training, steps=1, milestones=(), warmup=0, evaluate=(), lr=1e-3, gamma=0.1, seed=0)
-    if not here:
-        alike, device = replace(alike, precision="float32"), "cpu"
-    _tried(alike, device, models.registered().get(training.model), data.registered().get(training.data))
-    if training.model in models.registered():
-        identity.network(training)  # refuses what could not be told from others
-
-
-def forget() -> None:
-    """Lets networks be tried again that this process has tried."""
-    _tried.cache_clear()
-
-
-@functools.lru_cache(maxsize=256)
-def _tried(training: Training, device: str, network, examples) -> None:
-    """A trial, once a process for all trainings that differ in what it does not depend on."""
-    trial(training, dataset_of(training, device))
-
-
-def _before(mask: Mask) -> Mask | None:
-    """The mask that decides, with a mask's own fractions if it has any, how many weights it keeps."""
-    return mask.pruned_from or mask.counted_as
-
-
-LEAST = 10
-"""Weights that pruning layers together leaves a layer, in the mean: with fewer, some layer is soon left empty."""
-
-Counts = dict[tuple[str, ...], int]
-"""Layers → weights that they have left together: of one layer, or of several that are ranked together."""
-
-
-class _Counts:
-    """How many weights masks leave, where numbers alone decide."""
-
-    def __init__(self):
-        self.known: dict[tuple[str, Training], Counts | None] = {}
-        self.layers: dict[Training, tuple[dict[str, str], Counts]] = {}
-
-    def of(self, mask: Mask, training: Training) -> Counts | None:
-        """What a mask leaves; None where it depends on values.
-
-        Raises:
-            MaskError: if fractions do not fit the network.
-            ExecutionError: if a layer would be left empty, or nothing would go.
-        """
-        chain: list[Mask] = []
-        while (mask.key, training) not in self.known and (before := _before(mask)):
-            chain.append(mask)
-            mask = before
-        if (mask.key, training) not in self.known:
-            whole = self._network(training)[1]
-            self.known[mask.key, training] = whole if isinstance(mask, Dense) else None
-        for outer in reversed(chain):
-            self.known[outer.key, training] = self._after(outer, self.known[mask.key, training], training)
-            mask = outer
-        return self.known[mask.key, training]
-
-    def _network(self, training: Training) -> tuple[dict[str, str], Counts]:
-        if training not in self.layers:
-            module = network_of(training)
-            kinds, tensors = models.prunable(module), module.state_dict()
-            self.layers[training] = kinds, {(name,): tensors[name].numel() for name in kinds}
-        return self.layers[training]
-
-    def _after(self, mask: Mask, before: Counts | None, training: Training) -> Counts | None:
-        if mask.pruned_from is None:
-            whole = self._network(training)[1]
-            for names, count in (before or {}).items():
-                mask.room(names[0], count, sum(whole[name,] for name in names))
-            return before
-        turn = cast(Any, mask)  # a round has a table of fractions, and a scope
-        rates = masks.rates(turn.table, self._network(training)[0])
-        if turn.scope == "global":
-            if len({rate for rate in rates.values() if rate > 0}) > 1:
-                raise ExecutionError(
-                    "global pruning ranks all layers together: give one fraction (0 leaves a layer out), "
-                    f"not {turn.fraction}"
-                )
-            together = tuple(name for name, rate in rates.items() if rate > 0)
-            before = _merged(before, together)
-        if before is None or any(len({rates[name] for name in names}) > 1 for names in before):
-            return None
-        if turn.scope == "layer" and any(len(names) > 1 for names in before):
-            return None
-        left = {names: count - round(rates[names[0]] * count) for names, count in before.items()}
-        for names, count in left.items():
-            rate = rates[names[0]]
-            least = LEAST if isinstance(mask, Pruned | Thinned) else 1  # others are tried however little they leave
-            if count < (least * len(names) if len(names) > 1 else 1):
-                layer = names[0] if len(names) == 1 else f"the {len(names)} layers"
-                raise ExecutionError(
-                    f"pruning {rate:.0%} of the {before[names]} weights that {layer} of {training.model} "
-                    f"{'has' if len(names) == 1 else 'have together'} left would leave "
-                    f"{'the' if len(names) == 1 else 'some'} layer empty: prune fewer rounds, less, or leave it out"
-                )
-        if left == before and isinstance(mask, Pruned | Thinned):
-            raise ExecutionError(
-                f"a round that prunes {', '.join(f'{rate:.3g}' for rate in sorted(set(rates.values())))} of the "
-                f"{sum(before.values())} weights that {training.model} has left removes none: prune more or stop before"
-            )
-        return left
-
-
-def _merged(counts: Counts | None, together: tuple[str, ...]) -> Counts | None:
-    """The counts with layers that are ranked together as one; None where values decide how many some of them have."""
-    if counts is None or not together:
-        return counts
-    inside = [names for names in counts if set(names) <= set(together)]
-    if sum(map(len, inside)) < len(together):
-        return None
-    rest = {names: count for names, count in counts.items() if names not in inside}
-    return {together: sum(counts[names] for names in inside), **rest}
 
 
 # What workers must be handed.

@@ -54,7 +54,7 @@ def recipe_of(key: str, store: Store) -> Recipe:
         record = store.read(key)
         if record is None:
             raise ExecutionError(f"there is no record {key[:12]} in {store.root}")
-        recipe = made(json.loads(json.dumps(record.recipe)))
+        recipe = made(record.recipe)
         if recipe.key != key:
             raise ExecutionError(f"the recipe of record {key[:12]} has another key now: its class has changed")
         return recipe

@@ -35,9 +35,19 @@ def plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
 
 def pays(layer: nn.Module, mask: torch.Tensor) -> TypeGuard[nn.Linear]:
     """Whether a layer under a mask is worth replacing (see the module's docstring), and does what it is replaced by."""
-    if not plain(layer) or mask.numel() < WEIGHTS or not torch.backends.mkl.is_available():
-        return False
-    return mask.float().mean().item() < DENSITY
+    return plain(layer) and few(mask, WEIGHTS, DENSITY)
+
+
+def few(mask: torch.Tensor, weights: int, density: float) -> bool:
+    """Whether a layer of at least so many weights has less than this share of them left, and can multiply those."""
+    return mask.numel() >= weights and torch.backends.mkl.is_available() and mask.float().mean().item() < density
+
+
+def spread(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """A matrix with these survivors of a mask, in row-major order, and zeros elsewhere."""
+    matrix = torch.zeros(mask.shape)
+    matrix[mask] = values
+    return matrix
 
 
 def csr(rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, shape) -> torch.Tensor:
@@ -115,6 +125,4 @@ class SparseLinear(nn.Module):
 
     def whole(self, values: torch.Tensor) -> torch.Tensor:
         """The weight matrix [units, inputs] with these survivors and zeros elsewhere."""
-        matrix = torch.zeros(self.mask.shape)
-        matrix[self.mask] = values
-        return matrix
+        return spread(values, self.mask)

@@ -58,15 +58,6 @@ def ask(signal_: signal.Signals) -> None:
     _asked = signal_
 
 
-def _ask(number: int, tell: Callable[[], None] | None) -> None:
-    global _asked
-    if _asked is not None and number == signal.SIGINT:
-        raise KeyboardInterrupt
-    _asked = signal.Signals(number)
-    if tell is not None:
-        tell()
-
-
 def _break_off(number, frame) -> None:
     raise error("what was being computed is broken off")
 
@@ -103,22 +94,23 @@ def in_order(limit: float | None = None, tell: Callable[[], None] | None = None)
         return
 
     def handler(number, frame):
-        _ask(number, tell)
-        if tell is None and hasattr(signal, "setitimer"):
+        if _asked is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        ask(signal.Signals(number))
+        if tell is not None:
+            tell()
+        else:
             signal.setitimer(signal.ITIMER_REAL, GRACE)
 
-    handled = {signal.SIGINT: handler, signal.SIGTERM: handler}
-    if hasattr(signal, "SIGALRM"):
-        handled[signal.SIGALRM] = _break_off
+    handled = {signal.SIGINT: handler, signal.SIGTERM: handler, signal.SIGALRM: _break_off}
     before = {number: signal.signal(number, action) for number, action in handled.items()}
-    if limit is not None and hasattr(signal, "setitimer"):
+    if limit is not None:
         signal.setitimer(signal.ITIMER_REAL, max(0.001, limit - time.monotonic()))
     try:
         with _heard():
             yield
     finally:
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, action in before.items():
             signal.signal(number, action)
         if before[signal.SIGTERM] is signal.SIG_DFL:  # the outermost block
@@ -130,7 +122,7 @@ def in_worker() -> None:
 
     def handler(number, frame):
         if _asked is None:
-            _ask(number, None)
+            ask(signal.Signals(number))
             threading.Timer(GRACE, os._exit, (1,)).start()
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

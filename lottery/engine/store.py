@@ -4,6 +4,7 @@
                           /arrays.safetensors       histories, packed masks and signs: small
                           /weights-<step>-<sha>.safetensors   dense weights: dropped by `gc`, never exported
     STORE/partial/<key>.safetensors                 checkpoint of a run in progress
+                 /<key>.steps                       how far it is, for whoever shows it
     STORE/locks/<key>.lock                          held by whoever computes it
     STORE/locks/in-use                              shared by all who compute; `gc` takes it alone
     STORE/damaged/                                  what failed its check, set aside
@@ -304,6 +305,14 @@ class Store:
         together = f"-{sha(' '.join((key, *more)).encode())[:16]}" if more else ""
         return Checkpoint(self, self.root / "partial" / f"{key}{together}.safetensors")
 
+    def checkpoints(self, key: str) -> list[Path]:
+        """The files of the checkpoints of a run, alone and as the first of several."""
+        return sorted((self.root / "partial").glob(f"{key}*.safetensors"))
+
+    def steps(self, key: str) -> Path:
+        """Where whoever computes a batch writes how many of its steps are done; `key` is of its first recipe."""
+        return self.root / "partial" / f"{key}.steps"
+
     # Upkeep.
 
     def verify(self) -> list[str]:
@@ -371,14 +380,12 @@ class Store:
             for name in _listed(partial):
                 if (mark := PARTIAL.fullmatch(name)) and (mark[1] in self or mark[3] == "steps"):
                     victims.append(partial / name)
-            shards = {self._record(key).parent for key in keys} | set(self.root.glob("records/??"))
+            shards = self.root.glob("records/??")
             damaged = self.root.glob("damaged/*/")  # records that were set aside while somebody wrote to them
             for folder in [self.root, partial, *shards, *damaged, *map(self._record, keys)]:
-                victims += [
-                    folder / name for name in _listed(folder) if name[0] == "." and disk.abandoned(folder / name)
-                ]
-            freed = sum(path.lstat().st_size for path in map(Path, victims) if not path.is_dir())
-            freed += sum(inside.stat().st_size for path in victims if path.is_dir() for inside in path.iterdir())
+                victims += [path for name in _listed(folder) if disk.abandoned(path := folder / name)]
+            files = [file for path in victims for file in (path.iterdir() if path.is_dir() else [path])]
+            freed = sum(file.lstat().st_size for file in files)
             if not dry_run:
                 for path in victims:
                     disk.remove(path)
@@ -452,7 +459,7 @@ class Store:
                     for record, text, small in file.records():
                         if self.read(record.key) is None:
                             staged[record.key] = self._stage(record.key, text, small, {}, flush=False)
-                disk.sync_all()  # all at once: flushing each by itself takes ten times as long
+                os.sync()  # all at once: flushing each by itself takes ten times as long
                 new += [key for key, path in staged.items() if self._settle(path, self._record(key))]
             finally:
                 for path in staged.values():

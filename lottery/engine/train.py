@@ -7,9 +7,7 @@
 import contextlib
 import ctypes
 import hashlib
-import os
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,9 +21,9 @@ from ..models import State, evaluate
 from ..recipes import Training
 from . import graphs, stopping
 from .batches import Batches
-from .errors import Diverged, NotStacked, TrainingError
+from .errors import Diverged, NotStacked, TrainingError, empty_frames
 from .network import Network, Start, build, memory, seed
-from .precision import check_precision, multiplying
+from .precision import check_precision, multiplying, undisturbed
 
 TOGETHER = 2**31  # bytes that networks which train together may take to evaluate a batch
 COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
@@ -65,11 +63,8 @@ def tune_process(threads: int = 1) -> None:
     (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD) ends that.
     """
     torch.set_num_threads(threads)
-    if os.name == "posix":
-        try:
-            libc = ctypes.CDLL("libc.so.6")
-        except OSError:
-            return  # another C library
+    with contextlib.suppress(OSError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-1, 1_000_000_000)
         libc.mallopt(-3, 1_000_000_000)
 
@@ -108,10 +103,10 @@ def train(
             the precision.
     """
     try:
-        with seeds.alone:
+        with undisturbed():
             return _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline)
     except Exception as error:
-        _empty_frames(error)
+        empty_frames(error)
         if len(starts) > 1 and isinstance(error, RuntimeError) and "vmap" in str(error):
             raise NotStacked(
                 f"networks of {training.model} cannot be stacked, train them one by one: {error}"
@@ -121,17 +116,9 @@ def train(
         del starts, dataset
 
 
-def _empty_frames(error: BaseException | None) -> None:
-    """A kept exception keeps the frames that it passed through, and they a network: empties those that are over."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
-
-
 def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline) -> list[Outcome]:
     device, last = dataset.train[0].device, training.steps
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.autocast(device.type, enabled=False))  # whatever the caller works in
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
         course = Course(training, dataset, starts, keep)

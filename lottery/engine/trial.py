@@ -24,8 +24,8 @@ from .. import LotteryError, masks, models, seeds
 from ..data import Dataset
 from ..models import State
 from ..recipes import Training
-from .errors import TrainingError
-from .network import EXAMPLES, Start, draws, seed, stackable
+from .errors import TrainingError, in_a_line
+from .network import EXAMPLES, Start, draws, seed
 from .train import Course
 
 SEEDS = 3  # of initial weights that are tried; one that gives finite outputs is enough
@@ -41,13 +41,12 @@ class Doubtful(UserWarning):
     """A network that trains, though hardly as it was meant."""
 
 
-def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
+def trial(training: Training, dataset: Dataset) -> None:
     """Does once, on a few examples, all that a study does with a network.
 
     Args:
         training: whose network is tried.
         dataset: where the examples are from; on the device where training is to happen.
-        stack: whether networks are to be trained as one batch.
 
     Raises:
         TrainingError: if something fails; the message names the network, the layer where that is known, and a remedy.
@@ -69,8 +68,6 @@ def trial(training: Training, dataset: Dataset, stack: bool = False) -> None:
         _trains(training, small, state, module)
         if not models.ours(module):
             _repeats(training.model, copy.deepcopy(module), *small.train, overlapping)
-        if stack:
-            stackable(training, small)
     dataset.intact(training.model)
 
 
@@ -143,10 +140,6 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
-def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    return [*module.named_parameters(), *module.named_buffers()]
-
-
 def _logits(name: str, outputs, dataset: Dataset, count: int) -> None:
     if not isinstance(outputs, torch.Tensor):
         raise TrainingError(f"network {name!r} returns {type(outputs).__name__}: it must return logits, one tensor")
@@ -162,11 +155,12 @@ def _evaluates(name: str, dataset: Dataset, module: nn.Module) -> None:
     x, _ = dataset.train
     tried = copy.deepcopy(module)
     with _named(name, "in evaluation"):
-        before = {key: tensor.detach().clone() for key, tensor in _tensors(tried)}
+        before = {key: tensor.detach().clone() for key, tensor in models.tensors(tried).items()}
         drew = draws(tried, x, training=False)
-        if odd := [key for key, _ in _tensors(tried) if key not in before]:
+        after = models.tensors(tried)
+        if odd := [key for key in after if key not in before]:
             raise TrainingError(f"network {name!r} makes {', '.join(odd[:3])} in forward: make all tensors in __init__")
-        if odd := [key for key, tensor in _tensors(tried) if not _equal(before[key], tensor.detach())]:
+        if odd := [key for key, tensor in after.items() if not _equal(before[key], tensor.detach())]:
             raise TrainingError(
                 f"network {name!r} changes {', '.join(odd[:3])} when it is evaluated, so test examples would have a "
                 f"part in what it learns: change it only where self.training is true (of an nn.Embedding, leave out "
@@ -250,11 +244,11 @@ def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pai
                 loss.backward()
         found = {"": logits.detach()}
         found |= {key: p.grad.clone() for key, p in module.named_parameters() if p.grad is not None}
-        moved = {key for key, tensor in _tensors(module) if key in before and not _equal(before[key], tensor)}
+        known = {key: tensor for key, tensor in models.tensors(module).items() if key in before}
+        moved = {key for key, tensor in known.items() if not _equal(before[key], tensor)}
         with torch.no_grad():
-            for key, tensor in _tensors(module):
-                if key in before:
-                    tensor.copy_(before[key])
+            for key, tensor in known.items():
+                tensor.copy_(before[key])
         if odd := next((pair for pair in pairs if moved & {*pair}), None):
             raise TrainingError(
                 f"network {name!r}: the buffers {odd[0]} and {odd[1]} are in the same memory and change in training, "
@@ -262,26 +256,30 @@ def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pai
             )
         return found
 
-    for when, passed in (("evaluated", evaluated), ("trained", trained)):
-        if when == "trained":
-            module.train()  # once, for it may put weights back that evaluation has merged
-            before |= {key: tensor.detach().clone() for key, tensor in _tensors(module)}
-        first, one = passed(), _kept(module)
-        second, other = passed(), _kept(module)
-        changed = [key for key, (_, _, value) in other.items() if key not in one or not _alike(one[key][2], value)]
-        if odd := [key for key in changed if _read(*other[key], passed, second)]:
-            raise TrainingError(
-                f"network {name!r} changes {_some(odd)} each time it is {when}, computes with it, and it is no "
-                f"parameter or buffer: it would not be saved, so a training that is broken off, and all that is "
-                f"measured of trained weights, would compute with another value. Keep it as a buffer "
-                f"(self.register_buffer('count', torch.zeros(())))"
-            )
-        if when == "trained" and not _as_before(first, second):
-            raise TrainingError(
-                f"network {name!r} computes otherwise when it is asked again in training: it keeps something between "
-                f"steps that is no parameter or buffer, or draws from a generator of its own, and a training that is "
-                f"broken off would go on with another network. Keep it as a buffer, and draw with torch's own generator"
-            )
+    _twice(name, "evaluated", module, evaluated)
+    module.train()  # once, for it may put weights back that evaluation has merged
+    before |= {key: tensor.detach().clone() for key, tensor in models.tensors(module).items()}
+    if not _as_before(*_twice(name, "trained", module, trained)):
+        raise TrainingError(
+            f"network {name!r} computes otherwise when it is asked again in training: it keeps something between "
+            f"steps that is no parameter or buffer, or draws from a generator of its own, and a training that is "
+            f"broken off would go on with another network. Keep it as a buffer, and draw with torch's own generator"
+        )
+
+
+def _twice(name: str, when: str, module: nn.Module, passed: Callable[[], State]) -> tuple[State, State]:
+    """What two passes give, between which nothing changes that a pass reads and is no tensor of the network's."""
+    first, one = passed(), _kept(module)
+    second, other = passed(), _kept(module)
+    changed = [key for key, (_, _, value) in other.items() if key not in one or not _alike(one[key][2], value)]
+    if odd := [key for key in changed if _read(*other[key], passed, second)]:
+        raise TrainingError(
+            f"network {name!r} changes {_some(odd)} each time it is {when}, computes with it, and it is no "
+            f"parameter or buffer: it would not be saved, so a training that is broken off, and all that is "
+            f"measured of trained weights, would compute with another value. Keep it as a buffer "
+            f"(self.register_buffer('count', torch.zeros(())))"
+        )
+    return first, second
 
 
 def _as_before(one: State, other: State) -> bool:
@@ -307,7 +305,7 @@ _Place = tuple[Any, Any, Any]  # what holds a value, under which name or index, 
 
 def _kept(module: nn.Module) -> dict[str, _Place]:
     """The numbers, lists and tensors that layers or their classes hold and PyTorch knows nothing of."""
-    usual, known, found = set(vars(nn.Module())), {id(tensor) for _, tensor in _tensors(module)}, {}
+    usual, known, found = set(vars(nn.Module())), set(map(id, models.tensors(module).values())), {}
 
     def look(holder, inside: Mapping, prefix: str, depth: int) -> None:
         for key, value in inside.items():
@@ -384,9 +382,7 @@ def _says_what_is_not_pruned(training: Training, module: nn.Module) -> None:
     frozen = models.unpruned(module)
     if not frozen:
         return
-    counts = dict(module.named_parameters())
-    covered = sum(counts[name].numel() for name in models.prunable(module))
-    share = sum(frozen.values()) / (covered + sum(frozen.values()))
+    share = sum(frozen.values()) / sum([*frozen.values(), *models.sizes(module).values()])
     warnings.warn(
         f"{share:.1%} of the weights of {training.model!r} are not pruned, for they are frozen: "
         f"{_some(list(frozen))}; density counts the others",
@@ -499,5 +495,4 @@ def _named(name: str, when: str):
                 layers = layers or {id(inside): place for place, inside in layer.named_modules()}
                 place = layers.get(id(layer))
                 where = f", in layer {place!r}" if place else where
-        said = str(error).strip().partition("\n")[0]
-        raise TrainingError(f"network {name!r} fails {when}{where}: {type(error).__name__}: {said}") from error
+        raise TrainingError(f"network {name!r} fails {when}{where}: {in_a_line(error)}") from error

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from .. import data, models
-from ..recipes import Recipe
+from ..recipes import Recipe, inside
 from . import stopping
 from .compute import Report, compute
 from .store import Store
@@ -79,6 +79,25 @@ class Work:
             stack=self.stack,
             wait=self.wait,
         )
+
+
+def packed(work: Work) -> bytes:
+    """A batch for another process; innermost parts go first, for a chain may have more levels than pickle enters."""
+    return pickle.dumps((inside(work.recipes)[::-1], work))
+
+
+def _answer(registered: bytes, message: bytes) -> Report:
+    _adopt(registered)
+    _, work = pickle.loads(message)
+    return work.compute()
+
+
+@functools.lru_cache(maxsize=1)
+def _adopt(registered: bytes) -> None:
+    """Takes over the registered data sets and networks of the process that asks, once."""
+    sets, networks = pickle.loads(registered)
+    data.adopt(sets)
+    models.adopt(networks)
 
 
 class Pool(Protocol):
@@ -155,7 +174,7 @@ class _Process:
             raise WorkerDied(self._cause()) from None
 
     def compute(self, work: Work) -> Report:
-        self._send(pickle.dumps(work))
+        self._send(packed(work))
         try:
             answer = pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
@@ -244,19 +263,6 @@ def serve(descriptor: int) -> None:
         connection.send_bytes(pickle.dumps(answer))
 
 
-def _answer(registered: bytes, message: bytes) -> Report:
-    _adopt(registered)
-    return pickle.loads(message).compute()
-
-
-@functools.lru_cache(maxsize=1)
-def _adopt(registered: bytes) -> None:
-    """Takes over the registered data sets and networks of the process that asks, once."""
-    sets, networks = pickle.loads(registered)
-    data.adopt(sets)
-    models.adopt(networks)
-
-
 # Dask.
 
 ANSWER_SECONDS = 10  # how long the scheduler of a running cluster may take to answer
@@ -332,7 +338,7 @@ class Dask:
             else:
                 ours.set_result(theirs.result())
 
-        self.executor.submit(_answer, self.registered, pickle.dumps(work)).add_done_callback(settle)
+        self.executor.submit(_answer, self.registered, packed(work)).add_done_callback(settle)
         return ours
 
     def stop(self, by: signal.Signals) -> None:
