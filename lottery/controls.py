@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from . import LotteryError, masks, models, seeds, signs, tickets
 from .models import State
 from .recipes import (
+    Altered,
     Constant,
     Mask,
     NotNegative,
@@ -456,7 +457,7 @@ class Drawn(Weights):
 
 
 @frozen
-class Rescaled(Weights):
+class Rescaled(Altered):
     """Weights whose survivors have, in each layer, the Euclidean norm that another network's survivors have.
 
     Attributes:
@@ -468,10 +469,6 @@ class Rescaled(Weights):
     mask: Mask
     like: Weights
     like_mask: Mask
-
-    @property
-    def start(self) -> int:
-        return self.weights.start
 
     def fitting(self) -> list[tuple[Weights | Mask, bool]]:
         return [(self.weights, True), (self.mask, True), (self.like, False), (self.like_mask, True)]

@@ -460,6 +460,16 @@ class Weights(Recipe):
         return 0
 
 
+class Altered(Weights):
+    """Weights that are made from others, `weights`, and take up schedule and data order where those do."""
+
+    weights: Weights
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+
 class Mask(Recipe):
     """What is cut."""
 
@@ -650,15 +660,11 @@ class Continued(Weights):
 
 
 @frozen
-class Masked(Weights):
+class Masked(Altered):
     """Weights with those that a mask cuts at zero: the end of a pruning projection, or a pruned rewind point."""
 
     weights: Weights
     mask: Mask
-
-    @property
-    def start(self) -> int:
-        return self.weights.start
 
     def tensors(self, world: "World", training: "Training") -> State:
         return masks.apply(self.weights.tensors(world, training), self.mask.tensors(world, training))
@@ -700,7 +706,7 @@ class Signed(Weights):
 
 
 @frozen
-class Constant(Weights):
+class Constant(Altered):
     """One magnitude a layer: the standard deviation of these weights, with their signs, on every prunable weight.
 
     The signed constant of Zhou et al. (2019), Section 3; biases and the rest are kept.
@@ -708,17 +714,13 @@ class Constant(Weights):
 
     weights: Weights
 
-    @property
-    def start(self) -> int:
-        return self.weights.start
-
     def tensors(self, world: "World", training: "Training") -> State:
         state, names = self.weights.tensors(world, training), models.prunable(world.network(training))
         return {name: t.sign() * t.std() if name in names else t for name, t in state.items()}
 
 
 @frozen
-class Reshuffled(Weights):
+class Reshuffled(Altered):
     """Weights whose values are permuted within each layer among the survivors of a mask.
 
     The random reshuffle of Zhou et al. (2019), Section 3; biases and the rest are kept.
@@ -734,17 +736,13 @@ class Reshuffled(Weights):
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
 
-    @property
-    def start(self) -> int:
-        return self.weights.start
-
     def tensors(self, world: "World", training: "Training") -> State:
         stream = seeds.generator(training.seed, seeds.VALUES, self.replicate, self.draw)
         return masks.permute(self.weights.tensors(world, training), self.mask.tensors(world, training), stream)
 
 
 @frozen
-class Noisy(Weights):
+class Noisy(Altered):
     """Weights with independent Gaussian noise on every prunable weight (Frankle & Carbin 2019, Appendix F, Figure 25).
 
     Biases and the rest are kept; a run's mask cuts the noise with the weights.
@@ -760,10 +758,6 @@ class Noisy(Weights):
     scale: Positive
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
-
-    @property
-    def start(self) -> int:
-        return self.weights.start
 
     def tensors(self, world: "World", training: "Training") -> State:
         state = dict(self.weights.tensors(world, training))
