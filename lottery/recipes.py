@@ -785,13 +785,24 @@ Rates = float | tuple[tuple[str, float], ...]  # a fraction as a recipe holds it
 Scope = Literal["layer", "global"]
 
 
-def rates_table(fraction: Rates) -> Fraction:
-    """A recipe's fraction in the form that `lottery.masks.rates` takes."""
-    return dict(fraction) if isinstance(fraction, tuple) else float(fraction)
+class Round(Mask):
+    """What is left by one round of pruning that removes a part of the survivors, `fraction`, by `scope`."""
+
+    fraction: Rates
+    scope: Scope
+
+    @property
+    def table(self) -> Fraction:
+        """The fraction in the form that `lottery.masks.rates` takes."""
+        return dict(self.fraction) if isinstance(self.fraction, tuple) else float(self.fraction)
+
+    def rates(self, world: World, training: Training) -> dict[str, float]:
+        """The fraction of each layer's survivors that goes, as `lottery.masks.prune` takes it."""
+        return masks.rates(self.table, models.prunable(world.network(training)))
 
 
 @frozen
-class Pruned(Mask):
+class Pruned(Round):
     """A run's mask after one more round of pruning, by the magnitude of its final weights or another criterion.
 
     Attributes:
@@ -820,19 +831,14 @@ class Pruned(Mask):
         return [(self.run, self.run.training.steps), *self.run.mask.needed(), *start]
 
     @property
-    def table(self) -> Fraction:
-        """The fraction in the form that `lottery.masks.rates` takes."""
-        return rates_table(self.fraction)
-
-    @property
     def pruned_from(self) -> Mask:
         return self.run.mask
 
     def compute(self, world: "World") -> Result:
         training = self.run.training
         state, mask = world.state(self.run, training.steps), self.run.mask.tensors(world, training)
-        rates = masks.rates(self.table, models.prunable(world.network(training)))
-        return masks.to_record(masks.prune(mask, self._scores(world, state, mask), rates, self.scope))
+        scores = self._scores(world, state, mask)
+        return masks.to_record(masks.prune(mask, scores, self.rates(world, training), self.scope))
 
     def _scores(self, world: "World", state: State, mask: masks.Mask) -> State:
         training = self.run.training
@@ -867,7 +873,7 @@ class Shuffled(Mask):
 
 
 @frozen
-class Thinned(Mask):
+class Thinned(Round):
     """A random mask nested in another: one round of random pruning.
 
     Attributes:
@@ -883,19 +889,13 @@ class Thinned(Mask):
     scope: Scope = "layer"
 
     @property
-    def table(self) -> Fraction:
-        """The fraction in the form that `lottery.masks.rates` takes."""
-        return rates_table(self.fraction)
-
-    @property
     def pruned_from(self) -> Mask:
         return self.mask
 
     def tensors(self, world: "World", training: "Training") -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.THIN, self.replicate, self.draw)
         before = self.mask.tensors(world, training)
-        rates = masks.rates(self.table, models.prunable(world.network(training)))
-        return masks.prune(before, masks.random_scores(before, stream), rates, self.scope)
+        return masks.prune(before, masks.random_scores(before, stream), self.rates(world, training), self.scope)
 
 
 def closure(recipes: Iterable[Recipe]) -> list[Recipe]:
