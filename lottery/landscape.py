@@ -551,7 +551,7 @@ def evaluator(world: World, recipe: "Path | Plane") -> Callable[[State], dict[st
     """The measurement of a path or plane; a state that this process has measured already is not measured again.
 
     A recipe that names no sample, test sample or precision is measured on all examples, in batches of 500 and in
-    channels-first layout, as ever; any other in the layout of its training.
+    channels-first layout; any other in the layout of its training.
     """
     training = recipe.training
     module, dataset = scene(world, training)

@@ -80,7 +80,7 @@ def _of_one_module(one: type, other: type) -> bool:
 
 
 class RecipeError(LotteryError, ValueError):
-    """A recipe that makes no sense; a ValueError as well, as what is wrong with a value has always been here."""
+    """A recipe that makes no sense; a ValueError as well, since a value is wrong."""
 
 
 def _in_words(recipe: type, error: ValidationError) -> str:

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import nn
 
 from . import LotteryError, masks, models, recipes, seeds
-from .association import auc as auc  # where it was before there was a room for it
+from .association import auc as auc  # both are asked for as signs.auc, too
 from .association import dprime as dprime
 from .landscape import retied
 from .masks import Mask

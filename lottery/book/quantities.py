@@ -611,14 +611,7 @@ def halves_quantities(halves: ArrayLike, halves_null: ArrayLike, pairs: ArrayLik
     halves, halves_null, pairs, pairs_null = _floats(halves, halves_null, pairs, pairs_null)
     halves_null, pairs_null = halves_null.reshape(len(halves), -1), pairs_null.reshape(len(pairs), -1)
     lead = float((pairs_null.mean(axis=1) - pairs).mean())
-    out: Quantities = {
-        "halves_null_auc": stats.bootstrap(
-            lambda near, far: float((near[:, None, None] < far).mean() + (near[:, None, None] == far).mean() / 2),
-            halves,
-            halves_null,
-            within=(0, 1),
-        )
-    }
+    out: Quantities = {"halves_null_auc": stats.bootstrap(association.auc, halves, halves_null, within=(0, 1))}
     if lead > 0:
         out["halves_kept"] = summary((halves_null.mean(axis=1) - halves) / lead)
     return out
