@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from . import LotteryError, masks, models, seeds, signs, tickets
 from .models import State
 from .recipes import (
+    Altered,
     Constant,
     Mask,
     NotNegative,
@@ -28,6 +29,7 @@ from .recipes import (
     Rates,
     Recipe,
     Result,
+    Round,
     Run,
     Scope,
     Shuffled,
@@ -37,7 +39,6 @@ from .recipes import (
     World,
     first,
     frozen,
-    rates_table,
     reached,
     rehearse,
 )
@@ -150,7 +151,7 @@ class Spliced(Mask):
 
 
 @frozen
-class Early(Mask):
+class Early(Round):
     """A run's mask after one round of magnitude pruning in the middle of its training: an early-bird ticket.
 
     You et al. (2020), "Drawing early-bird tickets": the mask hardly changes any more long before training ends.
@@ -174,11 +175,6 @@ class Early(Mask):
         return self.run.training
 
     @property
-    def table(self) -> masks.Fraction:
-        """The fraction in the form that `lottery.masks.rates` takes."""
-        return rates_table(self.fraction)
-
-    @property
     def pruned_from(self) -> Mask:
         return self.run.mask
 
@@ -192,13 +188,13 @@ class Early(Mask):
 
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, training)
-        masks.rates(self.table, models.prunable(world.network(self.run.training)))
+        self.rates(world, self.run.training)
 
     def compute(self, world: World) -> Result:
         training = self.run.training
         state, mask = world.state(self.run, self.step), self.run.mask.tensors(world, training)
-        rates = masks.rates(self.table, models.prunable(world.network(training)))
-        return masks.to_record(masks.prune(mask, masks.magnitude_scores(state, mask), rates, self.scope))
+        scores = masks.magnitude_scores(state, mask)
+        return masks.to_record(masks.prune(mask, scores, self.rates(world, training), self.scope))
 
 
 @frozen
@@ -363,11 +359,10 @@ class EdgePopup(Mask):
 
     def compute(self, world: World) -> Result:
         device = torch.device(world.device)
-        cuda = [device] if device.type == "cuda" else []
         with seeds.apart(device):  # what a network draws in training is drawn from the recipe's stream
             number = seeds.integer(self.training.seed, seeds.LEARNED, self.replicate, self.draw)
             torch.default_generator.manual_seed(number)
-            for device in cuda:
+            if device.type == "cuda":
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(number)
             return self._learned(world)
@@ -456,7 +451,7 @@ class Drawn(Weights):
 
 
 @frozen
-class Rescaled(Weights):
+class Rescaled(Altered):
     """Weights whose survivors have, in each layer, the Euclidean norm that another network's survivors have.
 
     Attributes:
@@ -468,10 +463,6 @@ class Rescaled(Weights):
     mask: Mask
     like: Weights
     like_mask: Mask
-
-    @property
-    def start(self) -> int:
-        return self.weights.start
 
     def fitting(self) -> list[tuple[Weights | Mask, bool]]:
         return [(self.weights, True), (self.mask, True), (self.like, False), (self.like_mask, True)]

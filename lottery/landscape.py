@@ -28,7 +28,7 @@ from . import LotteryError, masks, models, recipes, seeds
 from .data import Dataset
 from .masks import Mask
 from .models import State, evaluate
-from .recipes import Masked, Recipe, Result, Run, Training, Weights, World, first, frozen, on_device, rehearse
+from .recipes import Altered, Masked, Recipe, Result, Run, Training, Weights, World, first, frozen, on_device, rehearse
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 STATISTICS = ("averaged", "re-estimated")
@@ -551,7 +551,7 @@ def evaluator(world: World, recipe: "Path | Plane") -> Callable[[State], dict[st
     """The measurement of a path or plane; a state that this process has measured already is not measured again.
 
     A recipe that names no sample, test sample or precision is measured on all examples, in batches of 500 and in
-    channels-first layout, as ever; any other in the layout of its training.
+    channels-first layout; any other in the layout of its training.
     """
     training = recipe.training
     module, dataset = scene(world, training)
@@ -579,7 +579,7 @@ def evaluator(world: World, recipe: "Path | Plane") -> Callable[[State], dict[st
 
 
 @frozen
-class Perturbed(Weights):
+class Perturbed(Altered):
     """Weights moved within a mask by a multiple of their distance to others.
 
     Attributes:
@@ -598,10 +598,6 @@ class Perturbed(Weights):
     draw: Annotated[int, Field(ge=0)] = 0
     multiple: recipes.Positive = 1.0
     along: Weights | None = None
-
-    @property
-    def start(self) -> int:
-        return self.weights.start
 
     def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
         beside = [(part, False) for part in (self.to, self.along) if part is not None]

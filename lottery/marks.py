@@ -328,9 +328,7 @@ def separation(mark: ArrayLike, matching: ArrayLike, group: ArrayLike | None = N
         The area; NaN where no group has both kinds.
     """
     mark, matching = np.asarray(mark, dtype=np.float64), np.asarray(matching, dtype=bool)
-    label = np.zeros(mark.shape[1], dtype=int) if group is None else np.asarray(group)
-    groups = [label == one for one in np.unique(label) if (label == one).sum() >= least]
-    parts = [(mark[:, inside], matching[:, inside]) for inside in groups]
+    parts = [(mark[:, inside], matching[:, inside]) for inside in _groups(mark.shape[1], group, least)]
     found = [auc(values[kind], values[~kind]) for values, kind in parts if kind.any() and not kind.all()]
     return float(np.mean(found)) if found else float("nan")
 
@@ -344,10 +342,15 @@ def rank_correlation(mark: ArrayLike, accuracy: ArrayLike, group: ArrayLike | No
         least: as of `separation`.
     """
     mark, accuracy = (np.asarray(values, dtype=np.float64) for values in (mark, accuracy))
-    label = np.zeros(mark.shape[1], dtype=int) if group is None else np.asarray(group)
-    groups = [label == one for one in np.unique(label) if (label == one).sum() >= least]
+    groups = _groups(mark.shape[1], group, least)
     found = [partial_spearman(mark[:, inside].ravel(), accuracy[:, inside].ravel()) for inside in groups]
     return float(np.mean(found)) if found else float("nan")
+
+
+def _groups(networks: int, group: ArrayLike | None, least: int) -> list[np.ndarray]:
+    """[N] of each group with so many networks at least, which of them are its; arguments as of `separation`."""
+    label = np.zeros(networks, dtype=int) if group is None else np.asarray(group)
+    return [label == one for one in np.unique(label) if (label == one).sum() >= least]
 
 
 def predicted(features: ArrayLike, matching: ArrayLike) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from . import masks, models, seeds
+from . import masks, seeds
 from .recipes import Mask, Pruned, Recipe, Result, Run, Training, Weights, World, frozen, trained
 
 MOVERS = ("ticket alone", "ticket", "rest")  # the ticket's weights in its own training and in the dense one, the others
@@ -63,7 +63,7 @@ class Survivors(Recipe):
         before = self._cut.run
         old, wider = trained(world, before)
         new, mask = trained(world, self.run)
-        rates = masks.rates(self._cut.table, models.prunable(world.network(self.run.training)))
+        rates = self._cut.rates(world, self.run.training)
         ranked = [name for name in mask if rates[name] > 0]
         groups = [ranked] if self._cut.scope == "global" else [[name] for name in ranked]
         below, thresholds = 0, dict.fromkeys(mask, 0.0)

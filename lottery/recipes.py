@@ -80,7 +80,7 @@ def _of_one_module(one: type, other: type) -> bool:
 
 
 class RecipeError(LotteryError, ValueError):
-    """A recipe that makes no sense; a ValueError as well, as what is wrong with a value has always been here."""
+    """A recipe that makes no sense; a ValueError as well, since a value is wrong."""
 
 
 def _in_words(recipe: type, error: ValidationError) -> str:
@@ -465,6 +465,16 @@ class Weights(Recipe):
         return 0
 
 
+class Altered(Weights):
+    """Weights that are made from others, `weights`, and take up schedule and data order where those do."""
+
+    weights: Weights
+
+    @property
+    def start(self) -> int:
+        return self.weights.start
+
+
 class Mask(Recipe):
     """What is cut."""
 
@@ -655,15 +665,11 @@ class Continued(Weights):
 
 
 @frozen
-class Masked(Weights):
+class Masked(Altered):
     """Weights with those that a mask cuts at zero: the end of a pruning projection, or a pruned rewind point."""
 
     weights: Weights
     mask: Mask
-
-    @property
-    def start(self) -> int:
-        return self.weights.start
 
     def tensors(self, world: "World", training: "Training") -> State:
         return masks.apply(self.weights.tensors(world, training), self.mask.tensors(world, training))
@@ -705,7 +711,7 @@ class Signed(Weights):
 
 
 @frozen
-class Constant(Weights):
+class Constant(Altered):
     """One magnitude a layer: the standard deviation of these weights, with their signs, on every prunable weight.
 
     The signed constant of Zhou et al. (2019), Section 3; biases and the rest are kept.
@@ -713,17 +719,13 @@ class Constant(Weights):
 
     weights: Weights
 
-    @property
-    def start(self) -> int:
-        return self.weights.start
-
     def tensors(self, world: "World", training: "Training") -> State:
         state, names = self.weights.tensors(world, training), models.prunable(world.network(training))
         return {name: t.sign() * t.std() if name in names else t for name, t in state.items()}
 
 
 @frozen
-class Reshuffled(Weights):
+class Reshuffled(Altered):
     """Weights whose values are permuted within each layer among the survivors of a mask.
 
     The random reshuffle of Zhou et al. (2019), Section 3; biases and the rest are kept.
@@ -739,17 +741,13 @@ class Reshuffled(Weights):
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
 
-    @property
-    def start(self) -> int:
-        return self.weights.start
-
     def tensors(self, world: "World", training: "Training") -> State:
         stream = seeds.generator(training.seed, seeds.VALUES, self.replicate, self.draw)
         return masks.permute(self.weights.tensors(world, training), self.mask.tensors(world, training), stream)
 
 
 @frozen
-class Noisy(Weights):
+class Noisy(Altered):
     """Weights with independent Gaussian noise on every prunable weight (Frankle & Carbin 2019, Appendix F, Figure 25).
 
     Biases and the rest are kept; a run's mask cuts the noise with the weights.
@@ -765,10 +763,6 @@ class Noisy(Weights):
     scale: Positive
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
-
-    @property
-    def start(self) -> int:
-        return self.weights.start
 
     def tensors(self, world: "World", training: "Training") -> State:
         state = dict(self.weights.tensors(world, training))
@@ -796,13 +790,24 @@ Rates = float | tuple[tuple[str, float], ...]  # a fraction as a recipe holds it
 Scope = Literal["layer", "global"]
 
 
-def rates_table(fraction: Rates) -> Fraction:
-    """A recipe's fraction in the form that `lottery.masks.rates` takes."""
-    return dict(fraction) if isinstance(fraction, tuple) else float(fraction)
+class Round(Mask):
+    """What is left by one round of pruning that removes a part of the survivors, `fraction`, by `scope`."""
+
+    fraction: Rates
+    scope: Scope
+
+    @property
+    def table(self) -> Fraction:
+        """The fraction in the form that `lottery.masks.rates` takes."""
+        return dict(self.fraction) if isinstance(self.fraction, tuple) else float(self.fraction)
+
+    def rates(self, world: World, training: Training) -> dict[str, float]:
+        """The fraction of each layer's survivors that goes, as `lottery.masks.prune` takes it."""
+        return masks.rates(self.table, models.prunable(world.network(training)))
 
 
 @frozen
-class Pruned(Mask):
+class Pruned(Round):
     """A run's mask after one more round of pruning, by the magnitude of its final weights or another criterion.
 
     Attributes:
@@ -831,19 +836,14 @@ class Pruned(Mask):
         return [(self.run, self.run.training.steps), *self.run.mask.needed(), *start]
 
     @property
-    def table(self) -> Fraction:
-        """The fraction in the form that `lottery.masks.rates` takes."""
-        return rates_table(self.fraction)
-
-    @property
     def pruned_from(self) -> Mask:
         return self.run.mask
 
     def compute(self, world: "World") -> Result:
         training = self.run.training
         state, mask = world.state(self.run, training.steps), self.run.mask.tensors(world, training)
-        rates = masks.rates(self.table, models.prunable(world.network(training)))
-        return masks.to_record(masks.prune(mask, self._scores(world, state, mask), rates, self.scope))
+        scores = self._scores(world, state, mask)
+        return masks.to_record(masks.prune(mask, scores, self.rates(world, training), self.scope))
 
     def _scores(self, world: "World", state: State, mask: masks.Mask) -> State:
         training = self.run.training
@@ -878,7 +878,7 @@ class Shuffled(Mask):
 
 
 @frozen
-class Thinned(Mask):
+class Thinned(Round):
     """A random mask nested in another: one round of random pruning.
 
     Attributes:
@@ -894,19 +894,13 @@ class Thinned(Mask):
     scope: Scope = "layer"
 
     @property
-    def table(self) -> Fraction:
-        """The fraction in the form that `lottery.masks.rates` takes."""
-        return rates_table(self.fraction)
-
-    @property
     def pruned_from(self) -> Mask:
         return self.mask
 
     def tensors(self, world: "World", training: "Training") -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.THIN, self.replicate, self.draw)
         before = self.mask.tensors(world, training)
-        rates = masks.rates(self.table, models.prunable(world.network(training)))
-        return masks.prune(before, masks.random_scores(before, stream), rates, self.scope)
+        return masks.prune(before, masks.random_scores(before, stream), self.rates(world, training), self.scope)
 
 
 def closure(

@@ -20,12 +20,12 @@ from pydantic import Field
 from torch import nn
 
 from . import LotteryError, masks, models, recipes, seeds
-from .association import auc as auc  # where it was before there was a room for it
+from .association import auc as auc  # both are asked for as signs.auc, too
 from .association import dprime as dprime
 from .landscape import retied
 from .masks import Mask
 from .models import State
-from .recipes import Recipe, Result, Run, Training, Weights, World, frozen
+from .recipes import Altered, Recipe, Result, Run, Training, Weights, World, frozen
 
 Signs = dict[str, torch.Tensor]  # int8, −1, 0 or 1, of the shape of the weights
 Order = dict[str, np.ndarray]  # layer → which unit of the second network stands for each unit of the first
@@ -659,7 +659,7 @@ class Flipped(Recipe):
 
 
 @frozen
-class FlippedSigns(Weights):
+class FlippedSigns(Altered):
     """Weights of which a share of the survivors has its sign flipped, in each layer, drawn at random.
 
     The sets of one draw are nested: a larger share flips what a smaller one does and more. Biases and the rest stay.
@@ -677,10 +677,6 @@ class FlippedSigns(Weights):
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
 
-    @property
-    def start(self) -> int:
-        return self.weights.start
-
     def tensors(self, world: World, training: Training) -> State:
         stream = seeds.generator(training.seed, seeds.FLIP, 0, self.replicate, self.draw)
         state, mask = dict(self.weights.tensors(world, training)), self.mask.tensors(world, training)
@@ -694,7 +690,7 @@ class FlippedSigns(Weights):
 
 
 @frozen
-class Hybrid(Weights):
+class Hybrid(Altered):
     """One network with another's values on some of the prunable weights, for example where their signs differ.
 
     Layer by layer; a weight that is 0 in one of the two has no other sign. Biases and the rest are those of the first.
@@ -714,10 +710,6 @@ class Hybrid(Weights):
     where: Literal["signs differ", "signs agree", "anywhere"] = "signs differ"
     replicate: Annotated[int, Field(ge=0)] = 0
     draw: Annotated[int, Field(ge=0)] = 0
-
-    @property
-    def start(self) -> int:
-        return self.weights.start
 
     def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
         return [(self.weights, True), (self.other, False)]
@@ -750,7 +742,7 @@ def replaced(one: torch.Tensor, other: torch.Tensor, where: str, generator: np.r
 
 
 @frozen
-class Aligned(Weights):
+class Aligned(Altered):
     """A network with its hidden units in the order in which they are most like another's; the function is the same.
 
     Of chains only (`chain`). Its pruned weights move with the units, so that a path to it wants the mask `Dense()`.
@@ -764,10 +756,6 @@ class Aligned(Weights):
     weights: Weights
     to: Weights
     by: Literal["weights", "signs"] = "weights"
-
-    @property
-    def start(self) -> int:
-        return self.weights.start
 
     def fitting(self) -> list[tuple[Weights | recipes.Mask, bool]]:
         return [(self.weights, True), (self.to, False)]

@@ -40,9 +40,13 @@ def _fraction(fraction: Fraction) -> Rates:
 
 
 def _criterion(name: str) -> Criterion:
-    return cast(
-        Criterion, "magnitude" if name == "large_final" else name
-    )  # Zhou et al.'s name for what has another one here
+    """A criterion by its name here; "large_final" is Zhou et al.'s for magnitude."""
+    return cast(Criterion, "magnitude" if name == "large_final" else name)
+
+
+def _order(index: int, level: int, fresh: bool) -> tuple[int, ...]:
+    """The indices of a level's data order: the same at every level, or a fresh one."""
+    return (index, level) if fresh else (index,)
 
 
 def _whole(what: str, number: int, least: int = 0) -> int:
@@ -100,13 +104,8 @@ def rewind_points(training: Training, early: int, matching: int, late: int = 0, 
         RecipeError: if they are not rising steps before the end of training.
     """
     ratio = (_whole("matching", matching, 1) / _whole("early", early, 1)) ** (1 / (_whole("between", between) + 1))
-    points = [
-        0,
-        *(round(early * ratio**i) for i in range(between + 1)),
-        matching,
-        *([late] if late else []),
-        training.steps,
-    ]
+    rising = [round(early * ratio**i) for i in range(between + 1)]
+    points = [0, *rising, matching, *([late] if late else []), training.steps]
     if points != sorted(set(points)):
         raise RecipeError(
             f"rewind points must rise from 0 to less than the {training.steps} steps of training; here "
@@ -157,7 +156,7 @@ def imp(
     runs = [replace(dense(training, replicate), order=(order,))]
     for level in range(1, _whole("levels", levels) + 1):
         mask = Pruned(runs[-1], _fraction(fraction), scope, _criterion(criterion))
-        runs.append(Run(training, Rewound(runs[0], rewind_step), mask, (order, level) if fresh_order else (order,)))
+        runs.append(Run(training, Rewound(runs[0], rewind_step), mask, _order(order, level, fresh_order)))
     return runs
 
 
@@ -191,21 +190,14 @@ def retrained(
     """
     if kind not in RETRAINING:
         raise RecipeError(f"no retraining {kind!r}; known: {', '.join(RETRAINING)}")
-    runs = imp(
-        training,
-        replicate,
-        levels if kind == "weights" else 0,
-        fraction,
-        scope=scope,
-        rewind_step=step,
-        fresh_order=fresh_order,
-    )
+    rewound = levels if kind == "weights" else 0
+    runs = imp(training, replicate, rewound, fraction, scope=scope, rewind_step=step, fresh_order=fresh_order)
     if kind == "fine-tuning":
         training = replace(training, lr=training.learning_rate(training.steps - 1), milestones=(), warmup=0)
     step = training.steps if kind == "none" else step
     for level in range(len(runs), _whole("levels", levels) + 1):
         mask = Pruned(runs[-1], _fraction(fraction), scope)
-        runs.append(Run(training, Continued(runs[-1], step), mask, (replicate, level) if fresh_order else (replicate,)))
+        runs.append(Run(training, Continued(runs[-1], step), mask, _order(replicate, level, fresh_order)))
     return runs
 
 
@@ -257,9 +249,8 @@ def one_shot(
     given = checked(fraction)
     once = {name: at_once(rate) for name, rate in given.items()} if isinstance(given, dict) else at_once(given)
     start = dense(training, replicate)
-    order = (replicate, level) if fresh_order else (replicate,)
     mask = Pruned(start, _fraction(once), scope, _criterion(criterion))
-    return Run(training, Rewound(start, rewind_step), mask, order)
+    return Run(training, Rewound(start, rewind_step), mask, _order(replicate, level, fresh_order))
 
 
 def reinitialised(run: Run, replicate: int, draw: int = 1) -> Run:
@@ -406,6 +397,6 @@ def adaptive_imp(
     """Iterative magnitude pruning that at each level prunes as much as the loss allows without retraining."""
     runs = [dense(training, replicate)]
     for level in range(1, _whole("levels", levels) + 1):
-        order = (replicate, level) if fresh_order else (replicate,)
-        runs.append(Run(training, Rewound(runs[0], rewind_step), Adaptive(runs[-1], epsilon, examples), order))
+        mask = Adaptive(runs[-1], epsilon, examples)
+        runs.append(Run(training, Rewound(runs[0], rewind_step), mask, _order(replicate, level, fresh_order)))
     return runs

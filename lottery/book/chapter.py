@@ -197,8 +197,7 @@ class Chapter:
         """
         picture = figures.html_image(figure, alt, width, sharp=2)
         if headline:
-            shown = templates.get_template("figure.html").render(picture=picture, caption=caption).strip()
-            self._place("headline", shown, update=True)
+            self._place("headline", _rendered("figure", picture=picture, caption=caption), update=True)
         else:
             self._show("figure", alt, picture=picture, caption=caption)
 
@@ -257,8 +256,7 @@ class Chapter:
         for claim, rule in self.rules.items():
             verdict = claims.judge(rule, measured, context)
             self.verdicts[claim] = verdict
-            central = next(check for check in verdict.checks if check.central)
-            ours = "–" if verdict.scale == claims.STAND_IN else central.text  # a stand-in has no number to show
+            ours = "–" if verdict.scale == claims.STAND_IN else verdict.central.text  # a stand-in shows no number
             self.glue(**{f"{claim}-ours": ours})
         checks = [check for verdict in self.verdicts.values() for check in verdict.checks]
         self.glue(**{check.quantity: check.text for check in checks})  # once, though two claims may ask for it
@@ -293,7 +291,7 @@ class Chapter:
     # Drawing.
 
     def _show(self, template: str, plain: str = "", metadata: dict | None = None, **values) -> None:
-        text = templates.get_template(f"{template}.html").render(**values).strip()
+        text = _rendered(template, **values)
         _publish({"text/html": text, "text/plain": plain or _plain(text)}, metadata=metadata or {})
 
     def _draw_found(self, update: bool) -> None:
@@ -301,8 +299,7 @@ class Chapter:
         labels = {claim: verdict.label for claim, verdict in self.verdicts.items()}
         fits = update and entry is not None and entry.hash(self.values, labels) == entry.written_for
         sentences = entry.filled(self.values) if entry and fits else []
-        values = {"sentences": sentences, "verdicts": self.verdicts, "rules": self.rules}
-        text = templates.get_template("found.html").render(**values).strip()
+        text = _rendered("found", sentences=sentences, verdicts=self.verdicts, rules=self.rules)
         self._place("found", text if self.rules or sentences else "", update)
 
     def _place(self, name: str, text: str, update: bool) -> None:
@@ -312,7 +309,7 @@ class Chapter:
 
     def _draw_cards(self, update: bool) -> None:
         values = {"rules": self.rules, "verdicts": self.verdicts, "stand_in": claims.STAND_IN, "cost": self._cost()}
-        self._place("cards", templates.get_template("cards.html").render(**values).strip(), update)
+        self._place("cards", _rendered("cards", **values), update)
 
     def _cost(self) -> str:
         runs = sum(record.recipe["type"] == "Run" for record in self.used.values())
@@ -333,6 +330,10 @@ def compute(flat: Sequence[recipes.Recipe], by: settings.Settings, show: bool = 
     """Records of recipes, computed where the store lacks them, as the settings say; with or without a progress bar."""
     how = by.model_dump(include={"executor", "jobs", "device", "scheduler", "stack", "deadline"})
     return execute.execute(flat, Store(by.store), show=show, **how)
+
+
+def _rendered(template: str, **values) -> str:
+    return templates.get_template(f"{template}.html").render(**values).strip()
 
 
 def _plain(text: str) -> str:

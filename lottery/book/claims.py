@@ -314,12 +314,17 @@ class Verdict:
     kind: Kind = "claim"
 
     @property
+    def central(self) -> Check:
+        """The check that the claim stands or falls with."""
+        return next(check for check in self.checks if check.central)
+
+    @property
     def label(self) -> str:
         """The outcome as a badge says it: a reconstruction has no work to agree with, and a stand-in no verdict.
 
         "not measured" where the central check has no value: it was not run, or there was nothing to measure it on.
         """
-        if math.isnan(next(check.measured for check in self.checks if check.central)):
+        if math.isnan(self.central.measured):
             return NOT_MEASURED
         if self.scale == STAND_IN:
             return STAND_IN

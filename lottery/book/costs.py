@@ -86,16 +86,10 @@ def spent(ledger: Ledger, same: np.ndarray, hours: np.ndarray, memory: Memory) -
         row[2] = "not run" if row[0] in worth.UNRUN else row[2]
     caption = (
         "95 % intervals. Times of the records, on machines that did other things, too; to early stop in proportion. "
+        "Terabytes are arithmetic: nothing was trained in CSR."
     )
-    caption += "Terabytes are arithmetic: nothing was trained in CSR."
-    header = [
-        "training",
-        "operations (10¹²)",
-        "hours of one core",
-        "terabytes moved, dense products",
-        "the same in CSR",
-    ]
-    return header, rows, caption
+    header = ["training", "operations (10¹²)", "hours of one core", "terabytes moved, dense products"]
+    return [*header, "the same in CSR"], rows, caption
 
 
 def saved(ledger: Ledger, same: np.ndarray, at: Sequence[int]) -> Table:
@@ -109,8 +103,10 @@ def saved(ledger: Ledger, same: np.ndarray, at: Sequence[int]) -> Table:
             row.append(words.replace(" reuses", "").partition(", n")[0])
         rows.append(row + [""] * (5 - len(row)))
     count = text.count(len(same), "replicate")
-    caption = f"Iterations: mean, smallest to largest of {count}. The dense network's loss is its smallest on "
-    caption += "validation data, in the same replicate. Reuses repay the search down to that level; 95 % intervals."
+    caption = (
+        f"Iterations: mean, smallest to largest of {count}. The dense network's loss is its smallest on validation "
+        "data, in the same replicate. Reuses repay the search down to that level; 95 % intervals."
+    )
     header = ["weights left", "to early stop", "to the dense network's loss", "reuses to repay", "by that loss"]
     return header, rows, caption
 
@@ -146,11 +142,11 @@ def in_training(density: np.ndarray, memory: Memory, at: Sequence[int], batch: i
         parts = (f"{one[part] / 1000:,.0f}" for part in ("values", "indices", "activations"))
         shares = (f"{figures.percent(one[part] / dense[part])} %" for part in ("held", "moved"))
         rows.append([f"{figures.percent(density[level])} %", *parts, *shares])
-    caption = f"A training step in batches of {batch}, in CSR, by arithmetic; with dense products it holds "
-    caption += (
+    caption = (
+        f"A training step in batches of {batch}, in CSR, by arithmetic; with dense products it holds "
         f"{dense['held'] / 1000:,.0f} kB and moves {dense['moved'] / 1000:,.0f} kB. Values: weights, gradients, Adam's "
+        "two moments."
     )
-    caption += "two moments."
     header = ["weights left", "values (kB)", "indices (kB)", "activations (kB)", "held, of dense", "moved, of dense"]
     return header, rows, caption
 
@@ -179,8 +175,8 @@ def faster(share: np.ndarray, times: Mapping[int, np.ndarray]) -> Table:
     count = text.count(len(next(iter(times.values()))), "replicate")
     caption = (
         f"Mean, smallest to largest of the masks of {count}. Between two levels that were measured, the share at which "
+        "both products take the same time is interpolated, in logarithms. Cards have the ratio of mean times."
     )
-    caption += "both products take the same time is interpolated, in logarithms. Cards have the ratio of mean times."
     most, least = (f"with {figures.percent(share[level])} %" for level in (0, -1))
     return ["images at once", most, least, "CSR is faster below"], rows, caption
 
@@ -223,9 +219,11 @@ def cheaper(accuracy: Masks, before: Masks) -> Table:
     for net, kinds in accuracy.items():
         new = leads.rows(leads.leads(kinds), (before[net], 1, "", 1), (kinds, 100, "%", 2))
         rows += [[kind if net == "LeNet" else f"{net}, {kind}", *row] for kind, *row in new]
-    caption = "At early stopping, with 95 % intervals; one random mask a replicate. SNIP and SynFlow rank "
-    caption += "all layers together: layers keep other shares. On cards, an interval of the better or the worse of the "
-    caption += "two allows for that choice."
+    caption = (
+        "At early stopping, with 95 % intervals; one random mask a replicate. SNIP and SynFlow rank all layers "
+        "together: layers keep other shares. On cards, an interval of the better or the worse of the two allows for "
+        "that choice."
+    )
     return ["mask", "trainings before it is known", "test accuracy", "minus random"], rows, caption
 
 
@@ -271,11 +269,9 @@ def settling(steps: Sequence[int], apart: np.ndarray, density: float) -> tuple[F
     figure = figures.training_curves(lines, ylabel="weights that differ (%)", ylim=(0, top))
     caption = (
         f"Masks of the dense network every {text.count(steps[0], 'iteration')}, {figures.percent(density)} % of the "
-    )
-    caption += (
         "weights: in which share of all weights each differs from the mask before, from one-shot pruning's and from "
+        "the ticket's; the line is the tenth that You et al. allow. Random ones would in "
+        f"{figures.percent(2 * density * (1 - density))} %. Mean of {text.count(len(apart), 'replicate')}, smallest to "
+        "largest as a band."
     )
-    caption += "the ticket's; the line is the tenth that You et al. allow. "
-    caption += f"Random ones would in {figures.percent(2 * density * (1 - density))} %. Mean of "
-    caption += f"{text.count(len(apart), 'replicate')}, smallest to largest as a band."
     return figure, caption

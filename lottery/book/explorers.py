@@ -113,18 +113,17 @@ def paths(
         for key, found in walked.items()
     }
     tops = [max(lines[way].max() for lines in errors.values()) for way in landscape.STATISTICS]
-    drawn = {}
+    pictures = {}
     for key, lines in errors.items():
         position = walked[key][0].arrays["position"]
         panels = {f"{way} statistics": {"on the line": (position, values)} for way, values in lines.items()}
         means = {way: 100 * values.mean(axis=0) for way, values in lines.items()}
         said = (f"{way}: ends {m[0]:.1f} and {m[-1]:.1f} %, highest {m.max():.1f} %" for way, m in means.items())
-        drawn[key] = figures.html_image(
+        pictures[key] = (
             figures.paths(panels, "test error (%)", ends=ends(key), ylims=[(0, 108 * top or 1) for top in tops]),
             f"Test error on the line; {_words(controls, key)}. {'; '.join(said)}.",
-            dpi=80,
         )
-    return frames(drawn, controls, caption, start)
+    return drawn(pictures, controls, caption, start)
 
 
 def drawn(
@@ -217,18 +216,15 @@ def learning_curves(
         caption: as in :func:`frames`.
         start: the option shown first.
     """
-    drawn = {}
+    pictures = {}
     for option, networks in options.items():
         for value, axis in (("test_accuracy", "test accuracy (%)"), ("validation_loss", "validation loss")):
             curves = {label: tidy.curves(records, value) for label, records in networks.items() if records}
             ends = ", ".join(f"{label} {values[:, -1].mean():.4f}" for label, (_, values) in curves.items())
-            drawn[option, axis] = figures.html_image(
-                figures.training_curves(curves, ylabel=axis, percent=value == "test_accuracy"),
-                f"{axis} in the course of training, {name} {option}; at the end {ends}",
-                dpi=80,
-            )
+            figure = figures.training_curves(curves, ylabel=axis, percent=value == "test_accuracy")
+            pictures[option, axis] = figure, f"{axis} in the course of training, {name} {option}; at the end {ends}"
     controls = [(name, list(options)), ("curve", ["test accuracy (%)", "validation loss"])]
-    return frames(drawn, controls, caption, (start or next(iter(options)), "test accuracy (%)"))
+    return drawn(pictures, controls, caption, (start or next(iter(options)), "test accuracy (%)"))
 
 
 def matched(pairs: Mapping[str, Sequence[signs.Compared]], store: Store, caption: str = "") -> widgets.Widget:

@@ -60,6 +60,8 @@ _HOUSE = mpl.rc_context(STYLE)  # as a decorator: the function draws in the hous
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _ROLES = {"reinit": 1, "one-shot": 3, "random": 2, "shuffle": 4, "ticket": 0, "iterative": 0}
 _MARKERS = "os^Dvp"
+_DASHED: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.3, "zorder": 1}
+_PAPER: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 2, "markersize": 8, "zorder": 5}
 _PAPER_DENSITIES = (1.0, 0.513, 0.211, 0.070, 0.036, 0.015)  # ticks of Frankle & Carbin's figures
 
 
@@ -116,15 +118,13 @@ def against_density(
         ends.append((density[-1], mean[-1], label, colour))
         everything.extend(density)
         if index == 0 and dense_line and math.isclose(density[0], 1):
-            ax.axhline(mean[0], color=INK, linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
+            ax.axhline(mean[0], **_DASHED)
             ends.append((None, mean[0], "dense", INK))
     for label, value in (lines or {}).items():
-        ax.axhline(factor * value, color=INK, linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
+        ax.axhline(factor * value, **_DASHED)
         ends.append((None, factor * value, label, INK))
     for place, value in paper:
-        ax.plot(
-            place, factor * value, "D", color=INK, markerfacecolor="white", markeredgewidth=2, markersize=8, zorder=5
-        )
+        ax.plot(place, factor * value, "D", color=INK, **_PAPER)
     if paper:  # one label is enough
         place, value = paper[-1]
         near = {"xytext": (9, -11), "textcoords": "offset points", "va": "center"}
@@ -175,7 +175,7 @@ def against_count(
         mean = _band(ax, counts, values, colour, marker="o", markersize=4)
         ends.append((counts[-1], mean[-1], label, colour))
     if level is not None:
-        ax.axhline(level, color=INK, linestyle=(0, (4, 3)), linewidth=1.3, zorder=1)
+        ax.axhline(level, **_DASHED)
     if paper:
         ax.axvspan(*paper, color=INK, alpha=0.1, linewidth=0, zorder=0)
         middle = math.sqrt(paper[0] * paper[1])
@@ -502,6 +502,7 @@ def sign_tiles(rows: Mapping[str, tuple[Any, Sequence[str]]], title: str = "") -
     unit = min(6.8 / (most * (w + 1)), 0.36)
     figure, axes = _figure(title, (7, 0.3 + len(drawn) * (0.75 + unit * h)), rows=len(drawn))
     colours = ListedColormap([PALETTE[0], "white", PALETTE[1]])
+    look: dict[str, Any] = {"color": "white", "size": 11, "weight": "bold", "ha": "center", "va": "center"}
     for ax, (label, (tiles, captions)) in zip(axes, drawn.items(), strict=True):
         for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
             left = i * (w + 1)
@@ -510,16 +511,7 @@ def sign_tiles(rows: Mapping[str, tuple[Any, Sequence[str]]], title: str = "") -
             ax.vlines(range(left, left + w + 1), 0, h, color=INK, linewidth=0.8)
             for (row, column), sign in np.ndenumerate(tile):
                 if sign:
-                    ax.text(
-                        left + column + 0.5,
-                        row + 0.5,
-                        "+" if sign > 0 else "−",
-                        color="white",
-                        size=11,
-                        weight="bold",
-                        ha="center",
-                        va="center",
-                    )
+                    ax.text(left + column + 0.5, row + 0.5, "+" if sign > 0 else "−", **look)
             ax.text(left + w / 2, h + 0.2, caption, ha="center", va="top", size=11)
         ax.set(xlim=(-0.1, most * (w + 1) - 0.9), ylim=(h + 1.1, -0.1), anchor="W")
         ax.set_title(label, weight="normal", size=12)
@@ -637,14 +629,10 @@ def sorted_spectrum(
     for below in strip:
         middle = sum(ax.get_xlim()) / 2
         for y, (colour, (label, share)) in enumerate(zip(PALETTE[1:], marks.items(), strict=False)):
-            x, early = 100 * share, 100 * share < middle
+            x, look = 100 * share, {"color": _dark(colour), "va": "center", "textcoords": "offset points"}
+            side, gap = ("left", 9) if x < middle else ("right", -9)
             below.plot(x, y, "o", color=colour, markersize=8)
-            place = {
-                "xytext": (9 if early else -9, 0),
-                "textcoords": "offset points",
-                "ha": "left" if early else "right",
-            }
-            below.annotate(f"{label}: {percent(share)} %", (x, y), color=_dark(colour), va="center", **place)
+            below.annotate(f"{label}: {percent(share)} %", (x, y), (gap, 0), ha=side, **look)
         below.set(ylim=(len(marks) - 0.4, -0.6), yticks=[], xlabel="survivors that one round can remove (%)")
         below.spines["left"].set_visible(False)
     shares = "".join(f"; {label} {percent(share)} %" for label, share in marks.items())
@@ -708,17 +696,7 @@ def ordering(
             ax.plot(ends, [y, y], color=PALETTE[0], linewidth=4.5, solid_capstyle="butt")
         ax.plot(ours.mean, y, "o", color=PALETTE[0], markersize=10, markeredgecolor="white", zorder=4, label="ours")
         if paper is not None:
-            ax.plot(
-                paper,
-                y,
-                "D",
-                color=PALETTE[1],
-                markersize=8,
-                markerfacecolor="white",
-                markeredgewidth=2,
-                zorder=5,
-                label="paper",
-            )
+            ax.plot(paper, y, "D", color=PALETTE[1], label="paper", **_PAPER)
     ax.set(yticks=range(len(entries)), yticklabels=[label for label, *_ in entries], xlabel=xlabel)
     ax.xaxis.set_major_locator(MaxNLocator(5))  # long labels leave little room for numbers
     ax.set_ylim(len(entries) - 0.4, -0.6)
@@ -764,9 +742,7 @@ def matrix(
     low, high = min(0.0, *(m.min() for m in means.values())), max(m.max() for m in means.values())
     across = min(2, len(panels))
     down = math.ceil(len(panels) / across)
-    figure = Figure(figsize=(7, 0.5 + (0.7 + 0.7 * many) * down), layout="constrained")
-    if title:
-        figure.suptitle(title, x=0.012, ha="left", weight="bold", size=STYLE["axes.titlesize"])
+    figure = _empty(title, (7, 0.5 + (0.7 + 0.7 * many) * down))
     axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
     said = []
     for ax, (name, rows) in zip(axes, panels.items(), strict=False):
@@ -879,10 +855,15 @@ def _figure(
     title: str, size: tuple[float, float] = (7, 4), rows: int = 1, heights: Sequence[float] | None = None
 ) -> tuple[Figure, list[Axes]]:
     """An empty figure and the list of its axes, one below the other, of these relative heights."""
+    figure = _empty(title, size)
+    return figure, figure.subplots(rows, squeeze=False, sharex=True, height_ratios=heights)[:, 0].tolist()
+
+
+def _empty(title: str, size: tuple[float, float]) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     if title:
         figure.suptitle(title, x=0.012, ha="left", weight="bold", size=STYLE["axes.titlesize"])
-    return figure, figure.subplots(rows, squeeze=False, sharex=True, height_ratios=heights)[:, 0].tolist()
+    return figure
 
 
 def _legend_above(figure: Figure, handles: Iterable, labels: Iterable[str]) -> None:
@@ -1001,25 +982,12 @@ def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None
     bottom, top = (place((1, y))[1] for y in ax.get_ylim())
     heights = [(place((1, y))[1] - bottom) / (top - bottom) for _, y, _, _ in ends]
     right = ax.get_xlim()[1]
+    line = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3, "alpha": 0.7}
+    line["relpos"] = (0, 0.5)  # from the label's left edge, not through it
+    look: dict[str, Any] = {"textcoords": "axes fraction", "va": "center", "annotation_clip": False}
     for (x, y, label, colour), height in zip(ends, _spread(heights, 0.075), strict=True):
-        ax.annotate(
-            label,
-            (right if x is None else x, y),
-            (1.04, height),
-            textcoords="axes fraction",
-            color=_dark(colour),
-            va="center",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "relpos": (0, 0.5),  # from the label's left edge, not through it
-                "color": colour,
-                "linewidth": 0.8,
-                "shrinkA": 1,
-                "shrinkB": 3,
-                "alpha": 0.7,
-            },
-        )
+        look |= {"color": _dark(colour), "arrowprops": {**line, "color": colour}}
+        ax.annotate(label, (right if x is None else x, y), (1.04, height), **look)
 
 
 def _spread(heights: Sequence[float], gap: float) -> list[float]:

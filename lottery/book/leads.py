@@ -13,21 +13,17 @@ Accuracy = Mapping[str, ArrayLike]
 Leads = Mapping[str, np.ndarray]
 
 
-def leads(accuracy: Accuracy, others: Mapping[str, str] | None = None, base: str = "random") -> dict[str, np.ndarray]:
+def leads(accuracy: Accuracy, others: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
     """How far each kind is ahead of another in percentage points: kind → the shape of its accuracies.
 
     Args:
         accuracy: kind → shares.
-        others: kind → which it is compared with, where that is not `base`; those have no lead themselves.
-        base: which the kinds are compared with.
+        others: kind → which it is compared with, where that is not "random"; those have no lead themselves.
     """
     rows = {kind: 100 * np.asarray(values, dtype=np.float64) for kind, values in accuracy.items()}
     others = others or {}
-    return {
-        kind: values - rows[others.get(kind, base)]
-        for kind, values in rows.items()
-        if kind not in (base, *others.values())
-    }
+    none = {"random", *others.values()}
+    return {kind: values - rows[others.get(kind, "random")] for kind, values in rows.items() if kind not in none}
 
 
 def of_loss(loss: stats.Summary | float) -> stats.Summary | float:

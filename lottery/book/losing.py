@@ -95,11 +95,12 @@ def show_signal(chapter: Chapter, kinds: Mapping[str, Sequence[Run]], conv: Mapp
     world = EmptyWorld(chapter.store)
     of_conv = {f"Conv-2: {kind.removeprefix('another ')}": runs for kind, runs in conv.items()}
     rows = signal(kinds, world, "random") + signal(of_conv, world, "Conv-2: random")
-    words = (
+    chapter.show_table(
+        ["sub-network", *SIGNAL],
+        rows,
         "Before training. Hidden units without weights: mean, smallest and largest replicate. Size: root mean square "
+        "of the surviving weights, from the first layer to the last. All layers: the product of these sizes.",
     )
-    words += "of the surviving weights, from the first layer to the last. All layers: the product of these sizes."
-    chapter.show_table(["sub-network", *SIGNAL], rows, words)
     sizes = {kind: size for kind, *_, size in rows}
     asked = ("small at the end", "small at the start", "Conv-2: small at the end")
     return [sizes.get(kind, "not run") for kind in asked]
@@ -118,7 +119,7 @@ def regained(accuracy: Mapping[str, ArrayLike], *kinds: str) -> list[list[str]]:
     rows = []
     for kind in kinds:
         own, rescaled = (np.asarray(accuracy[name]) for name in (kind, f"{kind}, rescaled"))
-        gain = quantities.paired_difference(100 * rescaled, 100 * own)
+        gain = quantities.points_above(rescaled, own)
         share = quantities.recovered(rescaled, accuracy["random"], own)
         told = text.format_interval(share, 100, "%", 0) if isinstance(share, stats.Summary) else "no clear loss"
         rows.append([kind, text.format_interval(gain, 1, "pp"), told])
@@ -198,11 +199,9 @@ def show_turned(chapter: Chapter, found: Mapping[str, ArrayLike], turned: Mappin
     count = text.count(len(random), "replicate")
     words = (
         f"Test accuracy at early stopping minus that of a random mask, {left}; mean of {count}, smallest to largest as "
-    )
-    words += (
         "a band; dots stand at the shares that were run, and nothing between them was. Reinitialised: the ticket's "
+        "mask with fresh weights."
     )
-    words += "mask with fresh weights."
     chapter.figure(against_share(ahead, others), caption=words)
     told = {"half": ahead[0.5], "all": ahead[1.0], "back": ahead[1.0] - ahead[0.5]}
     return {f"turned_{name}": text.interval(values, 1, "pp") for name, values in told.items()}
@@ -288,11 +287,9 @@ def show_twice(chapter: Chapter, drawn: Sequence, again: Sequence) -> dict[str, 
     firsts = {"alike_validation": validation, "alike_test": at_stop(drawn)}
     told = {name: text.format_interval(alike(values, second)) for name, values in firsts.items()}
     alt = f"Second against first training of random masks, a dot each; rank correlation {told['alike_validation']}."
-    words = f"{len(drawn[0])} random masks of each of {text.count(len(drawn), 'replicate')}, trained twice, on other "
-    words += (
+    words = (
+        f"{len(drawn[0])} random masks of each of {text.count(len(drawn), 'replicate')}, trained twice, on other "
         "batches. Across: validation accuracy of the first training; up: test accuracy of the second; both at early "
-    )
-    words += (
         "stopping, minus the mean of the replicate's masks. Squares: the mask picked as the worst of its replicate."
     )
     chapter.figure(twice(validation, second), alt, words)

@@ -91,21 +91,24 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
         [[told, *map(text.interval, far[:, i].T)] for i, told in enumerate(rows)],
         "A ticket trained again from its start with these shares of signs flipped, beside the ticket; 95 % intervals.",
     )
-    twin = dict.fromkeys(("signs", "barrier"), "not run")
-    if shares:
-        twin = {"signs": text.interval(far[:, 0, 0], 1, "%", 1), "barrier": text.interval(far[:, 0, 3], 1, "pp")}
-    told = "not run"
-    if shares:
-        ends = far[:, 1:, 4].mean(0)
-        told = f"from {text.number(min(ends))} to {text.number(max(ends))} %"
-    chapter.glue(turned_accuracies=told, **{f"twin_{name}": value for name, value in twin.items()})
+    glued = ("turned_accuracies", "twin_signs", "twin_barrier", "turned_signs", "turned_barriers")
+    if not shares:
+        chapter.glue(**dict.fromkeys(glued, "not run"))
+        return None
+    ends = far[:, 1:, 4].mean(0)
     signs, barriers = ([f"{float(f'{one:.2g}'):g}" for one in far[:, 1:, i].mean(0)] for i in (0, 3))
-    told = ", ".join(f"{mean} with {share} %" for mean, share in zip(barriers, shares, strict=True))
-    chapter.glue(turned_signs=f"{signs[0]} to {signs[-1]} %" if signs else "not run", turned_barriers=told or "not run")
+    told = (
+        f"from {text.number(min(ends))} to {text.number(max(ends))} %",
+        text.interval(far[:, 0, 0], 1, "%", 1),
+        text.interval(far[:, 0, 3], 1, "pp"),
+        f"{signs[0]} to {signs[-1]} %",
+        ", ".join(f"{mean} with {share} %" for mean, share in zip(barriers, shares, strict=True)),
+    )
+    chapter.glue(**dict(zip(glued, told, strict=True)))
     if len(shares) < 2:
         return None
     axes = {"replicate": range(len(far)), "signs_flipped_percent": ["0, other order", *shares]}
-    names = "signs_differ_percent signed_distance euclidean_distance barrier_pp accuracy_percent".split()
+    names = ("signs_differ_percent", "signed_distance", "euclidean_distance", "barrier_pp", "accuracy_percent")
     columns: dict[str, object] = dict(zip(names, np.moveaxis(far, -1, 0), strict=True))
     chapter.offer_csv("flipped.csv", tidy.frame(tuple(axes), columns, **axes))
     drawn = {}

@@ -7,7 +7,7 @@ run is left out of the result, and leaves the check that asks for it open. Level
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,9 +37,10 @@ summary, ratio, relative_change, paired_difference = map(
 )
 
 
-def trend(values: np.ndarray) -> float:
-    """:func:`stats.trend`; NaN where a value is missing."""
-    return stats.trend(values) if np.isfinite(values).all() else math.nan
+def points_above(a: ArrayLike, b: ArrayLike) -> Summary:
+    """By how many percentage points [R] shares are larger than others, replicate by replicate."""
+    a, b = _floats(a, b)
+    return paired_difference(100 * a, 100 * b)
 
 
 GUESSING = 0.9
@@ -70,7 +71,7 @@ def recovered(a: ArrayLike, native: ArrayLike, random: ArrayLike) -> Summary | f
     Returns:
         The ratio; NaN where native networks have no lead, or none that three replicates or more can tell from zero.
     """
-    a, native, random = (np.asarray(values, dtype=np.float64) for values in (a, native, random))
+    a, native, random = _floats(a, native, random)
     found = ratio(a - random, native - random) if (native - random).mean() > 0 else None
     return found if found and (found.bounded or found.n < 3) else math.nan
 
@@ -104,16 +105,15 @@ def ticket_quantities(
         accuracy, accuracy_end: [R, L] test accuracy at early stopping and at the end of training; the R may differ.
         validation, validation_end: [R, L] validation accuracy there: picks the level that is compared.
     """
-    density, stop = np.asarray(density), np.asarray(stop, dtype=np.float64)
+    density, stop = _floats(density, stop)
     out: Quantities = {}
     if len(rows := _down_to(density, 0.211, stop)):
         out["early_stop_change_21"] = relative_change(rows[:, -1], rows[:, 0])
-        out["early_stop_trend_to_21"] = stats.bootstrap(lambda some: trend(some.mean(axis=0)), rows, within=(-1, 1))
+        out["early_stop_trend_to_21"] = _trend(rows)
     if len(rows := _down_to(density, 0.036, stop)):
         out["early_stop_change_4"] = relative_change(rows[:, -1], rows[:, 0])
-    endings = (("", accuracy, validation), ("_end", accuracy_end, validation_end))
-    for ending, values, chooses in endings:
-        gain = 100 * (np.asarray(values) - np.asarray(values)[:, :1])
+    for ending, values, chooses in (("", accuracy, validation), ("_end", accuracy_end, validation_end)):
+        gain = _gain(values)
         if (level := _picked(chooses, _run(gain) & (density >= 0.08) & (density <= 0.30))) is not None:
             out["gain_max_pp" + ending] = summary(gain[:, level])
         if _level(density, 0.045, gain) is not None:  # the study goes down to about 4 %
@@ -130,12 +130,12 @@ def reinit_quantities(
         density, stop, accuracy: [L], [R, L], [R, L] of the tickets, as in :func:`ticket_quantities`.
         reinit_stop, reinit_accuracy: [R, D, L] with D draws a ticket, averaged first; or [R, L].
     """
-    density, stop, accuracy = np.asarray(density), np.asarray(stop, dtype=np.float64), np.asarray(accuracy)
+    density, stop, accuracy = _floats(density, stop, accuracy)
     reinit_stop, reinit_accuracy = _over_draws(reinit_stop), _over_draws(reinit_accuracy)
     out: Quantities = {}
     if (level := _level(density, 0.211, stop, reinit_stop)) is not None:
         out["reinit_slowdown_21"] = ratio(reinit_stop[:, level], stop[:, level])
-        out["reinit_loss_pp_21"] = paired_difference(100 * accuracy[:, level], 100 * reinit_accuracy[:, level])
+        out["reinit_loss_pp_21"] = points_above(accuracy[:, level], reinit_accuracy[:, level])
     below = _run(stop, reinit_stop) & (density < 0.6)
     if below.any():
         slow, fast = reinit_stop[:, below], stop[:, below]
@@ -154,8 +154,8 @@ def structure_quantities(
         density, accuracy: [L], [R, L] of the tickets, at early stopping.
         reinit_accuracy, random_accuracy: [R, D, L] with D draws a ticket, averaged first; or [R, L].
     """
-    ticket, reinit, random = np.asarray(accuracy), _over_draws(reinit_accuracy), _over_draws(random_accuracy)
-    density = np.asarray(density)
+    density, ticket = _floats(density, accuracy)
+    reinit, random = _over_draws(reinit_accuracy), _over_draws(random_accuracy)
     below = _run(ticket, reinit, random) & (density < 0.2) & (density >= 0.035)
     if not below.any():
         return {}
@@ -179,8 +179,8 @@ def oneshot_quantities(density: ArrayLike, accuracy: ArrayLike, oneshot_accuracy
         density: [L] share of weights left; density[0] is 1.
         accuracy, oneshot_accuracy: [R, L] test accuracy at early stopping; the dense network is taken from the first.
     """
-    density, accuracy, oneshot = np.asarray(density), np.asarray(accuracy), np.array(oneshot_accuracy, dtype=np.float64)
-    oneshot[:, 0] = accuracy[:, 0]
+    density, accuracy = _floats(density, accuracy)
+    oneshot = _with_dense(oneshot_accuracy, accuracy)
     out: Quantities = {}
     if _run(oneshot)[1:].any() and _run(accuracy)[1:].any():
         out["break_even_ratio"] = _break_even_ratio(density, oneshot, accuracy)
@@ -203,8 +203,7 @@ def convolution_quantities(
     out: Quantities = {}
     for name, (density, stop, accuracy, validation) in networks.items():
         fastest = fastest_level(density, stop, accuracy, validation)
-        density, stop = np.asarray(density), np.maximum(np.asarray(stop, dtype=np.float64), 1)
-        gain = 100 * (np.asarray(accuracy) - np.asarray(accuracy)[:, :1])
+        density, stop, gain = np.asarray(density), np.maximum(np.asarray(stop, dtype=np.float64), 1), _gain(accuracy)
         key = name.lower().replace("-", "_")
         out[f"speedup_{key}"] = ratio(stop[:, 0], stop[:, fastest])
         if (level := _picked(validation, _run(gain) & (density < 1))) is not None:
@@ -226,10 +225,10 @@ def fastest_level(density: ArrayLike, stop: ArrayLike, accuracy: ArrayLike, vali
     Returns:
         The level; 0, the dense network, if no ticket is as accurate.
     """
-    good = np.nanmean(np.asarray(validation, dtype=np.float64), axis=0)
-    times = np.maximum(np.asarray(stop, dtype=np.float64), 1)
-    able = _run(np.asarray(accuracy, dtype=np.float64)) & (np.asarray(density) < 1) & (good >= good[0])
-    return int(np.where(able, times.mean(axis=0), np.inf).argmin()) if able.any() else 0
+    density, stop, validation = _floats(density, stop, validation)
+    good, times = np.nanmean(validation, axis=0), np.maximum(stop, 1).mean(axis=0)
+    able = _run(accuracy) & (density < 1) & (good >= good[0])
+    return int(np.where(able, times, np.inf).argmin()) if able.any() else 0
 
 
 def convolution_structure_quantities(
@@ -296,16 +295,14 @@ def scope_quantities(
         density, accuracy: [L], [R, L] of global pruning, test accuracy at the end of training; the first is dense.
         layer_density, layer_accuracy: the same of layer-wise pruning, level by level at the same density.
     """
-    density, layer_density = np.asarray(density), np.asarray(layer_density)
-    together, apart = (np.asarray(values, dtype=np.float64) for values in (accuracy, layer_accuracy))
+    density, layer_density, together, apart = _floats(density, layer_density, accuracy, layer_accuracy)
     out: Quantities = {
         "global_break_even": stats.bootstrap(lambda rows: _lost(density, rows), together, log=True),
         "scope_ratio": stats.bootstrap(
             lambda rows, single: _lost(layer_density, single) / _lost(density, rows), together, apart, log=True
         ),
     }
-    sparse = density < 0.07
-    if sparse.any():
+    if (sparse := density < 0.07).any():
         out["global_minus_layer_pp"] = summary(100 * (together - apart)[:, sparse].mean(axis=1))
     return out
 
@@ -323,7 +320,7 @@ def anatomy_quantities(
         dealt: the same if its movements had been dealt out at random before.
     """
     moves = np.asarray(moves, dtype=np.float64)
-    if (level := _level(np.asarray(density), 0.211, moves[:, :, 0, 0, 0])) is None:
+    if (level := _level(density, 0.211, moves[:, :, 0, 0, 0])) is None:
         return {}
     distance, grown, positive, dip = np.moveaxis(moves[:, level], -1, 0)  # each [R, layer, group]
     out: Quantities = {
@@ -348,27 +345,23 @@ def capacity_quantities(weights: Sequence[ArrayLike], accuracy: Sequence[ArrayLi
         accuracy: for each [R, L] test accuracy at early stopping.
         least: number of weights from which on the widest and the narrowest are compared.
     """
-    counts = [np.asarray(one, dtype=np.float64) for one in weights]
-    rows = [100 * np.asarray(values, dtype=np.float64) for values in accuracy]
+    counts, rows = [*_floats(*weights)], [100 * values for values in _floats(*accuracy)]
 
-    def even(*values):
-        """Weights at break-even of the widths that have one."""
-        found = np.array([_lost(left / left[0], one) * left[0] for left, one in zip(counts, values, strict=True)])
-        return found[~np.isnan(found)]
+    def even(value, least=1, **interval):
+        """A value of the weights at break-even of the widths that have one, which must be so many at least."""
 
-    def of_two(pick):
-        return lambda *values: float(pick(even(*values))) if even(*values).size else math.nan
+        def of(*values):
+            found = np.array([_lost(left / left[0], one) * left[0] for left, one in zip(counts, values, strict=True)])
+            found = found[~np.isnan(found)]
+            return float(value(found)) if found.size >= least else math.nan
+
+        return stats.bootstrap(of, *rows, **interval)
 
     out: Quantities = {
-        "break_even_spread": stats.bootstrap(
-            lambda *values: float(even(*values).max() / even(*values).min()) if even(*values).size > 1 else math.nan,
-            *rows,
-            within=(1, math.inf),
-            log=True,
-        ),
-        "break_even_least": stats.bootstrap(of_two(np.min), *rows, log=True),
-        "break_even_most": stats.bootstrap(of_two(np.max), *rows, log=True),
-        "widths_matched": stats.bootstrap(lambda *values: even(*values).size / len(values), *rows, within=(0, 1)),
+        "break_even_spread": even(lambda found: found.max() / found.min(), 2, within=(1, math.inf), log=True),
+        "break_even_least": even(np.min, log=True),
+        "break_even_most": even(np.max, log=True),
+        "widths_matched": even(lambda found: found.size / len(rows), 0, within=(0, 1)),
     }
     (narrow, a), (wide, b) = ((np.log(counts[i][::-1]), rows[i][:, ::-1]) for i in (0, -1))
     low, high = max(narrow[0], wide[0], np.log(least)), min(narrow[-1], wide[-1])
@@ -387,13 +380,12 @@ def noise_quantities(stop: Mapping[str | float, ArrayLike], accuracy: Mapping[st
         stop, accuracy: [R] early-stopping iteration and test accuracy there, by name: "ticket", "reinitialised", and
             the scale of the noise as a number; quantities whose scale is not there are left out.
     """
-    stop, accuracy = ({key: np.asarray(v, dtype=np.float64) for key, v in part.items()} for part in (stop, accuracy))
     out: Quantities = {}
     if 0.5 in stop:
-        out["noise_half_loss_pp"] = paired_difference(100 * accuracy["ticket"], 100 * accuracy[0.5])
+        out["noise_half_loss_pp"] = points_above(accuracy["ticket"], accuracy[0.5])
         out["noise_half_slowdown"] = ratio(stop[0.5], stop["ticket"])
     if 3.0 in stop:
-        out["noise_three_gain_pp"] = paired_difference(100 * accuracy[3.0], 100 * accuracy["reinitialised"])
+        out["noise_three_gain_pp"] = points_above(accuracy[3.0], accuracy["reinitialised"])
         out["noise_three_lead"] = ratio(stop["reinitialised"], stop[3.0])
     return out
 
@@ -409,19 +401,16 @@ def continued_quantities(
         continued_stop, continued_accuracy: [R, L] the same with the other masks; the dense network is taken from the
             first.
     """
-    density, stop, accuracy = (np.asarray(values, dtype=np.float64) for values in (density, stop, accuracy))
+    density, stop, continued_stop, accuracy = _floats(density, stop, continued_stop, accuracy)
     if not density.size:
         return {}
-    continued = np.array(continued_accuracy, dtype=np.float64)
-    continued[:, 0] = accuracy[:, 0]
+    continued = _with_dense(continued_accuracy, accuracy)
     out: Quantities = {}
     if (run := _run(accuracy, continued))[1:].any():
         out["resetting_break_even_ratio"] = _break_even_ratio(density[run], continued[:, run], accuracy[:, run])
-    below = run & (density < 0.2)
-    if below.any():
+    if (below := run & (density < 0.2)).any():
         out["resetting_minus_continued_pp"] = summary(100 * (accuracy - continued)[:, below].mean(axis=1))
-        slow, fast = (np.asarray(values)[:, below].mean(axis=1) for values in (continued_stop, stop))
-        out["continued_slowdown"] = ratio(slow, fast)
+        out["continued_slowdown"] = ratio(*(steps[:, below].mean(axis=1) for steps in (continued_stop, stop)))
     return out
 
 
@@ -440,23 +429,19 @@ def flatness_quantities(
         resolved: whether spectra of enough Lanczos steps show the small curvatures that predictions hang on; if not,
             nothing is said of predictions.
     """
-    found = {order: np.asarray(values, dtype=np.float64) for order, values in measured.items()}
+    random, magnitude = _floats(measured["random"], measured["magnitude"])
     bent = {order: np.asarray(values, dtype=np.float64).mean(axis=1) for order, values in curvature.items()}
-    said = {law: np.asarray(orders["random"], dtype=np.float64) for law, orders in predicted.items()}
 
     def missed(law, measured):
         return float(abs(law.mean(axis=0) - measured.mean(axis=0)).mean())
 
-    def falls(rows):
-        return trend(rows.mean(axis=0))
-
     out: Quantities = {}
     if resolved:
-        for law, ratios in said.items():
-            out[f"{law}_error"] = stats.bootstrap(missed, ratios, found["random"], within=(0, 1))
-        out["predicted_trend"] = stats.bootstrap(falls, said["width"], within=(-1, 1))
-    out["measured_trend"] = stats.bootstrap(falls, found["random"], within=(-1, 1))
-    out["magnitude_minus_random"] = summary((found["magnitude"] - found["random"]).mean(axis=1))
+        for law, orders in predicted.items():
+            out[f"{law}_error"] = stats.bootstrap(missed, *_floats(orders["random"], random), within=(0, 1))
+        out["predicted_trend"] = _trend(predicted["width"]["random"])
+    out["measured_trend"] = _trend(random)
+    out["magnitude_minus_random"] = summary((magnitude - random).mean(axis=1))
     if bent["random"].mean() > 0:
         out["curvature_ratio"] = ratio(bent["magnitude"], bent["random"])
     return out
@@ -472,8 +457,8 @@ def at_once_quantities(
         error, oneshot_error: [R, L] test errors at the end of training; the dense network is the first of the first.
         validation_error: [R, L] of iterative pruning: picks the level.
     """
-    error, oneshot = np.asarray(error, dtype=np.float64), np.asarray(oneshot_error, dtype=np.float64)
-    both = np.flatnonzero(_run(error, oneshot) & (np.asarray(density) <= 0.2))
+    density, error, oneshot = _floats(density, error, oneshot_error)
+    both = np.flatnonzero(_run(error, oneshot) & (density <= 0.2))
     if validation_error is None or not both.size:
         return {}
     epsilon = tolerance(error[:, 0])
@@ -494,11 +479,10 @@ def adaptive_quantities(
         density, accuracy: [L], [R, L] of the fixed chain.
         adaptive_density, adaptive_accuracy: [R, A] of the adaptive one; level 0 is the dense network in both.
     """
-    place = -np.log(np.asarray(density, dtype=np.float64))
-    accuracy, adaptive = np.asarray(accuracy, dtype=np.float64), -np.log(np.asarray(adaptive_density, dtype=np.float64))
-    epsilon = tolerance(1 - accuracy[:, 0])
+    density, accuracy, adaptive_density, adaptive = _floats(density, accuracy, adaptive_density, adaptive_accuracy)
+    place, epsilon = -np.log(density), tolerance(1 - accuracy[:, 0])
     saved, gain = [], []
-    for row, there, reached in zip(accuracy, adaptive, np.asarray(adaptive_accuracy), strict=True):
+    for row, there, reached in zip(accuracy, -np.log(adaptive_density), adaptive, strict=True):
         level = int(np.flatnonzero(there <= place[-1] + 1e-9)[-1])
         saved.append(float(np.interp(there[level], place, np.arange(len(place)))) - level)
         gain.append((reached[level] - np.interp(there[level], place, row)) / epsilon)
@@ -521,16 +505,11 @@ def retraining_quantities(
     if small["fine-tuning"].mean() > 0:
         out["small_weights_ratio"] = ratio(small["weights"], small["fine-tuning"])
         out["small_rate_ratio"] = ratio(small["learning rate"], small["fine-tuning"])
-    out["small_weights_made_pp"] = paired_difference(100 * small["weights"], 100 * np.asarray(start).mean(axis=1))
-    sparse = np.asarray(density) < SPARSE
-    if sparse.any():
-        end = {
-            kind: 100 * np.asarray(values, dtype=np.float64)[:, sparse].mean(axis=1)
-            for kind, values in accuracy.items()
-        }
-        out["weights_minus_tuning_pp"] = paired_difference(end["weights"], end["fine-tuning"])
-        out["rate_minus_tuning_pp"] = paired_difference(end["learning rate"], end["fine-tuning"])
-        out["rate_minus_weights_pp"] = paired_difference(end["learning rate"], end["weights"])
+    out["small_weights_made_pp"] = points_above(small["weights"], np.asarray(start).mean(axis=1))
+    if end := _where_sparse(density, accuracy):
+        out["weights_minus_tuning_pp"] = points_above(end["weights"], end["fine-tuning"])
+        out["rate_minus_tuning_pp"] = points_above(end["learning rate"], end["fine-tuning"])
+        out["rate_minus_weights_pp"] = points_above(end["learning rate"], end["weights"])
     return out
 
 
@@ -541,13 +520,8 @@ def flip_quantities(density: ArrayLike, flipped: Mapping[str, ArrayLike]) -> Qua
         density: [L] share of weights left, of the pruned levels; judged are those below 20 %, as for accuracy.
         flipped: kind -> [R, L] share of survivors that end with another sign than the network started with.
     """
-    sparse = np.asarray(density) < SPARSE
-    if not sparse.any():
-        return {}
-    share = {
-        kind: 100 * np.asarray(values, dtype=np.float64)[:, sparse].mean(axis=1) for kind, values in flipped.items()
-    }
-    return {"flip_excess_pp": paired_difference(share["learning rate"], share["weights"])}
+    share = _where_sparse(density, flipped)
+    return {"flip_excess_pp": points_above(share["learning rate"], share["weights"])} if share else {}
 
 
 def likeness_quantities(density: ArrayLike, pairs: Sequence[ArrayLike], nulls: Sequence[ArrayLike]) -> Quantities:
@@ -562,9 +536,9 @@ def likeness_quantities(density: ArrayLike, pairs: Sequence[ArrayLike], nulls: S
             share none.
         nulls: for each level the "degrees" arrays of the same comparisons, the draws of each pair side by side.
     """
-    if (level := _level(np.asarray(density), 0.211)) is None:
+    if (level := _level(density, 0.211)) is None:
         return {}
-    found, null = np.asarray(pairs[level], dtype=np.float64), np.asarray(nulls[level], dtype=np.float64)
+    found, null = _floats(pairs[level], nulls[level])
     null = null.reshape(len(found), -1, *null.shape[1:])
     near, far = (values[..., 0, 1, 0, :].mean(axis=-1) for values in (found, null))
     agreement, chance = (np.nanmean(values[..., 0, 1, 2, :], axis=-1) for values in (found, null))
@@ -620,7 +594,7 @@ def kinds_conv_quantities(density: ArrayLike, distances: Mapping[str, ArrayLike]
         distances: kind -> [L, P, signed or not]; "tickets" and the kinds that they are told from, as in
             `kinds_quantities`.
     """
-    if (level := _level(np.asarray(density), 0.211)) is None:
+    if (level := _level(density, 0.211)) is None:
         return {}
     told = {kind: np.asarray(values)[level] for kind, values in distances.items()}
     found = kinds_quantities({"ticket": told.pop("tickets"), **told})
@@ -634,19 +608,10 @@ def halves_quantities(halves: ArrayLike, halves_null: ArrayLike, pairs: ArrayLik
         halves, halves_null: [P] and [P, D] signed distances of pairs from halves and of their null pairs, or [P · D].
         pairs, pairs_null: [Q] and [Q, D] of pairs of ordinary tickets; their mean lead over the null is taken as known.
     """
-    halves, halves_null, pairs, pairs_null = (
-        np.asarray(a, dtype=np.float64) for a in (halves, halves_null, pairs, pairs_null)
-    )
+    halves, halves_null, pairs, pairs_null = _floats(halves, halves_null, pairs, pairs_null)
     halves_null, pairs_null = halves_null.reshape(len(halves), -1), pairs_null.reshape(len(pairs), -1)
     lead = float((pairs_null.mean(axis=1) - pairs).mean())
-    out: Quantities = {
-        "halves_null_auc": stats.bootstrap(
-            lambda near, far: float((near[:, None, None] < far).mean() + (near[:, None, None] == far).mean() / 2),
-            halves,
-            halves_null,
-            within=(0, 1),
-        )
-    }
+    out: Quantities = {"halves_null_auc": stats.bootstrap(association.auc, halves, halves_null, within=(0, 1))}
     if lead > 0:
         out["halves_kept"] = summary((halves_null.mean(axis=1) - halves) / lead)
     return out
@@ -663,16 +628,15 @@ def sign_quantities(
         altered: (values, signs) as of :func:`tickets.sign_ablation` -> [R, L]; all six.
         transferred: [R, L] of the masks on new starts with the signs that the tickets ended with.
     """
-    density, ticket, transferred = np.asarray(density), np.asarray(ticket), np.asarray(transferred)
+    density, ticket = _floats(density, ticket)
     kinds = {
         signs: [100 * (ticket - np.asarray(values)) for (_, which), values in altered.items() if which == signs]
         for signs in ("original", "random")
     }
     out: Quantities = {}
     if (level := _level(density, 0.134, *kinds["original"], *kinds["random"])) is not None:
-        kept, drawn = (100 * np.asarray(altered["new", signs])[:, level] for signs in ("original", "random"))
-        out["kept_loss_pp"] = paired_difference(100 * ticket[:, level], kept)
-        out["redrawn_loss_pp"] = paired_difference(100 * ticket[:, level], drawn)
+        for name, which in (("kept_loss_pp", "original"), ("redrawn_loss_pp", "random")):
+            out[name] = points_above(ticket[:, level], np.asarray(altered["new", which])[:, level])
         run = _run(*kinds["original"]) & (density >= 0.1) & (density < 1)
         out["signed_loss_max_pp"] = _most(np.concatenate([loss[:, run] for loss in kinds["original"]], axis=1))
         out["unsigned_loss_min_pp"] = _least(np.stack([loss[:, level] for loss in kinds["random"]], axis=1))
@@ -691,12 +655,12 @@ def signs_given_quantities(
         fresh: [R, L] of the masks on new starts with random signs.
         prefix: of the names; "conv" and a low line for D5-C1b.
     """
-    ticket, moved, drawn = (100 * np.asarray(values, dtype=np.float64) for values in (ticket, transferred, fresh))
-    if (level := _level(np.asarray(density), 0.134, ticket, moved, drawn)) is None:
+    ticket, moved, drawn = _floats(ticket, transferred, fresh)
+    if (level := _level(density, 0.134, ticket, moved, drawn)) is None:
         return {}
     return {
-        f"{prefix}transfer_loss_pp": paired_difference(ticket[:, level], moved[:, level]),
-        f"{prefix}transfer_gain_pp": paired_difference(moved[:, level], drawn[:, level]),
+        f"{prefix}transfer_loss_pp": points_above(ticket[:, level], moved[:, level]),
+        f"{prefix}transfer_gain_pp": points_above(moved[:, level], drawn[:, level]),
     }
 
 
@@ -706,16 +670,17 @@ def criteria_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
     Args:
         accuracy: criterion -> [R] test accuracy at one density; a criterion that was not run is left out.
     """
-    out: Quantities = {}
-    percent = {name: 100 * np.asarray(values) for name, values in accuracy.items()}
-    if {"magnitude", "magnitude_increase"} <= set(percent):
-        out["increase_gain_pp"] = paired_difference(percent["magnitude_increase"], percent["magnitude"])
-    if {"magnitude", "random"} <= set(percent):
-        out["final_gain_pp"] = paired_difference(percent["magnitude"], percent["random"])
-    for name in ("small_final", "small_init"):
-        if {name, "random"} <= set(percent):
-            out[f"{name}_loss_pp"] = paired_difference(percent["random"], percent[name])
-    return out
+    compared = {
+        "increase_gain_pp": ("magnitude_increase", "magnitude"),
+        "final_gain_pp": ("magnitude", "random"),
+        "small_final_loss_pp": ("random", "small_final"),
+        "small_init_loss_pp": ("random", "small_init"),
+    }
+    return {
+        name: points_above(accuracy[one], accuracy[other])
+        for name, (one, other) in compared.items()
+        if {one, other} <= set(accuracy)
+    }
 
 
 def supermask_quantities(same_sign: ArrayLike, random: ArrayLike, validation: ArrayLike | None = None) -> Quantities:
@@ -726,12 +691,12 @@ def supermask_quantities(same_sign: ArrayLike, random: ArrayLike, validation: Ar
             started with, and for random masks of the same counts.
         validation: [R, L] validation accuracy of the first: picks the level.
     """
-    same_sign, random = np.asarray(same_sign), np.asarray(random)
+    same_sign, random = _floats(same_sign, random)
     if (level := _picked(validation, _run(same_sign, random))) is None:
         return {}
     return {
         "supermask_accuracy": summary(same_sign[:, level]),
-        "supermask_gain_pp": paired_difference(100 * same_sign[:, level], 100 * random[:, level]),
+        "supermask_gain_pp": points_above(same_sign[:, level], random[:, level]),
     }
 
 
@@ -744,9 +709,9 @@ def pattern_quantities(density: ArrayLike, arranged: ArrayLike, rho: ArrayLike, 
         rho, p: [L, K, R] of K layers: the last two numbers of :func:`lottery.kernels.rank_correlation`, of a ticket's
             counts with those of dense networks from other starts.
     """
-    if (level := _level(np.asarray(density), 0.211)) is None:
+    if (level := _level(density, 0.211)) is None:
         return {}
-    orbits, within, chance = (np.asarray(values, dtype=np.float64)[level].T for values in (arranged, rho, p))
+    orbits, within, chance = (values[level].T for values in _floats(arranged, rho, p))
     return {
         "arranged_orbits": summary(orbits.sum(axis=1)),
         "pattern_rho_within": summary(within.mean(axis=1)),
@@ -782,11 +747,12 @@ def matching_quantities(
         return stats.bootstrap(within, many[:, of], matching[:, of], within=(0, 1))
 
     level, kind = np.tile(levels, len(accuracy)), np.arange(many.shape[1])
-    areas = {
-        "matching_pattern_auc": area(level, np.full(len(kind), True)),
-        "kind_pattern_auc": area(kind, (many != many[:1]).any(axis=0)),
-    }
-    return {name: area for name, area in areas.items() if not math.isnan(area.mean)}
+    return _known(
+        {
+            "matching_pattern_auc": area(level, np.full(len(kind), True)),
+            "kind_pattern_auc": area(kind, (many != many[:1]).any(axis=0)),
+        }
+    )
 
 
 def barrier_quantities(
@@ -806,9 +772,9 @@ def barrier_quantities(
         dense_error: [R] test error of the dense network.
         first: the denser level of a pair is at least this one.
     """
-    excess = np.asarray(excess, dtype=np.float64)
-    over = np.moveaxis(excess, 1, 0)[..., first:]  # replicates first: they are drawn anew
-    height = {kind: np.moveaxis(np.asarray(v, dtype=np.float64), 1, 0)[..., first:] for kind, v in barrier.items()}
+    excess, averaged, again = _floats(excess, barrier["averaged"], barrier["re-estimated"])
+    # Replicates first: they are drawn anew.
+    over, averaged, again = (np.moveaxis(values, 1, 0)[..., first:] for values in (excess, averaged, again))
     if over.size == 0:
         return {}
     epsilon = tolerance(dense_error)
@@ -819,10 +785,9 @@ def barrier_quantities(
     def share(which, passes):
         return lambda over, height: float(passes(height[which(over)]).mean()) if which(over).any() else math.nan
 
-    averaged = height["averaged"]
     out: Quantities = {
         "barrier_auc": stats.bootstrap(told, over, averaged, within=(0, 1)),
-        "barrier_auc_reestimated": stats.bootstrap(told, over, height["re-estimated"], within=(0, 1)),
+        "barrier_auc_reestimated": stats.bootstrap(told, over, again, within=(0, 1)),
         "connected_share": stats.bootstrap(
             share(lambda over: over < epsilon / 2, lambda height: height < 2 * epsilon), over, averaged, within=(0, 1)
         ),
@@ -836,7 +801,7 @@ def barrier_quantities(
         start = int(np.flatnonzero(zero)[0])
         ends = dense[:, None] + (excess[start][:, first:] + excess[start][:, first - 1 : -1]) / 2
         out["zero_barrier"] = _least(averaged[:, start] / (GUESSING - ends))
-    return {name: value for name, value in out.items() if not math.isnan(_mean(value))}
+    return _known(out)
 
 
 def chaining_quantities(
@@ -855,18 +820,16 @@ def chaining_quantities(
         validation_error: [R, L + 1] of the dense network and all levels: says which levels match.
     """
     epsilon = tolerance(dense_error)
-    whole, mended = (np.asarray(dense_barrier[kind], dtype=np.float64) for kind in ("averaged", "re-estimated"))
+    whole, mended = _floats(dense_barrier["averaged"], dense_barrier["re-estimated"])
     successive = np.asarray(barrier["averaged"], dtype=np.float64)
-    out: Quantities = {
-        "dense_barrier_trend": stats.bootstrap(lambda rows: trend(rows.mean(axis=0)), whole[:, 1:], within=(-1, 1))
-    }
+    out: Quantities = {"dense_barrier_trend": _trend(whole[:, 1:])}
     if validation_error is None:
         return out
     match = np.flatnonzero(_matching(validation_error)[1 : np.asarray(excess).shape[1] + 1])
     if match.size:
         out["successive_max"] = _most(successive[:, match] / epsilon)
         out["dense_barrier_reestimated"] = _most(mended[:, match] / epsilon)
-        out["dense_minus_successive_pp"] = paired_difference(100 * whole[:, match[-1]], 100 * successive[:, match[-1]])
+        out["dense_minus_successive_pp"] = points_above(whole[:, match[-1]], successive[:, match[-1]])
     return out
 
 
@@ -878,7 +841,7 @@ def range_quantities(density: ArrayLike, error: ArrayLike, random_error: ArrayLi
         error, random_error: [R, L] test errors at the end, of tickets of a stable rewind point and of random masks
             on the same weights.
     """
-    density, error, random = np.asarray(density), np.asarray(error, dtype=np.float64), np.asarray(random_error)
+    density, error, random = _floats(density, error, random_error)
     epsilon = tolerance(error[:, 0])
 
     def least(rows):
@@ -899,10 +862,9 @@ def late_quantities(density: ArrayLike, accuracy: ArrayLike, late_accuracy: Arra
         density: [L] share of weights left.
         accuracy, late_accuracy: [R, L] test accuracy at the end of training.
     """
-    accuracy, late = np.asarray(accuracy, dtype=np.float64), np.asarray(late_accuracy, dtype=np.float64)
-    if (level := _level(np.asarray(density), 0.107, accuracy, late)) is None:
-        return {}
-    return {"late_loss_pp": paired_difference(100 * accuracy[:, level], 100 * late[:, level])}
+    accuracy, late = _floats(accuracy, late_accuracy)
+    level = _level(density, 0.107, accuracy, late)
+    return {} if level is None else {"late_loss_pp": points_above(accuracy[:, level], late[:, level])}
 
 
 def robustness_quantities(
@@ -940,7 +902,7 @@ def stability_quantities(
         dense_error: [R] test error of the dense network.
         length: steps of training; without it nothing is said of shares of it.
     """
-    dense, tickets, excess = (np.asarray(a, dtype=np.float64) for a in (dense, tickets, excess))
+    dense, tickets, excess = _floats(dense, tickets, excess)
     epsilon, limit = tolerance(dense_error), stable_below(dense_error)
 
     def agree(barriers, over):
@@ -1007,7 +969,7 @@ def transplant_quantities(
         dense_error: [R] test error of the dense network.
     """
     epsilon = tolerance(dense_error)
-    found, rewound, over = (np.asarray(values, dtype=np.float64) / epsilon for values in (found, rewound, over_worse))
+    found, rewound, over = (values / epsilon for values in _floats(found, rewound, over_worse))
     return {
         "transplant_loss": _most(found - rewound),
         "transplant_midpoint": _least(-over),
@@ -1034,7 +996,7 @@ def transfer_quantities(
         back: "native", "moved" and "random" on the first.
         others: name of a quantity -> the same three where what a moved ticket recovers is that quantity.
     """
-    if (level := _level(np.asarray(density), 0.211)) is None:
+    if (level := _level(density, 0.211)) is None:
         return {}
 
     def at_level(one: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
@@ -1045,9 +1007,9 @@ def transfer_quantities(
     ways = {"recovered_to_fashion": there, "recovered_to_mnist": back, **others}
     moved = {name: at_level(way) for name, way in ways.items()}
     return {name: recovered(way["moved"], way["native"], way["random"]) for name, way in moved.items()} | {
-        "transfer_beyond_degrees_pp": paired_difference(100 * here["moved"], 100 * here["degrees"]),
+        "transfer_beyond_degrees_pp": points_above(here["moved"], here["degrees"]),
         "degrees_recovered": recovered(here["degrees"], here["moved"], random),
-        "mask_alone_pp": paired_difference(100 * here["mask alone"], 100 * here["random, fresh"]),
+        "mask_alone_pp": points_above(here["mask alone"], here["random, fresh"]),
         "first_layer_recovered": recovered(here["first layer"], native, random),
         "upper_layers_recovered": recovered(here["upper layers"], native, random),
     }
@@ -1060,10 +1022,9 @@ def losing_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
         accuracy: [R] at early stopping, by name: "random" masks on the ticket's start; the ticket's "complement";
             "small final", the weights that end smallest, and "rescaled", these with the ticket's norm in each layer.
     """
-    random, small = (np.asarray(accuracy[name], dtype=np.float64) for name in ("random", "small final"))
     return {
-        "complement_loss_pp": paired_difference(100 * random, 100 * np.asarray(accuracy["complement"])),
-        "losing_rescaled_recovered": recovered(accuracy["rescaled"], random, small),
+        "complement_loss_pp": points_above(accuracy["random"], accuracy["complement"]),
+        "losing_rescaled_recovered": recovered(accuracy["rescaled"], accuracy["random"], accuracy["small final"]),
     }
 
 
@@ -1074,10 +1035,10 @@ def losing_conv_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
         accuracy: [R] at early stopping, by name as of `lottery.controls.losing_without_ticket`.
     """
     names = ("another random", "small at the end", "small at the end, rescaled", "small at the start")
-    random, small, rescaled, start = (np.asarray(accuracy[name], dtype=np.float64) for name in names)
+    random, small, rescaled, start = (accuracy[name] for name in names)
     return {
-        "conv_small_final_loss_pp": paired_difference(100 * random, 100 * small),
-        "conv_small_init_loss_pp": paired_difference(100 * random, 100 * start),
+        "conv_small_final_loss_pp": points_above(random, small),
+        "conv_small_init_loss_pp": points_above(random, start),
         "conv_rescaled_recovered": recovered(rescaled, random, small),
     }
 
@@ -1090,12 +1051,11 @@ def flipped_start_quantities(flipped: Mapping[float, ArrayLike], reinit: ArrayLi
         reinit: [R] of the ticket reinitialised.
         opposed: [R] of its mask on starting signs that oppose those that it ended with.
     """
-    rows = np.stack([np.asarray(flipped[share], dtype=np.float64) for share in sorted(flipped)], axis=1)
-    fresh = 100 * np.asarray(reinit, dtype=np.float64)
+    rows = np.stack([flipped[share] for share in sorted(flipped)], axis=1)
     return {
-        "flipped_loss_pp": paired_difference(fresh, 100 * rows[:, -1]),
-        "flipped_trend": stats.bootstrap(lambda drawn: trend(drawn.mean(axis=0)), rows, within=(-1, 1)),
-        "adversarial_start_loss_pp": paired_difference(fresh, 100 * np.asarray(opposed)),
+        "flipped_loss_pp": points_above(reinit, rows[:, -1]),
+        "flipped_trend": _trend(rows),
+        "adversarial_start_loss_pp": points_above(reinit, opposed),
     }
 
 
@@ -1132,9 +1092,10 @@ def cost_quantities(density: ArrayLike, steps: int, stop: ArrayLike) -> Quantiti
         steps: of each training of the search.
         stop: [R, L] early-stopping iteration.
     """
-    if _level(np.asarray(density), 0.211, np.asarray(stop, dtype=np.float64)) is None:
+    density, stop = _floats(density, stop)
+    if _level(density, 0.211, stop) is None:
         return {}
-    ledger = Ledger(np.asarray(density, dtype=np.float64), np.asarray(stop, dtype=np.float64), steps)
+    ledger = Ledger(density, stop, steps)
     repaid = {"reuse_break_even_run": payback(ledger), "reuse_break_even": payback(ledger, alike=True)}
     return {name: value for name, value in repaid.items() if value}
 
@@ -1146,7 +1107,7 @@ def use_quantities(density: ArrayLike, seconds: ArrayLike) -> Quantities:
         density: [L] share of weights left.
         seconds: [R, L, 2] of inference, dense and in CSR, at batches of 60.
     """
-    density, seconds, out = np.asarray(density), np.asarray(seconds, dtype=np.float64), {}
+    seconds, out = np.asarray(seconds, dtype=np.float64), {}
     for name, target in (("4", 0.036), ("50", 0.513)):
         if (level := _level(density, target, seconds[..., 0])) is not None:
             out[f"csr_speedup_{name}"] = ratio(seconds[:, level, 0], seconds[:, level, 1])
@@ -1160,14 +1121,14 @@ def cheap_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
         accuracy: [R] at early stopping, by name: "ticket", "random", "early", "SNIP", "SynFlow"; all on one start.
             Without "early" its quantity is left out.
     """
-    rows = {name: 100 * np.asarray(values, dtype=np.float64) for name, values in accuracy.items()}
-    start = np.stack([rows["SNIP"], rows["SynFlow"]], axis=1)
+    ticket, random, *start = (100 * np.asarray(accuracy[name]) for name in ("ticket", "random", "SNIP", "SynFlow"))
+    start = np.stack(start, axis=1)
     early: Quantities = {}
-    if "early" in rows:
-        early["early_bird_loss_pp"] = paired_difference(rows["ticket"], rows["early"])
+    if "early" in accuracy:
+        early["early_bird_loss_pp"] = points_above(accuracy["ticket"], accuracy["early"])
     return early | {
-        "init_mask_loss_pp": _least(rows["ticket"][:, None] - start),
-        "init_mask_gain_pp": _least(start - rows["random"][:, None]),
+        "init_mask_loss_pp": _least(ticket[:, None] - start),
+        "init_mask_gain_pp": _least(start - random[:, None]),
     }
 
 
@@ -1202,7 +1163,7 @@ def untrained_quantities(before: ArrayLike, after: ArrayLike, validation: ArrayL
         after: [R, L] the same at early stop.
         validation: [R, L] validation accuracy before training: picks the level.
     """
-    before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    before, after = _floats(before, after)
     if (level := _picked(validation, _run(before, after))) is None:
         return {}
     guessing = 1 - GUESSING
@@ -1229,22 +1190,22 @@ def popup_quantities(
     Returns:
         Where 50 % were run, all that are compared with these, NaN what was not run: of another network it may be known.
     """
-    constants, normal = (np.asarray(values, dtype=np.float64) for values in (constants, normal))
-    percent = {share: 100 * constants[:, place] for place, share in enumerate(shares)}
+    constants, normal = _floats(constants, normal)
+    kept = dict(zip(shares, constants.T, strict=True))
     out: Quantities = {}
     if (place := _picked(validation, _run(constants))) is not None:
         out["learned_mask_accuracy"] = summary(constants[:, place])
         if ticket is not None:
-            out["popup_minus_ticket_pp"] = paired_difference(100 * constants[:, place], 100 * np.asarray(ticket))
-    if (half := percent.get(50)) is None:
+            out["popup_minus_ticket_pp"] = points_above(constants[:, place], ticket)
+    if (half := kept.get(50)) is None:
         return out
     others = {
-        "popup_constant_gain_pp": 100 * normal[:, list(shares).index(50)],
-        "popup_middle_minus_few_pp": percent.get(10),
-        "popup_middle_minus_many_pp": percent.get(90),
-        "popup_wide_gain_pp": None if narrow is None else 100 * np.asarray(narrow),
+        "popup_constant_gain_pp": normal[:, list(shares).index(50)],
+        "popup_middle_minus_few_pp": kept.get(10),
+        "popup_middle_minus_many_pp": kept.get(90),
+        "popup_wide_gain_pp": narrow,
     }
-    return out | {n: math.nan if other is None else paired_difference(half, other) for n, other in others.items()}
+    return out | {name: math.nan if other is None else points_above(half, other) for name, other in others.items()}
 
 
 def mark_quantities(networks: marks.Networks, epsilon: float) -> Quantities:
@@ -1297,13 +1258,12 @@ def basin_quantities(
         swapped, anywhere: [R] barriers that are left after one network took the other's values where signs differ, or
             at random places until it had moved as far.
     """
-    signed, barrier, distance = (np.asarray(values, dtype=np.float64) for values in (signed, barrier, distance))
-
+    signed, barrier, distance = _floats(signed, barrier, distance)
     matched = [marks.matched_difference(s, 100 * b, d) for s, b, d in zip(signed, barrier, distance, strict=True)]
     return {
         "sign_barrier_partial": stats.bootstrap(_partial, signed, barrier, distance, within=(-1, 1)),
         "sign_barrier_matched_pp": summary(matched),
-        "sign_swap_excess_pp": paired_difference(100 * np.asarray(anywhere), 100 * np.asarray(swapped)),
+        "sign_swap_excess_pp": points_above(anywhere, swapped),
     }
 
 
@@ -1314,12 +1274,16 @@ def beyond_masks(signed: ArrayLike, barrier: ArrayLike, distance: ArrayLike, ove
         signed, barrier, distance: as of :func:`basin_quantities`.
         overlap: [R, P] unsigned distance of the masks, or another measure of it.
     """
-    rows = (np.asarray(values, dtype=np.float64) for values in (signed, barrier, distance, overlap))
-    return stats.bootstrap(_partial, *rows, within=(-1, 1))
+    return stats.bootstrap(_partial, *_floats(signed, barrier, distance, overlap), within=(-1, 1))
 
 
 def _partial(*rows: np.ndarray) -> float:
     return association.partial_spearman(*(row.ravel() for row in rows))
+
+
+def _floats(*values: ArrayLike) -> Iterator[np.ndarray]:
+    """The same as arrays of float64."""
+    return (np.asarray(one, dtype=np.float64) for one in values)
 
 
 def _over_draws(values: ArrayLike) -> np.ndarray:
@@ -1331,20 +1295,38 @@ def _over_draws(values: ArrayLike) -> np.ndarray:
     return np.where(count > 0, np.nansum(values, axis=1) / np.maximum(count, 1), np.nan)
 
 
-def _run(*values: np.ndarray) -> np.ndarray:
+def _gain(accuracy: ArrayLike) -> np.ndarray:
+    """[R, L] points by which accuracies are above the first, the dense network's."""
+    accuracy = np.asarray(accuracy)
+    return 100 * (accuracy - accuracy[:, :1])
+
+
+def _with_dense(accuracy: ArrayLike, of: np.ndarray) -> np.ndarray:
+    """[R, L] with the dense network of another [R, L], from which it was pruned."""
+    return np.concatenate([of[:, :1], np.asarray(accuracy, dtype=np.float64)[:, 1:]], axis=1)
+
+
+def _where_sparse(density: ArrayLike, kinds: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+    """Kind -> [R] mean of its [R, L] over the levels with less than `SPARSE`; empty if there is none."""
+    if not (sparse := np.asarray(density) < SPARSE).any():
+        return {}
+    return {kind: np.asarray(values, dtype=np.float64)[:, sparse].mean(axis=1) for kind, values in kinds.items()}
+
+
+def _run(*values: ArrayLike) -> np.ndarray:
     """[L] whether every replicate ran a level in all of these [R, L]."""
     return np.all([~np.isnan(v).any(axis=0) for v in values], axis=0)
 
 
 def near(density: float, target: float = 0.211) -> bool:
     """Whether this share of weights left is near enough to another: 21 %, where most rules judge, if none is given."""
-    return _level(np.array([density]), target) is not None
+    return _level([density], target) is not None
 
 
-def _level(density: np.ndarray, target: float, *values: np.ndarray) -> int | None:
+def _level(density: ArrayLike, target: float, *values: ArrayLike) -> int | None:
     """The level at a density, or None if there is none or not every replicate ran it."""
     try:
-        level = at_density(density, target)
+        level = at_density(np.asarray(density), target)
     except ValueError:
         return None
     return level if not values or _run(*values)[level] else None
@@ -1421,6 +1403,21 @@ def _members(pairs: int) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]
         return at[at >= 0]  # a replicate that was drawn twice is no pair with itself
 
     return np.arange(count), drawn_pairs
+
+
+def _trend(rows: ArrayLike) -> Summary:
+    """Whether the mean of [R, L] values falls or rises, as :func:`stats.trend` has it; NaN where one is missing."""
+
+    def of_mean(drawn):
+        values = drawn.mean(axis=0)
+        return stats.trend(values) if np.isfinite(values).all() else math.nan
+
+    return stats.bootstrap(of_mean, np.asarray(rows, dtype=np.float64), within=(-1, 1))
+
+
+def _known(found: Quantities) -> Quantities:
+    """Those that have a value."""
+    return {name: value for name, value in found.items() if not math.isnan(_mean(value))}
 
 
 def _mean(value: Summary | float) -> float:
