@@ -207,7 +207,11 @@ class FromChapters(_FromBook):
         yield self._html("filters.html", choices=choices)
         for key, work in works.items():
             own = [rule for rule in rules.values() if rule.work == key]
-            entries = [(rule, verdicts.get(rule.id), self._chapter(rule.chapter), *counted[rule.id]) for rule in own]
+            notes = {rule.id: rule.noted(chapters.get(rule.chapter, {}).get("values", {})) for rule in own}
+            entries = [
+                (rule, verdicts.get(rule.id), self._chapter(rule.chapter), *counted[rule.id], notes[rule.id])
+                for rule in own
+            ]
             said = (
                 f"{{cite:t}}`{work.cite}`; read: {work.read}."
                 if work.cite
