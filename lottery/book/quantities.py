@@ -957,6 +957,9 @@ def stability_quantities(
         both = min(whole.size, sparse.size)
         out["dense_stable_share"] = summary(whole)
         out["ticket_minus_dense_stable_share"] = paired_difference(sparse[:both], whole[:both])
+        share = np.asarray(dense_steps) / length
+        if (early := np.flatnonzero((share > 0.03 - 1e-9) & (share < 0.05 + 1e-9))).size:
+            out["dense_early_barrier"] = summary(dense[early[share[early].argmax()]] / limit)
     zero = np.asarray(dense_steps) == 0
     if zero.any():
         out["dense_zero_barrier"] = summary(dense[zero][0] / limit)

@@ -11,6 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
+from ..tickets import halvings
 from . import explorers, figures, protocols, text, tidy
 from .chapter import Chapter
 
@@ -108,9 +109,14 @@ def other_order(barriers: Barriers, replicates: int, fresh: bool) -> str:
 
 
 def in_words(given: Mapping[str, Any]) -> dict[str, object]:
-    """How finely paths are walked, and where the matching rewind point lies, from a chapter's parameters; to glue."""
+    """How finely paths are walked, and where the matching rewind point lies, from a chapter's parameters; to glue.
+
+    "early_share" is the last step up to 5 % of training at which dense twins part.
+    """
     step, steps = given["matching_step"], given["steps"]
+    early = [at for at in halvings(step, given["search"]) if at <= 0.05 * steps]
     return {
+        "early_share": f"{100 * max(early) / steps:.2g} % of training" if early else "no early step",
         "alphas": 2 * given["path_half"] + 1,
         "matching_step": f"{step:,}",
         "matching_share": f"{100 * step / steps:.3g} %",
