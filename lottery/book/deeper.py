@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import stats
-from . import figures, text
+from . import figures, quantities, text
 
 Runs = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -49,6 +49,7 @@ def told(plan: Mapping[str, Any], accuracy: Runs, density: Runs, reinitialised: 
         rewinding = text.of_two(gain, 100, "pp")
     worth, left = (high - accuracy["reinitialised"]["high"]).mean(axis=0), density["ticket"]["high"][0]
     gaps = ", ".join(f"{text.number(worth[n], 100, 1)} ({figures.percent(left[n])} %)" for n in reinitialised)
+    meant = [figures.percent(left[n]) for n in reinitialised if plan["least"] <= left[n] <= quantities.DENSEST]
     return {
         "training": f"{plan['steps']:,} iterations, batches of {plan['batch']}, {', '.join(plan['said'].values())}",
         "pruning": text.count(plan["levels"], "round"),
@@ -57,5 +58,6 @@ def told(plan: Mapping[str, Any], accuracy: Runs, density: Runs, reinitialised: 
         "rates": f"{plan['high_rate']:g} high, {plan['low_rate']:g} low, {plan['warm_rate']:g} with warm-up",
         "rewinding": rewinding,
         "gaps": gaps,
+        "mean_of": text.enumerated(meant, " %") or "no size",
         "dense": f"{100 * high[:, 0].mean():.1f} %",
     }

@@ -49,6 +49,10 @@ SPARSE = 0.2
 """Ways of retraining are compared with less than this share of the weights."""
 
 
+DENSEST = 0.43
+"""What original weights are worth in deeper networks is compared with at most this share of the weights."""
+
+
 def tolerance(dense_error: ArrayLike | None = None) -> float:
     """ε: the excess test error up to which a network is matching, as a share.
 
@@ -272,7 +276,7 @@ def warmup_quantities(
         short of the dense network there: ``…_shortfall_pp``; with "low", too, ``gap_low_minus_high_pp``.
     """
     density, out, gaps = np.asarray(density), {}, {}
-    within = (density >= least) & (density <= 0.43)
+    within = (density >= least) & (density <= DENSEST)
     for name, values in accuracy.items():
         ticket, fresh = 100 * np.asarray(values, dtype=np.float64), 100 * _over_draws(reinit[name])
         if (both := within & _run(ticket, fresh)).any():

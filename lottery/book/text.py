@@ -161,6 +161,12 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def enumerated(words: Sequence[str], unit: str = "") -> str:
+    """Words with "and" before the last: ``40.1, 16.2 and 6.6 %``; "" if there is none."""
+    said = " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    return said and said + unit
+
+
 def listed(noun: str, numbers: Sequence[int]) -> str:
     """Numbers after their noun: ``level 9``, ``levels 1, 3, 5``; ``no level`` if there is none."""
     return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else f"no {noun}"
