@@ -185,14 +185,12 @@ def accuracies_in_words(tickets: np.ndarray, level: int, tuned: Mapping[str, np.
             the matching rewind point, before and after training.
 
     Returns:
-        "…_accuracy" for each of `tuned` at its last level; "found_levels" and "again_levels", means of all levels, and
-        "found_short", what "found" lacks of the dense network at the last; "mask_lead" of the ticket with as many
-        weights over "again", and "mask_leads", means level by level; "zero_lead" of tickets from the first rewind
-        point over those from the last.
+        "…_accuracy" for each of `tuned` at its last level; "found_levels" and "again_leads", means of "found" and of "again"
+        over it, level by level; "found_short", what "found" lacks of the dense network at the last; "mask_lead" of the
+        ticket with as many weights over "again"; "zero_lead" of tickets from the first rewind point over those from
+        the last.
     """
     again, dense = tuned["again"], tickets[0][:, 0]
-    rivals = tickets[-1][:, 1 : again.shape[1] + 1]
-    leads = rivals - again[:, : rivals.shape[1]]
 
     def means(rows: np.ndarray) -> str:
         return ", ".join(text.number(value, 100, 1) for value in rows.mean(axis=0))
@@ -201,9 +199,8 @@ def accuracies_in_words(tickets: np.ndarray, level: int, tuned: Mapping[str, np.
     return {
         **{f"{name}_accuracy": text.points(rows[:, -1]) for name, rows in tuned.items()},
         "found_levels": means(tuned["found"]),
-        "again_levels": means(again),
         "found_short": text.number((dense - tuned["found"][:, -1]).mean(), 100, 1),
-        "mask_leads": means(leads),
+        "again_leads": means(again - tuned["found"]),
         "mask_lead": text.interval(rival - again[:, -1], 100, "pp"),
         "zero_lead": text.interval((tickets[0] - tickets[-1])[:, level], 100, "pp"),
     }
