@@ -185,10 +185,10 @@ def accuracies_in_words(tickets: np.ndarray, level: int, tuned: Mapping[str, np.
             the matching rewind point, before and after training.
 
     Returns:
-        "…_accuracy" for each of `tuned` at its last level; "found_levels" and "again_leads", means of "found" and of "again"
-        over it, level by level; "found_short", what "found" lacks of the dense network at the last; "mask_lead" of the
-        ticket with as many weights over "again"; "zero_lead" of tickets from the first rewind point over those from
-        the last.
+        "…_accuracy" for each of `tuned` at its last level; "found_levels" and "again_leads", means of "found" and of
+        what "again" is ahead of it, level by level; "found_short", what "found" lacks of the dense network at the last;
+        "mask_lead" of the ticket with as many weights over "again"; "zero_lead" of tickets from the first rewind point
+        over those from the last.
     """
     again, dense = tuned["again"], tickets[0][:, 0]
 
