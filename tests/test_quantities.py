@@ -857,6 +857,18 @@ def test_how_many_survivors_were_small_is_counted_from_histograms():
     assert tidy.small_at_start(run, {"fc1.weight": 1.0, "fc2.weight": 1.0}) == 1
 
 
+def test_smallness_of_weights_that_were_put_back_is_told_from_their_scale():
+    """Half as long as at the end, but of the same shape: to scale, training makes none small."""
+    weights = np.concatenate([np.linspace(-1, -0.5, 300), np.linspace(0.5, 1, 300), np.linspace(-0.2, 0.2, 400)])
+    counts = [np.histogram(values, np.linspace(-1, 1, 82))[0] for values in (weights / 2, weights)]
+    run = SimpleNamespace(arrays={"histogram/fc1.weight": np.stack(counts), "reach/fc1.weight": np.array(1.0)})
+    counted = SimpleNamespace(values={"threshold": {"fc1.weight": 0.3}})
+    small, to_scale, scale = tidy.put_back([[None, run]], [[counted]])
+    assert small == pytest.approx((np.abs(weights) <= 0.6).mean(), abs=0.02) and small.shape == (1, 1)
+    assert to_scale == pytest.approx((np.abs(weights) <= 0.3).mean(), abs=0.02)
+    assert scale == pytest.approx(0.5, abs=0.01)
+
+
 def test_patterns_are_read_layer_by_layer():
     arrays = {f"{which}/{name}": np.arange(3) + n for n, name in enumerate("ab") for which in ("end", "start")}
     record = SimpleNamespace(values={"layers": ["a", "b"]}, arrays=arrays)
