@@ -453,15 +453,16 @@ def test_a_changed_rule_says_what_it_was_and_why():
 
 
 def test_what_would_decide_a_claim_stands_in_place_of_replicates(rule):
-    verdict = claims.judge(rule, {"a": WIDE, "b": LESS}, FULL)
+    some_more = {"a": stats.summary([0.9, 1.6, 1.4]), "b": LESS}
+    verdict = claims.judge(rule, some_more, FULL)
     assert verdict.label == "open" and verdict.needed
     told = rule.model_copy(update={"decides": "Another network would.", "note": "Seen: {seen:no n}."})
-    assert claims.judge(told, {"a": WIDE, "b": LESS}, FULL).needed is None
+    assert claims.judge(told, some_more, FULL).needed is None
     assert told.hash == rule.hash
     assert told.noted({"seen": "3 pp [1, 5], n = 3"}) == "Seen: 3 pp [1, 5]." and told.noted({}) == ""
     values = {"rules": {"W-C1": told}, "stand_in": "stand-in", "cost": "An hour", "notes": {"W-C1": "Seen."}}
-    for label, context, b in (("open", FULL, LESS), ("stand-in", {}, LESS)):
-        verdict = claims.judge(told, {"a": WIDE, "b": b}, context)
+    for label, context in (("open", FULL), ("stand-in", {})):
+        verdict = claims.judge(told, some_more, context)
         card = templates.get_template("cards.html").render(verdicts={"W-C1": verdict}, **values)
         assert verdict.label == label and "replicates would" not in card
         assert ("Another network would." in card and ">Seen.<" in card) == (label == "open")
