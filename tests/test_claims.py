@@ -478,6 +478,22 @@ def test_a_changed_rule_says_what_it_was_and_why():
     assert changes and all(len(change.old) > 10 and len(change.reason) > 10 for change in changes)
 
 
+def test_what_would_decide_a_claim_stands_in_place_of_replicates(rule):
+    some_more = {"a": stats.summary([0.9, 1.6, 1.4]), "b": LESS}
+    verdict = claims.judge(rule, some_more, FULL)
+    assert verdict.label == "open" and verdict.needed
+    told = rule.model_copy(update={"decides": "Another network would.", "note": "Seen: {seen:no n}."})
+    assert claims.judge(told, some_more, FULL).needed is None
+    assert told.hash == rule.hash
+    assert told.noted({"seen": "3 pp [1, 5], n = 3"}) == "Seen: 3 pp [1, 5]." and told.noted({}) == ""
+    values = {"rules": {"W-C1": told}, "stand_in": "stand-in", "cost": "An hour", "notes": {"W-C1": "Seen."}}
+    for label, context in (("open", FULL), ("stand-in", {})):
+        verdict = claims.judge(told, some_more, context)
+        card = templates.get_template("cards.html").render(verdicts={"W-C1": verdict}, **values)
+        assert verdict.label == label and "replicates would" not in card
+        assert ("Another network would." in card and ">Seen.<" in card) == (label == "open")
+
+
 def test_the_file_reads_as_yaml_alone():
     """Anything that reads YAML can read the rules: no tags, no code."""
     text = claims.FILE.read_text(encoding="utf-8")

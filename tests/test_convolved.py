@@ -65,3 +65,8 @@ def test_the_fastest_ticket_is_named_where_the_rule_leaves_it_out():
     words = convolved.swiftest(stop, 1, ["100", "26.5", "13.7"])
     assert words.startswith("The ticket with 13.7 % of the weights is faster still, at step 1,400")
     assert convolved.swiftest(stop, 2, ["100", "26.5", "13.7"]) == "No ticket is faster."
+
+
+def test_how_fast_a_ticket_can_be_between_evaluations():
+    told = convolved.speed(np.array([[3000.0, 1600.0], [3000.0, 1600.0]]), 1, 200)
+    assert told == {"grid": "200", "speed": "1.88 times", "speed_most": "2.29 times"}

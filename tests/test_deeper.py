@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from lottery.book import deeper
+from lottery import stats
+from lottery.book import claims, deeper
 
 ACCURACY = {
     "ticket": {"high": np.array([[0.9, 0.8], [0.92, 0.82]]), "low": np.array([[0.9, 0.7], [0.9, 0.7]])},
@@ -22,13 +23,26 @@ def test_the_last_level_in_words():
 
 def test_what_was_run_and_what_rewinding_gives():
     plan = {"steps": 3000, "batch": 64, "levels": 1, "rewind_step": 100, "said": {"high": "rate 0.1", "low": "0.01"}}
-    plan |= {"high_rate": 0.1, "low_rate": 0.01, "warm_rate": 0.03}
+    plan |= {"least": 0.11, "high_rate": 0.1, "low_rate": 0.01, "warm_rate": 0.03}
     told = deeper.told(plan, ACCURACY, DENSITY, [1])
     assert told["training"] == "3,000 iterations, batches of 64, rate 0.1, 0.01"
     assert told["pruning"] == "1 round" and told["reinit_at"] == "level 1"
     assert told["rewind_at"] == "step 100 (3.33 % of training)"
     assert told["rates"] == "0.1 high, 0.01 low, 0.03 with warm-up"
     assert told["rewinding"] == "5.00 and 7.00 pp" and told["dense"] == "91.0 %"
-    assert told["gaps"] == "5.0 (21.4 %)"
+    assert told["gaps"] == "5.0 (21.4 %)" and told["mean_of"] == "21.4 %"
+    assert deeper.told(plan | {"least": 0.3}, ACCURACY, DENSITY, [1])["mean_of"] == "no size"
     alone = deeper.told(plan, {name: runs for name, runs in ACCURACY.items() if name != "rewound"}, DENSITY, [1])
     assert alone["rewind_at"] == alone["rewinding"] == "not run"
+
+
+def test_what_is_told_of_several_networks():
+    told = {name: {"pruning": f"{n} rounds", "reinit_at": "level 1"} for n, name in enumerate("AB", 1)}
+    assert deeper.together(told, 0.2, 3) == {
+        "pruning": "20 %; A: 1 rounds; B: 2 rounds",
+        "reinit_at": "3 a ticket; A: level 1; B: level 1",
+    }
+    rules = {"C-C8": claims.load()["C-C8"]}
+    measured = {"global_minus_layer_pp": stats.summary([1.0, 3.0])}
+    assert deeper.differences(rules, measured) == {"global_minus_layer_pp_told": "1.00 and 3.00 pp"}
+    assert deeper.differences(rules, {}) == {"global_minus_layer_pp_told": "not measured"}

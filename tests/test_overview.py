@@ -100,6 +100,20 @@ def test_reconstructions_agree_with_nobody_and_what_was_not_measured_was_not_run
     assert not any(rows["paper"].values()) and not any(rows["reduced"].values())
 
 
+def test_of_claims_that_agree_those_that_a_correction_leaves_are_counted():
+    rules = claims.load()
+    judged = {}
+    for name, off in (("C-C9", 1000.0), ("C-C5", 0.0135)):
+        rule, measured = rules[name], {}
+        for check in rule.checks:
+            [(_, bound)] = check.bounds
+            measured[check.quantity] = stats.summary([bound + off + one for one in (-0.01, 0.01, 0, 0, 0.02, -0.015)])
+        judged[name] = claims.judge(rule, measured, rule.needs.paper).json()
+    book = pages.ledger({"01_one": made("1", judged)})
+    assert book["claims"]["C-C5"]["verdict"]["label"] == "agrees"
+    assert pages.corrected(book) == (2, 1)
+
+
 def test_an_explorer_has_a_still_of_the_frame_that_is_shown_first():
     frames = {("a", n): f'<img alt="a {n}">' for n in "12"} | {("b", n): f'<img alt="b {n}">' for n in "12"}
     explorer = explorers.frames(frames, [("letter", ["a", "b"]), ("number", ["1", "2"])], "Words.", ("b", "2"))

@@ -102,3 +102,9 @@ def test_the_parameters_that_rules_name_are_those_of_their_chapters():
 
     declared = {name: parameters_of(planning.source(name)) for name in planning.names()}
     assert not [name for name, rule in RULES.items() if set(power.replicates_of(rule)) - set(declared[rule.chapter])]
+
+
+def test_where_replicates_would_not_decide_the_rule_says_what_would():
+    found = power.power(RULES["B-C3"], made("B-C3", 5, 6))
+    assert len(found.checks) == 2 and found.part is None and found.decided == ()
+    assert all(line.endswith(RULES["B-C3"].decides) for line in found.checks)

@@ -635,8 +635,10 @@ def test_a_network_is_stable_from_the_step_after_the_last_barrier():
             "ticket_minus_dense_stable_share": 0.025 - 0.2,
             "stable_agreement": 1,
             "dense_zero_barrier": 25,
+            "dense_early_barrier": 0.5,  # at 500 of 10,000 steps
         }
     )
+    assert "dense_early_barrier" not in stability([0.4, 0.0, 0.0], length=100_000)
     never = stability([0.4, 0.0, 0.4])
     assert never["ticket_minus_dense_stable_share"].mean == pytest.approx(0.8)  # 1: never
     assert never["stable_agreement"].mean == pytest.approx(2 / 3)
@@ -665,7 +667,7 @@ def test_the_claims_on_barriers_agree_with_numbers_that_fit_them():
     got |= quantities.late_quantities(CHAIN, np.full((3, 13), 0.91) + SPREAD, np.full((3, 13), 0.88) + SPREAD)
     none, high = {"random": [0, 0, 0], "mask": [0, 0, 0]}, {"random": [0.3, 0.31, 0.32], "mask": [0.2, 0.21, 0.22]}
     got |= quantities.robustness_quantities(high, none, DENSE)
-    got |= stability([0.4, 0.0, 0.0], length=20_000)
+    got |= stability([0.4, 0.0, 0.0], length=15_000)
     got |= quantities.transplant_quantities(*[np.full((3, 1), 0.9)] * 2, np.zeros((3, 1)), DENSE)
     names = "B-C1 B-C1p B-C2 B-C2b B-C3 B-C8 B-C10 D1-C1 D1-C1b D1-C2"
     assert asked(names) == set(got)
@@ -853,6 +855,18 @@ def test_how_many_survivors_were_small_is_counted_from_histograms():
         assert tidy.small_at_start(run, {"fc1.weight": cut}) == pytest.approx(exact, abs=0.01)
     assert tidy.small_at_start(run, {"fc1.weight": 0.0}) == 0
     assert tidy.small_at_start(run, {"fc1.weight": 1.0, "fc2.weight": 1.0}) == 1
+
+
+def test_smallness_of_weights_that_were_put_back_is_told_from_their_scale():
+    """Half as long as at the end, but of the same shape: to scale, training makes none small."""
+    weights = np.concatenate([np.linspace(-1, -0.5, 300), np.linspace(0.5, 1, 300), np.linspace(-0.2, 0.2, 400)])
+    counts = [np.histogram(values, np.linspace(-1, 1, 82))[0] for values in (weights / 2, weights)]
+    run = SimpleNamespace(arrays={"histogram/fc1.weight": np.stack(counts), "reach/fc1.weight": np.array(1.0)})
+    counted = SimpleNamespace(values={"threshold": {"fc1.weight": 0.3}})
+    small, to_scale, scale = tidy.put_back([[None, run]], [[counted]])
+    assert small == pytest.approx((np.abs(weights) <= 0.6).mean(), abs=0.02) and small.shape == (1, 1)
+    assert to_scale == pytest.approx((np.abs(weights) <= 0.3).mean(), abs=0.02)
+    assert scale == pytest.approx(0.5, abs=0.01)
 
 
 def test_patterns_are_read_layer_by_layer():

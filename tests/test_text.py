@@ -125,3 +125,8 @@ def test_networks_and_data_have_names_in_words():
 
 def test_every_data_set_has_a_name_in_prose():
     assert set(protocols.DATA) == set(data.NAMES)
+
+
+def test_words_are_joined_with_and():
+    assert text.enumerated(["40.1", "16.2", "6.6"], " %") == "40.1, 16.2 and 6.6 %"
+    assert text.enumerated(["3"], " %") == "3 %" and text.enumerated([], " %") == ""

@@ -265,7 +265,11 @@ class Chapter:
 
     def finish(self) -> None:
         """Shows where the numbers come from; the last call of every notebook, and the mark that it ran to the end."""
+        for rule in self.rules.values():
+            if lacking := [name for name in text.names(rule.note) if name not in self.values]:
+                raise ChapterError(f"the note of {rule.id} names values that are not glued: {', '.join(lacking)}")
         self._draw_found(update=True)
+        self._draw_cards(update=True)  # with notes, whose values may be glued after the verdict
         made = [record.made for record in self.used.values()]
         finished = [one["finished"] for one in made]
         with_ = {name: sorted({one[name] for one in made}) for name in ("torch", "numpy", "python", "lottery")}
@@ -309,6 +313,7 @@ class Chapter:
 
     def _draw_cards(self, update: bool) -> None:
         values = {"rules": self.rules, "verdicts": self.verdicts, "stand_in": claims.STAND_IN, "cost": self._cost()}
+        values["notes"] = {claim: rule.noted(self.values) for claim, rule in self.rules.items()}
         self._place("cards", _rendered("cards", **values), update)
 
     def _cost(self) -> str:

@@ -156,6 +156,12 @@ class Rule(_Entry):
     source: str
     rests_on: list[str] = []
     needs: Needs
+    note: str = ""
+    """What a reader of the verdict should know beside it; {name} is a value that the chapter glues."""
+
+    decides: str = ""
+    """What would decide the claim where it is open and more replicates would not."""
+
     checks: Annotated[list[CheckRule], Field(min_length=1)]
     revised: list[Revised] = []
     quantities: dict[str, Quantity] = {}
@@ -177,6 +183,10 @@ class Rule(_Entry):
     def earlier(self, label: str) -> list[str]:
         """How the claim came out by earlier rules or in earlier studies, where that is not what it is now."""
         return list(dict.fromkeys(change.gave for change in self.revised if change.gave not in ("", label)))
+
+    def noted(self, values: Mapping[str, object]) -> str:
+        """`note` with the values of its chapter; "" where one is missing."""
+        return text.filled(self.note, values) if set(text.names(self.note)) <= set(values) else ""
 
     @property
     def hash(self) -> str:
@@ -272,7 +282,7 @@ class Check:
         shown: whether an open check has an effect in the claimed direction, whose size alone is undecided.
         detectable: the smallest distance from the bound that n replicates would have seen in four of five studies.
         needed: replicates that would decide an open check in four of five studies if mean and spread stay, more than
-            n; None if it is not open, or no thousand would.
+            n; None if it is not open, no thousand would, or its rule says what else would decide.
     """
 
     quantity: str
@@ -382,6 +392,8 @@ def judge(rule: Rule, measured: Mapping[str, Summary | float], context: Mapping[
     """
     scale, unmet, protocol = _scale(rule, context)
     checks = tuple(_check(check, rule.quantities[check.quantity], measured) for check in rule.checks)
+    if rule.decides:
+        checks = tuple(replace(check, needed=None) for check in checks)
     outcome = OPEN if scale == STAND_IN else _outcome(checks)
     if outcome == AGREES and scale == REDUCED and min(check.n for check in checks) < FULL:
         outcome = IN_PART

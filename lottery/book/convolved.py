@@ -55,6 +55,24 @@ def curves(
     return options
 
 
+def speed(stop: np.ndarray, fast: int, grid: int) -> dict[str, str]:
+    """How many times as fast as the dense network a ticket learns, as texts to glue.
+
+    Args:
+        stop: [R, L + 1] early-stopping iterations.
+        fast: level of the ticket.
+        grid: steps between evaluations.
+
+    Returns:
+        "speed" of the means, "grid", and "speed_most": the most that it can be in any replicate, if each smallest loss
+        lies between the neighbours of the evaluation that saw it.
+    """
+    dense, ticket = stop[:, 0], stop[:, fast]
+    most = ((dense + grid) / np.maximum(ticket - grid, 1)).max()
+    said = {"speed": dense.mean() / ticket.mean(), "speed_most": most}
+    return {"grid": f"{grid:,}"} | {name: text.format_interval(value, 1, "times") for name, value in said.items()}
+
+
 def conv_6() -> dict[str, str]:
     """Which size the paper's Conv-6 has, and what 7, 10 and 12 rounds of its pruning leave, as texts to glue.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import stats
-from . import figures, text
+from . import claims, figures, quantities, text
 
 Runs = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -49,6 +49,7 @@ def told(plan: Mapping[str, Any], accuracy: Runs, density: Runs, reinitialised: 
         rewinding = text.of_two(gain, 100, "pp")
     worth, left = (high - accuracy["reinitialised"]["high"]).mean(axis=0), density["ticket"]["high"][0]
     gaps = ", ".join(f"{text.number(worth[n], 100, 1)} ({figures.percent(left[n])} %)" for n in reinitialised)
+    meant = [figures.percent(left[n]) for n in reinitialised if plan["least"] <= left[n] <= quantities.DENSEST]
     return {
         "training": f"{plan['steps']:,} iterations, batches of {plan['batch']}, {', '.join(plan['said'].values())}",
         "pruning": text.count(plan["levels"], "round"),
@@ -57,5 +58,31 @@ def told(plan: Mapping[str, Any], accuracy: Runs, density: Runs, reinitialised: 
         "rates": f"{plan['high_rate']:g} high, {plan['low_rate']:g} low, {plan['warm_rate']:g} with warm-up",
         "rewinding": rewinding,
         "gaps": gaps,
+        "mean_of": text.enumerated(meant, " %") or "no size",
         "dense": f"{100 * high[:, 0].mean():.1f} %",
     }
+
+
+def together(networks: Mapping[str, Mapping[str, str]], fraction: float, draws: int) -> dict[str, str]:
+    """What :func:`told` says of several networks, as texts to glue.
+
+    Args:
+        networks: name → what is told of it.
+        fraction: of the survivors that a round removes.
+        draws: reinitialisations of a ticket.
+    """
+    keys = next(iter(networks.values()))
+    each = {key: text.each({name: words[key] for name, words in networks.items()}) for key in keys}
+    rounds, levels = f"{100 * fraction:g} %; {each['pruning']}", f"{draws} a ticket; {each['reinit_at']}"
+    return each | {"pruning": rounds, "reinit_at": levels}
+
+
+def differences(rules: Mapping[str, claims.Rule], judged: quantities.Quantities) -> dict[str, str]:
+    """The differences in points that rules ask for, as `text.of_two` says them, to glue as "…_told".
+
+    Args:
+        rules: claim → its rule.
+        judged: what was measured.
+    """
+    asked = {check.quantity for rule in rules.values() for check in rule.checks if check.quantity.endswith("_pp")}
+    return {f"{n}_told": text.of_two(judged[n], unit="pp") if n in judged else "not measured" for n in sorted(asked)}

@@ -9,19 +9,16 @@ checks gave.
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import entries
+from . import entries, text
 from .parameters import ChapterError
 
 FILE = Path(__file__).with_name("findings.yml")
-
-_PLACE = re.compile(r"\{([\w-]+)(?::([^{}]+))?\}")
 
 
 class Findings(BaseModel):
@@ -39,7 +36,7 @@ class Findings(BaseModel):
 
     def names(self) -> list[str]:
         """The values that the sentences name, each once, in order."""
-        return list(dict.fromkeys(m.group(1) for sentence in self.sentences for m in _PLACE.finditer(sentence)))
+        return list(dict.fromkeys(name for sentence in self.sentences for name in text.names(sentence)))
 
     def hash(self, values: Mapping[str, object], labels: Mapping[str, str]) -> str:
         """16 hexadecimal digits that change with any value that a sentence names and with any verdict.
@@ -58,14 +55,7 @@ class Findings(BaseModel):
 
     def filled(self, values: Mapping[str, object]) -> list[str]:
         """The sentences with their values, numbers formatted as the sentences say."""
-
-        def value(match: re.Match) -> str:
-            found, form = values[match.group(1)], match.group(2)
-            if form == "no n":
-                return re.sub(r", n = \d+$", "", str(found).strip("'"))
-            return format(float(str(found)), form) if form else str(found).strip("'")
-
-        return [_PLACE.sub(value, sentence) for sentence in self.sentences]
+        return [text.filled(sentence, values) for sentence in self.sentences]
 
 
 @functools.cache

@@ -104,6 +104,13 @@ def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     return {where: {badge: row[badge] for badge in BADGES if badge in row} for where, row in rows.items()}
 
 
+def corrected(ledger: Mapping[str, Any]) -> tuple[int, int]:
+    """How many claims of works agree at the paper's scale, and how many of them with every Holm's p below 0.05."""
+    found = [(one["kind"], claims.read(one["verdict"])) for one in ledger["claims"].values() if one["verdict"]]
+    agree = [verdict for kind, verdict in found if place(kind, verdict) == (claims.PAPER, claims.AGREES)]
+    return len(agree), sum(all(check.holm < 0.05 for check in verdict.checks) for verdict in agree)
+
+
 def values_hash(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> str:
     """12 digits of the SHA-256 over the values of other pages that a text glues in.
 
@@ -190,9 +197,10 @@ class FromChapters(_FromBook):
         return list(draw[name](self.chapters()))
 
     def outcomes(self, chapters) -> Iterable[nodes.Node]:
-        rows = tally(ledger(chapters))
+        book = ledger(chapters)
+        rows, agree = tally(book), corrected(book)
         total = sum(sum(row.values()) for where, row in rows.items() if where != QUESTION)
-        yield self._html("outcomes.html", rows=rows, total=total, words=PLACES)
+        yield self._html("outcomes.html", rows=rows, total=total, words=PLACES, agree=agree)
 
     def scoreboard(self, chapters) -> Iterable[nodes.Node]:
         book, rules, works = ledger(chapters), claims.load(), claims.works()
@@ -207,7 +215,11 @@ class FromChapters(_FromBook):
         yield self._html("filters.html", choices=choices)
         for key, work in works.items():
             own = [rule for rule in rules.values() if rule.work == key]
-            entries = [(rule, verdicts.get(rule.id), self._chapter(rule.chapter), *counted[rule.id]) for rule in own]
+            notes = {rule.id: rule.noted(chapters.get(rule.chapter, {}).get("values", {})) for rule in own}
+            entries = [
+                (rule, verdicts.get(rule.id), self._chapter(rule.chapter), *counted[rule.id], notes[rule.id])
+                for rule in own
+            ]
             said = (
                 f"{{cite:t}}`{work.cite}`; read: {work.read}."
                 if work.cite

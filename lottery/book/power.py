@@ -46,7 +46,9 @@ def power(rule: claims.Rule, made: Mapping[str, Any]) -> Power:
     for check in verdict.checks:
         if check.outcome != "open":
             continue
-        if check.needed is None:
+        if rule.decides:
+            said = rule.decides
+        elif check.needed is None:
             said = "there is no spread to go by" if check.interval is None else "no thousand replicates would decide"
         else:
             said = f"{check.needed} replicates would decide"

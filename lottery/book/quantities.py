@@ -50,6 +50,10 @@ SPARSE = 0.2
 """Ways of retraining are compared with less than this share of the weights."""
 
 
+DENSEST = 0.43
+"""What original weights are worth in deeper networks is compared with at most this share of the weights."""
+
+
 def tolerance(dense_error: ArrayLike | None = None) -> float:
     """ε: the excess test error up to which a network is matching, as a share.
 
@@ -271,7 +275,7 @@ def warmup_quantities(
         short of the dense network there: ``…_shortfall_pp``; with "low", too, ``gap_low_minus_high_pp``.
     """
     density, out, gaps = np.asarray(density), {}, {}
-    within = (density >= least) & (density <= 0.43)
+    within = (density >= least) & (density <= DENSEST)
     for name, values in accuracy.items():
         ticket, fresh = 100 * np.asarray(values, dtype=np.float64), 100 * _over_draws(reinit[name])
         if (both := within & _run(ticket, fresh)).any():
@@ -919,6 +923,9 @@ def stability_quantities(
         both = min(whole.size, sparse.size)
         out["dense_stable_share"] = summary(whole)
         out["ticket_minus_dense_stable_share"] = paired_difference(sparse[:both], whole[:both])
+        share = np.asarray(dense_steps) / length
+        if (early := np.flatnonzero((share > 0.03 - 1e-9) & (share < 0.05 + 1e-9))).size:
+            out["dense_early_barrier"] = summary(dense[early[share[early].argmax()]] / limit)
     zero = np.asarray(dense_steps) == 0
     if zero.any():
         out["dense_zero_barrier"] = summary(dense[zero][0] / limit)

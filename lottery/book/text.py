@@ -1,6 +1,7 @@
 """Numbers as a page shows them: means with intervals, extremes, counts, lists."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -29,6 +30,31 @@ CRITERIA = {
 
 ASKED = {name: CRITERIA[name] for name in ("magnitude", "magnitude_increase", "random", "small_init", "small_final")}
 """Those that the claims ask about."""
+
+
+_PLACE = re.compile(r"\{([\w-]+)(?::([^{}]+))?\}")
+
+
+def names(sentence: str) -> list[str]:
+    """The values that a sentence names, each once, in order: `{name}`, with or without a form."""
+    return list(dict.fromkeys(match[1] for match in _PLACE.finditer(sentence)))
+
+
+def filled(sentence: str, values: Mapping[str, object]) -> str:
+    """A sentence with its values.
+
+    Args:
+        sentence: `{name:.1f}` stands for a number, `{name:no n}` for an interval without the number of its replicates.
+        values: what the chapter glued.
+    """
+
+    def value(match: re.Match) -> str:
+        found, form = values[match[1]], match[2]
+        if form == "no n":
+            return re.sub(r", n = \d+$", "", str(found).strip("'"))
+        return format(float(str(found)), form) if form else str(found).strip("'")
+
+    return _PLACE.sub(value, sentence)
 
 
 def number(value: float, scale: float = 1, digits: int = 2) -> str:
@@ -133,6 +159,12 @@ def above_middle(gaps: Mapping[str, np.ndarray]) -> dict[str, str]:
 def count(number: int, noun: str) -> str:
     """A number with its noun: ``1 replicate``, ``3 replicates``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def enumerated(words: Sequence[str], unit: str = "") -> str:
+    """Words with "and" before the last: ``40.1, 16.2 and 6.6 %``; "" if there is none."""
+    said = " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    return said and said + unit
 
 
 def listed(noun: str, numbers: Sequence[int]) -> str:

@@ -152,7 +152,7 @@ def over_worse_end(paths) -> dict[str, np.ndarray]:
     return {way: middle[way] - np.maximum(first[way], last[way]) for way in landscape.STATISTICS}
 
 
-def small_at_start(run: Record, thresholds: Mapping[str, float]) -> float:
+def small_at_start(run: Record, thresholds: Mapping[str, float], to_scale: bool = False) -> float:
     """The share of a run's survivors that were no larger than a threshold before it trained, estimated.
 
     A record keeps histograms of 81 bins: within the bin that holds a threshold, weights count as spread evenly. That
@@ -161,11 +161,42 @@ def small_at_start(run: Record, thresholds: Mapping[str, float]) -> float:
     Args:
         run: its record.
         thresholds: layer → threshold, as `lottery.movement.Survivors` has them.
+        to_scale: with the weights of each layer scaled to the root mean square that they end with.
     """
     cut = {name.removesuffix(".weight"): threshold for name, threshold in thresholds.items()}
-    before = surviving_weights(run)[0]
+    before, after = surviving_weights(run)
+    if to_scale:
+        before = {layer: weights * (_rms(after[layer]) / (_rms(weights) or 1.0)) for layer, weights in before.items()}
     small = sum(int((np.abs(weights) <= cut.get(layer, 0.0)).sum()) for layer, weights in before.items())
     return small / sum(map(len, before.values()))
+
+
+def _rms(weights: np.ndarray) -> float:
+    return float(np.sqrt((weights**2).mean())) if len(weights) else 0.0
+
+
+def put_back(runs, survivors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is small of weights that were put back, before they train again.
+
+    Args:
+        runs: [R] chains [L + 1] of records, the dense network first.
+        survivors: [R][L] records of `lottery.movement.Survivors`.
+
+    Returns:
+        Three [R, L]: :func:`small_at_start`; the same to scale; the root mean square of all survivors before training,
+        over that after it.
+    """
+    pairs = [list(zip(chain[1:], counted, strict=True)) for chain, counted in zip(runs, survivors, strict=True)]
+
+    def scale(run: Record) -> float:
+        before, after = (_rms(np.concatenate(list(side.values()))) for side in surviving_weights(run))
+        return before / after
+
+    small, to_scale = (
+        np.array([[small_at_start(run, one.values["threshold"], scaled) for run, one in row] for row in pairs])
+        for scaled in (False, True)
+    )
+    return small, to_scale, np.array([[scale(run) for run, _ in row] for row in pairs])
 
 
 def early_validation(records) -> np.ndarray:

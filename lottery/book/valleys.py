@@ -11,6 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
+from ..tickets import halvings
 from . import explorers, figures, protocols, text, tidy
 from .chapter import Chapter
 
@@ -108,9 +109,14 @@ def other_order(barriers: Barriers, replicates: int, fresh: bool) -> str:
 
 
 def in_words(given: Mapping[str, Any]) -> dict[str, object]:
-    """How finely paths are walked, and where the matching rewind point lies, from a chapter's parameters; to glue."""
+    """How finely paths are walked, and where the matching rewind point lies, from a chapter's parameters; to glue.
+
+    "early_share" is the last step up to 5 % of training at which dense twins part.
+    """
     step, steps = given["matching_step"], given["steps"]
+    early = [at for at in halvings(step, given["search"]) if at <= 0.05 * steps]
     return {
+        "early_share": f"{100 * max(early) / steps:.2g} % of training" if early else "no early step",
         "alphas": 2 * given["path_half"] + 1,
         "matching_step": f"{step:,}",
         "matching_share": f"{100 * step / steps:.3g} %",
@@ -179,13 +185,22 @@ def accuracies_in_words(tickets: np.ndarray, level: int, tuned: Mapping[str, np.
             the matching rewind point, before and after training.
 
     Returns:
-        "…_accuracy" for each of `tuned` at its last level; "mask_lead" of the ticket with as many weights over
-        "again"; "zero_lead" of tickets from the first rewind point over those from the last.
+        "…_accuracy" for each of `tuned` at its last level; "found_levels" and "again_leads", means of "found" and of
+        what "again" is ahead of it, level by level; "found_short", what "found" lacks of the dense network at the last;
+        "mask_lead" of the ticket with as many weights over "again"; "zero_lead" of tickets from the first rewind point
+        over those from the last.
     """
-    again = tuned["again"]
+    again, dense = tuned["again"], tickets[0][:, 0]
+
+    def means(rows: np.ndarray) -> str:
+        return ", ".join(text.number(value, 100, 1) for value in rows.mean(axis=0))
+
     rival = tickets[-1][:, again.shape[1]] if again.shape[1] < tickets.shape[-1] else np.full(len(again), np.nan)
     return {
         **{f"{name}_accuracy": text.points(rows[:, -1]) for name, rows in tuned.items()},
+        "found_levels": means(tuned["found"]),
+        "found_short": text.number((dense - tuned["found"][:, -1]).mean(), 100, 1),
+        "again_leads": means(again - tuned["found"]),
         "mask_lead": text.interval(rival - again[:, -1], 100, "pp"),
         "zero_lead": text.interval((tickets[0] - tickets[-1])[:, level], 100, "pp"),
     }
