@@ -158,6 +158,8 @@ class Rule(_Entry):
     needs: Needs
     checks: Annotated[list[CheckRule], Field(min_length=1)]
     revised: list[Revised] = []
+    note: str = ""
+    """What a reader of the verdict should know besides: a sentence of the card, which decides nothing."""
     quantities: dict[str, Quantity] = {}
     """Those of the checks."""
 
@@ -381,6 +383,15 @@ def judge(rule: Rule, measured: Mapping[str, Summary | float], context: Mapping[
     if outcome == AGREES and scale == REDUCED and min(check.n for check in checks) < FULL:
         outcome = IN_PART
     return Verdict(scale, outcome, checks, unmet, protocol, rule.kind)
+
+
+def outcome(rule: Rule, measured: Mapping[str, Summary | float]) -> Outcome:
+    """What the checks of a rule give, whatever the study is: for what stands beside the study that is judged.
+
+    Args:
+        rule, measured: of :func:`judge`.
+    """
+    return _outcome([_check(check, rule.quantities[check.quantity], measured) for check in rule.checks])
 
 
 def _outcome(checks: Sequence[Check]) -> Outcome:
