@@ -202,6 +202,7 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
     add("Packed", Packed(lenet, ticket.weights, ticket.mask))
     add("Beginning", Beginning(lenet, ticket.weights, ticket.mask, 200))
     add("Unlit", Unlit(lenet))
+    add("Unlit, seldom", Unlit(lenet, 0.1))
     computed = set(found)
 
     # Keys alone: the papers' networks, and whatever the experiments can be given.
