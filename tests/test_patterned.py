@@ -51,7 +51,7 @@ def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tabl
         arrays[(slice(None), *place)] = rows
         return Record("", {}, {"layers": ["conv1.weight", "fc1.weight"]}, {"pair": arrays}, {})
 
-    found = {"tickets": [pairs((0.1, 0.5), (0.2, 0.3))], "one-shot": [pairs((0.2, 0.4), (0.2, 0.4))]}
+    found = {"tickets": [pairs((0.125, 0.5), (0.2, 0.3))], "one-shot": [pairs((0.25, 0.375), (0.2, 0.4))]}
     told = patterned.show_layers(chapter, found)
     assert told.pop("one_shot_conv1") == "1.00" and told.pop("one_shot_fc1") == "0.00"
     assert told == {"one_shot_conv1_unsigned": "0.50", "one_shot_fc1_unsigned": "1.00"}
