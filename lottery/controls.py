@@ -489,15 +489,18 @@ class Unlit(Recipe):
 
     Attributes:
         training: whose examples, without those for validation, and as it scales them.
+        seldom: inputs count, too, that are not zero in less than this share of the examples.
     """
 
     stored: ClassVar[bool] = True
 
     training: Training
+    seldom: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def compute(self, world: World) -> Result:
         inputs = world.dataset(self.training).train[0].flatten(1)
-        unlit = (inputs == 0).all(0).to(torch.uint8).cpu().numpy()
+        lit = (inputs != 0).double().mean(0)
+        unlit = ((lit == 0) | (lit < self.seldom)).to(torch.uint8).cpu().numpy()
         return {"inputs": len(unlit), "unlit": int(unlit.sum()), "examples": len(inputs)}, {"unlit": unlit}
 
 

@@ -13,7 +13,8 @@ from . import masks, seeds
 from .recipes import Mask, Pruned, Recipe, Result, Run, Training, Weights, World, frozen, trained
 
 MOVERS = ("ticket alone", "ticket", "rest")  # the ticket's weights in its own training and in the dense one, the others
-MOVES = ("distance", "grown", "positive", "dip")
+STARTS = ("positive", "dip")
+MOVES = ("distance", "grown", *STARTS)
 START_EDGES = np.linspace(-4, 4, 65)
 MOVE_EDGES = np.geomspace(0.01, 100, 65)
 GROWTH_EDGES = np.linspace(-4, 20, 97)
@@ -22,13 +23,21 @@ GROWTH_EDGES = np.linspace(-4, 20, 97)
 def moves(start: torch.Tensor, end: torch.Tensor) -> list[float]:
     """What weights that start and end here (in standard deviations of the start) have of each of `MOVES`.
 
-    The mean distance, the share that ends larger in magnitude than it started, the share that starts positive, and the
-    density of starts within 1/2 of zero over that between 1/2 and 3/2; NaN for no weights.
+    The mean distance, the share that ends larger in magnitude than it started, and `starts`; NaN for no weights.
+    """
+    distance, grown = (end - start).abs().double().mean(), (end.abs() > start.abs()).double().mean()
+    return [float(distance), float(grown), *starts(start)]
+
+
+def starts(start: torch.Tensor) -> list[float]:
+    """What weights that start here (in standard deviations of the layer's starts) have of each of `STARTS`.
+
+    The share that starts positive, and the density of starts within 1/2 of zero over that between 1/2 and 3/2; NaN for
+    no weights.
     """
     size = start.abs()
-    near, around = (part.double().mean() for part in (size < 0.5, (size >= 0.5) & (size < 1.5)))
-    shares = (part.double().mean() for part in (end.abs() > size, start > 0))
-    return [float(x) for x in ((end - start).abs().double().mean(), *shares, 2 * near / around)]
+    near, around, positive = (g.double().mean() for g in (size < 0.5, (size >= 0.5) & (size < 1.5), start > 0))
+    return [float(positive), float(2 * near / around)]
 
 
 @frozen
@@ -134,3 +143,26 @@ class Moved(Recipe):
                 arrays[f"{label}/{name}"] = np.stack(counts).astype(np.int32)
         values = {"layers": list(mask), "density": masks.density(mask), "weights_left": masks.count(mask)}
         return values, {"summary": np.array(summary), "chance": np.array(chance)} | arrays
+
+
+@frozen
+class Started(Recipe):
+    """Where the survivors of a ticket started, which needs its mask and no trained weights of it.
+
+    Lengths are as in `Moved`. The record's array "summary" has the axes layer, measure (`STARTS`).
+
+    Attributes:
+        run: the ticket: its mask and starting weights; it need not have been trained.
+    """
+
+    stored: ClassVar[bool] = True
+
+    run: Run
+
+    def reads(self):
+        return [*self.run.weights.needed(), *self.run.mask.needed()]
+
+    def compute(self, world: World) -> Result:
+        start, mask = (part.tensors(world, self.run.training) for part in (self.run.weights, self.run.mask))
+        summary = [starts(start[name][kept] / start[name].std()) for name, kept in mask.items()]
+        return {"layers": list(mask), "density": masks.density(mask)}, {"summary": np.array(summary)}

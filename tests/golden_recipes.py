@@ -33,7 +33,7 @@ from lottery.engine.store import FORMAT, Record, Store
 from lottery.kernels import Patterns
 from lottery.landscape import Path, Perturbed, Plane, path, projection
 from lottery.marks import Beginning
-from lottery.movement import Moved, Survivors
+from lottery.movement import Moved, Started, Survivors
 from lottery.recipes import (
     Constant,
     Continued,
@@ -177,6 +177,7 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
     add("Survivors, global", Survivors(late[2]))
     add("Moved", Moved(ticket, start))
     add("Moved, late", Moved(late[2], late[0]))
+    add("Started", Started(ticket))
     add("Compared", Compared(ticket, Run(lenet, Initial(1), ticket.mask), 2))
     add("Compared, both", Compared(start, other, 0, both=True))
     add("Flipped", Flipped(ticket, Initial(0)))
@@ -201,6 +202,7 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
     add("Packed", Packed(lenet, ticket.weights, ticket.mask))
     add("Beginning", Beginning(lenet, ticket.weights, ticket.mask, 200))
     add("Unlit", Unlit(lenet))
+    add("Unlit, seldom", Unlit(lenet, 0.1))
     computed = set(found)
 
     # Keys alone: the papers' networks, and whatever the experiments can be given.

@@ -15,7 +15,7 @@ from lottery.curvature import Adaptive, Prunable, Spectrum
 from lottery.engine.execute import ExecutionError, execute, world
 from lottery.engine.store import Store
 from lottery.landscape import LandscapeError, Path, Perturbed, Plane
-from lottery.movement import Moved, Survivors
+from lottery.movement import Moved, Started, Survivors
 from lottery.recipes import Continued, Dense, Initial, Masked, RecipeError, Rewound, Run, Thinned
 
 
@@ -944,6 +944,17 @@ def test_measures_of_movement_on_weights_that_can_be_counted():
     gauss = torch.from_numpy(np.random.default_rng(0).standard_normal(200000))
     assert movement.moves(gauss, gauss)[3] == pytest.approx(1.58, abs=0.02)
     assert np.isnan(movement.moves(start[:0], end[:0])).all()
+
+
+def test_where_survivors_started_needs_no_trained_weights(chain):
+    runs, store = chain
+    [found] = run([Started(runs[2])], store)
+    assert all(step != runs[2].training.steps for _, step in Started(runs[2]).reads())
+    mask, start = (part.tensors(world(store), runs[2].training) for part in (runs[2].mask, runs[2].weights))
+    kept = [start[name][kept] / start[name].std() for name, kept in mask.items()]
+    expected = [[(w > 0).double().mean(), movement.moves(w, w)[-1]] for w in kept]
+    np.testing.assert_allclose(found.arrays["summary"], expected)
+    assert found.values["layers"] == list(mask) and 0 < found.values["density"] < 1
 
 
 def test_movements_of_a_ticket_are_those_of_its_weights(chain):

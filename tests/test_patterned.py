@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from ipywidgets.embed import dependency_state
 
-from lottery import kernels, signs
+from lottery import kernels, masks, signs
 from lottery.book import patterned
 from lottery.engine import settings
 from lottery.engine.store import Record
@@ -50,11 +51,20 @@ def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tabl
         arrays[(slice(None), *place)] = rows
         return Record("", {}, {"layers": ["conv1.weight", "fc1.weight"]}, {"pair": arrays}, {})
 
-    found = {"tickets": [pairs((0.1, 0.5), (0.2, 0.3))], "one-shot": [pairs((0.2, 0.4), (0.2, 0.4))]}
-    assert patterned.show_layers(chapter, found) == {"one_shot_conv1": "1.00", "one_shot_fc1": "0.00"}
+    found = {"tickets": [pairs((0.125, 0.5), (0.2, 0.3))], "one-shot": [pairs((0.25, 0.375), (0.2, 0.4))]}
+    told = patterned.show_layers(chapter, found)
+    assert told.pop("one_shot_conv1") == "1.00" and told.pop("one_shot_fc1") == "0.00"
+    assert told == {"one_shot_conv1_unsigned": "0.50", "one_shot_fc1_unsigned": "1.00"}
     [(header, rows, _)] = tables
     assert header[2:] == ["conv1", "fc1"]
     assert rows == [["one-shot", "with", "1.00", "0.00"], ["one-shot", "without", "0.50", "1.00"]]
+    kept = {"fc1.weight": torch.ones(2, 4, dtype=torch.bool), "conv1.weight": torch.ones(6, 1, 1, 1, dtype=torch.bool)}
+    kept["conv1.weight"][2:] = False  # six units, two weights; the other layer has two and eight
+    told = patterned.show_layers(chapter, found, mask=Record("", {}, *masks.to_record(kept), {}))
+    assert tables[1][0][4:] == ["alike", "by units", "by weights"]
+    assert (told["share_conv1"], told["share_fc1"]) == ("20.0 %", "80.0 %")
+    means = [told[f"one_shot_{name}"] for name in ("alike", "units", "weights")]
+    assert means == ["0.50", "1.00", "0.00"] and told["one_shot_weights_unsigned"] == "1.00"
 
 
 def test_kernels_counted_together_show_what_one_network_hides():
@@ -126,4 +136,23 @@ def test_what_is_glued_is_of_the_level_and_of_the_last():
         "dense_last": "4.0 (3.0 to 5.0)",
         "dense_agree": 60.0,
         "null_balance_agree": 50.0,
+    }
+
+
+def test_networks_are_held_against_the_dense_one_of_their_replicate():
+    def records(early, end):
+        return [
+            Record("", {}, {"early_stop_test_accuracy": a, "test_accuracy_end": b}, {}, {})
+            for a, b in zip(early, end, strict=True)
+        ]
+
+    dense = records([0.6, 0.7], [0.65, 0.75])
+    networks = {"tickets": records([0.61, 0.71], [0.63, 0.73]), "one-shot": records([0.63, 0.73], [0.66, 0.76])}
+    told = patterned.gains({kind: [[None, record] for record in some] for kind, some in networks.items()}, dense, 1)
+    assert {name: value.partition(" ")[0] for name, value in told.items()} == {
+        "tickets_gain": "1.00",
+        "tickets_gain_end": "−2.00",
+        "one_shot_gain": "3.00",
+        "one_shot_gain_end": "1.00",
+        "one_shot_ahead": "2.00",
     }

@@ -400,6 +400,15 @@ def judge(rule: Rule, measured: Mapping[str, Summary | float], context: Mapping[
     return Verdict(scale, outcome, checks, unmet, protocol, rule.kind)
 
 
+def outcome(rule: Rule, measured: Mapping[str, Summary | float]) -> Outcome:
+    """What the checks of a rule give, whatever the study is: for what stands beside the study that is judged.
+
+    Args:
+        rule, measured: of :func:`judge`.
+    """
+    return _outcome([_check(check, rule.quantities[check.quantity], measured) for check in rule.checks])
+
+
 def _outcome(checks: Sequence[Check]) -> Outcome:
     central = next(check.outcome for check in checks if check.central)
     others = {check.outcome for check in checks}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import ipywidgets as widgets
 import numpy as np
 
-from .. import kernels, signs
+from .. import kernels, masks, signs
 from ..engine.store import Record
 from . import explorers, figures, text, tidy
 from .chapter import Chapter
@@ -54,30 +54,51 @@ def show_apart(chapter: Chapter, apart: Mapping[str, np.ndarray], left: str) -> 
     chapter.show_table(["pairs of", "signed distance", "without signs", "AUC, signed"], rows, words)
 
 
-def show_layers(chapter: Chapter, pairs: Mapping[str, Sequence[Record]]) -> dict[str, str]:
+def show_layers(
+    chapter: Chapter, pairs: Mapping[str, Sequence[Record]], near: str = "tickets", mask: Record | None = None
+) -> dict[str, str]:
     """Shows how often two tickets are nearer than two networks of another kind, in each layer, with and without signs.
 
     Args:
         chapter: where.
-        pairs: kind → records of `signs.Compared`; "tickets" is one.
+        pairs: kind → records of `signs.Compared`; `near` is one.
+        near: what tickets are called there.
+        mask: a ticket's, for means that count layers by their units and by the weights that they have left, beside the
+            one in which all count alike.
 
     Returns:
-        With signs, as texts to glue: ``one_shot_fc1`` and the like.
+        To glue: with signs ``one_shot_fc1`` and the like, without ``one_shot_fc1_unsigned``; and if there are weights
+        ``one_shot_alike``, ``…_units`` and ``…_weights`` of the three means, again with and without signs.
     """
-    layers = [name.removesuffix(".weight") for name in pairs["tickets"][0].values["layers"]]
-    rows, told = [], {}
-    for signed, kind in itertools.product(signs.SIGNED, (kind for kind in pairs if kind != "tickets")):
-        near, far = (tidy.compared(pairs[one], "distance", signed=signed).T for one in ("tickets", kind))
-        areas = [f"{signs.auc(*both):.2f}" for both in zip(near, far, strict=True)]
-        rows.append([kind, "with" if signed else "without", *areas])
-        if signed:
-            told |= {
-                f"{kind}_{layer}".replace("-", "_").replace(" ", "_"): area
-                for layer, area in zip(layers, areas, strict=True)
-            }
+    layers = [name.removesuffix(".weight") for name in pairs[near][0].values["layers"]]
+    shares = {} if mask is None else _shares(mask, pairs[near][0].values["layers"])
+    of_weights = dict(zip(layers, shares.get("by weights", ()), strict=False))
+    rows, told = [], {f"share_{layer}": f"{text.number(share, 100, 1)} %" for layer, share in of_weights.items()}
+    for signed, kind in itertools.product(signs.SIGNED, (kind for kind in pairs if kind != near)):
+        both = [tidy.compared(pairs[one], "distance", signed=signed) for one in (near, kind)]  # [pairs, layers] each
+        columns = {layer: [values[:, i] for values in both] for i, layer in enumerate(layers)}
+        columns |= {name: [values @ share for values in both] for name, share in shares.items()}
+        areas = {name: f"{signs.auc(*values):.2f}" for name, values in columns.items()}
+        rows.append([kind, "with" if signed else "without", *areas.values()])
+        for name, area in areas.items():
+            key = f"{kind}_{name.removeprefix('by ')}".replace("-", "_").replace(" ", "_")
+            told[key if signed else f"{key}_unsigned"] = area
     words = "How often two tickets are nearer than two networks of the kind, in one layer; 0.5 is chance."
-    chapter.show_table(["tickets against", "signs", *layers], rows, words)
+    if shares:
+        words += " Last, of the mean over layers: all alike, by their units, by the weights that they have left."
+    chapter.show_table(["tickets against", "signs", *layers, *shares], rows, words)
     return told
+
+
+def _shares(mask: Record, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """How a mean over layers may count them: in words → [layers] shares of one."""
+    kept = [masks.from_record(mask)[name] for name in layers]
+    ways = {
+        "alike": [1] * len(kept),
+        "by units": [len(one) for one in kept],
+        "by weights": [int(one.sum()) for one in kept],
+    }
+    return {way: np.array(row) / sum(row) for way, row in ways.items()}
 
 
 def explorer(
@@ -183,3 +204,28 @@ def told(beyond: Mapping[str, tuple], agree: Mapping[str, tuple], level: int) ->
         for name, at in (("beyond", level), ("last", -1)):
             found[f"{short[kind]}_{name}"] = text.extremes(rows[:, at], digits=1)
     return found | {f"{short[kind]}_agree": 100 * float(rows[:, level].mean()) for kind, (_, rows) in agree.items()}
+
+
+def gains(networks: Mapping[str, Sequence[Sequence[Record]]], dense: Sequence[Record], level: int) -> dict[str, str]:
+    """How accurate networks of each kind are, beside the dense network of their replicate, in points, to glue.
+
+    Args:
+        networks: kind → [R][L] records; "tickets" and "one-shot" are two of them.
+        dense: [R] records.
+        level: which of the L.
+
+    Returns:
+        ``tickets_gain`` and the like, kind minus dense network at early stopping, ``…_gain_end`` at the end, and
+        ``one_shot_ahead``, one-shot tickets minus tickets at early stopping.
+    """
+    found: dict[str, str] = {}
+    for name, value in (("gain", "early_stop_test_accuracy"), ("gain_end", "test_accuracy_end")):
+        base = tidy.column(list(dense), value)
+        rows = {kind: tidy.column([row[level] for row in some], value) - base for kind, some in networks.items()}
+        found |= {
+            f"{kind}_{name}".replace("-", "_").replace(" ", "_"): text.interval(row, 100, "pp")
+            for kind, row in rows.items()
+        }
+        if name == "gain":
+            found["one_shot_ahead"] = text.interval(rows["one-shot"] - rows["tickets"], 100, "pp")
+    return found

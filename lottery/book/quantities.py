@@ -330,14 +330,27 @@ def anatomy_quantities(
     out: Quantities = {
         "moved_ratio": _least(distance[..., 1] / distance[..., 2]),
         "away_share": _least(grown[..., 1]),
-        "positive_second_pp": summary(100 * (positive[:, -2, 1] - 0.5)),
-        "positive_output_pp": summary(100 * (positive[:, -1, 1] - 0.5)),
-        "dip_first": summary(dip[:, 0, 1]),
-        "dip_upper": _most(dip[:, 1:, 1]),
+        **start_quantities(positive[..., 1], dip[..., 1]),
     }
     if once is not None:
         out["moved_beyond_selection"] = _least(np.asarray(once, dtype=np.float64) / np.asarray(dealt))
     return out
+
+
+def start_quantities(positive: ArrayLike, dip: ArrayLike) -> Quantities:
+    """Where the weights of tickets with 21 % of them started: C-C9b.
+
+    Args:
+        positive: [R, layer] the share of survivors that started positive; layers as in `anatomy_quantities`.
+        dip: [R, layer] the density of their starts at zero over that around one standard deviation.
+    """
+    positive, dip = np.asarray(positive, dtype=np.float64), np.asarray(dip, dtype=np.float64)
+    return {
+        "positive_second_pp": summary(100 * (positive[:, -2] - 0.5)),
+        "positive_output_pp": summary(100 * (positive[:, -1] - 0.5)),
+        "dip_first": summary(dip[:, 0]),
+        "dip_upper": _most(dip[:, 1:]),
+    }
 
 
 def capacity_quantities(weights: Sequence[ArrayLike], accuracy: Sequence[ArrayLike], least: int = 2000) -> Quantities:

@@ -1,0 +1,41 @@
+"""How far kept weights moved beside the rest, as figure and table of a chapter."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .. import stats
+from . import figures, text
+from .chapter import Chapter
+
+
+def show_distances(chapter: Chapter, further: Mapping[str, np.ndarray], places: Sequence[str]) -> np.ndarray:
+    """Shows how many times as far as the rest kept weights move, by layer: the headline of a chapter, and a table.
+
+    Args:
+        chapter: where.
+        further: what was kept, in words → [R, layer] ratios; "pruned once" and "movements dealt out" are two of them.
+        places: what the layers are called.
+
+    Returns:
+        [R, layer] what the first of the two has beyond the second, as a ratio.
+    """
+    rows = [(f"{p}, {way}", stats.summary(further[way][:, i]), None) for i, p in enumerate(places) for way in further]
+    chapter.figure(
+        figures.ordering(rows, "distance moved, kept / cut (times)", line=1),
+        "Distance moved, kept / cut: " + ", ".join(f"{name} {value.mean:.2f}" for name, value, _ in rows),
+        "How many times as far as the rest kept weights move, in the dense network's training: those of the ticket, "
+        "those that pruning once keeps, and the same after movements were dealt out at random. At the line, 1, as far "
+        "as the rest; the paper has tickets above it. Thick bars are 95 % intervals, thin ones go from the smallest to "
+        "the largest replicate.",
+        headline=True,
+    )
+    beyond = further["pruned once"] / further["movements dealt out"]
+    columns = [[text.interval(row, 1, "", 2) for row in ratios.T] for ratios in further.values()]
+    columns += [[text.interval(one, 1, "", 4) for one in beyond.T]]
+    words = (
+        f"Distance moved, kept weights over the rest, by layer; {text.count(len(beyond), 'replicate')}, 95 % intervals."
+    )
+    table = [list(row) for row in zip(places, *columns, strict=True)]
+    chapter.show_table(["layer", *further, "pruned once / dealt out"], table, words)
+    return beyond

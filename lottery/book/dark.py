@@ -1,0 +1,62 @@
+"""How much of a mask lies on inputs that are always, or nearly always, zero: weights that hardly learn anything."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .. import controls, masks
+from ..engine.store import Record
+from ..recipes import Run, Training
+from . import text
+
+NAMES = "unlit", "seldom"
+"""What values to glue are called: of inputs that are always zero, and of those that seldom are anything else."""
+
+
+def counts(training: Training, seldom: float = 0.001) -> list[controls.Unlit]:
+    """What counts such inputs in the training examples, in the order of `NAMES`.
+
+    Args:
+        training: whose.
+        seldom: an input that is not zero in less than this share of the examples seldom is.
+    """
+    return [controls.Unlit(training), controls.Unlit(training, seldom)]
+
+
+def shares(unlit: Record, found: Sequence[Sequence[Record]]) -> np.ndarray:
+    """[R, L] which share of a mask's weights in the first layer lies on inputs that count as unlit.
+
+    Args:
+        unlit: record of `controls.Unlit`.
+        found: [R][L] records of masks whose first layer has a weight for each unit and input.
+    """
+    dark = unlit.arrays["unlit"].astype(bool)
+    first = [[next(iter(masks.from_record(one).values())).numpy() for one in row] for row in found]
+    return np.array([[layer[:, dark].sum() / layer.sum() for layer in row] for row in first])
+
+
+def told(
+    unlit: Sequence[Record], chains: Sequence[Sequence[Run]], used: Mapping[str, Record], sizes: Mapping[str, int]
+) -> dict[str, str]:
+    """What is said of these shares, to glue.
+
+    Args:
+        unlit: records of :func:`counts`; none if it was not counted.
+        chains: [R][levels + 1] tickets.
+        used: key → record, with those of their masks.
+        sizes: the share of weights left, in words → level.
+
+    Returns:
+        For each of `NAMES` ``…``, how many inputs; ``…_random``, the share that a random mask has there in the mean;
+        ``…_ticket``, that of tickets by size.
+    """
+    words = {f"{name}{part}": "not counted" for name in NAMES for part in ("", "_random", "_ticket")}
+    found = [[used[chain[level].mask.key] for level in sizes.values()] for chain in chains] if unlit else []
+    for name, record in zip(NAMES, unlit, strict=False):
+        values, rows = record.values, shares(record, found)
+        words[name] = f"{values['unlit']} of {values['inputs']}"
+        words[f"{name}_random"] = f"{text.number(values['unlit'] / values['inputs'], 100, 1)} %"
+        words[f"{name}_ticket"] = text.each(
+            {size: text.interval(row, 100, "%") for size, row in zip(sizes, rows.T, strict=True)}
+        )
+    return words

@@ -1,0 +1,49 @@
+"""Weights on inputs that are always zero, as a chapter counts them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lottery import controls, masks, recipes
+from lottery.book import dark
+from lottery.engine.store import Record
+
+
+def unlit(*bits):
+    return Record("", {}, {"inputs": len(bits), "unlit": sum(bits)}, {"unlit": np.array(bits, dtype=np.uint8)}, {})
+
+
+def mask(*rows):
+    kept = {
+        "fc1.weight": torch.tensor(rows, dtype=torch.bool),
+        "fc2.weight": torch.ones(1, len(rows), dtype=torch.bool),
+    }
+    return Record("", {}, *masks.to_record(kept), {})
+
+
+def test_the_share_is_that_of_the_first_layers_weights():
+    first, second = mask([1, 1, 0, 0], [1, 0, 0, 1]), mask([0, 0, 1, 1], [0, 0, 0, 0])
+    np.testing.assert_allclose(
+        dark.shares(unlit(1, 0, 0, 1), [[first, second], [second, first]]), [[3 / 4, 1 / 2], [1 / 2, 3 / 4]]
+    )
+
+
+def test_what_was_counted_is_told_by_size_and_what_was_not_is_said():
+    chain = [SimpleNamespace(mask=SimpleNamespace(key=key)) for key in ("dense", "a", "b")]
+    used = {"a": mask([1, 1, 0, 0], [1, 0, 0, 1]), "b": mask([0, 0, 1, 1], [0, 0, 0, 0])}
+    told = dark.told([unlit(1, 0, 0, 0), unlit(1, 0, 0, 1)], [chain], used, {"50 %": 1, "25 %": 2})
+    assert (told["unlit"], told["unlit_random"], told["seldom_random"]) == ("1 of 4", "25.0 %", "50.0 %")
+    assert told["unlit_ticket"] == "50 %: 50.00 %; 25 %: 0.00 %"
+    assert told["seldom_ticket"] == "50 %: 75.00 %; 25 %: 50.00 %"
+    assert set(dark.told([], [chain], {}, {"50 %": 1}).values()) == {"not counted"}
+
+
+@pytest.mark.parametrize("seldom", [0.0, 0.4])
+def test_inputs_that_seldom_are_lit_count_where_that_is_asked(seldom):
+    training = recipes.training(data="digits", model="lenet-4", steps=1, batch=1, optimiser="adam", lr=0.1)
+    images = torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    world = SimpleNamespace(dataset=lambda of: SimpleNamespace(train=(images, None)))
+    values, arrays = controls.Unlit(training, seldom).compute(world)
+    assert arrays["unlit"].tolist() == [1, int(seldom > 1 / 3), 0] and values["unlit"] == arrays["unlit"].sum()
