@@ -49,9 +49,10 @@ def show_speed(
         To glue: ``as_coded``, ``varied_sooner``; ``gain_…`` and ``gain_end_…``, ticket minus dense network at early
         stopping and at the end, and ``gain_more_…``, what the first has beyond that with the authors' settings.
     """
-    table, gains, told = [], {}, dict.fromkeys(("as_coded", "varied_sooner"), "not run")
+    table, gains = [], {}
+    told: dict[str, str] = dict.fromkeys(("as_coded", "varied_sooner"), "not run")
     for words, runs in {CODED: coded[: len(next(iter(varied.values()), ()))], **varied}.items() if varied else ():
-        both = (tidy.column(runs, f"{name}") for name in ("early_stop_test_accuracy", "test_accuracy_end"))
+        both = (tidy.column(runs, name) for name in ("early_stop_test_accuracy", "test_accuracy_end"))
         gains[words] = [values[:, 1] - values[:, 0] for values in both]
         speed = text.speed(words, *tidy.column(runs, "early_stop_step").T)
         table.append([*speed, *(text.interval(gain, 100, "pp") for gain in gains[words])])
