@@ -23,7 +23,7 @@ from . import graphs, stopping
 from .batches import Batches
 from .errors import Diverged, NotStacked, TrainingError, empty_frames
 from .network import Network, Start, build, memory, seed
-from .precision import check_precision, multiplying, undisturbed
+from .precision import check_precision, multiplying
 
 TOGETHER = 2**31  # bytes that networks which train together may take to evaluate a batch
 COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
@@ -103,7 +103,7 @@ def train(
             the precision.
     """
     try:
-        with undisturbed():
+        with seeds.alone:
             return _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline)
     except Exception as error:
         empty_frames(error)
@@ -119,6 +119,7 @@ def train(
 def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline) -> list[Outcome]:
     device, last = dataset.train[0].device, training.steps
     with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, enabled=False))  # whatever the caller works in
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
         course = Course(training, dataset, starts, keep)
