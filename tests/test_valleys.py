@@ -90,7 +90,8 @@ def test_the_other_order_is_told_from_the_first_rewind_point():
 
 
 def test_the_matching_point_is_a_share_of_training():
-    told = valleys.in_words({"matching_step": 2000, "steps": 30_000, "path_half": 5})
+    told = valleys.in_words({"matching_step": 2000, "steps": 30_000, "path_half": 5, "search": 2})
+    assert told.pop("early_share") == "3.3 % of training"  # 1,000 of 30,000
     assert told == {"alphas": 11, "matching_step": "2,000", "matching_share": "6.67 %"}
 
 
