@@ -81,13 +81,17 @@ def show_layers(
         areas = {name: f"{signs.auc(*values):.2f}" for name, values in columns.items()}
         rows.append([kind, "with" if signed else "without", *areas.values()])
         for name, area in areas.items():
-            key = f"{kind}_{name.removeprefix('by ')}".replace("-", "_").replace(" ", "_")
+            key = _glued(kind, name.removeprefix("by "))
             told[key if signed else f"{key}_unsigned"] = area
     words = "How often two tickets are nearer than two networks of the kind, in one layer; 0.5 is chance."
     if shares:
         words += " Last, of the mean over layers: all alike, by their units, by the weights that they have left."
     chapter.show_table(["tickets against", "signs", *layers, *shares], rows, words)
     return told
+
+
+def _glued(kind: str, name: str) -> str:
+    return f"{kind}_{name}".replace("-", "_").replace(" ", "_")
 
 
 def _shares(mask: Record, layers: Sequence[str]) -> dict[str, np.ndarray]:
@@ -222,10 +226,7 @@ def gains(networks: Mapping[str, Sequence[Sequence[Record]]], dense: Sequence[Re
     for name, value in (("gain", "early_stop_test_accuracy"), ("gain_end", "test_accuracy_end")):
         base = tidy.column(list(dense), value)
         rows = {kind: tidy.column([row[level] for row in some], value) - base for kind, some in networks.items()}
-        found |= {
-            f"{kind}_{name}".replace("-", "_").replace(" ", "_"): text.interval(row, 100, "pp")
-            for kind, row in rows.items()
-        }
+        found |= {_glued(kind, name): text.interval(row, 100, "pp") for kind, row in rows.items()}
         if name == "gain":
             found["one_shot_ahead"] = text.interval(rows["one-shot"] - rows["tickets"], 100, "pp")
     return found

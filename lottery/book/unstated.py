@@ -18,6 +18,8 @@ from .chapter import Chapter
 CODED = "as in the authors' code"
 SCALED = {words: other["scaling"] for words, other in protocols.UNSTATED.items() if "scaling" in other}
 """Setting → scaling, of those that change the scaling."""
+NAMES = {"coded": CODED, **{scaling: words for words, scaling in SCALED.items()}}
+"""What ends the names of values to glue → setting."""
 
 T = TypeVar("T")
 
@@ -56,7 +58,7 @@ def show_speed(
         gains[words] = [values[:, 1] - values[:, 0] for values in both]
         speed = text.speed(words, *tidy.column(runs, "early_stop_step").T)
         table.append([*speed, *(text.interval(gain, 100, "pp") for gain in gains[words])])
-    for name, words in {"coded": CODED, **{scaling: words for words, scaling in SCALED.items()}}.items():
+    for name, words in NAMES.items():
         more = gains[words][0] - gains[CODED][0] if gains else np.nan
         parts = dict(zip(("gain", "gain_end", "gain_more"), (*gains.get(words, [np.nan] * 2), more), strict=True))
         told |= {f"{part}_{name}": text.interval(np.atleast_1d(values), 100, "pp") for part, values in parts.items()}
@@ -100,7 +102,7 @@ def show_starts(
         table.append([words, *dips, *uneven[1:], outcome])
         parts[words] = {"dip": dips[-2], "first_dip": dips[0], "positive": uneven[-2], "outcome": outcome}
     nothing, told = dict.fromkeys(("dip", "first_dip", "positive", "outcome"), "not run"), {}
-    for name, words in {"coded": CODED, **{scaling: words for words, scaling in SCALED.items()}}.items():
+    for name, words in NAMES.items():
         told |= {f"{part}_{name}": said for part, said in parts.get(words, nothing).items()}
     for part in ("dip", "outcome"):
         other = {words: said[part] for words, said in parts.items() if words not in (CODED, *SCALED)}
