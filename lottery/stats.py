@@ -8,7 +8,7 @@ Carbin (2019).
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -320,13 +320,18 @@ def power(effect: float, deviation: float, n: int) -> float:
     return float(distributions.nct.sf(_t(n), n - 1, abs(effect) / deviation * math.sqrt(n)))
 
 
-def detectable(value: Summary, wanted: float = POWER) -> float:
+def detectable(value: Summary, bounds: Iterable[float] = (), wanted: float = POWER) -> float:
     """The smallest distance from a bound that as many replicates with this spread see in four of five studies.
+
+    Args:
+        value: with an interval.
+        bounds: those that count: an interval may be wider towards one of them (:func:`deviation`), and the widest is taken.
+        wanted: the share of studies.
 
     Returns:
         NaN where there is no interval.
     """
-    spread = deviation(value)
+    spread = max((deviation(value, bound) for bound in bounds), default=deviation(value))
     if not math.isfinite(spread) or spread == 0:
         return spread
     low, high = 0.0, spread

@@ -255,6 +255,8 @@ def test_the_spread_towards_a_bound_is_that_of_the_half_that_faces_it():
     low, high, both = (stats.deviation(lopsided, towards) for towards in (0.6, 2.5, None))
     assert (low / both, high / both) == pytest.approx((0.5 / 1.25, 2 / 1.25))
     assert stats.deviation(lopsided, 0.5) == stats.deviation(lopsided, 3.0) == high  # cut there, the wider half says it
+    near, far = stats.detectable(lopsided, [0.6]), stats.detectable(lopsided, [2.5])
+    assert far / near == pytest.approx(4) and far == stats.detectable(lopsided, [0.6, 2.5])
     even = stats.summary([0.0, 1.0, 2.0])
     assert stats.deviation(even, 0.3) == pytest.approx(stats.deviation(even)) == pytest.approx(1)
 
