@@ -501,7 +501,8 @@ def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary |
     )
     if math.isnan(value.mean):
         return check
-    check = replace(check, text=_shown(found, rule, quantity), detectable=stats.detectable(value, (bound for _, bound in rule.bounds)))
+    seen = stats.detectable(value, (bound for _, bound in rule.bounds))
+    check = replace(check, text=_shown(found, rule, quantity), detectable=seen)
     if check.interval is None:
         return check
     if value.ci_low == value.ci_high and value.n < stats.ALIKE and not quantity.exact:
