@@ -49,7 +49,9 @@ def test_what_tickets_save_at_each_level():
 
 def test_where_sparse_steps_cost_as_much_only_those_not_taken_are_saved():
     told = costs.in_steps(LEDGER, "none")
-    assert told["search_trainings"] == "3" and told["repaid_steps"].startswith("12 reuses")  # 300 / (50 - 25)
+    assert told["search_trainings"] == "3" and told["repaid_steps"] == "12 reuses, with no upper bound, n = 2"
+    alike = Ledger(DENSITY, np.array([[40.0, 30, 20], [60, 50, 39]]), 100)
+    assert costs.in_steps(alike, "none")["repaid_steps"].startswith("15 reuses [")  # 300 / 20.5
     assert costs.in_steps(Ledger(DENSITY, STOP[:, ::-1], 100), "none")["repaid_steps"] == "none"
 
 

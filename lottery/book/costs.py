@@ -51,7 +51,10 @@ def in_steps(ledger: Ledger, none: str) -> dict[str, str]:
     """
     trainings, saved = ledger.level + 1, ledger.stop[:, 0] - ledger.stop[:, ledger.level]
     search = np.full(len(saved), trainings * ledger.steps)
-    repaid = text.format_interval(stats.ratio(search, saved), 1, "reuses", 0) if saved.mean() > 0 else none
+    reuses = stats.ratio(search, saved) if saved.mean() > 0 else None
+    repaid = text.format_interval(reuses, 1, "reuses", 0) if reuses else none
+    if reuses and not reuses.bounded:  # the steps saved may be none
+        repaid = repaid.replace(", n", ", with no upper bound, n")
     return {"search_trainings": f"{trainings}", "repaid_steps": repaid}
 
 
