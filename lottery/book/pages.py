@@ -62,6 +62,10 @@ def ledger(chapters: Mapping[str, Mapping[str, Any]]) -> dict:
     return claims.ledger(claims.collect(judged))
 
 
+WAITING = (
+    "<p><small>The first frame. If its controls never come, scripts from cdn.jsdelivr.net are blocked here.</small></p>"
+)
+"""Below the picture that stands for an explorer until it is drawn."""
 STATE = "application/vnd.jupyter.widget-state+json"
 """Where a notebook keeps the states of its widgets."""
 
@@ -312,7 +316,7 @@ def _stills(app: Sphinx, page: str, _template: str, context: dict, _doctree: nod
 
     def before(match: re.Match) -> str:
         frame = still(state, match[1])
-        return f'<div class="still">{frame}</div>{match[0]}' if frame else match[0]
+        return f'<div class="still">{frame}{WAITING}</div>{match[0]}' if frame else match[0]
 
     context["body"] = view.sub(before, context["body"])
 
