@@ -56,12 +56,13 @@ def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tabl
     assert told.pop("one_shot_conv1") == "1.00" and told.pop("one_shot_fc1") == "0.00"
     assert told == {"one_shot_conv1_unsigned": "0.50", "one_shot_fc1_unsigned": "1.00"}
     [(header, rows, _)] = tables
-    assert header[2:] == ["conv1", "fc1"]
-    assert rows == [["one-shot", "yes", "1.00", "0.00"], ["one-shot", "no", "0.50", "1.00"]]
+    assert header == ["layer", "signs", "one-shot"]
+    both = [["conv1", "with", "1.00"], ["fc1", "with", "0.00"]]
+    assert rows == [*both, ["conv1", "without", "0.50"], ["fc1", "without", "1.00"]]
     kept = {"fc1.weight": torch.ones(2, 4, dtype=torch.bool), "conv1.weight": torch.ones(6, 1, 1, 1, dtype=torch.bool)}
     kept["conv1.weight"][2:] = False  # six units, two weights; the other layer has two and eight
     told = patterned.show_layers(chapter, found, mask=Record("", {}, *masks.to_record(kept), {}))
-    assert tables[1][0][4:] == ["alike", "units", "kept"]
+    assert [row[0] for row in tables[1][1][2:5]] == ["alike", "by units", "by weights"]
     assert (told["share_conv1"], told["share_fc1"]) == ("20.0 %", "80.0 %")
     means = [told[f"one_shot_{name}"] for name in ("alike", "units", "weights")]
     assert means == ["0.50", "1.00", "0.00"] and told["one_shot_weights_unsigned"] == "1.00"

@@ -514,7 +514,7 @@ def needed(key: str) -> str:
     return NEEDS.get(key, key.replace("_", " "))
 
 
-def asked(need: Need) -> str:
+def asked(need: Need | None) -> str:
     """What a rule asks for, in words; "the paper's" and "the paper's, shortened" as one.
 
     Args:

@@ -259,7 +259,9 @@ def barrier_curves(
     dotted = tuple(series) if every else ()
     figure = training_curves(series, xlabel, "barrier (pp)", title, ylim=ylim, symlog=symlog, dotted=dotted)
     if every:
-        figure.axes[0].set_xticks(np.unique(np.concatenate([x for x, _ in series.values()])))
+        ax, at = figure.axes[0], np.unique(np.concatenate([x for x, _ in series.values()]))
+        ax.set_xticks(at)
+        ax.set_xlim(-0.015 * at[-1])  # dots at 0 are whole
     return figure
 
 

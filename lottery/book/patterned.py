@@ -80,23 +80,24 @@ def show_layers(
     layers = [name.removesuffix(".weight") for name in pairs[near][0].values["layers"]]
     shares = {} if mask is None else _shares(mask, pairs[near][0].values["layers"])
     of_weights = dict(zip(layers, shares.get("by weights", ()), strict=False))
-    rows, told = [], {f"share_{layer}": f"{text.number(share, 100, 1)} %" for layer, share in of_weights.items()}
-    for signed, kind in itertools.product(signs.SIGNED, (kind for kind in pairs if kind != near)):
+    told = {f"share_{layer}": f"{text.number(share, 100, 1)} %" for layer, share in of_weights.items()}
+    others = [kind for kind in pairs if kind != near]
+    rows: dict[tuple[bool, str], list[str]] = {
+        (signed, name): [] for signed, name in itertools.product(signs.SIGNED, (*layers, *shares))
+    }
+    for signed, kind in itertools.product(signs.SIGNED, others):
         both = [tidy.compared(pairs[one], "distance", signed=signed) for one in (near, kind)]  # [pairs, layers] each
         columns = {layer: [values[:, i] for values in both] for i, layer in enumerate(layers)}
         columns |= {name: [values @ share for values in both] for name, share in shares.items()}
-        areas = {name: f"{signs.auc(*values):.2f}" for name, values in columns.items()}
-        rows.append([kind, "yes" if signed else "no", *areas.values()])
-        for name, area in areas.items():
-            key = _glued(kind, name.removeprefix("by "))
+        for name, values in columns.items():
+            key, area = _glued(kind, name.removeprefix("by ")), f"{signs.auc(*values):.2f}"
             told[key if signed else f"{key}_unsigned"] = area
-    words = (
-        "How often two tickets are nearer than two networks of the kind, in one layer, by signs or not; 0.5: chance."
-    )
+            rows[signed, name].append(area)
+    words = "How often two tickets are nearer than two networks of the kind, in one layer; 0.5 is chance."
     if shares:
-        words += " Last, of the mean over layers: all alike, by their units, by the weights that they have left (kept)."
-    heads = [{"by units": "units", "by weights": "kept"}.get(name, name) for name in shares]  # short, for telephones
-    chapter.show_table(["tickets against", "signs", *layers, *heads], rows, words)
+        words += " Last, of the mean over layers: all alike, by their units, by the weights that they have left."
+    named = [[name, "with" if signed else "without", *areas] for (signed, name), areas in rows.items()]
+    chapter.show_table(["layer", "signs", *others], named, words)
     return told
 
 
