@@ -325,7 +325,7 @@ def detectable(value: Summary, bounds: Iterable[float] = (), wanted: float = POW
 
     Args:
         value: with an interval.
-        bounds: those that count: an interval may be wider towards one of them (:func:`deviation`), and the widest is taken.
+        bounds: those that count. An interval may be wider towards one of them (:func:`deviation`): the widest is taken.
         wanted: the share of studies.
 
     Returns:

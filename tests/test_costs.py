@@ -47,11 +47,22 @@ def test_what_tickets_save_at_each_level():
     assert costs.repaid(LEDGER, "none").endswith("n = 2") and costs.repaid(Ledger(DENSITY, SAME, 100), "none") == "none"
 
 
-def test_a_search_in_hours_is_repaid_by_hours():
-    hours = np.array([[1.0, 1, 0.5], [1.0, 1, 0.5]])
-    told = costs.in_hours(LEDGER, hours, "none")
-    assert told["hours_ratio"] == "2.5 times" and told["repaid_hours"].startswith("7 reuses")  # 2.5 / (0.5 - 0.125)
-    assert costs.in_hours(LEDGER, np.array([[0.1, 1, 9], [0.1, 1, 9]]), "none")["repaid_hours"] == "none"
+def test_where_sparse_steps_cost_as_much_only_those_not_taken_are_saved():
+    told = costs.in_steps(LEDGER, "none")
+    assert told["search_trainings"] == "3" and told["repaid_steps"] == "12 reuses, with no upper bound, n = 2"
+    alike = Ledger(DENSITY, np.array([[40.0, 30, 20], [60, 50, 39]]), 100)
+    assert costs.in_steps(alike, "none")["repaid_steps"].startswith("15 reuses [")  # 300 / 20.5
+    assert costs.in_steps(Ledger(DENSITY, STOP[:, ::-1], 100), "none")["repaid_steps"] == "none"
+
+
+def test_rivals_that_cost_one_training_or_none():
+    lenet = {"ticket": np.array([0.98, 0.98]), "one-shot": np.array([0.979, 0.977])}
+    conv = {"ticket": [0.7, 0.71], "one-shot": [0.7, 0.69], "SynFlow": [0.65, 0.665], "random": [0.55, 0.56]}
+    told = costs.rivals({"LeNet": lenet, "Conv-2": {kind: np.array(of) for kind, of in conv.items()}})
+    assert told["one_shot_loss_pp"].startswith("0.20 pp") and told["conv_one_shot_loss_pp"].startswith("1.00 pp")
+    assert told["conv_one_shot_recovered"].startswith("93 %") and told["conv_SynFlow_recovered"].startswith("68 %")
+    alone = costs.rivals({"LeNet": lenet})
+    assert set(alone) == set(told) and alone["conv_one_shot_loss_pp"] == "not run"
 
 
 def test_bytes_as_tables():

@@ -103,6 +103,13 @@ def test_reconstructions_agree_with_nobody_and_what_was_not_measured_was_not_run
 def test_of_claims_that_agree_those_that_a_correction_leaves_are_counted():
     rules = claims.load()
     judged = {}
+    rule = rules["C-C2"]
+    central, other = (next(check for check in rule.checks if check.central == told) for told in (True, False))
+    [(_, bound)], [(_, least)] = central.bounds, other.bounds
+    spread = {central.quantity: [bound - 1, bound, bound + 1], other.quantity: [least - 3, least - 3.01, least - 3.02]}
+    found = claims.judge(rule, {name: stats.summary(one) for name, one in spread.items()}, rule.needs.paper)
+    assert found.outcome == "open" and found.scale == "paper"
+    judged["C-C2"] = found.json()
     for name, off in (("C-C9", 1000.0), ("C-C5", 0.0135)):
         rule, measured = rules[name], {}
         for check in rule.checks:
@@ -111,7 +118,7 @@ def test_of_claims_that_agree_those_that_a_correction_leaves_are_counted():
         judged[name] = claims.judge(rule, measured, rule.needs.paper).json()
     book = pages.ledger({"01_one": made("1", judged)})
     assert book["claims"]["C-C5"]["verdict"]["label"] == "agrees"
-    assert pages.corrected(book) == (2, 1)
+    assert pages.weighed(book)["paper"] == {"agree": 2, "corrected": 1, "cannot": 1}
 
 
 def test_an_explorer_has_a_still_of_the_frame_that_is_shown_first():

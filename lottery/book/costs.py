@@ -39,21 +39,23 @@ def repaid(ledger: Ledger, none: str) -> str:
     return text.format_interval(reuses, 1, "reuses", 1) if reuses else none
 
 
-def in_hours(ledger: Ledger, hours: np.ndarray, none: str) -> dict[str, str]:
-    """The search in hours of the processors that it ran on, as values to glue.
+def in_steps(ledger: Ledger, none: str) -> dict[str, str]:
+    """The search where a sparse step costs as much as a dense one, as values to glue.
 
     Args:
         ledger: of the search.
-        hours: [R, L] that each training took, to its last step.
-        none: words where a ticket saves no time.
+        none: words where a ticket saves no steps.
 
     Returns:
-        "hours_ratio", how many dense trainings the search takes; "repaid_hours", reuses to early stop that repay it.
+        "search_trainings", how many dense trainings it takes; "repaid_steps", reuses to early stop that repay it.
     """
-    search, each = hours[:, : ledger.level + 1].sum(axis=1), hours * ledger.stop / ledger.steps
-    saved = each[:, 0] - each[:, ledger.level]
-    repaid = text.format_interval(stats.ratio(search, saved), 1, "reuses", 0) if saved.mean() > 0 else none
-    return {"hours_ratio": f"{search.sum() / max(hours[:, 0].sum(), 1e-9):.1f} times", "repaid_hours": repaid}
+    trainings, saved = ledger.level + 1, ledger.stop[:, 0] - ledger.stop[:, ledger.level]
+    search = np.full(len(saved), trainings * ledger.steps)
+    reuses = stats.ratio(search, saved) if saved.mean() > 0 else None
+    repaid = text.format_interval(reuses, 1, "reuses", 0) if reuses else none
+    if reuses and not reuses.bounded:  # the steps saved may be none
+        repaid = repaid.replace(", n", ", with no upper bound, n")
+    return {"search_trainings": f"{trainings}", "repaid_steps": repaid}
 
 
 def footprints(runs: Sequence[Record], shapes: Mapping[str, Sequence[int]], batch: int) -> Memory:
@@ -85,7 +87,8 @@ def spent(ledger: Ledger, same: np.ndarray, hours: np.ndarray, memory: Memory) -
     for row in rows:
         row[2] = "not run" if row[0] in worth.UNRUN else row[2]
     caption = (
-        "95 % intervals. Times of the records, on machines that did other things, too; to early stop in proportion. "
+        "95 % intervals. Times of the records, on machines that did other things, too, so that they do not compare "
+        "networks; to early stop in proportion. "
         "Terabytes are arithmetic: nothing was trained in CSR."
     )
     header = ["training", "operations (10¹²)", "hours of one core", "terabytes moved, dense products"]
@@ -208,6 +211,28 @@ def learned(found: Mapping[str, Mapping[str, Sequence]]) -> dict[str, str]:
     return {f"conv_{kind}_{what}": "not run" for kind, what in kinds} | leads.learned(runs)
 
 
+def rivals(accuracy: Masks) -> dict[str, str]:
+    """Masks of one training or none beside the ticket, to glue.
+
+    Args:
+        accuracy: at early stopping.
+
+    Returns:
+        "one_shot_loss_pp", what LeNet's one-shot mask loses against the ticket, and with ``conv_`` Conv-2's;
+        "conv_…_recovered", which share of the ticket's lead over random masks Conv-2's one-shot and SynFlow have.
+    """
+    conv = accuracy.get("Conv-2", {})
+    loss = {"": accuracy["LeNet"], "conv_": conv}
+    told = dict.fromkeys(("conv_one_shot_loss_pp", "conv_one_shot_recovered", "conv_SynFlow_recovered"), "not run")
+    for net, of in loss.items():
+        if "one-shot" in of:
+            told[f"{net}one_shot_loss_pp"] = text.interval(of["ticket"] - of["one-shot"], 100, "pp")
+    for kind in {"one-shot", "SynFlow"} & set(conv):
+        share = quantities.recovered(conv[kind], conv["ticket"], conv["random"])
+        told[f"conv_{kind.replace('-', '_')}_recovered"] = text.format_interval(share, 100, "%", 0)
+    return told
+
+
 def cheaper(accuracy: Masks, before: Masks) -> Table:
     """What masks are worth beside random ones, and how many trainings each takes before it is known.
 
@@ -243,6 +268,17 @@ def settles(steps: Sequence[int], apart: np.ndarray, masks: int = 5) -> str:
         return "no iteration, for too few masks were drawn"
     found = [worth.settled(steps, one, masks) for one in apart]
     return "no iteration" if np.isnan(found).all() else f"iteration {reached(found)}"
+
+
+def settled(steps: Sequence[int], apart: np.ndarray) -> dict[str, str]:
+    """When masks settle, to glue; arguments as of :func:`settling`.
+
+    Returns:
+        "mask_settled"; "mask_near", the same by the mask before alone; "mask_apart", weights in which those of one-shot
+        pruning and of the ticket differ.
+    """
+    told = {"mask_settled": settles(steps, apart), "mask_near": settles(steps, apart, 2)}
+    return told | {"mask_apart": text.extremes(apart[:, -2, -1], 100, "%", 1)}
 
 
 def settling(steps: Sequence[int], apart: np.ndarray, density: float) -> tuple[Figure, str]:

@@ -54,7 +54,9 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
     apart = (networks.areas_apart(mark, epsilon) for mark in ("signed distance", "error barrier"))
     others = networks.others()
     kept = others.matching(epsilon)
+    at = dict(zip(networks.names, 100 * networks.accuracy.T, strict=True))
     chapter.glue(
+        small_end_lead=text.interval(at["small at the end"] - at["random"], 1, "pp"),
         area_of_kind=text.number(networks.area_of_kind(epsilon).mean),
         areas_apart=" and ".join(map(text.number, apart)),
         others_matching=f"{kept.sum()} of {kept.size}",
@@ -81,6 +83,7 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
         Curves against the share, where there are two at least.
     """
     again = tidy.column([[*row["turned"].values()] for row in found], "early_stop_test_accuracy")
+    fresh = tidy.column([row["networks"]["reinitialised"] for row in found], "early_stop_test_accuracy")
     differ = [[marks.signs_apart(one) for one in row["from the ticket"].values()] for row in found]
     parts = [np.reshape(differ, (*again.shape, 1)), marks.all_apart(found, "from the ticket"), again[..., None]]
     far = np.concatenate(parts, axis=-1) * [100, 1, 1, 100, 100]
@@ -91,7 +94,7 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
         [[told, *map(text.interval, far[:, i].T)] for i, told in enumerate(rows)],
         "A ticket trained again from its start with these shares of signs flipped, beside the ticket; 95 % intervals.",
     )
-    glued = ("turned_accuracies", "twin_signs", "twin_barrier", "turned_signs", "turned_barriers")
+    glued = ("turned_accuracies", "twin_signs", "twin_barrier", "turned_signs", "turned_barriers", "all_flipped_lead")
     if not shares:
         chapter.glue(**dict.fromkeys(glued, "not run"))
         return None
@@ -103,6 +106,7 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
         text.interval(far[:, 0, 3], 1, "pp"),
         f"{signs[0]} to {signs[-1]} %",
         ", ".join(f"{mean} with {share} %" for mean, share in zip(barriers, shares, strict=True)),
+        text.interval(100 * (again[:, -1] - fresh), 1, "pp") if shares[-1] == 100 else "not run",
     )
     chapter.glue(**dict(zip(glued, told, strict=True)))
     if len(shares) < 2:

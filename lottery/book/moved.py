@@ -86,7 +86,7 @@ def differences(
 
 
 def told(there: Records, back: Records, level: int) -> dict[str, str]:
-    """What moved tickets are worth at a level, and how far training went, as texts to glue.
+    """What moved tickets are worth at a level and with the fewest weights, and how far training went, as texts to glue.
 
     Args:
         there, back: records of the two ways.
@@ -96,10 +96,12 @@ def told(there: Records, back: Records, level: int) -> dict[str, str]:
     for name, way in (("there", there), ("back", back)):
         runs |= {f"{kind}_{name}": [row[level] for row in way[kind]] for kind in ("native", "moved", "random")}
         accuracy = {kind: tidy.column(rows, "early_stop_test_accuracy") for kind, rows in way.items()}
-        ahead = stats.summary(leads.leads(accuracy)["moved"][:, level], scale=stats.SHARES)
+        moved = leads.leads(accuracy)["moved"]
+        ahead = stats.summary(moved[:, level], scale=stats.SHARES)
         found[f"shared_{name}"] = recovered(accuracy, level)
         found[f"degrees_{name}"] = recovered(accuracy, level, "degrees")
         found[f"lead_{name}"] = text.format_interval(ahead, 1, "pp")
+        found[f"lead_{name}_fewest"] = text.interval(moved[:, -1], 1, "pp")
     return leads.learned(runs) | found
 
 

@@ -62,6 +62,10 @@ def ledger(chapters: Mapping[str, Mapping[str, Any]]) -> dict:
     return claims.ledger(claims.collect(judged))
 
 
+WAITING = (
+    "<p><small>The first frame. If its controls never come, scripts from cdn.jsdelivr.net are blocked here.</small></p>"
+)
+"""Below the picture that stands for an explorer until it is drawn."""
 STATE = "application/vnd.jupyter.widget-state+json"
 """Where a notebook keeps the states of its widgets."""
 
@@ -104,11 +108,21 @@ def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     return {where: {badge: row[badge] for badge in BADGES if badge in row} for where, row in rows.items()}
 
 
-def corrected(ledger: Mapping[str, Any]) -> tuple[int, int]:
-    """How many claims of works agree at the paper's scale, and how many of them with every Holm's p below 0.05."""
-    found = [(one["kind"], claims.read(one["verdict"])) for one in ledger["claims"].values() if one["verdict"]]
-    agree = [verdict for kind, verdict in found if place(kind, verdict) == (claims.PAPER, claims.AGREES)]
-    return len(agree), sum(all(check.holm < 0.05 for check in verdict.checks) for verdict in agree)
+def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Place -> how many claims "agree" there (or are supported), how many of these with every Holm's p below 0.05
+    ("corrected"), and how many open ones "cannot" agree any more, since one of their checks fails.
+    """
+    rows = {where: {"agree": 0, "corrected": 0, "cannot": 0} for where in (*PLACES,)[:3] + (QUESTION,)}
+    for one in ledger["claims"].values():
+        verdict = claims.read(one["verdict"]) if one["verdict"] else None
+        if verdict and (row := rows.get(place(one["kind"], verdict)[0])):
+            agrees = verdict.outcome == claims.AGREES
+            row["agree"] += agrees
+            row["corrected"] += agrees and all(check.holm < 0.05 for check in verdict.checks)
+            row["cannot"] += verdict.outcome == claims.OPEN and any(
+                check.outcome == "fails" for check in verdict.checks
+            )
+    return rows
 
 
 def values_hash(text: str, chapters: Mapping[str, Mapping[str, Any]]) -> str:
@@ -198,9 +212,9 @@ class FromChapters(_FromBook):
 
     def outcomes(self, chapters) -> Iterable[nodes.Node]:
         book = ledger(chapters)
-        rows, agree = tally(book), corrected(book)
+        rows, weights = tally(book), weighed(book)
         total = sum(sum(row.values()) for where, row in rows.items() if where != QUESTION)
-        yield self._html("outcomes.html", rows=rows, total=total, words=PLACES, agree=agree)
+        yield self._html("outcomes.html", rows=rows, total=total, words=PLACES, weights=weights)
 
     def scoreboard(self, chapters) -> Iterable[nodes.Node]:
         book, rules, works = ledger(chapters), claims.load(), claims.works()
@@ -302,7 +316,7 @@ def _stills(app: Sphinx, page: str, _template: str, context: dict, _doctree: nod
 
     def before(match: re.Match) -> str:
         frame = still(state, match[1])
-        return f'<div class="still">{frame}</div>{match[0]}' if frame else match[0]
+        return f'<div class="still">{frame}{WAITING}</div>{match[0]}' if frame else match[0]
 
     context["body"] = view.sub(before, context["body"])
 
