@@ -187,7 +187,7 @@ def test_other_chapters(name, given, judged, tmp_path):
     verdicts = read(path).metadata.lottery["verdicts"]
     assert set(judged.split()) <= set(verdicts) == {c for c, rule in claims.load().items() if rule.chapter == name}
     assert {verdict["scale"] for verdict in verdicts.values()} == {"stand-in"}
-    assert "conv widths" not in str([verdict["unmet"] for verdict in verdicts.values()])  # three were run
+    assert "widths of Conv-2" not in str([verdict["unmet"] for verdict in verdicts.values()])  # three were run
 
 
 def read(path):

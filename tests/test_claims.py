@@ -141,6 +141,18 @@ def test_what_a_rule_asks_for_is_said_once():
     assert claims._unmet({"conv_4": True}, {"conv_4": False}) == {"conv_4": "Conv-4 was not run"}
 
 
+def test_what_rules_need_is_said_in_words_and_not_by_names_of_parameters():
+    needs = {"continued_training": True, "late_steps": 7800, "supermask_rounds": ["iterative", "one"]}
+    assert claims._unmet(needs, {"continued_training": False, "late_steps": 780, "supermask_rounds": "two"}) == {
+        "continued_training": "training on was not run",
+        "late_steps": "steps after the late rewind point: 780 of 7,800",
+        "supermask_rounds": "supermasks pruned: two, not in rounds or in one round",
+    }
+    asked = {key for rule in RULES.values() for tier in (rule.needs.paper, rule.needs.reduced) for key in tier}
+    assert set(claims.NEEDS) <= asked
+    assert {key for key in asked - set(claims.NEEDS) if "_" in key} == {"random_masks"}
+
+
 @pytest.mark.parametrize(("mean", "against"), [(1.1, ""), (0.9, "the claim")])
 def test_what_more_replicates_would_decide_is_said_with_its_side(rule, mean, against):
     one = claims.judge(rule, {"a": stats.summary([mean - 1, mean, mean + 1]), "b": LESS}, FULL)
@@ -162,12 +174,14 @@ def test_a_reduced_study_says_in_what_it_is_less(tmp_path):
     wanted = {"fraction": 0.2, "batch": 128}
     study = SHORT | {"protocol": protocols.named("the paper's", given, wanted)}
     less = claims.judge(rule, {"a": SURE, "b": LESS}, study | {"shorter": protocols.shorter(given, wanted)})
-    said = "reduced: the paper's protocol, shortened (fraction 0.36 for 0.2, bfloat16), 500 of 1,000 steps"
+    said = "reduced: the paper's protocol, shortened (share pruned a round 0.36 for 0.2, bfloat16), 500 of 1,000 steps"
     assert less.protocol.startswith(said)
     conv = loaded(tmp_path, text.replace("{protocol:", "{conv_protocol:"))["W-C1"]
     shorter = {"conv_shorter": protocols.conv_shorter({"conv_precision": "bf16", "conv_together": 3})}
     less = claims.judge(conv, {"a": SURE, "b": LESS}, study | {"conv_protocol": study["protocol"]} | shorter)
-    assert less.protocol.startswith("reduced: conv protocol, shortened (3 rounds of pruning at once, bfloat16), 500 of")
+    assert less.protocol.startswith(
+        "reduced: protocol of Conv-2, shortened (3 rounds of pruning at once, bfloat16), 500 of"
+    )
     assert protocols.conv_shorter({"conv_precision": "float32", "conv_together": 1}) == ""
     assert protocols.conv_shorter({}) == ""
 
@@ -248,13 +262,14 @@ def test_the_smallest_distance_seen_is_in_the_unit_of_the_bound(rule):
 
 
 def test_cards_show_of_open_checks_alone_what_so_many_replicates_see(rule):
-    measured, said = {"a": stats.summary([0.9, 1.4, 1.6]), "b": LESS}, "n = 3 sees in four of five studies: "
+    measured, said = {"a": stats.summary([0.9, 1.4, 1.6]), "b": LESS}, "(n = 3 would usually decide if the truth lay "
     for context, times in ((FULL, 1), ({}, 0)):  # of a stand-in nothing is said
         verdict = claims.judge(rule, measured, context)
         shown = {"rules": {"W-C1": rule}, "verdicts": {"W-C1": verdict}, "stand_in": claims.STAND_IN, "cost": "1 run"}
         for name in ("cards", "checks"):
             page = as_written(templates.get_template(f"{name}.html").render(**shown))
-            assert page.count(said) == times == page.count(f"{said}{rule.smallest(verdict.checks[0])})"), name
+            whole = f"{said}{rule.smallest(verdict.checks[0])} or more from the bound)"
+            assert page.count(said) == times == page.count(whole), name
 
 
 def test_the_table_of_checks_has_holms_p_and_the_smallest_distance(rule):

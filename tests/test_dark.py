@@ -35,9 +35,25 @@ def test_what_was_counted_is_told_by_size_and_what_was_not_is_said():
     used = {"a": mask([1, 1, 0, 0], [1, 0, 0, 1]), "b": mask([0, 0, 1, 1], [0, 0, 0, 0])}
     told = dark.told([unlit(1, 0, 0, 0), unlit(1, 0, 0, 1)], [chain], used, {"50 %": 1, "25 %": 2})
     assert (told["unlit"], told["unlit_random"], told["seldom_random"]) == ("1 of 4", "25.0 %", "50.0 %")
-    assert told["unlit_ticket"] == "50 %: 50.00 %; 25 %: 0.00 %"
-    assert told["seldom_ticket"] == "50 %: 75.00 %; 25 %: 50.00 %"
+    assert (told["unlit_ticket"], told["seldom_ticket"]) == ("50.00 %", "75.00 %")
     assert set(dark.told([], [chain], {}, {"50 %": 1}).values()) == {"not counted"}
+
+
+def test_tickets_of_all_sizes_stand_in_a_table_above_a_random_mask():
+    chain = [SimpleNamespace(mask=SimpleNamespace(key=key)) for key in ("dense", "a", "b")]
+    tables = []
+    used = {"a": mask([1, 1, 0, 0], [1, 0, 0, 1]), "b": mask([0, 0, 1, 1], [0, 0, 0, 0])}
+    chapter = SimpleNamespace(used=used, show_table=lambda *table: tables.append(table))
+    both, sizes = [unlit(1, 0, 0, 0), unlit(1, 0, 0, 1)], {"50 %": 1, "25 %": 2}
+    assert dark.show(chapter, both, [chain], sizes) == dark.told(both, [chain], used, sizes)
+    [(header, rows, _)] = tables
+    assert header[1:] == ["never lit (1 of 4)", "seldom lit (2 of 4)"]
+    assert rows == [
+        ["ticket, 50 %", "50.00 %", "75.00 %"],
+        ["ticket, 25 %", "0.00 %", "50.00 %"],
+        ["random mask, any size", "25.0 %", "50.0 %"],
+    ]
+    assert set(dark.show(chapter, [], [chain], sizes).values()) == {"not counted"} and len(tables) == 1
 
 
 @pytest.mark.parametrize("seldom", [0.0, 0.4])

@@ -389,6 +389,8 @@ def test_barriers_against_a_step_have_room():
     folded = figures.barrier_curves(series, "step", symlog=True)
     assert folded.axes[0].get_yscale() == "symlog" and folded.axes[0].get_ylim() == (-1, 2.5)
     folded.draw_without_rendering()
+    dotted = figures.barrier_curves(series, "step", every=True).axes[0]
+    assert [line.get_marker() for line in dotted.get_lines()] == ["o"] and dotted.get_xticks().tolist() == [0, 10]
 
 
 def test_the_papers_numbers_and_lines_of_reference():

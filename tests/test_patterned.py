@@ -38,10 +38,10 @@ def test_kinds_that_were_correlated_are_shown(chapter, tables):
 
 def test_chance_is_a_half_for_tickets_themselves(chapter, tables):
     apart = {"tickets": np.array([[0.1, 0.2], [0.3, 0.2]]), "random mask": np.array([[0.2, 0.2], [0.4, 0.2]])}
-    patterned.show_apart(chapter, apart, "21 %")
+    assert patterned.show_apart(chapter, apart, "21 %") == {"unsigned_areas": "random mask 0.50"}
     [(_, rows, words)] = tables
-    assert rows[0] == ["tickets", "0.200 (0.100 to 0.300)", "0.200 (0.200 to 0.200)", "0.50"]
-    assert rows[1][3] == "0.75" and words.startswith("21 % left, 2 pairs")
+    assert rows[0] == ["tickets", "0.200 (0.100 to 0.300)", "0.200 (0.200 to 0.200)", "0.50", "0.50"]
+    assert rows[1][3:] == ["0.75", "0.50"] and words.startswith("21 % left, 2 pairs")
 
 
 def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tables):
@@ -56,12 +56,13 @@ def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tabl
     assert told.pop("one_shot_conv1") == "1.00" and told.pop("one_shot_fc1") == "0.00"
     assert told == {"one_shot_conv1_unsigned": "0.50", "one_shot_fc1_unsigned": "1.00"}
     [(header, rows, _)] = tables
-    assert header[2:] == ["conv1", "fc1"]
-    assert rows == [["one-shot", "with", "1.00", "0.00"], ["one-shot", "without", "0.50", "1.00"]]
+    assert header == ["layer", "signs", "one-shot"]
+    both = [["conv1", "with", "1.00"], ["fc1", "with", "0.00"]]
+    assert rows == [*both, ["conv1", "without", "0.50"], ["fc1", "without", "1.00"]]
     kept = {"fc1.weight": torch.ones(2, 4, dtype=torch.bool), "conv1.weight": torch.ones(6, 1, 1, 1, dtype=torch.bool)}
     kept["conv1.weight"][2:] = False  # six units, two weights; the other layer has two and eight
     told = patterned.show_layers(chapter, found, mask=Record("", {}, *masks.to_record(kept), {}))
-    assert tables[1][0][4:] == ["alike", "by units", "by weights"]
+    assert [row[0] for row in tables[1][1][2:5]] == ["alike", "by units", "by weights"]
     assert (told["share_conv1"], told["share_fc1"]) == ("20.0 %", "80.0 %")
     means = [told[f"one_shot_{name}"] for name in ("alike", "units", "weights")]
     assert means == ["0.50", "1.00", "0.00"] and told["one_shot_weights_unsigned"] == "1.00"

@@ -43,6 +43,56 @@ AGREES, IN_PART, OPEN, DISAGREES = OUTCOMES
 FULL = 3
 """Replicates that a full verdict takes at reduced scale."""
 
+NEEDS = {
+    "altered_levels": "sizes at which signs and magnitudes are exchanged",
+    "criteria_levels": "sizes at which criteria are compared",
+    "criteria_replicates": "replicates of the comparison of criteria",
+    "rounds": "masks by criteria pruned",
+    "supermask_rounds": "supermasks pruned",
+    "late_share": "share of training before the late rewind point",
+    "late_steps": "steps after the late rewind point",
+    "random_replicates": "replicates with random masks",
+    "random_draws": "random masks a ticket",
+    "reinit_draws": "new initialisations a ticket",
+    "transfer_replicates": "replicates whose last signs are given to new starts",
+    "noise_left": "per cent of the weights left under noise",
+    "noise_replicates": "replicates with noise",
+    "optimiser_replicates": "replicates of moving between optimisers",
+    "continued_training": "training on",
+    "continued_levels": "rounds of pruning with training on",
+    "continued_replicates": "replicates with training on",
+    "continued_steps": "steps of each training, with training on",
+    "lanczos_steps": "Lanczos steps",
+    "pairs": "pairs of halves",
+    "kinds": "kinds of networks",
+    "narrowest": "units in the narrowest network",
+    "widest": "units in the widest network",
+    "source": "source data",
+    "target": "target data",
+    "resnet": "ResNet",
+    "vgg": "VGG",
+    "vgg_levels": "rounds of pruning VGG-19",
+    "vgg_steps": "steps of VGG-19",
+    "score_protocol": "protocol of learning masks",
+    "score_steps": "steps of learning a mask",
+    "cheap_protocol": "protocol of cheap masks",
+    "cheap_levels": "rounds of pruning beside cheap masks",
+    "cheap_replicates": "replicates with cheap masks",
+    "cheap_steps": "steps of a training with cheap masks",
+    "conv": "convolutional network",
+    "conv_data": "data of Conv-2",
+    "conv_protocol": "protocol of Conv-2",
+    "conv_replicates": "replicates of Conv-2",
+    "conv_steps": "steps of Conv-2",
+    "conv_widths": "widths of Conv-2",
+    "conv_2": "Conv-2",
+    "conv_4": "Conv-4",
+    "conv_6": "Conv-6",
+}
+"""Words for what rules need, where the name of it, without underscores, is none."""
+
+_NEEDED = {"iterative": "in rounds", "one": "in one round"}
+
 _SIGNS = {"at_least": "≥", "above": ">", "at_most": "≤", "below": "<"}
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Need = bool | int | float | str | list[str]
@@ -431,7 +481,7 @@ def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[Scale, tuple[str, ..
     for key, need in rule.needs.paper.items():
         if key in whole:
             have = context.get(key)
-            name = key.replace("_", " ")
+            name = needed(key)
             if key.endswith("protocol"):
                 told = context.get(key.removesuffix("protocol") + "shorter")
                 whose = f"{need} protocol" if key == "protocol" else name
@@ -439,35 +489,40 @@ def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[Scale, tuple[str, ..
             elif _is_number(need):
                 shown.append(f"{have:,} of {need:,} {name}" if _is_number(have) else f"{have} instead of {need} {name}")
             else:
-                shown.append(f"{name} {have} instead of {asked(need)}")
+                shown.append(f"{name} {asked(have)} instead of {asked(need)}")
     return REDUCED, tuple(whole.values()), "reduced: " + ", ".join(shown)
 
 
 def _unmet(needs: Mapping[str, Need], context: Mapping[str, Any]) -> dict[str, str]:
     out = {}
     for key, need in needs.items():
-        have, name = context.get(key), key.replace("_", " ")
+        have, name = context.get(key), needed(key)
         if have is None:
             out[key] = f"the study does not say its {name}"
         elif _is_number(need):
             if not (_is_number(have) and have >= need):
                 out[key] = f"{name}: {have:,} of {need:,}" if _is_number(have) else f"{name}: {have}"
         elif have not in need if isinstance(need, list) else have != need:
-            ours = str(have).replace("as planned", "our own")
+            ours = asked(have).replace("as planned", "our own")
             told = f"another {name} than {asked(need)}" if have == "changed" else f"{name}: {ours}, not {asked(need)}"
-            out[key] = f"{key.replace('_', '-').capitalize()} was not run" if need is True else told
+            out[key] = f"{name} was not run" if need is True else told
     return out
 
 
-def asked(need: Need) -> str:
+def needed(key: str) -> str:
+    """What a rule's need is called in words."""
+    return NEEDS.get(key, key.replace("_", " "))
+
+
+def asked(need: Need | None) -> str:
     """What a rule asks for, in words; "the paper's" and "the paper's, shortened" as one.
 
     Args:
         need: one of a rule's `needs`.
     """
     if not isinstance(need, list):
-        return str(need)
-    words, less = [str(one) for one in need], ", shortened"
+        return _NEEDED.get(str(need), str(need))
+    words, less = [asked(one) for one in need], ", shortened"
     both = {one for one in words if one + less in words}
     kept = [
         f"{one}, in full or shortened" if one in both else one

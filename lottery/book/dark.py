@@ -8,6 +8,7 @@ from .. import controls, masks
 from ..engine.store import Record
 from ..recipes import Run, Training
 from . import text
+from .chapter import Chapter
 
 NAMES = "unlit", "seldom"
 """What values to glue are called: of inputs that are always zero, and of those that seldom are anything else."""
@@ -48,15 +49,42 @@ def told(
 
     Returns:
         For each of `NAMES` ``…``, how many inputs; ``…_random``, the share that a random mask has there in the mean;
-        ``…_ticket``, that of tickets by size.
+        ``…_ticket``, that of tickets of the first size.
     """
     words = {f"{name}{part}": "not counted" for name in NAMES for part in ("", "_random", "_ticket")}
-    found = [[used[chain[level].mask.key] for level in sizes.values()] for chain in chains] if unlit else []
     for name, record in zip(NAMES, unlit, strict=False):
-        values, rows = record.values, shares(record, found)
+        values = record.values
         words[name] = f"{values['unlit']} of {values['inputs']}"
         words[f"{name}_random"] = f"{text.number(values['unlit'] / values['inputs'], 100, 1)} %"
-        words[f"{name}_ticket"] = text.each(
-            {size: text.interval(row, 100, "%") for size, row in zip(sizes, rows.T, strict=True)}
+        words[f"{name}_ticket"] = _by_size(record, chains, used, sizes)[0]
+    return words
+
+
+def show(
+    chapter: Chapter, unlit: Sequence[Record], chains: Sequence[Sequence[Run]], sizes: Mapping[str, int]
+) -> dict[str, str]:
+    """Shows a table of these shares by size, a random mask's last, if they were counted; returns what `told` does.
+
+    Args:
+        chapter: where.
+        unlit, chains, sizes: of :func:`told`.
+    """
+    words = told(unlit, chains, chapter.used, sizes)
+    if unlit:
+        columns = [_by_size(record, chains, chapter.used, sizes) for record in unlit]
+        rows = [[f"ticket, {size}", *row] for size, *row in zip(sizes, *columns, strict=True)]
+        rows.append(["random mask, any size", *(words[f"{name}_random"] for name in NAMES)])
+        header = ["mask, weights left", f"never lit ({words['unlit']})", f"seldom lit ({words['seldom']})"]
+        caption = "Share of the first layer's weights on pixels that are lit in no training image, or in less "
+        chapter.show_table(
+            header, rows, caption + "than one of a thousand: means with 95 % intervals, a random mask's mean."
         )
     return words
+
+
+def _by_size(
+    unlit: Record, chains: Sequence[Sequence[Run]], used: Mapping[str, Record], sizes: Mapping[str, int]
+) -> list[str]:
+    """The share that tickets have there, a text for each size."""
+    found = [[used[chain[level].mask.key] for level in sizes.values()] for chain in chains]
+    return [text.interval(row, 100, "%") for row in shares(unlit, found).T]

@@ -243,6 +243,7 @@ def barrier_curves(
     xlabel: str,
     title: str = "",
     symlog: bool = False,
+    every: bool = False,
 ) -> Figure:
     """Barriers against a step or a length, as :func:`training_curves` draws them, on an axis with room for all.
 
@@ -250,11 +251,18 @@ def barrier_curves(
         series: label -> (x [S], barriers [R, S]), shares shown in percentage points.
         xlabel, title: texts.
         symlog: for barriers that fall to nothing, which a linear axis does not tell apart.
+        every: a dot and a tick at every x, where they are few.
     """
     values = [np.asarray(values) for _, values in series.values()]
     low, high = min(np.nanmin(one) for one in values), max(np.nanmax(one) for one in values)
     ylim = min(-1.0, 105 * low), max(2.5, 105 * high)
-    return training_curves(series, xlabel, "barrier (pp)", title, ylim=ylim, symlog=symlog)
+    dotted = tuple(series) if every else ()
+    figure = training_curves(series, xlabel, "barrier (pp)", title, ylim=ylim, symlog=symlog, dotted=dotted)
+    if every:
+        ax, at = figure.axes[0], np.unique(np.concatenate([x for x, _ in series.values()]))
+        ax.set_xticks(at)
+        ax.set_xlim(-0.015 * at[-1])  # dots at 0 are whole
+    return figure
 
 
 @_HOUSE

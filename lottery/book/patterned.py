@@ -36,22 +36,29 @@ def show_kinds(
     chapter.show_table(header, rows, words)
 
 
-def show_apart(chapter: Chapter, apart: Mapping[str, np.ndarray], left: str) -> None:
+def show_apart(chapter: Chapter, apart: Mapping[str, np.ndarray], left: str) -> dict[str, str]:
     """Shows how far two networks of a kind are from each other, and how often two tickets are nearer.
 
     Args:
         chapter: where.
         apart: kind → [pairs, 2] matched distances with and without signs; "tickets" is one.
         left: the share of weights left, in words.
+
+    Returns:
+        To glue, ``unsigned_areas``: how often without signs, of each kind.
     """
-    near = apart["tickets"][:, 0]
-    rows = [
-        [kind, *(text.extremes(row, digits=3) for row in both.T), f"{signs.auc(near, both[:, 0]):.2f}"]
-        for kind, both in apart.items()
-    ]
-    words = f"{left} left, {text.count(len(near), 'pair')}: mean (smallest to largest). AUC: how often two tickets are "
+    near, rows, without = apart["tickets"].T, [], {}
+    for kind, both in apart.items():
+        areas = [f"{signs.auc(mine, other):.2f}" for mine, other in zip(near, both.T, strict=True)]
+        rows.append([kind, *(text.extremes(row, digits=3) for row in both.T), *areas])
+        without[kind] = areas[1]
+    words = (
+        f"{left} left, {text.count(len(near[0]), 'pair')}: mean (smallest to largest). AUC: how often two tickets are "
+    )
     words += "nearer than two of the kind; 0.5 is chance."
-    chapter.show_table(["pairs of", "signed distance", "without signs", "AUC, signed"], rows, words)
+    chapter.show_table(["pairs of", "signed distance", "without signs", "AUC, signed", "AUC, without"], rows, words)
+    said = [f"{kind} {area}" for kind, area in without.items() if kind != "tickets"]
+    return {"unsigned_areas": text.enumerated(said)}
 
 
 def show_layers(
@@ -73,20 +80,24 @@ def show_layers(
     layers = [name.removesuffix(".weight") for name in pairs[near][0].values["layers"]]
     shares = {} if mask is None else _shares(mask, pairs[near][0].values["layers"])
     of_weights = dict(zip(layers, shares.get("by weights", ()), strict=False))
-    rows, told = [], {f"share_{layer}": f"{text.number(share, 100, 1)} %" for layer, share in of_weights.items()}
-    for signed, kind in itertools.product(signs.SIGNED, (kind for kind in pairs if kind != near)):
+    told = {f"share_{layer}": f"{text.number(share, 100, 1)} %" for layer, share in of_weights.items()}
+    others = [kind for kind in pairs if kind != near]
+    rows: dict[tuple[bool, str], list[str]] = {
+        (signed, name): [] for signed, name in itertools.product(signs.SIGNED, (*layers, *shares))
+    }
+    for signed, kind in itertools.product(signs.SIGNED, others):
         both = [tidy.compared(pairs[one], "distance", signed=signed) for one in (near, kind)]  # [pairs, layers] each
         columns = {layer: [values[:, i] for values in both] for i, layer in enumerate(layers)}
         columns |= {name: [values @ share for values in both] for name, share in shares.items()}
-        areas = {name: f"{signs.auc(*values):.2f}" for name, values in columns.items()}
-        rows.append([kind, "with" if signed else "without", *areas.values()])
-        for name, area in areas.items():
-            key = _glued(kind, name.removeprefix("by "))
+        for name, values in columns.items():
+            key, area = _glued(kind, name.removeprefix("by ")), f"{signs.auc(*values):.2f}"
             told[key if signed else f"{key}_unsigned"] = area
+            rows[signed, name].append(area)
     words = "How often two tickets are nearer than two networks of the kind, in one layer; 0.5 is chance."
     if shares:
         words += " Last, of the mean over layers: all alike, by their units, by the weights that they have left."
-    chapter.show_table(["tickets against", "signs", *layers, *shares], rows, words)
+    named = [[name, "with" if signed else "without", *areas] for (signed, name), areas in rows.items()]
+    chapter.show_table(["layer", "signs", *others], named, words)
     return told
 
 

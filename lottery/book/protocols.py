@@ -42,8 +42,14 @@ CONV_STEPS = {"conv-2": 20_000, "conv-4": 25_000, "conv-6": 30_000}
 CHANGED = "changed"
 _LESS = ", shortened"
 
-_PRUNED = {"fraction", "conv_rate", "conv_6_rate", "hidden_rate", "output_rate"}
-SHORTER = _PRUNED | {"early_step", "rewind_step", "matching_step", "precision", "conv_precision", "conv_together"}
+_PRUNED = {
+    "fraction": "",
+    "conv_rate": "in convolutions ",
+    "conv_6_rate": "in Conv-6's ",
+    "hidden_rate": "in hidden layers ",
+    "output_rate": "in the output layer ",
+}
+SHORTER = set(_PRUNED) | {"early_step", "rewind_step", "matching_step", "precision", "conv_precision", "conv_together"}
 """What may differ in a study that still follows the protocol, shortened; steps, levels, replicates count by number."""
 
 DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
@@ -194,7 +200,9 @@ def shorter(given: Mapping[str, object], wanted: Mapping[str, object]) -> str:
         wanted: the protocol's own, as of `named`.
     """
     wanted = {key: value for key, value in wanted.items() if key in SHORTER and given[key] != value}
-    less = [f"{key.replace('_', ' ')} {given[key]} for {value}" for key, value in wanted.items()]
+    cut = [f"{where}{given[key]} for {wanted.pop(key)}" for key, where in _PRUNED.items() if key in wanted]
+    less = [f"share pruned a round {', '.join(cut)}"] * bool(cut)
+    less += [f"{key.replace('_step', ' rewind step')} {given[key]} for {value}" for key, value in wanted.items()]
     return ", ".join(less + ["bfloat16"] * (given.get("precision") == "bf16"))
 
 
