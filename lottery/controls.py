@@ -22,6 +22,7 @@ from .models import State
 from .recipes import (
     Altered,
     Constant,
+    Initial,
     Mask,
     NotNegative,
     Positive,
@@ -112,6 +113,55 @@ class DegreePreserving(Mask):
         mask = self.mask.tensors(world, training)
         _ungrouped(world.network(training))
         return signs.degree_preserving(mask, stream)
+
+
+@frozen
+class LitPreserving(Mask):
+    """A random mask with the same count in each layer as another, and in the first as many on inputs that are ever lit.
+
+    Inputs that are zero in every training example are not lit (`Unlit`); their weights get no gradient. The first layer
+    must be fully connected, with a weight for each unit and input.
+
+    Attributes:
+        mask: the mask whose counts are kept.
+        replicate, draw: the stream.
+    """
+
+    mask: Mask
+    replicate: Annotated[int, Field(ge=0)]
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def counted_as(self) -> Mask:
+        return self.mask
+
+    def check(self, world: World, training: Training | None = None) -> None:
+        super().check(world, training)
+        if training is not None:
+            module = world.network(training)
+            name = next(iter(models.prunable(module)))
+            layer = module.get_submodule(models.place(module, name)[0])
+            if not isinstance(layer, torch.nn.Linear):
+                raise ControlError(f"{name} is of {type(layer).__name__}: only a fully connected layer has lit inputs")
+
+    def tensors(self, world: World, training: Training) -> masks.Mask:
+        stream = seeds.generator(training.seed, seeds.CONTROL, 3, self.replicate, self.draw)
+        mask = self.mask.tensors(world, training)
+        first, lit = next(iter(mask)), _lit(world, training).cpu() > 0
+        if mask[first].shape[1] != len(lit):
+            raise ControlError(
+                f"{first} has {mask[first].shape[1]} inputs, an example {len(lit)}: it does not see them"
+            )
+        result = masks.shuffle(mask, stream)
+        for inside in (lit, ~lit):
+            part = masks.shuffle({first: mask[first][:, inside]}, stream)
+            result[first][:, inside] = part[first]
+        return result
+
+
+def _lit(world: World, training: Training) -> torch.Tensor:
+    """[inputs] in which share of the training examples each is not zero."""
+    return (world.dataset(training).train[0].flatten(1) != 0).double().mean(0)
 
 
 def _ungrouped(module: torch.nn.Module) -> None:
@@ -498,10 +548,9 @@ class Unlit(Recipe):
     seldom: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def compute(self, world: World) -> Result:
-        inputs = world.dataset(self.training).train[0].flatten(1)
-        lit = (inputs != 0).double().mean(0)
+        lit, examples = _lit(world, self.training), len(world.dataset(self.training).train[0])
         unlit = ((lit == 0) | (lit < self.seldom)).to(torch.uint8).cpu().numpy()
-        return {"inputs": len(unlit), "unlit": int(unlit.sum()), "examples": len(inputs)}, {"unlit": unlit}
+        return {"inputs": len(unlit), "unlit": int(unlit.sum()), "examples": examples}, {"unlit": unlit}
 
 
 def transferred(source: Run, training: Training) -> Run:
@@ -517,6 +566,11 @@ def transferred(source: Run, training: Training) -> Run:
 def complement(run: Run, replicate: int, draw: int = 1) -> Run:
     """The run's own starting weights under a mask of as many weights that its own mask cuts."""
     return Run(run.training, run.weights, Complement(run.mask, replicate, draw), run.order)
+
+
+def random_lit(run: Run, replicate: int, draw: int = 1) -> Run:
+    """`tickets.random_sparse`, from the same start, under a mask that also keeps the ticket's count on lit inputs."""
+    return Run(run.training, Initial(replicate, draw), LitPreserving(run.mask, replicate, draw), run.order)
 
 
 def transfers(

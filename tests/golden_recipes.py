@@ -23,6 +23,7 @@ from lottery.controls import (
     Drawn,
     Early,
     EdgePopup,
+    LitPreserving,
     Rescaled,
     Spliced,
     Unlit,
@@ -190,6 +191,7 @@ def golden() -> tuple[dict[str, Recipe], set[str]]:
     for name, mask in {
         "Complement": Complement(half.mask, 0),
         "DegreePreserving": DegreePreserving(ticket.mask, 0, 1),
+        "LitPreserving": LitPreserving(ticket.mask, 0, 1),
         "Spliced": Spliced(ticket.mask, half.mask, ("fc1.weight",)),
         "Early": Early(start, 8, 0.4),
         "AtStart, snip": AtStart(lenet, Initial(0), 0.3, "snip", 200),

@@ -17,6 +17,7 @@ from lottery.controls import (
     Drawn,
     Early,
     EdgePopup,
+    LitPreserving,
     Rescaled,
     Spliced,
     Unlit,
@@ -89,6 +90,22 @@ def test_degrees_are_preserved_and_connections_are_not(chain):
         for axis in (0, 1):
             assert torch.equal(mask[name].sum(axis), other[name].sum(axis))
     assert not torch.equal(mask["fc1.weight"], other["fc1.weight"])
+
+
+def test_lit_inputs_keep_their_count_and_no_connection(chain):
+    runs, store = chain
+    mask, other = made(runs[2].mask, store), made(LitPreserving(runs[2].mask, 0), store)
+    unlit = record(Unlit(T), store)
+    dark = torch.from_numpy(unlit.arrays["unlit"]).bool()
+    assert 0 < dark.sum() < len(dark)
+    for inside in (dark, ~dark):
+        assert other["fc1.weight"][:, inside].sum() == mask["fc1.weight"][:, inside].sum()
+    assert masks.count(mask) == masks.count(other)
+    assert all(masks.distance({name: mask[name]}, {name: other[name]}) > 0 for name in mask)
+    again, drawn = (made(LitPreserving(runs[2].mask, 0, draw), store) for draw in (0, 1))
+    assert masks.distance(again, other) == 0 < masks.distance(drawn, other)
+    with pytest.raises(LotteryError, match="only a fully connected layer has lit inputs"):
+        check([r.Run(replace(T, model="conv-2", data="cifar10"), r.Initial(0), LitPreserving(r.Dense(), 0))])
 
 
 def test_a_spliced_mask_has_its_layers_from_two(chain):

@@ -1,10 +1,12 @@
 """Weights on inputs that are always zero, as a chapter counts them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from support import LENET
 
 from lottery import controls, masks, recipes
 from lottery.book import dark
@@ -54,6 +56,23 @@ def test_tickets_of_all_sizes_stand_in_a_table_above_a_random_mask():
         ["random mask, any size", "25.0 %", "50.0 %"],
     ]
     assert set(dark.show(chapter, [], [chain], sizes).values()) == {"not counted"} and len(tables) == 1
+
+
+def test_random_masks_on_live_pixels_stand_beside_their_tickets():
+    chain = [recipes.Run(LENET, recipes.Initial(0), recipes.Dense(), (0, level)) for level in range(3)]
+    [[dense, first, second]] = dark.random_masks(chain, 4, [2])
+    assert dense is first is None
+    mask = controls.LitPreserving(recipes.Dense(), 4, 1)
+    assert second == replace(chain[2], weights=recipes.Initial(4, 1), mask=mask)
+
+
+def test_what_live_pixels_are_worth_is_told_by_size():
+    rows = {"reinitialised": 0.97, "random mask": 0.95, "random, live": 0.96}
+    accuracy = {kind: np.array([[value] * 3, [value + 0.001] * 3]) for kind, value in rows.items()}
+    told = dark.of_live(accuracy, [1, 2], ["100", "50.0", "25.0"])
+    assert told["live_at"] == "50.0, 25.0 % left"
+    assert told["beyond_live"].startswith("50.0 %: 1.00 pp") and "25.0 %: 1.00 pp" in told["live_gain"]
+    assert set(dark.of_live(accuracy, [], []).values()) == {"not run"} and set(told) == set(dark.of_live({}, [], []))
 
 
 @pytest.mark.parametrize("seldom", [0.0, 0.4])

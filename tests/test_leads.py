@@ -52,6 +52,9 @@ def test_how_far_training_went_is_told_by_kind():
 
 def test_a_row_of_numbers_is_read():
     assert parameters.rising("at", " 3 7  11", 1, 11) == [3, 7, 11]
+    assert parameters.rising("at", "", 1, 11, least=0) == []
+    with pytest.raises(parameters.ParameterError, match="0 or more"):
+        parameters.rising("at", "12", 1, 11, least=0)
 
 
 @pytest.mark.parametrize("text", ["", "x", "7 3", "3 3", "0 3", "3 12", "1.5", "-1", "3, 7", "9" * 30])

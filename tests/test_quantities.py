@@ -96,6 +96,15 @@ def test_the_order_of_structures():
     assert quantities.structure_quantities(DENSITY, accuracy, accuracy, accuracy - 1)["ordering_share"].mean == 0
 
 
+def test_what_a_mask_is_worth_beyond_its_live_pixels():
+    _, accuracy = paper()
+    live = np.where((DENSITY < 0.2) & (DENSITY > 0.1), accuracy - 0.004, np.nan)
+    got = quantities.live_quantities(DENSITY, accuracy - 0.002, live)
+    assert got["reinit_minus_live_pp"].mean == pytest.approx(0.2) and got["reinit_minus_live_pp"].n == len(accuracy)
+    assert quantities.live_quantities(DENSITY, accuracy, np.full_like(accuracy, np.nan)) == {}
+    assert quantities.live_quantities(DENSITY, accuracy, np.where(DENSITY > 0.2, accuracy, np.nan)) == {}
+
+
 def test_one_shot_loses_earlier():
     iterative = 0.98 + per_level(lambda d: 0.01 * np.log(d / 0.035) * (d < 0.9)) + REPLICATES
     oneshot = 0.98 + per_level(lambda d: 0.01 * np.log(d / 0.050) * (d < 0.9)) + REPLICATES

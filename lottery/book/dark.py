@@ -82,6 +82,34 @@ def show(
     return words
 
 
+def random_masks(chain: Sequence[Run], replicate: int, at: Sequence[int]) -> list[list[Run | None]]:
+    """[1][levels + 1] runs of `controls.random_lit` beside the tickets of these levels."""
+    return [[controls.random_lit(run, replicate) if level in at else None for level, run in enumerate(chain)]]
+
+
+def of_live(accuracy: Mapping[str, np.ndarray], at: Sequence[int], left: Sequence[str]) -> dict[str, str]:
+    """What a mask is worth beyond the pixels that it leaves out, to glue.
+
+    Args:
+        accuracy: kind → [R, levels + 1] shares, "reinitialised", "random mask" and "random, live" among them.
+        at: levels at which the latter was run.
+        left: [levels + 1] weights left in per cent.
+
+    Returns:
+        ``live_at``, the sizes; ``beyond_live``, the ticket's mask on fresh weights minus the random mask that has its
+        live pixels, by size; ``live_gain``, what the latter has over any random mask, by size.
+    """
+    names = ("live_at", "beyond_live", "live_gain")
+    if not at:
+        return dict.fromkeys(names, "not run")
+    sides = ("reinitialised", "random, live"), ("random, live", "random mask")
+    gaps = (
+        text.each({f"{left[i]} %": text.interval((accuracy[a] - accuracy[b])[:, i], 100, "pp") for i in at})
+        for a, b in sides
+    )
+    return dict(zip(names, (f"{', '.join(left[i] for i in at)} % left", *gaps), strict=True))
+
+
 def _by_size(
     unlit: Record, chains: Sequence[Sequence[Run]], used: Mapping[str, Record], sizes: Mapping[str, int]
 ) -> list[str]:

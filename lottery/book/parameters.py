@@ -205,7 +205,7 @@ def rising(name: str, text: str, low: int, high: int, least: int = 1) -> list[in
     """
     parts = text.split()
     numbers = [int(part) for part in parts if part.isdecimal() and len(part) < 10]
-    inside = bool(numbers) and low <= numbers[0] and numbers[-1] <= high
+    inside = all(low <= number <= high for number in numbers)
     if len(numbers) < max(least, len(parts)) or numbers != sorted(set(numbers)) or not inside:
         raise ParameterError(
             f"{name} = {_short(text)}: must be {least} or more whole numbers that rise, from {low} to {high}"

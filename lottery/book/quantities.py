@@ -176,6 +176,18 @@ def structure_quantities(
     }
 
 
+def live_quantities(density: ArrayLike, reinit_accuracy: ArrayLike, live_accuracy: ArrayLike) -> Quantities:
+    """A ticket's mask on fresh weights beside random masks with its count on lit inputs: the quantity of C-C4p.
+
+    Args:
+        density: [L] of the tickets.
+        reinit_accuracy, live_accuracy: [R, L] at early stopping; NaN at levels that were not run.
+    """
+    density, reinit, live = _floats(density, reinit_accuracy, live_accuracy)
+    below = _run(reinit, live) & (density < 0.2) & (density >= 0.035)
+    return {"reinit_minus_live_pp": summary(100 * (reinit - live)[:, below].mean(axis=1))} if below.any() else {}
+
+
 def oneshot_quantities(density: ArrayLike, accuracy: ArrayLike, oneshot_accuracy: ArrayLike) -> Quantities:
     """Iterative against one-shot pruning at the same densities: the quantities of C-C5.
 
