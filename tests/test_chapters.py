@@ -37,7 +37,9 @@ def executed(tmp_path_factory):
     folder, store = tmp_path_factory.mktemp("chapters"), tmp_path_factory.mktemp("store")
     for name in (FIRST, SECOND):
         given = SMALL | (
-            {"reinit_every": 2, "random_every": 2, "one_shot_every": 2, "shuffled_every": 2} if name == SECOND else {}
+            {f"{kind}_every": 2 for kind in ("reinit", "random", "one_shot", "shuffled")} | {"live_at": "1"}
+            if name == SECOND
+            else {}
         )
         runner.run(name, "quick", given, folder=folder, settings=settings(store), show=False)
     return folder, store
@@ -218,6 +220,8 @@ def test_executed_chapters_pass_the_gates(executed):
 def test_chapters_share_their_tickets(executed):
     first, second = (set(read(executed[0] / f"{name}.ipynb").metadata.lottery["keys"]) for name in (FIRST, SECOND))
     assert first and first < second
+    told = read(executed[0] / f"{SECOND}.ipynb").metadata.lottery["values"]
+    assert all("pp" in told[name] for name in ("beyond-live", "live-gain")) and "not run" not in told["beyond-live"]
 
 
 def test_provenance_says_what_made_the_page(executed):
