@@ -58,7 +58,7 @@ STYLE: dict[Any, Any] = {
 _HOUSE = mpl.rc_context(STYLE)  # as a decorator: the function draws in the house style
 # Okabe & Ito's palette without its yellow; a treatment keeps its colour in every chapter.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_ROLES = {"reinit": 1, "one-shot": 3, "random": 2, "shuffle": 4, "ticket": 0, "iterative": 0}
+_ROLES = {"reinit": 1, "one-shot": 3, "random, live": 5, "random": 2, "shuffle": 4, "ticket": 0, "iterative": 0}
 _MARKERS = "os^Dvp"
 _DASHED: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.3, "zorder": 1}
 _PAPER: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 2, "markersize": 8, "zorder": 5}
