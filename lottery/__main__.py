@@ -16,7 +16,23 @@ import click
 from . import LotteryError, __version__
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+class _Command(click.Command):
+    """A command that refuses what is given twice and can be one thing alone, of which click takes the last."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given, _, order = self.make_parser(ctx).parse_args(list(args))
+        several = [one for one in order if isinstance(one, click.Option) and not (one.multiple or one.is_flag)]
+        said = [one.opts[0] for one in several] + [f"-p {name}" for name, _ in given.get("given") or ()]
+        if twice := [option for option, times in Counter(said).items() if times > 1]:
+            raise click.UsageError(f"{twice[0]} is given {Counter(said)[twice[0]]} times: give it once", ctx)
+        return super().parse_args(ctx, args)
+
+
+class _Group(click.Group):
+    command_class, group_class = _Command, type
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
 @click.version_option(__version__, message="%(version)s")
 def cli() -> None:
     """Lottery tickets, reproduced."""

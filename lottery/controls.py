@@ -469,7 +469,8 @@ class EdgePopup(Mask):
 
 @frozen
 class Drawn(Weights):
-    """A draw of scaled Kaiming weights, biases zero, the rest as of the network (Ramanujan et al. 2020, Section 3).
+    """A draw of scaled Kaiming weights, trainable biases zero, the rest as of the network (Ramanujan et al. 2020,
+    Section 3).
 
     Attributes:
         replicate, draw: the stream.
@@ -489,13 +490,14 @@ class Drawn(Weights):
             seeds.generator(training.seed, seeds.CONTROL, 2, self.replicate, self.draw),
         )
         state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        entries, first_names = models.table(module), models.first_names(module)
         for name in state:
             if name in names:
                 deviation = math.sqrt(2 / (state[name][0].numel() * self.keep))
                 drawn = torch.from_numpy(stream.standard_normal(tuple(state[name].shape)))
                 drawn = drawn.sign() if self.kind == "constant" else drawn
                 state[name] = (deviation * drawn).float()
-            elif "bias" in name.rpartition(".")[2]:
+            elif "bias" in name.rpartition(".")[2] and entries[first_names[name]].trainable:
                 state[name].zero_()
         return state
 

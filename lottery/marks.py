@@ -17,7 +17,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from . import controls, masks, models, stats, tickets
+from . import LotteryError, controls, masks, models, stats, tickets
 from .association import auc, partial_spearman
 from .curvature import Spectrum
 from .landscape import Pair, Path, midpoint_barrier
@@ -48,7 +48,8 @@ class Beginning(Recipe):
     """What a sparse network is like before its first step.
 
     The record's values: "gradient", the Euclidean norm of the gradient of the training loss in the surviving weights
-    (nats); "size", the root mean square of the survivors over that of all starting weights, mean over layers.
+    (nats); "size", the root mean square of the survivors over that of all starting weights, mean over layers but those
+    that start at zero, as those that residual blocks may end with: they have no size.
 
     Attributes:
         training: of which data and network.
@@ -76,9 +77,10 @@ class Beginning(Recipe):
         state, mask = (part.tensors(world, self.training) for part in (self.weights, self.mask))
         gradients = _gradients(module, masks.apply(state, mask), (inputs.cpu(), labels.cpu()))
         square = sum(float((gradients[name][kept].double() ** 2).sum()) for name, kept in mask.items())
-        sizes = [
-            float((state[n][kept].double() ** 2).mean() / (state[n].double() ** 2).mean()) for n, kept in mask.items()
-        ]
+        squares = {name: state[name].double() ** 2 for name in mask}
+        sizes = [float(s[mask[name]].mean() / s.mean()) for name, s in squares.items() if s.any()]
+        if not sizes:
+            raise LotteryError("all prunable weights start at 0, and have no size to compare those of survivors with")
         return {"gradient": square**0.5, "size": float(np.sqrt(sizes).mean())}, {}
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from . import masks, seeds
+from . import LotteryError, masks, seeds
+from .models import State
 from .recipes import Mask, Pruned, Recipe, Result, Run, Training, Weights, World, frozen, trained
 
 MOVERS = ("ticket alone", "ticket", "rest")  # the ticket's weights in its own training and in the dense one, the others
@@ -88,11 +89,24 @@ class Survivors(Recipe):
         return values, {"edges": edges} | {f"histogram/{name}": c.astype(np.int32) for name, c in counts.items()}
 
 
+def _units(start: State, mask: masks.Mask) -> dict[str, torch.Tensor]:
+    """The standard deviations of the starting weights of the layers that have one.
+
+    Raises:
+        LotteryError: if no layer has.
+    """
+    units = {name: start[name].std() for name in mask}
+    if found := {name: unit for name, unit in units.items() if unit > 0}:
+        return found
+    raise LotteryError("the weights of each layer start equal, and have no standard deviation to measure lengths in")
+
+
 @frozen
 class Moved(Recipe):
     """How far the weights of a ticket move in training, beside those that it leaves out.
 
-    Frankle & Carbin (2019), Appendix F. Lengths are in standard deviations of the starting weights of the whole layer.
+    Frankle & Carbin (2019), Appendix F. Lengths are in standard deviations of the starting weights of the whole layer;
+    layers whose weights start equal, such as at zero, have none and are left out of the record and its "layers".
     The record's arrays: "summary", with the axes layer, group (`MOVERS`), measure (`MOVES`); "chance", the same for the
     last two groups if in each layer the movements were dealt out at random and the largest weights kept; for each
     layer, by group, counts of starts over `START_EDGES` ("starts/…"), of distances over `MOVE_EDGES` ("moves/…") and of
@@ -125,8 +139,9 @@ class Moved(Recipe):
         begun, start = (run.weights.tensors(world, run.training) for run in (self.ticket, self.dense))
         stream = seeds.generator(training.seed, seeds.NULL, int(self.key[:12], 16))
         summary, chance, arrays = [], [], {}
-        for name, kept in mask.items():
-            unit, rest = start[name].std(), whole[name] & ~kept
+        units = _units(start, mask)
+        for name, unit in units.items():
+            kept, rest = mask[name], whole[name] & ~mask[name]
             groups = [(begun[name][kept], alone[name][kept]), *((start[name][g], end[name][g]) for g in (kept, rest))]
             groups = [(a / unit, b / unit) for a, b in groups]
             summary.append([moves(*group) for group in groups])
@@ -141,7 +156,7 @@ class Moved(Recipe):
             ):
                 counts = [np.histogram(measure(*g).numpy().clip(edges[0], edges[-1]), edges)[0] for g in groups]
                 arrays[f"{label}/{name}"] = np.stack(counts).astype(np.int32)
-        values = {"layers": list(mask), "density": masks.density(mask), "weights_left": masks.count(mask)}
+        values = {"layers": list(units), "density": masks.density(mask), "weights_left": masks.count(mask)}
         return values, {"summary": np.array(summary), "chance": np.array(chance)} | arrays
 
 
@@ -149,7 +164,7 @@ class Moved(Recipe):
 class Started(Recipe):
     """Where the survivors of a ticket started, which needs its mask and no trained weights of it.
 
-    Lengths are as in `Moved`. The record's array "summary" has the axes layer, measure (`STARTS`).
+    Lengths and layers are as in `Moved`. The record's array "summary" has the axes layer, measure (`STARTS`).
 
     Attributes:
         run: the ticket: its mask and starting weights; it need not have been trained.
@@ -164,5 +179,6 @@ class Started(Recipe):
 
     def compute(self, world: World) -> Result:
         start, mask = (part.tensors(world, self.run.training) for part in (self.run.weights, self.run.mask))
-        summary = [starts(start[name][kept] / start[name].std()) for name, kept in mask.items()]
-        return {"layers": list(mask), "density": masks.density(mask)}, {"summary": np.array(summary)}
+        units = _units(start, mask)
+        summary = [starts(start[name][mask[name]] / unit) for name, unit in units.items()]
+        return {"layers": list(units), "density": masks.density(mask)}, {"summary": np.array(summary)}

@@ -61,7 +61,7 @@ def frozen(recipe: type[T]) -> type[T]:
     @wraps(checked)
     def init(self, *args, **given) -> None:
         try:
-            checked(self, *args, **given)
+            checked(self, *map(_whole, args), **{name: _whole(value) for name, value in given.items()})
         except ValidationError as error:
             raise RecipeError(_in_words(type(self), error)) from None
 
@@ -69,6 +69,13 @@ def frozen(recipe: type[T]) -> type[T]:
     if issubclass(made, Recipe):  # what fields hold is compared by keys: recipes that share parts would be walked anew
         made.__hash__, made.__eq__ = Recipe.__hash__, Recipe.__eq__
     return cast(type[T], made)
+
+
+def _whole(value):
+    """A value with NumPy's integers as Python's, also in tuples: pydantic takes the largest for no integers."""
+    if type(value) is tuple:
+        return tuple(map(_whole, value))
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def _of_one_module(one: type, other: type) -> bool:

@@ -389,6 +389,39 @@ def test_what_cannot_be_stacked_says_so_once(kind):
         assert not stackable(recipe(kind), examples())
 
 
+def less(module, into, out):
+    return tuple(gradient * 0.1 for gradient in into)
+
+
+class Hooked(nn.Module):
+    """A network whose outputs say nothing of what a hook does to gradients on their way."""
+
+    def __init__(self, on):
+        super().__init__()
+        self.first, self.norm, self.head, self.on = nn.Linear(WIDTH, 16), nn.BatchNorm1d(LENGTH), head(), on
+        if on == "layer":
+            self.head.register_full_backward_hook(less)
+
+    def forward(self, x):
+        h = self.norm(self.first(x)).relu()
+        if self.on == "tensor" and h.requires_grad:
+            h.register_hook(lambda gradient: gradient * 0.1)
+        return self.head(h.mean(1))
+
+
+@pytest.mark.parametrize("on", ["tensor", "layer", "nothing"])
+def test_hooks_that_change_gradients_keep_networks_from_being_stacked(on):
+    """A bias before normalisation, whose gradient is rounding alone, does not."""
+    NETWORKS["hooked"] = lambda: Hooked(on)
+    training = recipe("hooked")
+    starts = [start(training), start(training, 1)]
+    if on == "nothing":
+        assert isinstance(build(training, examples(), starts), Stacked)
+        return
+    with pytest.raises(NotStacked, match=r"its gradient of .* differs from that of the plain network in training"):
+        build(training, examples(), starts)
+
+
 # The sparse layer.
 
 
@@ -715,6 +748,38 @@ class Remembering(nn.Module):
         return self.head(x.mean(1) + self.mean)
 
 
+class Passing(nn.Module):
+    """Changes a buffer in training by `change(net, x)`, and computes with `read(net)`."""
+
+    def __init__(self, change, read, persistent=False):
+        super().__init__()
+        self.first, self.head, self.change, self.read = nn.Linear(WIDTH, 16), head(), change, read
+        self.register_buffer("steps", torch.zeros(()), persistent=persistent)
+        self.register_buffer("mean", torch.zeros(16), persistent=persistent)
+
+    def forward(self, x):
+        h = self.first(x).mean(1)
+        if self.training:
+            self.change(self, h.detach())
+        return self.head(h * self.read(self))
+
+
+def stepped(net, h):
+    net.steps += 1
+
+
+def averaged(net, h):
+    net.mean.lerp_(h.mean(0), 0.001)
+
+
+def warmed(net):
+    return (net.steps / 10_000).clamp(max=1) + 0.001 if net.training else 1
+
+
+def judged(net):
+    return 1 if net.training else 1 + 2 * net.mean.abs()
+
+
 class Keeping(nn.Module):
     """Keeps what is no tensor, and changes it by `change(net, x)`, in a layer, in training."""
 
@@ -966,6 +1031,16 @@ REFUSED = {
     "a mean": (kept(followed), TrainingError, "changes mean each time it is trained"),
     "evaluations": (kept(cooled, always=True), TrainingError, "changes first.heat each time it is evaluated"),
     "remembering": (Remembering, TrainingError, "its state dict does not hold"),
+    "warming": (
+        lambda: Passing(stepped, warmed),
+        TrainingError,
+        "changes steps in training and.*register it persistent",
+    ),
+    "judged by": (
+        lambda: Passing(averaged, judged),
+        TrainingError,
+        "changes mean in training .*register it persistent",
+    ),
     "nothing": (
         lambda: Net(lambda: {"n": nn.LayerNorm(WIDTH)}, lambda net, x: net.n(x).mean(1)[:, :3]),
         TrainingError,
@@ -992,6 +1067,20 @@ def test_what_a_pass_leaves_in_attributes_is_no_state():
     for i, change in enumerate([noted, counted, lambda net, x: net.seen.append(float(x.mean()))]):  # never read
         models.register(f"noting {i}", lambda shape, classes, change=change: Keeping(change, reads=False))
         trial(recipe("plain", model=f"noting {i}"), examples())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Passing(stepped, warmed, persistent=True),
+        lambda: Passing(stepped, lambda net: 1),
+        lambda: Passing(lambda net, h: net.mean.copy_(h.mean(0)), lambda net: 1 + net.mean * net.training),
+    ],
+    ids=["persistent", "never read", "written first"],
+)
+def test_buffers_that_a_pass_changes_and_none_reads_again_need_not_persist(make):
+    models.register("passing", lambda shape, classes: make())
+    trial(recipe("plain", model="passing"), examples())
 
 
 def test_buffers_beside_each_other_in_one_memory_are_let_pass():

@@ -493,6 +493,21 @@ def test_what_does_not_go_together_starts_nothing(given, said, monkeypatch, caps
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("run 1 -p levels 5 -p steps 9 -p levels 6", "-p levels is given 2 times"),
+        ("run 1 --profile quick --profile=paper", "--profile is given 2 times"),
+        ("store ls --store one --store other", "--store is given 2 times"),
+    ],
+)
+def test_what_can_be_one_thing_alone_is_given_once(given, said, monkeypatch, capsys):
+    for name in ("_run", "_open"):
+        monkeypatch.setattr(f"lottery.__main__.{name}", lambda *_: pytest.fail("something was started"))
+    assert main(given.split()) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_chapter_that_is_named_twice_is_executed_once(monkeypatch):
     asked = []
     monkeypatch.setattr("lottery.__main__._run", lambda names, profile, *_: asked.append((names, profile)))

@@ -246,6 +246,23 @@ def test_drawn_weights_have_the_scale_of_their_fan_in(tmp_path):
     assert not constant["fc1.bias"].any()
 
 
+def test_what_is_called_a_bias_and_is_not_trained_is_drawn_as_the_network_has_it(monkeypatch):
+    """Attention's offsets and masks are often buffers of this name."""
+
+    def build(shape, classes):
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, classes))
+        network[1].bias.requires_grad_(False)
+        network.register_buffer("bias", torch.ones(2))
+        return network
+
+    monkeypatch.setattr(models, "_registered", {})
+    models.register("offset", build)
+    own = replace(T, model="offset")
+    given, found = world(None).network(own).state_dict(), Drawn(0).tensors(world(None), own)
+    assert given["1.bias"].any() and torch.equal(found["1.bias"], given["1.bias"])
+    assert torch.equal(found["bias"], given["bias"]) and not found["2.bias"].any()
+
+
 def test_rescaled_survivors_have_the_other_networks_norms(chain):
     runs, store = chain
     start, mask = r.Initial(0, 1), Complement(runs[3].mask, 0)

@@ -909,6 +909,17 @@ def test_a_worker_that_cannot_import_a_network_says_so(monkeypatch):
     assert "cannot read what it is sent: ModuleNotFoundError: No module named 'vanishing'" in str(error)
 
 
+def test_a_worker_that_builds_another_network_than_the_script_computes_nothing(store, monkeypatch):
+    monkeypatch.setattr(worker_networks, "RATE", 0.45)
+    monkeypatch.setattr(models, "_registered", {"rare": worker_networks.rare})
+    asked = tickets.imp(training(model="rare"), 0, 1, 0.5)
+    with pytest.raises(ExecutionError, match=r"'rare' than the script did \(another value of Rare.rate\).*partial"):
+        execute(asked, store, executor="processes", jobs=1, show=False)
+    assert not store.keys() and not list(store.root.glob("partial/*.safetensors"))
+    models.register("rare", functools.partial(worker_networks.Rare, rate=0.45))
+    execute(asked[:1], store, executor="processes", jobs=1, show=False)
+
+
 def test_a_run_that_somebody_else_computes_is_left_for_later(store, tmp_path):
     first, second = (tickets.dense(training(), replicate) for replicate in range(2))
     done = []

@@ -8,6 +8,7 @@ import sys
 import threading
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -109,7 +110,57 @@ def test_a_setting_that_shows_only_in_buffers_or_in_the_draw_of_weights_makes_an
 
     first, again, other = described(), described(), described(**changes)
     assert identity.difference(first, again) is None and identity.difference(first, other).startswith(why)
-    older = {name: value for name, value in first.items() if name not in ("initial", "buffers")}
+    older = {name: value for name, value in first.items() if name not in ("initial", "buffers", "settings")}
+    assert identity.difference(older, other) is identity.difference(other, older) is None
+
+
+RATE = 0.1
+
+
+class Rare(Net):
+    """A network that leaves a layer out once in a while, which a single pass does not show."""
+
+    scale, built, passes = 1.0, 0, 0
+
+    def __init__(self, classes, rate=0.1, rates=(0.1,), device="cpu"):
+        super().__init__(classes)
+        Rare.built += 1
+        self.rate, self.rates, self.device, self.calls, self.number = rate, [*rates], device, 0, Rare.built
+
+    def forward(self, x):
+        self.calls += 1
+        Rare.passes += 1
+        out = self.training and torch.rand(()) < min(self.rate, *self.rates, self.scale, RATE, 0.4)
+        return super().forward(0 * x if out else x)
+
+
+LASTING = {f"Rare.{name}" for name in ("dropout", "detached", "rate", "rates", "scale", "RATE")}
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        (dict(rate=np.float32(0.2)), "rate"),
+        (dict(rates=(0.1, 0.2)), "rates"),
+        (dict(scale=0.3), "scale"),
+        (dict(RATE=0.2), "RATE"),
+        (dict(device="cuda:0"), None),
+        (dict(rate=0.1 + 1e-9), None),
+    ],
+    ids=["attribute", "list", "class", "outside", "device", "rounding"],
+)
+def test_a_setting_that_a_few_examples_do_not_show_makes_another_network(change, name, monkeypatch):
+    def described(**settings):
+        models.register("own", lambda shape, classes: Rare(classes, **settings))
+        return identity.network(training(model="own"))
+
+    first, again = described(), described()
+    assert first["settings"] == again["settings"] and first["settings"].keys() == LASTING
+    monkeypatch.setattr(Rare, "scale", change.pop("scale", 1.0))
+    monkeypatch.setitem(globals(), "RATE", change.pop("RATE", 0.1))
+    other = described(**change)
+    assert identity.difference(first, other) == (f"another value of Rare.{name}" if name else None)
+    older = {part: value for part, value in first.items() if part != "settings"}
     assert identity.difference(older, other) is identity.difference(other, older) is None
 
 

@@ -542,3 +542,29 @@ def test_what_can_only_fail_is_refused_before_anything_is_trained(tmp_path):
         with pytest.raises(LotteryError, match=said):
             computed([recipe], tmp_path)
         assert not Store(tmp_path).keys()
+
+
+@pytest.mark.parametrize("all_at_zero", [False, True])
+def test_layers_that_start_at_zero_are_left_out_of_what_is_relative_to_the_start(all_at_zero, tmp_path, monkeypatch):
+    def build(shape, classes):
+        network = models.LeNet(shape, classes, (8,))
+        for layer in (network.fc1, network.output)[0 if all_at_zero else 1 :]:
+            torch.nn.init.zeros_(layer.weight)
+        return network
+
+    monkeypatch.setattr(models, "_registered", {})
+    models.register("from zero", build)
+    training = recipes.training(
+        data="digits", model="from zero", steps=4, batch=50, optimiser="adam", lr=3e-3, validation=200
+    )
+    dense = Run(training, Initial(0), Dense(), (0,))
+    asked = [marks.Beginning(training, Initial(0), Dense()), movement.Started(dense), movement.Moved(dense, dense)]
+    if all_at_zero:
+        for recipe in asked[:2]:
+            with pytest.raises(LotteryError, match=r"start (at 0|equal)"):
+                recipe.compute(execute.world(Store(tmp_path)))
+        return
+    beginning, started, moved = execute.execute(asked, Store(tmp_path), executor="inline", show=False)
+    assert beginning.values["size"] == 1
+    assert started.values["layers"] == moved.values["layers"] == ["fc1.weight"]
+    assert np.isfinite(started.arrays["summary"]).all() and np.isfinite(moved.arrays["summary"][:, :2]).all()

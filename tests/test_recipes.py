@@ -106,6 +106,15 @@ def test_integers_and_floats_of_equal_value_are_one():
     assert Pruned(tickets.dense(train(), 0), 0).key == Pruned(tickets.dense(train(), 0), 0.0).key
 
 
+@pytest.mark.parametrize("number", [np.int8(3), np.uint64(3), np.uint64(2**63)])
+def test_integers_of_numpy_are_those_of_python(number):
+    whole = int(number)
+    assert r.training(**BASE, seed=number).key == r.training(**BASE, seed=whole).key
+    assert Initial(number) == Initial(whole)
+    one, other = (Run(r.training(**BASE), Initial(0), Dense(), (n,)) for n in (number, whole))
+    assert one.key == other.key and one.order == (whole,)
+
+
 def test_the_order_in_which_fractions_are_given_does_not_matter():
     one, other = ({"fc": 0.2, "output": 0.1}, {"output": 0.1, "fc": 0.2})
     assert tickets.imp(train(), 0, 1, one)[1].key == tickets.imp(train(), 0, 1, other)[1].key

@@ -108,6 +108,15 @@ def test_an_export_replaces_the_parts_of_its_name_and_no_other_file(store, tmp_p
     assert sorted(folder.iterdir()) == sorted([*many, *others])
 
 
+@pytest.mark.parametrize("stem", ["**", "a[1]", "[!s]?", "long" * 40], ids=["stars", "brackets", "not", "long"])
+def test_a_name_of_an_export_is_no_pattern(store, tmp_path, stem):
+    keys, folder = fill(store, 6), tmp_path / "carry"
+    many, (one,) = (store.export(keys, folder / f"{stem}.lotx", part_bytes=size) for size in (10_000, 10_000_000))
+    hidden = folder / f".{many[0].name[:100]}~{disk.HOST}~{2**22 + 1}~0123abcd"
+    hidden.write_bytes(b"")
+    assert len(many) > 1 and store.export(keys, one) == [one] == list(folder.iterdir())
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_an_export_leaves_other_exports_and_folders_of_such_names_alone(store, tmp_path, version):
     keys = fill(store, 3)

@@ -145,6 +145,10 @@ def test_every_chapter_says_at_every_profile_what_it_needs_before_anything_is_co
         ("- {chapter: 01_winning_tickets}\n- {chapter: 99_nothing}", r"plan\.yml, entry 2: no chapter '99_nothing'"),
         ("- {chapter: 01_winning_tickets, profile: huge}", "no profile 'huge'"),
         ("- {chapter: 01_winning_tickets, given: {level: 3}}", "there is no parameter 'level'"),
+        (
+            "- {chapter: 1, given: {levels: 3, steps: 50, levels: 4}}",
+            r"plan\.yml cannot be read: levels is given twice",
+        ),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(tmp_path, wrong, words):

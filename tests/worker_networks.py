@@ -70,3 +70,21 @@ class Bare(nn.Module):
 
     def forward(self, x):
         return self.bias.expand(len(x), -1)
+
+
+RATE = 0.1
+
+
+class Rare(LeNet):
+    """A small LeNet whose inputs are left out in some passes."""
+
+    def __init__(self, shape, classes, rate):
+        super().__init__(shape, classes, (8,))
+        self.rate = rate
+
+    def forward(self, x):
+        return super().forward(0 * x if self.training and torch.rand(()) < self.rate else x)
+
+
+def rare(shape, classes):
+    return Rare(shape, classes, RATE)

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ValidationError
 
 from .. import LotteryError
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml, ten times as fast
 _Entry = TypeVar("_Entry", bound=BaseModel)
 
 
@@ -21,6 +20,16 @@ class EntryError(LotteryError):
     """A file of the book that cannot be read, or an entry that is not allowed."""
 
 
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # with libyaml, ten times as fast
+    """A loader that refuses a name which is given twice, of which others take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read(path: Path) -> Any:
     """What a YAML file says, as plain values.
 
@@ -28,7 +37,7 @@ def read(path: Path) -> Any:
         EntryError: if it is none.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise EntryError(f"{path} cannot be read: {error}") from None
 

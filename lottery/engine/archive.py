@@ -138,7 +138,7 @@ def pack(
         finally:
             for path in new:
                 disk.remove(path)
-        hidden = target.parent.glob(f".{target.stem}*")
+        hidden = [path for path in target.parent.iterdir() if path.name.startswith(f".{target.stem[:100]}")]
         left = [path for path in hidden if path.is_file() and disk.abandoned(path)]
         for path in [*set(old) - set(names), *left]:
             disk.remove(path)

@@ -141,6 +141,7 @@ def compute(
     deadline: float | None = None,
     stack: int | None = None,
     wait: bool = True,
+    networks: identity.Given = (),
 ) -> Report:
     """Computes recipes of one kind together, under their locks; what somebody else finished meanwhile is left alone.
 
@@ -155,6 +156,7 @@ def compute(
         deadline: as of `train.train`.
         stack: how many runs are trained as one; None finds out, on a GPU, what fits its memory and whether it pays.
         wait: for a lock that somebody else holds.
+        networks: that are to be computed with, if this is another process than theirs.
     """
     with contextlib.ExitStack() as locks:
         while not seeds.alone.acquire(timeout=1.0):  # another thread computes, and its time is its own
@@ -168,7 +170,7 @@ def compute(
         except Busy:
             return Report(busy=True)
         locks.enter_context(_one_thread(device))
-        left, failed = _left(dict(zip(recipes, keeps, strict=True)), store)
+        left, failed = _left(dict(zip(recipes, keeps, strict=True)), store, networks)
         if runs := {recipe: keep for recipe, keep in left.items() if isinstance(recipe, Run)}:
             outcome = _Together(runs, store, device, report, deadline).compute(stack)
         else:
@@ -177,12 +179,15 @@ def compute(
         return outcome
 
 
-def _left(keeps: dict[Recipe, set[int]], store: Store) -> tuple[dict[Recipe, set[int]], dict[str, Failure]]:
-    """What is still to be computed, and what cannot be had: somebody else has computed it with another network or
-    recipe class of the same name, meanwhile, so that no check before the study could see it."""
+def _left(
+    keeps: dict[Recipe, set[int]], store: Store, networks: identity.Given
+) -> tuple[dict[Recipe, set[int]], dict[str, Failure]]:
+    """What is still to be computed, and what cannot be had, as no check before the study could see: this process has
+    another network of the same name, or somebody else has computed it with another one, or another recipe class."""
     left, failed = {}, {}
     for recipe, keep in keeps.items():
         try:
+            identity.same_as_given(networks)
             identity.check_record(recipe, store)
             if store.read(recipe.key) is None or not keep <= store.states(recipe.key):
                 left[recipe] = keep

@@ -339,6 +339,7 @@ class Study:
             self.stack,
             batch.first.recipe.light or (batch.busy and not self.running),
             None if self.deadline is None else self.deadline - time.monotonic(),
+            identity.given(task.recipe for task in batch.tasks.values()),
         )
 
     def _collect(self) -> None:

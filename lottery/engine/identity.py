@@ -1,8 +1,8 @@
 """Which network and which code a result was computed with.
 
 A network of the user's is known by a name, and a name can be given twice. Its fingerprint says what it is: layers and
-tensors, what comes out of it on a few examples under fixed weights, and its source. Numbers are compared up to
-rounding, since machines round otherwise; texts are compared as they are.
+tensors, what comes out of it on a few examples under fixed weights, the settings that its layers hold, and its source.
+Numbers are compared up to rounding, since machines round otherwise; texts are compared as they are.
 """
 
 import ast
@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from .. import LotteryError, models, seeds
-from ..recipes import Recipe, Scaling, Training, closure, defined
+from ..recipes import Recipe, Scaling, Training, closure, defined, inside
 from . import sources
 from .disk import FOLDER
 from .precision import undisturbed
@@ -53,8 +53,11 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
     dataset = dataset_of(Training(data, name, 1, 1, "sgd", 1.0, validation=validation, scaling=scaling))
     few = dataset.validation[0][:EXAMPLES].cpu()
     try:
-        modules = [models.build(name, dataset.shape, dataset.classes) for _ in range(2)]
+        modules = [models.build(name, dataset.shape, dataset.classes)]
+        fresh = _settings(modules[0])
+        modules.append(models.build(name, dataset.shape, dataset.classes))
         found, again = (_described(module) | _probed(module, few, factory is not None) for module in modules)
+        used = _settings(modules[1])
     except LotteryError:
         raise
     except Exception as error:
@@ -68,6 +71,8 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
             f"the network {name} comes out otherwise each time: it must draw with torch's default generator alone "
             "(torch.rand, torch.nn.init), or no run of it could be repeated"
         )
+    if settings := {key: _short(_said(held)) for key, held in fresh.items() if repr(held) == repr(used.get(key))}:
+        found["settings"] = settings  # but for what building a network or a pass changes: counters, notes
     return found | ({"source": text} if (text := _source(modules[0], factory)) else {})
 
 
@@ -118,14 +123,50 @@ def _probe(module: nn.Module, x: torch.Tensor) -> list[float]:
     return _rounded(numbers)
 
 
+def _settings(module: nn.Module) -> dict[str, list]:
+    """What decides and may not show on a few examples: numbers, texts and truth values that the user's own layers hold,
+    that stand in their classes, or that functions of these read from outside; by name, in the order of layers."""
+    usual, found, kinds = vars(nn.Module()), {}, {}
+    for layer in module.modules():
+        if theirs := [kind for kind in type(layer).__mro__ if _theirs(kind)]:
+            kinds |= dict.fromkeys(theirs)
+            for key, value in vars(layer).items():
+                if key not in usual:
+                    found.setdefault(f"{type(layer).__name__}.{key}", []).append(value)
+    for kind in kinds:
+        for key, value in [*vars(kind).items(), *sources.read_outside(kind)]:
+            if not key.startswith("__"):
+                found.setdefault(f"{kind.__name__}.{key}", []).append(value)
+    return {key: values for key, values in found.items() if _setting(values)}
+
+
+def _setting(value) -> bool:
+    """Whether a value is plain, or a list of such; texts that name a device or a file are of one machine alone."""
+    if isinstance(value, tuple | list):
+        return all(map(_setting, value))
+    if isinstance(value, str):
+        return re.match(r"(cpu|cuda|mps)\b|.*[/\\]", value, re.DOTALL) is None
+    return value is None or isinstance(value, int | float | np.bool_ | np.number)
+
+
+def _said(value) -> str:
+    """A setting as a text that is the same on all machines."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_said, value))}]"
+    value = value.item() if isinstance(value, np.generic) else value
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)
+
+
+def _theirs(thing) -> bool:
+    """Whether a class or function is the user's own."""
+    return (getattr(thing, "__module__", "") or "").split(".")[0] not in ("torch", "lottery", "builtins", "typing")
+
+
 def _source(module: nn.Module, factory) -> str | None:
     """A hash of the source of the user's own layers and factory; None if any has none."""
     kinds = {type(layer) for layer in module.modules()} | ({factory} if factory is not None else set())
-    theirs = [
-        kind for kind in kinds if (getattr(kind, "__module__", "") or "").split(".")[0] not in ("torch", "lottery")
-    ]
     try:
-        texts = sorted(map(_text, theirs))
+        texts = sorted(map(_text, filter(_theirs, kinds)))
     except (OSError, TypeError, SyntaxError):
         return None
     return _short("\n".join(texts)) if texts else None
@@ -172,6 +213,9 @@ def difference(one: dict, other: dict) -> str | None:
     for part, words in (("initial", "other initial weights"), ("buffers", "other buffers after a step of training")):
         if part in one and part in other and not _alike(one[part], other[part]):
             return words
+    known, now = (found.get("settings", {}) for found in (one, other))
+    if changed := [key for key in known if now.get(key, known[key]) != known[key]]:
+        return f"another value of {changed[0]}"
     if "source" in one and "source" in other and one["source"] != other["source"]:
         return "another source"
     return None
@@ -193,6 +237,35 @@ def same_network(training: Training, known: dict | None, what: str) -> None:
             f"{what} was computed with another network that had the name {training.model!r} ({why}): register the "
             f"present one under a name of its own, or compute in another store {FOLDER}"
         )
+
+
+Given = Sequence[tuple[Training, dict]]
+"""Networks of the user's, each by a training of it, with its fingerprint where the study is coordinated."""
+
+
+def given(recipes: Iterable[Recipe]) -> Given:
+    """The networks of the user's that recipes are computed with."""
+    own, found = models.registered(), {}
+    for part in inside(recipes) if own else ():
+        if isinstance(part, Training) and part.model in own:
+            found[part.model, part.data, part.validation, part.scaling] = part
+    return [(training, network(training)) for training in found.values()]
+
+
+def same_as_given(networks: Given) -> None:
+    """Refuses to compute where another network is built than where the study is coordinated.
+
+    Raises:
+        ExecutionError: saying what tells them apart and what to do.
+    """
+    for training, known in networks:
+        if why := difference(known, network(training)):
+            raise ExecutionError(
+                f"a worker process builds another network {training.model!r} than the script did ({why}), and nothing "
+                f"was computed with it: its factory reads what the script has changed, such as a constant of a module, "
+                f"and workers import modules anew. Register functools.partial(factory, …) with that value, or use "
+                f"executor 'inline'"
+            )
 
 
 def check_networks(recipes: Iterable[Recipe], store: Store) -> None:

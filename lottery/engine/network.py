@@ -32,6 +32,9 @@ from .precision import multiplying, undisturbed
 from .sparse import SparseLinear
 
 EXAMPLES = 16  # on which a faster network is compared with the plain one
+ROUNDING = (
+    1e-5  # of the largest gradient: what is smaller, as that of a bias before normalisation, may be rounding alone
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +130,10 @@ class Network:
         """Logits of a batch: [B, classes] of one network, [R, B, classes] of R stacked ones."""
         raise NotImplementedError
 
+    def whole(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor with an entry for each of a parameter, in the parameter's own shape."""
+        return tensor
+
     def snapshot(self, index: int) -> State:
         """A full copy of one network's state dict."""
         raise NotImplementedError
@@ -215,12 +222,16 @@ class Single(Network):
         """Mean cross-entropy of a training batch."""
         return cross_entropy(self.logits(x), target)
 
+    def whole(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor with an entry for each of a parameter, in the parameter's own shape: zero where that is pruned."""
+        return self.sparse[name].whole(tensor) if name in self.sparse else tensor
+
     def snapshot(self, index: int) -> State:
         """A full copy of the network's state dict."""
         state = {}
         for name in self.module.state_dict():
             tensor = self.state[self.first[name]].detach().cpu().clone(memory_format=torch.contiguous_format)
-            state[name] = self.sparse[name].whole(tensor) if name in self.sparse else tensor
+            state[name] = self.whole(name, tensor)
         return state
 
 
@@ -435,21 +446,33 @@ def _check(training: Training, module: nn.Module, starts: Sequence[Start]) -> No
 def _difference(network: Network, plain: dict[int, Network], x: torch.Tensor) -> str | None:
     """What tells a network's outputs from those of the plain ones at these places; None if rounding does.
 
-    Evaluated and in training; the networks' buffers are left as they were. The papers' networks are compared evaluated
-    alone: what they draw in training depends on how their tensors lie in memory.
+    Evaluated and in training, there with gradients, which hooks may change; the networks' buffers are left as they
+    were. The papers' networks are compared evaluated alone: what they draw in training depends on how their tensors lie
+    in memory.
     """
     for training in (False, True)[: 1 if models.ours(network.module) and network.seeded else 2]:
         together = _tried(
             network, x if not training or network.count == 1 else x.expand(network.count, *x.shape), training
         )
         for place, one in plain.items():
-            for name, wanted in _tried(one, x, training).items():
-                got = together[name][place] if network.count > 1 else together[name]
-                scale = wanted.nan_to_num(0.0, 0.0, 0.0).abs().max().item()
-                if got.shape != wanted.shape or not torch.allclose(got, wanted, 1e-3, 1e-3 * scale, equal_nan=True):
-                    what = f"its buffer {name} differs from that" if name else "its outputs differ from those"
-                    return f"{what} of the plain network" + " in training" * training
+            alone = _tried(one, x, training)
+            noise = ROUNDING * max(map(_size, alone.gradients.values()), default=0.0)
+            for what, found, wanted, least in (
+                ("its outputs differ from those", together.outputs, alone.outputs, 0.0),
+                ("its buffer {} differs from that", together.buffers, alone.buffers, 0.0),
+                ("its gradient of {} differs from that", together.gradients, alone.gradients, noise),
+            ):
+                for name, tensor in wanted.items():
+                    got = found[name][place] if network.count > 1 else found[name]
+                    close = max(1e-3 * _size(tensor), least)
+                    if got.shape != tensor.shape or not torch.allclose(got, tensor, 1e-3, close, equal_nan=True):
+                        return f"{what.format(name)} of the plain network" + " in training" * training
     return None
+
+
+def _size(tensor: torch.Tensor) -> float:
+    """The largest number of a tensor that is finite, without its sign."""
+    return tensor.nan_to_num(0.0, 0.0, 0.0).abs().max().item() if tensor.numel() else 0.0
 
 
 def _rehearse(network: Stacked, x: torch.Tensor) -> None:
@@ -469,16 +492,38 @@ def _buffers_kept(network: Network) -> Iterator[State]:
         network.state[name].copy_(tensor)
 
 
-def _tried(network: Network, x: torch.Tensor, training: bool) -> State:
-    """Outputs of a network, under the name "", and its buffers after the pass; it is left as it was."""
+@dataclass
+class _Pass:
+    """What a pass gives: outputs, under the name "", buffers after it, and gradients of weights that survive."""
+
+    outputs: State
+    buffers: State
+    gradients: State
+
+
+def _tried(network: Network, x: torch.Tensor, training: bool) -> _Pass:
+    """A pass of a network, which is left as it was; gradients are those of a network of the user's in training."""
+    differentiated = training and not models.ours(network.module)
     with _buffers_kept(network) as before:
         network.module.train(training)
-        with seeds.apart(x.device), multiplying("float32", x.device):
+        with seeds.apart(x.device), multiplying("float32", x.device), torch.set_grad_enabled(differentiated):
             seed(0, x.device)
-            found = {"": network.forward(x.clone(), shared=not training).float()}
+            outputs = network.forward(x.clone(), shared=not training).float()
+            gradients = _gradients(network, outputs) if outputs.requires_grad else {}
         network.settle()
-        found |= {name: network.state[name].float().clone() for name in before}
-    return found
+        buffers = {name: network.state[name].float().clone() for name in before}
+    return _Pass({"": outputs.detach()}, buffers, gradients)
+
+
+def _gradients(network: Network, outputs: torch.Tensor) -> State:
+    """Gradients of a sum in which each output of a network has a weight of its own; zero where it has no part."""
+    each = outputs[0] if network.count > 1 else outputs
+    weights = torch.linspace(-1, 1, each.numel(), device=outputs.device).view(each.shape)
+    parameters = list(network.parameters.values())
+    found = torch.autograd.grad((outputs * weights).sum(), parameters, allow_unused=True, materialize_grads=True)
+    kept = {id(parameter): survive for parameter, survive in network.masked}
+    masked = (g * kept.get(id(p), 1) for p, g in zip(parameters, found, strict=True))
+    return {name: network.whole(name, gradient) for name, gradient in zip(network.parameters, masked, strict=True)}
 
 
 def seed(number: int, device: torch.device) -> None:

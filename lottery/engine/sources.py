@@ -7,6 +7,7 @@ that is plain.
 """
 
 import ast
+import dis
 import functools
 import importlib.util
 import inspect
@@ -15,7 +16,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 
 Place = tuple[dict, dict]  # where a name is looked up: what a closure holds, what its module holds
 Use = tuple[str, type | FunctionType | None, Place]  # a name, and the class or function it stands for; None: a constant
@@ -100,6 +101,19 @@ def _functions(kind: type) -> Iterator[FunctionType]:
         part = inspect.unwrap(part) if callable(part) else part
         if isinstance(part, FunctionType) and part.__globals__.get("__name__") == kind.__module__:
             yield part
+
+
+def read_outside(kind: type) -> Iterator[tuple[str, object]]:
+    """What functions in the body of a class read under a bare name from their module or closure, by name."""
+    for function in _functions(kind):
+        places = {"LOAD_GLOBAL": function.__globals__, "LOAD_DEREF": _closed(function)}
+        left = [function.__code__]
+        while left:
+            code = left.pop()
+            left += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+            for at in dis.get_instructions(code):
+                if at.argval in (place := places.get(at.opname, {})):
+                    yield at.argval, place[at.argval]
 
 
 def _of_parts(kind: type) -> str | None:

@@ -30,7 +30,7 @@ from .train import Course
 
 SEEDS = 3  # of initial weights that are tried; one that gives finite outputs is enough
 MORE = 48  # examples that are tried beside the first ones, where inputs are integers
-PASSES = 20  # in which a network that draws may leave a layer out before it counts as unused
+PASSES = 20  # in which a network that draws uses every layer, and what one changes shows in what it computes
 
 
 class NotPruned(UserWarning):
@@ -228,6 +228,8 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
 def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pairs: Sequence[tuple[str, str]]) -> None:
     """Passes under one seed and with tensors as they were give the same: no state is elsewhere that a pass reads."""
     before: State = {}
+    changed: set[str] = set()  # tensors, in training
+    stay: list[str] = []  # of these, what is left as it is after a pass
 
     def evaluated() -> State:
         seed(0, x.device)
@@ -245,26 +247,36 @@ def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pai
         found = {"": logits.detach()}
         found |= {key: p.grad.clone() for key, p in module.named_parameters() if p.grad is not None}
         known = {key: tensor for key, tensor in models.tensors(module).items() if key in before}
-        moved = {key for key, tensor in known.items() if not _equal(before[key], tensor)}
+        changed.update(key for key, tensor in known.items() if not _equal(before[key], tensor))
         with torch.no_grad():
-            for key, tensor in known.items():
-                tensor.copy_(before[key])
-        if odd := next((pair for pair in pairs if moved & {*pair}), None):
+            for key in known.keys() - set(stay):
+                known[key].copy_(before[key])
+        if odd := next((pair for pair in pairs if changed & {*pair}), None):
             raise TrainingError(
                 f"network {name!r}: the buffers {odd[0]} and {odd[1]} are in the same memory and change in training, "
                 f"which copies on a GPU or in a stack do apart: register one and read it in forward, or clone it"
             )
         return found
 
-    _twice(name, "evaluated", module, evaluated)
+    judged, _ = _twice(name, "evaluated", module, evaluated)
     module.train()  # once, for it may put weights back that evaluation has merged
     before |= {key: tensor.detach().clone() for key, tensor in models.tensors(module).items()}
-    if not _as_before(*_twice(name, "trained", module, trained)):
+    usual, again = _twice(name, "trained", module, trained)
+    if not _as_before(usual, again):
         raise TrainingError(
             f"network {name!r} computes otherwise when it is asked again in training: it keeps something between "
             f"steps that is no parameter or buffer, or draws from a generator of its own, and a training that is "
             f"broken off would go on with another network. Keep it as a buffer, and draw with torch's own generator"
         )
+    entries = models.table(module)
+    if stay := [key for key in changed if not entries[key].persistent]:
+        later = [trained() for _ in range(PASSES)][-1]
+        if not (_as_before(usual, later) and _as_before(judged, evaluated())):
+            raise TrainingError(
+                f"network {name!r} changes {_some(sorted(stay))} in training and computes with it, and its state dict "
+                f"does not hold it, so what starts from trained weights would begin with another value: register it "
+                f"persistent (leave out persistent=False)"
+            )
 
 
 def _twice(name: str, when: str, module: nn.Module, passed: Callable[[], State]) -> tuple[State, State]:

@@ -26,6 +26,7 @@ from .. import data, models
 from ..recipes import Recipe, inside
 from . import stopping
 from .compute import Report, compute
+from .identity import Given
 from .store import Store
 from .world import ExecutionError
 
@@ -49,7 +50,7 @@ class Work:
     """A batch as it travels.
 
     Attributes:
-        recipes, keeps, device, stack, wait: as of `compute.compute`.
+        recipes, keeps, device, stack, wait, networks: as of `compute.compute`.
         store: the folder.
         seconds: until trainings are to be saved and stopped; None: no limit.
         sent: `time.time()` at which that was so: time in a queue counts.
@@ -62,6 +63,7 @@ class Work:
     stack: int | None = None
     wait: bool = True
     seconds: float | None = None
+    networks: Given = ()
     sent: float = field(default_factory=time.time)
 
     def compute(self, report: Callable[[int], None] | None = None) -> Report:
@@ -78,6 +80,7 @@ class Work:
             deadline=deadline,
             stack=self.stack,
             wait=self.wait,
+            networks=self.networks,
         )
 
 
