@@ -232,7 +232,8 @@ def register(name: str, factory: Factory) -> None:
         name: used in recipes and so in the keys of results: give a changed network a new name.
         factory: `factory(shape, classes)` returns a freshly initialised `torch.nn.Module` that maps a batch of inputs
             `[N, *shape]` to logits [N, classes] and draws its initial weights with torch's default generator. Use a
-            function or class of an importable module where worker processes or a cluster compute.
+            function or class of an importable module where worker processes or a cluster compute, and hand it what the
+            script sets, by `functools.partial`: they import the module anew.
 
     Raises:
         ModelError: if the name is no text or one of the papers' networks, or the factory cannot be called like that.
