@@ -223,7 +223,8 @@ def rivals(accuracy: Masks) -> dict[str, str]:
     """
     conv = accuracy.get("Conv-2", {})
     loss = {"": accuracy["LeNet"], "conv_": conv}
-    told = dict.fromkeys(("conv_one_shot_loss_pp", "conv_one_shot_recovered", "conv_SynFlow_recovered"), "not run")
+    shares = "conv_one_shot_loss_pp", "conv_one_shot_recovered", "conv_SynFlow_recovered"
+    told: dict[str, str] = dict.fromkeys(shares, "not run")
     for net, of in loss.items():
         if "one-shot" in of:
             told[f"{net}one_shot_loss_pp"] = text.interval(of["ticket"] - of["one-shot"], 100, "pp")
