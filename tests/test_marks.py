@@ -1,6 +1,7 @@
 """Marks of tickets, and how well they tell networks that match."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,6 +190,7 @@ class Shown:
 def test_the_caption_of_the_marks_tells_of_the_bars_that_are_drawn():
     chapter = Shown()
     marked.show(chapter, networks(signed_distance=[0.1, 0.2, 0.8, 0.9]), 0.0)
+    assert chapter.glued["small_end_lead"] == "not run"
     [(figure, caption)] = chapter.figures
     bars = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2 and line.get_alpha()]
     assert bars and not np.isfinite([line.get_xdata() for line in bars]).any()  # no mark has one for each replicate
@@ -199,13 +201,14 @@ def test_the_table_of_marks_has_areas_across_and_within_densities_in_the_directi
     chapter, apart = Shown(), [1.1, 0.1, 1.2, 0.2]  # each level tells by a tenth, levels differ by one
     once = networks(signed_distance=apart, sign_agreement=apart, density=[0.8, 0.2, 0.8, 0.2])
     two = {name: np.tile(values, 2) for name, values in once.marks.items()}  # so that a level has four
-    marked.show(
-        chapter, marks.Networks([*"abcdefgh"], np.tile(once.level, 2), np.tile(ACCURACY, 2), once.dense, two), 0.0
-    )
+    names = ["random", "small at the end", *"cdefgh"]
+    marked.show(chapter, marks.Networks(names, np.tile(once.level, 2), np.tile(ACCURACY, 2), once.dense, two), 0.0)
     rows = {row[0]: [row[1], *firsts(row[2:])] for row in chapter.tables[0]}
     assert rows["signed distance"] == ["less", "0.75", "−0.80", "1.00", "−1.00"]
     assert rows["sign agreement"] == ["more", "0.25", "−0.80", "0.00", "−1.00"]
     assert rows["density"][:2] == ["more", "0.50"]
+    lead = 100 * (ACCURACY[:, 1] - ACCURACY[:, 0]).mean()
+    assert firsts([chapter.glued["small_end_lead"]]) == [f"{lead:.2f} pp".replace("-", "−")]
     csv = chapter.offered["marks.csv"]
     assert (csv["matching"] == np.tile(MATCHING, 2).ravel()).all()
     assert (csv["accuracy"] == np.tile(ACCURACY, 2).ravel()).all()
@@ -240,11 +243,12 @@ def test_a_barrier_is_shown_beside_the_errors_that_it_is_made_of():
 def test_flipped_signs_have_a_curve_where_several_shares_were_run(shares):
     path, twin = Path(0.02, 0.05, 0.02), Path(0.02, 0.03, 0.02)
     row = {"turned": {0.0: twin} | dict.fromkeys(shares, path)}
+    row["networks"] = {"reinitialised": SimpleNamespace(values={"early_stop_test_accuracy": 0.96})}
     row["from the ticket"] = {share: {"signs": one, "path": one} for share, one in row["turned"].items()}
     chapter = Shown()
     shown = marked.flipped(chapter, [row] * 2, shares)
     assert (shown is not None) == (len(shares) > 1) and len(chapter.tables[0]) == 1 + len(shares)
-    told = ["75 to 75 %", ", ".join(f"3 with {share} %" for share in shares)]
+    told = ["75 to 75 %", ", ".join(f"3 with {share} %" for share in shares), "1.00 pp"]
     assert chapter.glued.pop("turned_accuracies") == "from 97.00 to 97.00 %"
     assert firsts([chapter.glued.pop("twin_signs"), chapter.glued.pop("twin_barrier")]) == ["75.0 %", "1.00 pp"]
     assert firsts(chapter.glued.values()) == told

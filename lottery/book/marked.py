@@ -55,8 +55,9 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
     others = networks.others()
     kept = others.matching(epsilon)
     at = dict(zip(networks.names, 100 * networks.accuracy.T, strict=True))
+    pair = [at.get(name, np.full(len(networks.accuracy), np.nan)) for name in ("small at the end", "random")]
     chapter.glue(
-        small_end_lead=text.interval(at["small at the end"] - at["random"], 1, "pp"),
+        small_end_lead=text.interval(pair[0] - pair[1], 1, "pp"),
         area_of_kind=text.number(networks.area_of_kind(epsilon).mean),
         areas_apart=" and ".join(map(text.number, apart)),
         others_matching=f"{kept.sum()} of {kept.size}",
