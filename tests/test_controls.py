@@ -105,7 +105,7 @@ def test_lit_inputs_keep_their_count_and_no_connection(chain):
     again, drawn = (made(LitPreserving(runs[2].mask, 0, draw), store) for draw in (0, 1))
     assert masks.distance(again, other) == 0 < masks.distance(drawn, other)
     with pytest.raises(LotteryError, match="only a fully connected layer has lit inputs"):
-        check([r.Run(replace(T, model="conv-2", data="cifar10"), r.Initial(0), LitPreserving(r.Dense(), 0))])
+        check([r.Run(replace(T, model="conv-2"), r.Initial(0), LitPreserving(r.Dense(), 0))])
 
 
 def test_a_spliced_mask_has_its_layers_from_two(chain):
