@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from jupyter_client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 from lottery.book import forked
@@ -33,7 +34,8 @@ def connection(folder):
 def test_a_forked_kernel_has_the_imports_done_and_its_own_environment(tmp_path):
     manager = connection(tmp_path)
     kernel = forked.Kernel(manager.connection_file, {**os.environ, "OWN": "its own"}, str(tmp_path))
-    client = manager.client()
+    client = BlockingKernelClient(connection_file=manager.connection_file)  # the manager, which has none, holds it dead
+    client.load_connection_file()
     client.start_channels()
     try:
         client.wait_for_ready(timeout=120)
