@@ -22,6 +22,7 @@ from .models import State
 from .recipes import (
     Altered,
     Constant,
+    Counted,
     Initial,
     Mask,
     NotNegative,
@@ -50,7 +51,7 @@ class ControlError(LotteryError):
 
 
 @frozen
-class Complement(Mask):
+class Complement(Counted):
     """As many weights of each layer as a mask keeps, drawn from those that it cuts.
 
     Attributes:
@@ -61,10 +62,6 @@ class Complement(Mask):
     mask: Mask
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
-
-    @property
-    def counted_as(self) -> Mask:
-        return self.mask
 
     def tensors(self, world: World, training: Training) -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.CONTROL, 0, self.replicate, self.draw)
@@ -85,7 +82,7 @@ class Complement(Mask):
 
 
 @frozen
-class DegreePreserving(Mask):
+class DegreePreserving(Counted):
     """A random mask in which each unit has as many incoming and outgoing connections as in another.
 
     See `lottery.signs.degree_preserving`.
@@ -98,10 +95,6 @@ class DegreePreserving(Mask):
     mask: Mask
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
-
-    @property
-    def counted_as(self) -> Mask:
-        return self.mask
 
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, training)
@@ -116,7 +109,7 @@ class DegreePreserving(Mask):
 
 
 @frozen
-class LitPreserving(Mask):
+class LitPreserving(Counted):
     """A random mask with the same count in each layer as another, and in the first as many on inputs that are ever lit.
 
     Inputs that are zero in every training example are not lit (`Unlit`); their weights get no gradient. The first layer
@@ -131,10 +124,6 @@ class LitPreserving(Mask):
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
 
-    @property
-    def counted_as(self) -> Mask:
-        return self.mask
-
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, training)
         if training is not None:
@@ -143,15 +132,13 @@ class LitPreserving(Mask):
             layer = module.get_submodule(models.place(module, name)[0])
             if not isinstance(layer, torch.nn.Linear):
                 raise ControlError(f"{name} is of {type(layer).__name__}: only a fully connected layer has lit inputs")
+            if layer.in_features != (inputs := world.dataset(training).train[0][0].numel()):
+                raise ControlError(f"{name} has {layer.in_features} inputs, an example {inputs}: it does not see them")
 
     def tensors(self, world: World, training: Training) -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.CONTROL, 3, self.replicate, self.draw)
         mask = self.mask.tensors(world, training)
         first, lit = next(iter(mask)), _lit(world, training).cpu() > 0
-        if mask[first].shape[1] != len(lit):
-            raise ControlError(
-                f"{first} has {mask[first].shape[1]} inputs, an example {len(lit)}: it does not see them"
-            )
         result = masks.shuffle(mask, stream)
         for inside in (lit, ~lit):
             part = masks.shuffle({first: mask[first][:, inside]}, stream)

@@ -862,8 +862,18 @@ class Pruned(Round):
         return masks.scores(self.criterion, self.run.weights.tensors(world, training), state, mask)
 
 
+class Counted(Mask):
+    """A random mask that has the counts of another, `mask`, layer by layer."""
+
+    mask: Mask
+
+    @property
+    def counted_as(self) -> Mask:
+        return self.mask
+
+
 @frozen
-class Shuffled(Mask):
+class Shuffled(Counted):
     """A random mask with the same count in each layer as another.
 
     Attributes:
@@ -874,10 +884,6 @@ class Shuffled(Mask):
     mask: Mask
     replicate: Annotated[int, Field(ge=0)]
     draw: Annotated[int, Field(ge=0)] = 0
-
-    @property
-    def counted_as(self) -> Mask:
-        return self.mask
 
     def tensors(self, world: "World", training: "Training") -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.MASK, self.replicate, self.draw)

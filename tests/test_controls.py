@@ -106,6 +106,12 @@ def test_lit_inputs_keep_their_count_and_no_connection(chain):
     assert masks.distance(again, other) == 0 < masks.distance(drawn, other)
     with pytest.raises(LotteryError, match="only a fully connected layer has lit inputs"):
         check([r.Run(replace(T, model="conv-2"), r.Initial(0), LitPreserving(r.Dense(), 0))])
+    models.register(
+        "coarse",
+        lambda shape, classes: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.MaxPool1d(2), torch.nn.Linear(32, 10)),
+    )
+    with pytest.raises(LotteryError, match="has 32 inputs, an example 64"):
+        check([r.Run(replace(T, model="coarse"), r.Initial(0), LitPreserving(r.Dense(), 0))])
 
 
 def test_a_spliced_mask_has_its_layers_from_two(chain):

@@ -36,29 +36,23 @@ def show_kinds(
     chapter.show_table(header, rows, words)
 
 
-def show_apart(chapter: Chapter, apart: Mapping[str, np.ndarray], left: str) -> dict[str, str]:
+def show_apart(chapter: Chapter, apart: Mapping[str, np.ndarray], left: str) -> None:
     """Shows how far two networks of a kind are from each other, and how often two tickets are nearer.
 
     Args:
         chapter: where.
         apart: kind → [pairs, 2] matched distances with and without signs; "tickets" is one.
         left: the share of weights left, in words.
-
-    Returns:
-        To glue, ``unsigned_areas``: how often without signs, of each kind.
     """
-    near, rows, without = apart["tickets"].T, [], {}
+    near, rows = apart["tickets"].T, []
     for kind, both in apart.items():
         areas = [f"{signs.auc(mine, other):.2f}" for mine, other in zip(near, both.T, strict=True)]
         rows.append([kind, *(text.extremes(row, digits=3) for row in both.T), *areas])
-        without[kind] = areas[1]
     words = (
         f"{left} left, {text.count(len(near[0]), 'pair')}: mean (smallest to largest). AUC: how often two tickets are "
     )
     words += "nearer than two of the kind; 0.5 is chance."
     chapter.show_table(["pairs of", "signed distance", "without signs", "AUC, signed", "AUC, without"], rows, words)
-    said = [f"{kind} {area}" for kind, area in without.items() if kind != "tickets"]
-    return {"unsigned_areas": text.enumerated(said)}
 
 
 def show_layers(
