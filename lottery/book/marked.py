@@ -33,26 +33,24 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
         f"better it tells them apart; the line at 0.5 is chance. Bars are 95 % intervals over {replicates}.",
         headline=True,
     )
-    rows = []
-    for mark in (*found, "density"):
-        across = networks.area(mark, epsilon, within=False).mean, networks.rank(mark, within=False)
-        within = (
-            text.format_interval(networks.area(mark, epsilon)).partition(", n")[0],
-            text.number(networks.rank(mark)),
-        )
+    others, rows = networks.others(), []
+    among = {mark: others.area(mark, epsilon).mean for mark in (*found, "density")}
+    for mark, other in among.items():
+        within = text.format_interval(networks.area(mark, epsilon)).partition(", n")[0]
+        across = networks.rank(mark), networks.area(mark, epsilon, within=False).mean, networks.rank(mark, within=False)
         more = marks.MARKS.get(mark, marks.MORE) == marks.MORE
-        rows.append([mark, "more" if more else "less", *map(text.number, across), *within])
-    kind = (networks.area_of_kind(epsilon, one) for one in (False, True))
-    across, within = (text.format_interval(one).partition(", n")[0] for one in kind)
-    rows.append(["(its kind: ticket or pruned once)", "yes", across.partition(" [")[0], "–", within, "–"])
+        rows.append([mark, within, *map(text.number, (other, *across)), "more" if more else "less"])
+    kind = (networks.area_of_kind(epsilon, one) for one in (True, False))
+    within, across = (text.format_interval(one).partition(", n")[0] for one in kind)
+    rows.append(["(its kind: ticket or pruned once)", within, "–", "–", across.partition(" [")[0], "–", "yes"])
     chapter.show_table(
-        ["mark", "a ticket has", "area across densities", "correlation", "area within a density", "correlation"],
+        ["mark", "area within a density", "the same of other kinds", "correlation", "area across densities"]
+        + ["correlation", "a ticket has"],
         rows,
-        "Area under the curve for matching or not, in the direction of the second column, with 95 % intervals; "
-        "Spearman's correlation of the mark with accuracy at early stop.",
+        "Area under the curve for matching or not, in the direction of the last column, with 95 % intervals; the same "
+        "among networks that are neither tickets nor pruned once; Spearman's correlation with accuracy at early stop.",
     )
     apart = (networks.areas_apart(mark, epsilon) for mark in ("signed distance", "error barrier"))
-    others = networks.others()
     kept = others.matching(epsilon)
     at = dict(zip(networks.names, 100 * networks.accuracy.T, strict=True))
     pair = [at.get(name, np.full(len(networks.accuracy), np.nan)) for name in ("small at the end", "random")]
@@ -61,9 +59,8 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
         area_of_kind=text.number(networks.area_of_kind(epsilon).mean),
         areas_apart=" and ".join(map(text.number, apart)),
         others_matching=f"{kept.sum()} of {kept.size}",
-        others_areas=" and ".join(
-            text.number(others.area(m, epsilon).mean) for m in ("signed distance", "error barrier")
-        ),
+        others_areas=" and ".join(text.number(among[mark]) for mark in ("signed distance", "error barrier")),
+        others_best=text.each({m: text.number(among[m]) for m in sorted(found, key=among.get, reverse=True)[:3]}),
     )
     axes = {"replicate": range(len(networks.accuracy)), "network": networks.names}
     told = {"accuracy": networks.accuracy, "matching": networks.matching(epsilon).astype(float)}

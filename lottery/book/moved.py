@@ -102,6 +102,7 @@ def told(there: Records, back: Records, level: int) -> dict[str, str]:
         found[f"degrees_{name}"] = recovered(accuracy, level, "degrees")
         found[f"lead_{name}"] = text.format_interval(ahead, 1, "pp")
         found[f"lead_{name}_fewest"] = text.interval(moved[:, -1], 1, "pp")
+        found[f"behind_{name}_most"] = text.interval(accuracy["native"][:, 0] - accuracy["moved"][:, 0], 100, "pp")
     return leads.learned(runs) | found
 
 
