@@ -60,7 +60,9 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
         areas_apart=" and ".join(map(text.number, apart)),
         others_matching=f"{kept.sum()} of {kept.size}",
         others_areas=" and ".join(text.number(among[mark]) for mark in ("signed distance", "error barrier")),
-        others_best=text.each({m: text.number(among[m]) for m in sorted(found, key=among.__getitem__, reverse=True)[:3]}),
+        others_best=text.each(
+            {m: text.number(among[m]) for m in sorted(found, key=among.__getitem__, reverse=True)[:3]}
+        ),
     )
     axes = {"replicate": range(len(networks.accuracy)), "network": networks.names}
     told = {"accuracy": networks.accuracy, "matching": networks.matching(epsilon).astype(float)}
