@@ -203,10 +203,10 @@ def test_the_table_of_marks_has_areas_across_and_within_densities_in_the_directi
     two = {name: np.tile(values, 2) for name, values in once.marks.items()}  # so that a level has four
     names = ["random", "small at the end", *"cdefgh"]
     marked.show(chapter, marks.Networks(names, np.tile(once.level, 2), np.tile(ACCURACY, 2), once.dense, two), 0.0)
-    rows = {row[0]: [row[1], *firsts(row[2:])] for row in chapter.tables[0]}
-    assert rows["signed distance"] == ["less", "0.75", "−0.80", "1.00", "−1.00"]
-    assert rows["sign agreement"] == ["more", "0.25", "−0.80", "0.00", "−1.00"]
-    assert rows["density"][:2] == ["more", "0.50"]
+    rows = {row[0]: firsts(row[1:]) for row in chapter.tables[0]}  # none is a ticket or pruned once: all are others
+    assert rows["signed distance"] == ["1.00", "1.00", "−1.00", "0.75", "−0.80", "less"]
+    assert rows["sign agreement"] == ["0.00", "0.00", "−1.00", "0.25", "−0.80", "more"]
+    assert (rows["density"][3], rows["density"][-1]) == ("0.50", "more")
     lead = 100 * (ACCURACY[:, 1] - ACCURACY[:, 0]).mean()
     assert firsts([chapter.glued["small_end_lead"]]) == [f"{lead:.2f} pp".replace("-", "−")]
     csv = chapter.offered["marks.csv"]
