@@ -214,6 +214,18 @@ def test_the_table_of_marks_has_areas_across_and_within_densities_in_the_directi
     assert (csv["accuracy"] == np.tile(ACCURACY, 2).ravel()).all()
 
 
+def test_the_table_of_marks_has_their_areas_among_networks_that_were_not_cut():
+    chapter, right, wrong = Shown(), [1.1, 0.1, 1.2, 0.2], [1.2, 0.2, 1.1, 0.1]  # wrong: those that were cut
+    names, once = ["ticket 1", "one-shot", "ticket 2", "ticket 3", *"cdefghij"], networks(density=[0.8, 0.2, 0.8, 0.2])
+    rows = np.concatenate([wrong, right, right]) + np.zeros((len(ACCURACY), 1))
+    of = {"signed distance": rows, "error barrier": rows, "density": np.tile(once.marks["density"], 3)}
+    marked.show(chapter, marks.Networks(names, np.tile(once.level, 3), np.tile(ACCURACY, 3), once.dense, of), 0.0)
+    found = {row[0]: firsts(row[1:3]) for row in chapter.tables[0]}
+    assert found["signed distance"] == ["0.67", "1.00"]  # of nine pairs a level four are in order and four ties
+    assert chapter.glued["others_areas"] == "1.00 and 1.00"
+    assert chapter.glued["others_best"] == "signed distance: 1.00; error barrier: 1.00"
+
+
 class Path:
     """The record of a path, of signs and of a run: test errors at three points, and what else is read beside them."""
 

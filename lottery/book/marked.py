@@ -33,22 +33,25 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
         f"better it tells them apart; the line at 0.5 is chance. Bars are 95 % intervals over {replicates}.",
         headline=True,
     )
-    others, rows = networks.others(), []
-    among = {mark: others.area(mark, epsilon).mean for mark in (*found, "density")}
-    for mark, other in among.items():
-        within = text.format_interval(networks.area(mark, epsilon)).partition(", n")[0]
-        across = networks.rank(mark), networks.area(mark, epsilon, within=False).mean, networks.rank(mark, within=False)
+    others, kind, rows = networks.others(), networks.area_of_kind(epsilon), []
+    among = areas(others, epsilon)
+    for mark in (*found, "density"):
+        within = found[mark] if mark in found else networks.area(mark, epsilon)
+        other = among[mark] if mark in among else others.area(mark, epsilon)
+        across = networks.area(mark, epsilon, within=False).mean, networks.rank(mark, within=False)
         more = marks.MARKS.get(mark, marks.MORE) == marks.MORE
-        rows.append([mark, within, *map(text.number, (other, *across)), "more" if more else "less"])
-    kind = (networks.area_of_kind(epsilon, one) for one in (True, False))
-    within, across = (text.format_interval(one).partition(", n")[0] for one in kind)
-    rows.append(["(its kind: ticket or pruned once)", within, "–", "–", across.partition(" [")[0], "–", "yes"])
+        means = map(text.number, (other.mean, networks.rank(mark), *across))
+        rows.append([mark, text.format_interval(within).partition(", n")[0], *means, "more" if more else "less"])
+    across = text.number(networks.area_of_kind(epsilon, within=False).mean)
+    said = text.format_interval(kind).partition(", n")[0]
+    rows.append(["(its kind: ticket or pruned once)", said, "–", "–", across, "–", "yes"])
     chapter.show_table(
-        ["mark", "area within a density", "the same of other kinds", "correlation", "area across densities"]
-        + ["correlation", "a ticket has"],
+        ["mark", "area within a density", "area among other kinds", "correlation within", "area across densities"]
+        + ["correlation across", "a ticket has"],
         rows,
-        "Area under the curve for matching or not, in the direction of the last column, with 95 % intervals; the same "
-        "among networks that are neither tickets nor pruned once; Spearman's correlation with accuracy at early stop.",
+        "Area under the curve for matching or not, in the direction of the last column, with 95 % intervals; the third "
+        "column is of networks that are neither tickets nor pruned once. Correlations are Spearman's, with accuracy at "
+        "early stop.",
     )
     apart = (networks.areas_apart(mark, epsilon) for mark in ("signed distance", "error barrier"))
     kept = others.matching(epsilon)
@@ -56,13 +59,11 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
     pair = [at.get(name, np.full(len(networks.accuracy), np.nan)) for name in ("small at the end", "random")]
     chapter.glue(
         small_end_lead=text.interval(pair[0] - pair[1], 1, "pp"),
-        area_of_kind=text.number(networks.area_of_kind(epsilon).mean),
+        area_of_kind=text.number(kind.mean),
         areas_apart=" and ".join(map(text.number, apart)),
         others_matching=f"{kept.sum()} of {kept.size}",
-        others_areas=" and ".join(text.number(among[mark]) for mark in ("signed distance", "error barrier")),
-        others_best=text.each(
-            {m: text.number(among[m]) for m in sorted(found, key=among.__getitem__, reverse=True)[:3]}
-        ),
+        others_areas=" and ".join(text.number(among[mark].mean) for mark in ("signed distance", "error barrier")),
+        others_best=text.each({mark: text.number(area.mean) for mark, area in [*among.items()][:3]}),
     )
     axes = {"replicate": range(len(networks.accuracy)), "network": networks.names}
     told = {"accuracy": networks.accuracy, "matching": networks.matching(epsilon).astype(float)}
