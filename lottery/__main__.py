@@ -127,6 +127,8 @@ def _run(names, profile, given, publish, export, settings) -> None:
             lacking = _count(sum(key not in store for key in own), "recipe")
             click.echo(f"{part.chapter}{places[part.chapter]}: planned, {lacking} to compute")
     keys = list(dict.fromkeys(key for one in keys_of.values() for key in one))
+    if publish:
+        runner.take_committed(names, keys, store)
     try:
         error = _compute(parts, keys_of, store, settings)
         failed: dict[str, LotteryError] = {}

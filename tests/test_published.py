@@ -9,6 +9,7 @@ import pytest
 from lottery.__main__ import main
 from lottery.book import claims, findings, gates, launch, parameters, planning, runner
 from lottery.book.chapter import as_written
+from lottery.engine import archive
 from lottery.engine.disk import StoreError
 from lottery.engine.store import Store
 
@@ -86,6 +87,32 @@ def test_records_that_a_store_lacks_are_not_taken_from_what_was_committed(tmp_pa
     with pytest.raises(StoreError):
         runner.publish_records(name, Store(tmp_path / "empty"))
     assert {file: file.read_bytes() for file in committed.iterdir()} == before
+
+
+def test_what_another_chapter_has_committed_is_taken_in_and_not_computed_again(tmp_path, monkeypatch):
+    """A store that trained a shared ticket anew, on another processor, would give the two chapters other numbers."""
+    name, other = "08_why_not_one_shot", "09_what_retraining_is_for"
+    committed = tmp_path / "results"
+    committed.mkdir()
+    for one in (name, other):
+        shutil.copy(runner.results_folder() / f"{one}.lotx", committed)
+    monkeypatch.setattr(runner, "results_folder", lambda: committed)
+    keys = runner.rests_on(runner.published()[name])
+    shared = set(keys).intersection(archive.keys(committed / f"{other}.lotx"))
+    store = Store(tmp_path / "store")
+    runner.take_committed([name], keys, store)
+    assert shared and all(key in store for key in shared) and not all(key in store for key in keys)
+    runner.take_committed([name], keys, store)  # nothing differs
+
+    anew = Store(tmp_path / "anew")
+    [key] = [key for key in sorted(shared) if store.read(key).values][:1]
+    record = store.read(key)
+    anew.save(key, record.recipe, record.values | {"another": 1.0}, record.arrays, made=record.made)
+    with pytest.raises(
+        StoreError, match=rf"1 record .* came out otherwise in .*: {key} \({other}.lotx\)\nPublish from"
+    ):
+        runner.take_committed([name], keys, anew)
+    runner.take_committed([name, other], keys, anew)  # both files are written anew
 
 
 def test_all_claims_are_listed_with_what_came_out(capsys):

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ import nbformat
 
 from .. import LotteryError
 from ..engine import archive, progress, stopping
+from ..engine.disk import StoreError
 from ..engine.execute import choose
 from ..engine.settings import VARIABLE, Settings, current
 from ..engine.store import Store
@@ -391,6 +392,35 @@ def results_folder() -> Path:
 def results_files() -> list[Path]:
     """The committed records."""
     return sorted(results_folder().glob("*.lotx"))
+
+
+def take_committed(names: Iterable[str], keys: Iterable[str], store: Store) -> None:
+    """Takes committed records into the store, so that no chapter is published from a training that another one has.
+
+    Args:
+        names: the chapters to publish; their own files are left alone, since they are written anew.
+        keys: of the records that these chapters rest on.
+        store: where they are computed.
+
+    Raises:
+        StoreError: if the store has some of them from another training: chapters would not fit together.
+    """
+    own = {path for name in names for path in archive.parts(results_folder() / f"{name}.lotx")}
+    wanted, differ = set(keys), []
+    for path in results_files():
+        if path in own or not (shared := wanted.intersection(archive.keys(path))):
+            continue
+        if not all(key in store for key in shared):
+            store.import_([path])
+        with archive.Archive(path) as file:
+            differ += [f"{key} ({path.name})" for key in file.differing(shared, store.read)]
+    if differ:
+        raise StoreError(
+            f"{count(len(differ), 'record')} that other chapters' files in book/results hold came out otherwise in "
+            f"{store.root}: {', '.join(differ[:3])}{' …' * (len(differ) > 3)}\n"
+            "Publish from a new store (`--store DIR`), which takes in what is committed, or publish the chapters that "
+            "share them together."
+        )
 
 
 def publish_records(name: str, store: Store) -> list[Path]:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+import safetensors.numpy
+
 from . import disk
 from .disk import StoreError
 from .records import ARRAYS, BROKEN, KEY, RECORD, Damaged, Record, canonical, decode, sha
@@ -265,11 +267,29 @@ class Archive:
             else:
                 yield record, text, small
 
+    def differing(self, keys: Iterable[str], read: Callable[[str], Record | None]) -> list[str]:
+        """Which of these records hold other numbers than those that are read elsewhere, however they were made.
+
+        Args:
+            keys: of records that both have; others are passed over.
+            read: gives the other one.
+        """
+        found = []
+        for key in sorted(set(self.keys).intersection(keys)):
+            record = decode(key, *(self._read(f"{key}/{name}") for name in (RECORD, ARRAYS)))
+            if (other := read(key)) is not None and _numbers(record) != _numbers(other):
+                found.append(key)
+        return found
+
     def __enter__(self) -> "Archive":
         return self
 
     def __exit__(self, *_) -> None:
         self.file.close()
+
+
+def _numbers(record: Record) -> tuple[bytes, str]:
+    return canonical(record.values), sha(safetensors.numpy.save(record.arrays))
 
 
 def missing(archives: Iterable[Archive]) -> list[str]:
