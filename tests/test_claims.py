@@ -141,6 +141,15 @@ def test_what_a_rule_asks_for_is_said_once():
     assert claims._unmet({"conv_4": True}, {"conv_4": False}) == {"conv_4": "Conv-4 was not run"}
 
 
+def test_what_the_same_stands_for_is_said():
+    known = {name: quantity for rule in claims.load().values() for name, quantity in rule.quantities.items()}
+    assert known["rate_minus_weights_pp"].before == known["weights_minus_tuning_pp"].says
+    assert known["exact_error"].before == known["width_error"].says and not known["width_error"].before
+    assert known["ticket_minus_dense_stable_share"].before.startswith("share of training from which on")
+    same = {name for name, quantity in known.items() if quantity.says.split(") ")[-1].startswith("the same")}
+    assert same == {name for name, quantity in known.items() if quantity.before}
+
+
 def test_what_rules_need_is_said_in_words_and_not_by_names_of_parameters():
     needs = {"continued_training": True, "late_steps": 7800, "supermask_rounds": ["iterative", "one"]}
     assert claims._unmet(needs, {"continued_training": False, "late_steps": 780, "supermask_rounds": "two"}) == {

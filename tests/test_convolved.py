@@ -48,8 +48,9 @@ def test_conv_6_has_more_weights_than_are_said_and_so_less_is_left_of_what_is_dr
 
 
 def test_gains_are_told_of_the_second_half_of_the_levels():
-    accuracy = np.array([[0.5, 0.6, 0.7, 0.4], [0.3, 0.6, 0.7, 0.5]])
-    assert convolved.sparse_gains(accuracy, ["100", "50", "25", "12"]) == "30.00 pp with 25 %, 5.00 pp with 12 %"
+    accuracy = np.array([[0.5, 0.6, 0.7, 0.4], [0.3, 0.6, 0.7, 0.5], [0.4, 0.6, 0.7, 0.45]])
+    said = "30.00 pp [5.16, 54.84] with 25 %, 5.00 pp [−32.26, 42.26] with 12 %"
+    assert convolved.sparse_gains(accuracy, ["100", "50", "25", "12"]) == said
 
 
 def test_a_replicate_is_left_out_only_where_others_stay():
@@ -62,9 +63,11 @@ def test_a_replicate_is_left_out_only_where_others_stay():
 
 def test_the_fastest_ticket_is_named_where_the_rule_leaves_it_out():
     stop = np.array([[3000, 1600, 1400], [3000, 1600, 1400]])
-    words = convolved.swiftest(stop, 1, ["100", "26.5", "13.7"])
+    more = ["100", "26.5", "13.7"], np.array([[0.5, 0.5, 0.49], [0.5, 0.5, 0.47]]), 200
+    words = convolved.swiftest(stop, 1, *more)
     assert words.startswith("The ticket with 13.7 % of the weights is faster still, at step 1,400")
-    assert convolved.swiftest(stop, 2, ["100", "26.5", "13.7"]) == "No ticket is faster."
+    assert "in the mean (2.00 pp [" in words and words.endswith("; with it the grid would allow 2.67 times.")
+    assert convolved.swiftest(stop, 2, *more) == "No ticket is faster."
 
 
 def test_how_fast_a_ticket_can_be_between_evaluations():

@@ -66,6 +66,8 @@ def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tabl
     assert (told["share_conv1"], told["share_fc1"]) == ("20.0 %", "80.0 %")
     means = [told[f"one_shot_{name}"] for name in ("alike", "units", "weights")]
     assert means == ["0.50", "1.00", "0.00"] and told["one_shot_weights_unsigned"] == "1.00"
+    judged = [told[f"kinds_auc_{name}"].split(",")[0] for name in ("alike", "units", "weights")]
+    assert judged == means and told["kinds_auc_sign_gain_weights"].startswith("−1.00")
 
 
 def test_kernels_counted_together_show_what_one_network_hides():

@@ -19,6 +19,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -109,6 +110,9 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+SAME = re.compile(r"(\([bm]\) )?the same( |,|$)")  # as the quantity before it in the file
+
+
 class Quantity(_Entry):
     """What a chapter measures: its definition, and how it is shown."""
 
@@ -121,6 +125,9 @@ class Quantity(_Entry):
 
     nothing: Number | None = None
     """What it is where there is no effect: of ratios 1 and of differences in points 0; of others only if said."""
+
+    before: str = Field("", exclude=True)
+    """The definition before it in the file where its own says "the same"; it is no part of the file."""
 
     @property
     def no_effect(self) -> float | None:
@@ -280,6 +287,7 @@ def load(path: str | os.PathLike | None = None) -> dict[str, Rule]:
     _, problems = entries.checked(Work, text["works"], "works")
     quantities, wrong = entries.checked(Quantity, text["quantities"], "quantities")
     problems += wrong
+    quantities = _explained(quantities)
     rules = {}
     for name, entry in text["claims"].items():
         asked = _asked(entry)
@@ -298,6 +306,18 @@ def load(path: str | os.PathLike | None = None) -> dict[str, Rule]:
     if problems:
         raise ClaimError(entries.listed(path, problems))
     return rules
+
+
+def _explained(quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
+    """Quantities with what "the same" stands for in their definitions."""
+    full, last = {}, ""
+    for name, quantity in quantities.items():
+        if SAME.match(quantity.says):
+            quantity = quantity.model_copy(update={"before": last})
+        else:
+            last = quantity.says
+        full[name] = quantity
+    return full
 
 
 def _asked(entry: Any) -> list[str]:

@@ -103,28 +103,34 @@ def left_out(name: str, *of: np.ndarray) -> str:
     return f"With each replicate left out in turn the gain of {name} is {spread}." if found else ""
 
 
-def swiftest(stop: np.ndarray, fast: int, left: Sequence[str]) -> str:
+def swiftest(stop: np.ndarray, fast: int, left: Sequence[str], picks: np.ndarray, grid: int) -> str:
     """A sentence on the ticket that learns fastest of all, which a rule leaves out where it is less accurate.
 
     Args:
         stop: [R, L] steps at early stop, the dense network's first.
         fast: the level of the fastest ticket that the rule allows; see `quantities.fastest_level`.
         left: [L] texts.
+        picks: [R, L] validation accuracies there.
+        grid: steps between evaluations.
     """
     mean = stop.mean(axis=0)
     if mean[(level := 1 + int(mean[1:].argmin()))] >= mean[fast]:
         return "No ticket is faster."
+    less = text.interval(picks[:, 0] - picks[:, level], 100, "pp")
     words = f"The ticket with {left[level]} % of the weights is faster still, at step {mean[level]:,.0f}, but less "
-    return words + "accurate on validation data, so the rule leaves it out."
+    words += (
+        f"accurate on validation data in the mean ({less}), so the rule leaves it out; with it the grid would allow "
+    )
+    return words + f"{speed(stop, level, grid)['speed_most']}."
 
 
 def sparse_gains(accuracy: np.ndarray, left: Sequence[str]) -> str:
-    """What tickets of the second half of the levels gain over the dense network, as a text.
+    """What tickets of the second half of the levels gain over the dense network, with intervals, as a text.
 
     Args:
         accuracy: [R, L] shares, the dense network first.
         left: [L] texts.
     """
-    gains = (accuracy - accuracy[:, :1]).mean(axis=0)
-    half = range((len(gains) - 1) // 2 + 1, len(gains))
-    return ", ".join(f"{text.number(gains[level], 100)} pp with {left[level]} %" for level in half)
+    gains = accuracy - accuracy[:, :1]
+    half = range((len(left) - 1) // 2 + 1, len(left))
+    return ", ".join(f"{text.interval(gains[:, level], 100, 'pp')} with {left[level]} %" for level in half)

@@ -982,7 +982,14 @@ def _symlog(ax: Axes) -> None:
 def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None, ends: list[tuple]) -> None:
     """Labels axes, and every line at its right end: in its colour, moved apart where they would overlap."""
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    said = ", ".join(f"{label} {_short(y)}" for _, y, label, _ in ends)
+    across = ax.transData.transform  # a line may end before the right end
+    stops = [math.inf if x is None else across((x, y))[0] for x, y, _, _ in ends]
+    last = max((stop for stop in stops if stop < math.inf), default=math.inf)
+    where = [
+        f" (it ends at {_short(100 * x if 'left (%)' in xlabel else x)})" if stop < last - 1 else ""
+        for (x, *_), stop in zip(ends, stops, strict=True)
+    ]
+    said = ", ".join(f"{label} {_short(y)}{more}" for (_, y, label, _), more in zip(ends, where, strict=True))
     title = ax.figure.get_suptitle()
     ax.figure.set_label(f"{title + ': ' if title else ''}{ylabel} against {xlabel}; at the right end {said}.")
     ax.set_ylim(ylim or ax.get_ylim())
@@ -993,8 +1000,9 @@ def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None
     line = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3, "alpha": 0.7}
     line["relpos"] = (0, 0.5)  # from the label's left edge, not through it
     look: dict[str, Any] = {"textcoords": "axes fraction", "va": "center", "annotation_clip": False}
-    for (x, y, label, colour), height in zip(ends, _spread(heights, 0.075), strict=True):
-        look |= {"color": _dark(colour), "arrowprops": {**line, "color": colour}}
+    for (x, y, label, colour), height, stop in zip(ends, _spread(heights, 0.075), stops, strict=True):
+        style = ":" if stop < last - 1 else "-"  # a long way to the label is no part of the line
+        look |= {"color": _dark(colour), "arrowprops": {**line, "color": colour, "linestyle": style}}
         ax.annotate(label, (right if x is None else x, y), (1.04, height), **look)
 
 

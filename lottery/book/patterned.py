@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import kernels, masks, signs
 from ..engine.store import Record
-from . import explorers, figures, text, tidy
+from . import explorers, figures, quantities, text, tidy
 from .chapter import Chapter
 
 
@@ -69,7 +69,8 @@ def show_layers(
 
     Returns:
         To glue: with signs ``one_shot_fc1`` and the like, without ``one_shot_fc1_unsigned``; and if there are weights
-        ``one_shot_alike``, ``…_units`` and ``…_weights`` of the three means, again with and without signs.
+        ``one_shot_alike``, ``…_units`` and ``…_weights`` of the three means, again with and without signs, and
+        ``kinds_auc_units`` and the like: what A-C1 and A-C2 would judge then.
     """
     layers = [name.removesuffix(".weight") for name in pairs[near][0].values["layers"]]
     shares = {} if mask is None else _shares(mask, pairs[near][0].values["layers"])
@@ -79,6 +80,13 @@ def show_layers(
     rows: dict[tuple[bool, str], list[str]] = {
         (signed, name): [] for signed, name in itertools.product(signs.SIGNED, (*layers, *shares))
     }
+    for way, share in shares.items():
+        means = {
+            kind: np.stack([tidy.compared(some, "distance", signed=signed) @ share for signed in signs.SIGNED], 1)
+            for kind, some in pairs.items()
+        }
+        judged = quantities.kinds_quantities({"ticket": means.pop(near), **means})
+        told |= {_glued(name, way.removeprefix("by ")): text.format_interval(area) for name, area in judged.items()}
     for signed, kind in itertools.product(signs.SIGNED, others):
         both = [tidy.compared(pairs[one], "distance", signed=signed) for one in (near, kind)]  # [pairs, layers] each
         columns = {layer: [values[:, i] for values in both] for i, layer in enumerate(layers)}
