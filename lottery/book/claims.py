@@ -697,7 +697,7 @@ def ledger(judged: Mapping[str, Verdict | Judged], rules: Mapping[str, Rule] | N
             "records": list(one.keys) if one else [],
         }
         if rule.kind != "probe":  # no claim of a work, and counted apart
-            state = NOT_MEASURED if verdict is None else f"{verdict.scale}: {verdict.outcome}"
+            state = NOT_MEASURED if verdict is None else f"{verdict.scale}: {verdict.label}"
             state = verdict.label if verdict and verdict.label in (STAND_IN, NOT_MEASURED) else state
             count = out["counts"].setdefault(rule.work, {})
             count[state] = count.get(state, 0) + 1
