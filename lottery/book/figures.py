@@ -706,7 +706,7 @@ def ordering(
         if paper is not None:
             ax.plot(paper, y, "D", color=PALETTE[1], label="paper", **_PAPER)
     ax.set(yticks=range(len(entries)), yticklabels=[label for label, *_ in entries], xlabel=xlabel)
-    ax.xaxis.set_major_locator(MaxNLocator(5))  # long labels leave little room for numbers
+    ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))  # long labels leave little room for numbers
     ax.set_ylim(len(entries) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
