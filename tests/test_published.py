@@ -97,7 +97,8 @@ def test_what_another_chapter_has_committed_is_taken_in_and_not_computed_again(t
     for one in (name, other):
         shutil.copy(runner.results_folder() / f"{one}.lotx", committed)
     monkeypatch.setattr(runner, "results_folder", lambda: committed)
-    keys = runner.rests_on(runner.published()[name])
+    here = runner.published()
+    keys = runner.rests_on(here[name])
     shared = set(keys).intersection(archive.keys(committed / f"{other}.lotx"))
     store = Store(tmp_path / "store")
     runner.take_committed([name], keys, store)
@@ -112,7 +113,31 @@ def test_what_another_chapter_has_committed_is_taken_in_and_not_computed_again(t
         StoreError, match=rf"1 record .* came out otherwise in .*: {key} \({other}.lotx\)\nPublish from"
     ):
         runner.take_committed([name], keys, anew)
+    monkeypatch.setattr(runner, "published", lambda: {one: path for one, path in here.items() if one in (name, other)})
     runner.take_committed([name, other], keys, anew)  # both files are written anew
+    with pytest.raises(StoreError, match="1 record that other chapters rest on, too"):  # its own file, but not it alone
+        runner.take_committed([other], runner.rests_on(here[other]), anew)
+
+    damaged = anew._record(key) / "record.json"
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    with pytest.warns(UserWarning, match=key):
+        runner.take_committed([name], keys, anew)
+    assert anew.read(key).values == record.values
+    file = committed / f"{other}.lotx"
+    file.write_bytes(file.read_bytes()[:100_000])
+    with pytest.raises(StoreError, match=f"{other}.lotx"):
+        runner.take_committed([name], keys, anew)
+
+
+def test_an_export_in_parts_is_taken_in_as_one(tmp_path, monkeypatch):
+    name, other = "08_why_not_one_shot", "09_what_retraining_is_for"
+    whole, committed = Store(tmp_path / "whole"), tmp_path / "results"
+    whole.import_([runner.results_folder() / f"{other}.lotx"])
+    assert len(whole.export(whole.keys(), committed / f"{other}.lotx", part_bytes=1_500_000)) > 1
+    monkeypatch.setattr(runner, "results_folder", lambda: committed)
+    keys = runner.rests_on(runner.published()[name])
+    runner.take_committed([name], keys, store := Store(tmp_path / "store"))
+    assert set(store.keys()) == set(whole.keys()) & set(keys)  # and nothing else
 
 
 def test_all_claims_are_listed_with_what_came_out(capsys):

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -394,32 +394,35 @@ def results_files() -> list[Path]:
     return sorted(results_folder().glob("*.lotx"))
 
 
-def take_committed(names: Iterable[str], keys: Iterable[str], store: Store) -> None:
-    """Takes committed records into the store, so that no chapter is published from a training that another one has.
+def take_committed(names: Collection[str], keys: Iterable[str], store: Store) -> None:
+    """Takes committed records into the store that more than these chapters rest on, so that none is computed again.
+
+    Another processor would give them other numbers, and chapters would not fit together.
 
     Args:
-        names: the chapters to publish; their own files are left alone, since they are written anew.
+        names: the chapters to publish; what only they rest on may be computed anew.
         keys: of the records that these chapters rest on.
         store: where they are computed.
 
     Raises:
-        StoreError: if the store has some of them from another training: chapters would not fit together.
+        StoreError: if the store has some of them from another training, or a committed file is damaged.
     """
-    own = {path for name in names for path in archive.parts(results_folder() / f"{name}.lotx")}
-    wanted, differ = set(keys), []
-    for path in results_files():
-        if path in own or not (shared := wanted.intersection(archive.keys(path))):
-            continue
-        if not all(key in store for key in shared):
-            store.import_([path])
-        with archive.Archive(path) as file:
-            differ += [f"{key} ({path.name})" for key in file.differing(shared, store.read)]
+    chapters, wanted, differ = published(), set(keys), []
+    elsewhere = {key for name, path in chapters.items() if name not in names for key in rests_on(path)}
+    for name in chapters:
+        files = archive.parts(results_folder() / f"{name}.lotx")
+        held = {key for path in files for key in archive.held(path)}
+        shared = held & (elsewhere if name in names else wanted)
+        if any(store.read(key) is None for key in shared):
+            store.import_(files, shared)
+        for path in files if shared else ():
+            differ += [f"{key} ({path.name})" for key in archive.differing(path, shared, store.read)]
     if differ:
         raise StoreError(
-            f"{count(len(differ), 'record')} that other chapters' files in book/results hold came out otherwise in "
-            f"{store.root}: {', '.join(differ[:3])}{' …' * (len(differ) > 3)}\n"
-            "Publish from a new store (`--store DIR`), which takes in what is committed, or publish the chapters that "
-            "share them together."
+            f"{count(len(differ), 'record')} that other chapters rest on, too, came out otherwise in {store.root} than "
+            f"in book/results: {', '.join(differ[:3])}{' …' * (len(differ) > 3)}\n"
+            "Publish from a new store (`--store DIR`), which takes in what is committed, or publish all these chapters "
+            "together."
         )
 
 

@@ -11,7 +11,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -253,9 +253,9 @@ class Archive:
             here.pop(key, None)
         self.keys = [key for key in dict.fromkeys(name.rpartition("/")[0] for name in self.names) if key in here]
 
-    def records(self) -> Iterator[tuple[Record, bytes, bytes]]:
-        """The sound records and their two files; `problems` names the others."""
-        for key in self.keys:
+    def records(self, keys: Collection[str] | None = None) -> Iterator[tuple[Record, bytes, bytes]]:
+        """The sound records, or those of them with these keys, and their two files; `problems` names the others."""
+        for key in self.keys if keys is None else [key for key in self.keys if key in keys]:
             try:
                 text, small = (self._read(f"{key}/{name}") for name in (RECORD, ARRAYS))
                 told = self.manifest and self.manifest["records"][key]
@@ -267,25 +267,39 @@ class Archive:
             else:
                 yield record, text, small
 
-    def differing(self, keys: Iterable[str], read: Callable[[str], Record | None]) -> list[str]:
-        """Which of these records hold other numbers than those that are read elsewhere, however they were made.
-
-        Args:
-            keys: of records that both have; others are passed over.
-            read: gives the other one.
-        """
-        found = []
-        for key in sorted(set(self.keys).intersection(keys)):
-            record = decode(key, *(self._read(f"{key}/{name}") for name in (RECORD, ARRAYS)))
-            if (other := read(key)) is not None and _numbers(record) != _numbers(other):
-                found.append(key)
-        return found
-
     def __enter__(self) -> "Archive":
         return self
 
     def __exit__(self, *_) -> None:
         self.file.close()
+
+
+def held(path: Path) -> list[str]:
+    """The keys of the sound records that an exported file should hold.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
+    with Archive(path) as file:
+        return file.keys
+
+
+def differing(path: Path, keys: Collection[str], read: Callable[[str], Record | None]) -> list[str]:
+    """Which records of an exported file hold other numbers than those read elsewhere, however they were made.
+
+    Args:
+        path: the file.
+        keys: of the records to compare, as far as both have them.
+        read: gives the other one.
+
+    Raises:
+        StoreError: if the file, or one of these records in it, is damaged.
+    """
+    with Archive(path) as file:
+        pairs = [(record, read(record.key)) for record, *_ in file.records(keys)]
+        if file.problems:
+            raise StoreError("\n".join(file.problems))
+    return [one.key for one, other in pairs if other is not None and _numbers(one) != _numbers(other)]
 
 
 def _numbers(record: Record) -> tuple[bytes, str]:

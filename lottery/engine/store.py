@@ -21,7 +21,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -437,8 +437,12 @@ class Store:
         return names
 
     @_explained
-    def import_(self, sources: Iterable[str | os.PathLike]) -> list[str]:
+    def import_(self, sources: Iterable[str | os.PathLike], keys: Collection[str] | None = None) -> list[str]:
         """Takes in exported files; records that are there already are left alone. Returns the keys that are new.
+
+        Args:
+            sources: the files; of an export in several parts all of them.
+            keys: of the records to take in; by default all.
 
         Raises:
             StoreError: if no file is there, before anything is written; if one is not there or is not an export, a
@@ -456,7 +460,7 @@ class Store:
             staged = {}
             try:
                 with archives[-1] as file:
-                    for record, text, small in file.records():
+                    for record, text, small in file.records(keys):
                         if self.read(record.key) is None:
                             staged[record.key] = self._stage(record.key, text, small, {}, flush=False)
                 os.sync()  # all at once: flushing each by itself takes ten times as long
