@@ -556,16 +556,20 @@ def prunable(module: nn.Module) -> dict[str, str]:
     matrices and filters, recurrent weights, embeddings, what weight norm and spectral norm compute a weight from, and a
     module's own. Biases, normalisation parameters and what is a vector in the shape of a matrix are never pruned; nor
     are frozen weights, which `unpruned` names. The kind is "conv", "fc" (attention too), "recurrent", "embedding",
-    "other" or "output" (the last linear or convolutional layer, if it is linear): Frankle & Carbin prune the output
-    layer at half the rate of the others.
+    "other" or "output" (the last linear or convolutional layer, if it is linear and its weights are not another kind's,
+    as those of a head tied to an embedding): Frankle & Carbin prune the output layer at half the rate of the others.
 
     Returns:
         Parameter name → kind.
     """
     kinds = {name: entry.kind for name, entry in table(module).items() if entry.kind}
-    layers = [name for name, kind in kinds.items() if kind in ("conv", "fc")]
-    if layers and kinds[layers[-1]] == "fc":
-        kinds[layers[-1]] = "output"
+    first, last = first_names(module), None
+    for name, parameter in module.named_parameters(remove_duplicate=False):  # a head may share an embedding's
+        owner, own, parametrised = place(module, name)
+        if first[name] in kinds and _kind(module.get_submodule(owner), own, parameter, parametrised) in ("conv", "fc"):
+            last = first[name]
+    if last and kinds[last] == "fc":
+        kinds[last] = "output"
     return kinds
 
 

@@ -166,10 +166,8 @@ class Recipe:
         return [read for part in self.parts() for read in part.needed()]
 
     def parts(self) -> list["Recipe"]:
-        """The recipes among the fields of this one."""
-        values = (getattr(self, field.name) for field in fields(self))
-        parts = (part for value in values for part in (value if isinstance(value, tuple) else (value,)))
-        return [part for part in parts if isinstance(part, Recipe)]
+        """The recipes among the fields of this one, and in tuples, dicts and dataclasses there."""
+        return [part for field in fields(self) for part in _recipes(getattr(self, field.name))]
 
     @property
     def own_training(self) -> "Training | None":
@@ -201,6 +199,17 @@ class Recipe:
     def needed(self) -> list[tuple["Recipe", int | None]]:
         """What a recipe that refers to this one reads for it."""
         return [(self, None)] if self.stored else self.reads()
+
+
+def _recipes(value) -> Iterator[Recipe]:
+    if isinstance(value, Recipe):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (part for one in value.values() for part in _recipes(one))
+    elif isinstance(value, tuple | list | set | frozenset):
+        yield from (part for one in value for part in _recipes(one))
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from (part for field in fields(value) for part in _recipes(getattr(value, field.name)))
 
 
 def inside(recipes: Iterable[Recipe], known: Callable[[Recipe], bool] = lambda part: False) -> list[Recipe]:

@@ -455,6 +455,33 @@ def test_subclasses_and_layers_with_hooks_or_shared_weights_stay_as_they_are(spa
         assert sum(isinstance(layer, sparse.SparseLinear) for layer in network.module.modules()) == replaced, kind
 
 
+def mean_teacher():
+    """A mean teacher: a pass in training moves frozen weights towards those that are learnt."""
+
+    def forward(net, x):
+        if net.training:
+            with torch.no_grad():
+                net.teacher.weight.mul_(0.7).add_(0.3 * net.learner.weight)
+        return net.head(torch.cat([net.learner(x), net.teacher(x)], 1).flatten(1).relu())
+
+    layers = {"learner": nn.Conv2d(3, 4, 3), "teacher": nn.Conv2d(3, 4, 3), "head": head(8 * 16)}
+    layers["teacher"].requires_grad_(False)
+    return Net(lambda: layers, forward)
+
+
+def test_a_comparison_leaves_weights_that_a_pass_changes_as_they_were():
+    NETWORKS["mean teacher"] = mean_teacher
+    x, y = torch.randn(60, 3, 6, 6), torch.arange(60) % CLASSES
+    given = Dataset("images", (x, y), (x, y), (x, y), CLASSES)
+    training, otherwise = recipe("mean teacher"), recipe("mean teacher", layout="channels_last")
+    starts = [Start(models.initial_weights("mean teacher", (3, 6, 6), CLASSES, seed), {}) for seed in (0, 1)]
+    [usual] = train(training, given, starts[:1])
+    for outcome in (*train(otherwise, given, starts[:1]), train(training, given, starts)[0]):
+        for name, tensor in usual.states[12].items():
+            torch.testing.assert_close(outcome.states[12][name], tensor, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(usual.states[12]["teacher.weight"], starts[0].weights["teacher.weight"])
+
+
 def test_a_network_that_images_laid_out_otherwise_break_trains_without():
     NETWORKS["views"] = lambda: Net(
         lambda: {"conv": nn.Conv2d(3, 4, 3), "head": head(4 * 16)},
@@ -520,6 +547,26 @@ def test_shared_weights_are_counted_masked_and_saved_as_one():
     state = train(training, examples(), [begun])[0].states[12]
     assert torch.equal(state["there.weight"], state["back.weight"])
     assert not state["back.weight"][~begun.mask["there.weight"]].any()
+
+
+def test_a_head_with_the_weights_of_an_embedding_leaves_no_other_layer_for_the_output(recwarn):
+    def tied():
+        net = Net(
+            lambda: {
+                "embed": nn.Embedding(CLASSES, 8),
+                "inner": nn.Linear(8, 8),
+                "head": nn.Linear(8, CLASSES, bias=False),
+            },
+            lambda net, x: net.head(net.inner(net.embed(x).mean(1)).relu()),
+        )
+        net.head.weight = net.embed.weight
+        return net
+
+    NETWORKS["tied head"] = tied
+    assert models.prunable(tied()) == {"embed.weight": "embedding", "inner.weight": "fc"}
+    tokens, y = torch.arange(240).view(60, 4) % CLASSES, torch.arange(60) % CLASSES
+    trial(recipe("tied head", scaling="none"), Dataset("tokens", *[(tokens, y)] * 3, CLASSES))
+    assert not [one for one in recwarn if "output layer" in str(one.message)]
 
 
 @pytest.mark.parametrize("together", [1, 2])

@@ -1,5 +1,6 @@
 """Whose result it is: another network or other code under an old name is found and named."""
 
+import dataclasses
 import importlib.util
 import itertools
 import linecache
@@ -162,6 +163,27 @@ def test_a_setting_that_a_few_examples_do_not_show_makes_another_network(change,
     assert identity.difference(first, other) == (f"another value of Rare.{name}" if name else None)
     older = {part: value for part, value in first.items() if part != "settings"}
     assert identity.difference(older, other) is identity.difference(other, older) is None
+
+
+@dataclasses.dataclass
+class Settings:
+    rate: float
+
+
+@pytest.mark.parametrize("held", [dict, types.SimpleNamespace, Settings])
+def test_settings_that_stand_together_make_another_network(held):
+    def described(rate):
+        def build(shape, classes):
+            network = Net(classes)
+            network.annealing = held(rate=rate)  # of use later in training alone
+            return network
+
+        models.register("own", build)
+        return identity.network(training(model="own"))
+
+    first, again, other = described(0.1), described(0.1), described(0.3)
+    assert identity.difference(first, again) is None
+    assert identity.difference(first, other) == "another value of Net.annealing"
 
 
 def test_buffers_that_nothing_fills_are_not_compared():

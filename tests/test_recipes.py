@@ -318,6 +318,23 @@ def test_a_late_rewound_ticket_reads_the_dense_weights_at_that_step():
     assert (chain[0], 10) in chain[2].reads() and chain[2].start == 10
 
 
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    first: Run
+    second: Run
+
+
+@r.frozen
+class Several(r.Recipe):
+    held: object
+
+
+def test_recipes_are_found_however_deep_a_field_holds_them():
+    one, other = (tickets.dense(r.Training(**BASE), replicate) for replicate in range(2))
+    for held in (((one, other),), {"one": one, "other": (other,)}, Pair(one, other), [[one], [other]]):
+        assert Several(held).parts() == [one, other]
+
+
 def test_the_closure_holds_each_recipe_once_and_after_what_it_reads():
     chain = tickets.imp(train(), 0, 3, 0.2)
     found = [recipe.key for recipe in r.closure([*chain, tickets.reinitialised(chain[3], 0)])]

@@ -6,13 +6,15 @@ Numbers are compared up to rounding, since machines round otherwise; texts are c
 """
 
 import ast
+import dataclasses
 import functools
 import hashlib
 import importlib.util
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -141,7 +143,10 @@ def _settings(module: nn.Module) -> dict[str, list]:
 
 
 def _setting(value) -> bool:
-    """Whether a value is plain, or a list of such; texts that name a device or a file are of one machine alone."""
+    """Whether a value is plain, or holds such alone; texts that name a device or a file are of one machine alone."""
+    value = _opened(value)
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str | int) and _setting(one) for key, one in value.items())
     if isinstance(value, tuple | list):
         return all(map(_setting, value))
     if isinstance(value, str):
@@ -149,8 +154,17 @@ def _setting(value) -> bool:
     return value is None or isinstance(value, int | float | np.bool_ | np.number)
 
 
+def _opened(value):
+    """What a namespace or a dataclass holds, by name; other values as they are."""
+    held = isinstance(value, types.SimpleNamespace) or (dataclasses.is_dataclass(value) and not isinstance(value, type))
+    return vars(value) if held and hasattr(value, "__dict__") else value
+
+
 def _said(value) -> str:
     """A setting as a text that is the same on all machines."""
+    value = _opened(value)
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_said(one)}' for key, one in value.items())}}}"
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_said, value))}]"
     value = value.item() if isinstance(value, np.generic) else value

@@ -446,9 +446,8 @@ def _check(training: Training, module: nn.Module, starts: Sequence[Start]) -> No
 def _difference(network: Network, plain: dict[int, Network], x: torch.Tensor) -> str | None:
     """What tells a network's outputs from those of the plain ones at these places; None if rounding does.
 
-    Evaluated and in training, there with gradients, which hooks may change; the networks' buffers are left as they
-    were. The papers' networks are compared evaluated alone: what they draw in training depends on how their tensors lie
-    in memory.
+    Evaluated and in training, there with gradients, which hooks may change; the networks are left as they were. The
+    papers' networks are compared evaluated alone: what they draw in training depends on how their tensors lie.
     """
     for training in (False, True)[: 1 if models.ours(network.module) and network.seeded else 2]:
         together = _tried(
@@ -460,6 +459,7 @@ def _difference(network: Network, plain: dict[int, Network], x: torch.Tensor) ->
             for what, found, wanted, least in (
                 ("its outputs differ from those", together.outputs, alone.outputs, 0.0),
                 ("its buffer {} differs from that", together.buffers, alone.buffers, 0.0),
+                ("it changes {} by other amounts than that", together.moved, alone.moved, 0.0),
                 ("its gradient of {} differs from that", together.gradients, alone.gradients, noise),
             ):
                 for name, tensor in wanted.items():
@@ -477,42 +477,51 @@ def _size(tensor: torch.Tensor) -> float:
 
 def _rehearse(network: Stacked, x: torch.Tensor) -> None:
     """A pass forward and back in the precision of the training; the network is left as it was."""
-    with _buffers_kept(network):
+    with _put_back(network):
         network.module.train()
         logits = network.logits(x.expand(network.count, *x.shape).clone())
         torch.autograd.grad(logits.sum(), list(network.parameters.values()), allow_unused=True)
 
 
 @contextlib.contextmanager
-def _buffers_kept(network: Network) -> Iterator[State]:
-    """The buffers of a network, which are put back in the end."""
-    before = {name: tensor.clone() for name, tensor in network.state.items() if network.entries[name].buffer}
+def _put_back(network: Network) -> Iterator[State]:
+    """The weights and buffers of a network, which are put back in the end: a pass may change both."""
+    before = {name: tensor.detach().clone() for name, tensor in network.state.items()}
     yield before
-    for name, tensor in before.items():
-        network.state[name].copy_(tensor)
+    with torch.no_grad():
+        for name, tensor in before.items():
+            network.state[name].copy_(tensor)
 
 
 @dataclass
 class _Pass:
-    """What a pass gives: outputs, under the name "", buffers after it, and gradients of weights that survive."""
+    """What a pass gives: outputs, under the name "", buffers after it, by how much it changed weights, and gradients of
+    those that survive."""
 
     outputs: State
     buffers: State
+    moved: State
     gradients: State
 
 
 def _tried(network: Network, x: torch.Tensor, training: bool) -> _Pass:
     """A pass of a network, which is left as it was; gradients are those of a network of the user's in training."""
     differentiated = training and not models.ours(network.module)
-    with _buffers_kept(network) as before:
+    with _put_back(network) as before:
         network.module.train(training)
         with seeds.apart(x.device), multiplying("float32", x.device), torch.set_grad_enabled(differentiated):
             seed(0, x.device)
             outputs = network.forward(x.clone(), shared=not training).float()
             gradients = _gradients(network, outputs) if outputs.requires_grad else {}
         network.settle()
-        buffers = {name: network.state[name].float().clone() for name in before}
-    return _Pass({"": outputs.detach()}, buffers, gradients)
+        buffers, moved = {}, {}
+        for name, tensor in before.items():
+            now = network.state[name].detach()
+            if network.entries[name].buffer:
+                buffers[name] = now.float().clone()
+            else:
+                moved[name] = network.whole(name, now.float() - tensor.float())
+    return _Pass({"": outputs.detach()}, buffers, moved, gradients)
 
 
 def _gradients(network: Network, outputs: torch.Tensor) -> State:

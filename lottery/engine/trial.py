@@ -198,9 +198,10 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
     tried = copy.deepcopy(module)
     with _named(name, "in training"):
         drew = [draws(tried, x) for _ in range(SEEDS)]
-        for key in kinds:
-            owner = key.partition(".parametrizations.")[0] if ".parametrizations." in key else key.rpartition(".")[0]
-            tried.get_submodule(owner).register_forward_hook(lambda *_, key=key: order.append(key))
+        for one, key in models.first_names(tried).items():  # layers that share weights each call them
+            if key in kinds:
+                owner, *_ = models.place(tried, one)
+                tried.get_submodule(owner).register_forward_hook(lambda *_, key=key: order.append(key))
         for _ in range(PASSES if any(drew) else 1):
             loss = cross_entropy(tried(x).float(), y)
             called = list(order)  # what is computed again in the backward pass comes after
@@ -372,9 +373,10 @@ def _read(holder, key, value, passed: Callable[[], State], usual: State) -> bool
 
 
 def _output(name: str, kinds: dict[str, str], called: list[str], unused: list[str]) -> None:
-    """The layer of kind "output" is the last one called, or one that other layers' code reads."""
+    """The layer of kind "output" is the last one called, or one that other layers' code reads; none if the last one has
+    the weights of an embedding."""
     taken = next((key for key, kind in kinds.items() if kind == "output"), None)
-    gives = next((key for key in reversed(called) if kinds[key] in ("conv", "fc", "output")), taken)
+    gives = next((key for key in reversed(called) if kinds[key] in ("conv", "fc", "output", "embedding")), taken)
     if gives != taken and gives is not None and kinds[gives] == "fc" and (taken is None or taken in called + unused):
         _doubt(
             f"of network {name!r}, {taken or 'no layer'} is taken for the output layer, which is pruned at a rate of "
