@@ -143,7 +143,9 @@ def _run(names, profile, given, publish, export, settings) -> None:
                 click.echo(f"{name}{places[name]}: failed")
                 continue
             click.echo(f"{name}{places[name]}: executed, {os.path.relpath(place)}")
-            if publish:
+        if publish and (done := [name for name in names if name not in failed]):
+            runner.take_committed(done, [key for name in done for key in keys_of[name]], store)  # as failed ones stay
+            for name in done:
                 for path in runner.publish_records(name, store):
                     click.echo(f"{name}: {os.path.relpath(path)}")
         if failed and len(parts) == 1:

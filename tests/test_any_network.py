@@ -549,6 +549,16 @@ def test_shared_weights_are_counted_masked_and_saved_as_one():
     assert not state["back.weight"][~begun.mask["there.weight"]].any()
 
 
+def test_a_factory_that_seeds_the_generator_is_doubted():
+    def seeded():
+        torch.manual_seed(0)
+        return NETWORKS["plain"]()
+
+    NETWORKS["seeded"] = seeded
+    with pytest.warns(Doubtful, match="'seeded' gives the same weights under every seed"):
+        trial(recipe("seeded"), examples())
+
+
 def test_a_head_with_the_weights_of_an_embedding_leaves_no_other_layer_for_the_output(recwarn):
     def tied():
         net = Net(

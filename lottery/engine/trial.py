@@ -125,6 +125,12 @@ def _held(name: str, dataset: Dataset, state: models.State, module: nn.Module) -
     """Under another seed, too, a network with the same state computes the same: nothing that it drew is left out."""
     x, _ = dataset.train
     other = models.build(name, dataset.shape, dataset.classes, SEEDS).to(x.device)
+    drawn = other.state_dict()
+    if all(_equal(state[key], drawn[key]) for key in models.prunable(module)):
+        _doubt(
+            f"the factory of network {name!r} gives the same weights under every seed: all replicates, and all random "
+            f"reinitialisations, start from these; draw them with torch's default generator, and do not seed it there"
+        )
     models.load(other, state)
     with _named(name, "when it is built under another seed"), torch.no_grad():
         here, there = (models.evaluating(tried)(x) for tried in (copy.deepcopy(module), other))
