@@ -1,6 +1,8 @@
 """Networks that are none of the papers': each trains as the plain module would, or is refused in a trial by name."""
 
+import copy
 import dataclasses
+import functools
 import gc
 import math
 import random
@@ -8,6 +10,7 @@ import re
 import time
 import warnings
 import weakref
+from collections import deque
 from types import SimpleNamespace
 
 import numpy as np
@@ -547,6 +550,23 @@ def test_shared_weights_are_counted_masked_and_saved_as_one():
     state = train(training, examples(), [begun])[0].states[12]
     assert torch.equal(state["there.weight"], state["back.weight"])
     assert not state["back.weight"][~begun.mask["there.weight"]].any()
+
+
+@pytest.mark.parametrize("count", [[0], np.zeros(1), deque([0])], ids=["list", "array", "deque"])
+def test_a_count_in_a_list_or_an_array_is_refused_where_it_is_read(count):
+    def counting(read):
+        def forward(net, x):
+            net.count[0] += 1
+            return net.head(net.first(x).mean(1).relu()) * (1 + read * 1e-4 * float(net.count[0]))
+
+        net = Net(first, forward)
+        net.count = copy.deepcopy(count)
+        return net
+
+    NETWORKS["counts"], NETWORKS["notes"] = (functools.partial(counting, read) for read in (1, 0))
+    with pytest.raises(TrainingError, match="'counts' changes count each time"):
+        trial(recipe("counts"), examples())
+    trial(recipe("notes"), examples())
 
 
 def test_a_factory_that_seeds_the_generator_is_doubted():

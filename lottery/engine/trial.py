@@ -10,6 +10,7 @@ import functools
 import math
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -323,7 +324,7 @@ _Place = tuple[Any, Any, Any]  # what holds a value, under which name or index, 
 
 
 def _kept(module: nn.Module) -> dict[str, _Place]:
-    """The numbers, lists and tensors that layers or their classes hold and PyTorch knows nothing of."""
+    """The numbers, lists, arrays and tensors that layers or their classes hold and PyTorch knows nothing of."""
     usual, known, found = set(vars(nn.Module())), set(map(id, models.tensors(module).values())), {}
 
     def look(holder, inside: Mapping, prefix: str, depth: int) -> None:
@@ -331,7 +332,7 @@ def _kept(module: nn.Module) -> dict[str, _Place]:
             path = f"{prefix}.{key}" if prefix else str(key)
             if isinstance(value, torch.Tensor) and id(value) not in known and value.layout == torch.strided:
                 found[path] = holder, key, value.detach().clone()
-            elif isinstance(value, bool | int | float | np.generic | list):
+            elif isinstance(value, bool | int | float | np.generic | np.ndarray | list | tuple | deque):
                 found[path] = holder, key, copy.copy(value)
             elif depth and isinstance(value, dict):
                 look(value, value, path, depth - 1)
@@ -349,13 +350,23 @@ def _kept(module: nn.Module) -> dict[str, _Place]:
 
 
 def _alike(one, other) -> bool:
+    if one is other:
+        return True
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return _nearly(one, other, 1e-7)
+        return _nearly(one.detach(), other.detach(), 1e-7)
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-9) or (math.isnan(one) and math.isnan(other))
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other)  # numbers of its own are mostly notes of the last pass
+    if isinstance(one, list | tuple | deque) and isinstance(other, list | tuple | deque):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return bool(np.array_equal(one, other))
     return type(one) is type(other) and bool(one == other)
+
+
+def _moved(value):
+    """Quite another number; what is none stays as it is."""
+    plain = isinstance(value, int | float | np.number | torch.Tensor) and not isinstance(value, bool)
+    return value * 2 + 1000 if plain and getattr(value, "dtype", None) != torch.bool else value
 
 
 def _read(holder, key, value, passed: Callable[[], State], usual: State) -> bool:
@@ -363,7 +374,11 @@ def _read(holder, key, value, passed: Callable[[], State], usual: State) -> bool
     if isinstance(value, bool):
         other = not value
     elif isinstance(value, list):
-        other = value * max(2, 1000 // len(value)) if value else [0] * 1000
+        other = [_moved(one) for one in value] * max(2, 1000 // len(value)) if value else [0] * 1000
+    elif isinstance(value, tuple):
+        other = tuple(map(_moved, value))
+    elif isinstance(value, deque):
+        other = deque(map(_moved, value), value.maxlen)
     elif isinstance(value, torch.Tensor):
         other = ~value if value.dtype == torch.bool else value * 2 + 1000
     else:
