@@ -199,7 +199,7 @@ def _check_chapters(root, chapters, profile):
     """Raises a BookError that names the command if a chapter of ``_toc.yml`` has not been executed."""
     missing = [name for name in contents(root) if not (chapters / f"{name}.ipynb").is_file()]
     if missing:
-        command = f"python -m lottery run all --profile {profile or 'paper --publish'}"
+        command = f"python -m lottery run --all --profile {profile or 'paper --publish'}"
         raise BookError(f"no executed chapter {', '.join(missing)} in {chapters}; make it with: {command}")
 
 

@@ -12,6 +12,9 @@ from typing import Any
 from . import claims, parameters, planning
 
 
+FURTHER = "further_replicates"  # what chapter 1 calls replicates of fewer levels
+
+
 @dataclass(frozen=True)
 class Power:
     """What would decide the open checks of a claim.
@@ -43,6 +46,7 @@ def power(rule: claims.Rule, made: Mapping[str, Any]) -> Power:
     declared = parameters.parameters_of(planning.source(rule.chapter))
     raised, lines, within = replicates_of(rule), [], []
     most = min(math.inf if (high := declared[name].high) is None else high for name in raised)
+    usual = made["parameters"].get("replicates", 0)
     for check in verdict.checks:
         if check.outcome != "open":
             continue
@@ -52,7 +56,9 @@ def power(rule: claims.Rule, made: Mapping[str, Any]) -> Power:
             said = "there is no spread to go by" if check.interval is None else "no thousand replicates would decide"
         else:
             said = f"{check.needed} replicates would decide"
-            if check.needed > most:
+            if FURTHER in declared and check.n > usual:  # these rest on further ones, too, which the study leaves out
+                said += f"; `-p {FURTHER}` adds to the {usual} that it has, {declared[FURTHER].high} at most"
+            elif check.needed > most:
                 said += f", more than the {most:g} that the chapter takes"
             else:
                 within.append((check.says, check.needed))
