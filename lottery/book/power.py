@@ -11,7 +11,6 @@ from typing import Any
 
 from . import claims, parameters, planning
 
-
 FURTHER = "further_replicates"  # what chapter 1 calls replicates of fewer levels
 
 
@@ -57,7 +56,7 @@ def power(rule: claims.Rule, made: Mapping[str, Any]) -> Power:
         else:
             said = f"{check.needed} replicates would decide"
             if FURTHER in declared and check.n > usual:  # these rest on further ones, too, which the study leaves out
-                said += f"; `-p {FURTHER}` adds to the {usual} that it has, {declared[FURTHER].high} at most"
+                said += f"; `-p {FURTHER}` adds to the {usual} that it has, {declared[FURTHER].high:g} at most"
             elif check.needed > most:
                 said += f", more than the {most:g} that the chapter takes"
             else:
