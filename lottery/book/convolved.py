@@ -124,6 +124,11 @@ def swiftest(stop: np.ndarray, fast: int, left: Sequence[str], picks: np.ndarray
     return words + f"{speed(stop, level, grid)['speed_most']}."
 
 
+def sparse(early: np.ndarray, end: np.ndarray, left: Sequence[str]) -> dict[str, str]:
+    """Of `sparse_gains` those at early stopping, ``sparse_gains``, and at the end of training, ``sparse_ends``."""
+    return {"sparse_gains": sparse_gains(early, left), "sparse_ends": sparse_gains(end, left)}
+
+
 def sparse_gains(accuracy: np.ndarray, left: Sequence[str]) -> str:
     """What tickets of the second half of the levels gain over the dense network, with intervals, as a text.
 

@@ -87,6 +87,40 @@ def random_masks(chain: Sequence[Run], replicate: int, at: Sequence[int]) -> lis
     return [[controls.random_lit(run, replicate) if level in at else None for level, run in enumerate(chain)]]
 
 
+def unfinished(
+    accuracy: Mapping[str, np.ndarray],
+    stop: Mapping[str, np.ndarray],
+    left: Sequence[str],
+    sizes: Mapping[int, int],
+    at_once: Sequence[int],
+) -> dict[str, str]:
+    """Where controls may not have learned all they can, to glue.
+
+    Args:
+        accuracy, stop: kind → [R, levels + 1] at early stopping.
+        left: [levels + 1] weights left in per cent.
+        sizes: what a size is called → its level.
+        at_once: sparse levels of one-shot tickets.
+
+    Returns:
+        ``random_stop_6`` and the like, when random masks stop, and ``live_stop_6`` of those on live pixels;
+        ``beyond_live_14``, what the ticket's mask is worth beyond the latter; ``once_lead``, by how much tickets lead
+        one-shot tickets, and when these stop.
+    """
+    told = {
+        f"{name}_stop_{size}": text.number(stop[kind][:, level].mean(), 1, 0)
+        for name, kind in (("random", "random mask"), ("live", "random, live"))
+        for size, level in sizes.items()
+    }
+    beyond, ahead = (accuracy[a] - accuracy[b] for a, b in (("reinitialised", "random, live"), ("ticket", "one-shot")))
+    told |= {f"beyond_live_{size}": text.interval(beyond[:, level], 100, "pp") for size, level in sizes.items()}
+    once = {}
+    for i in at_once:
+        last = f"one-shot tickets at step {stop['one-shot'][:, i].mean():,.0f}"
+        once[f"{left[i]} %"] = f"{text.interval(ahead[:, i], 100, 'pp')} ({last})"
+    return told | {"once_lead": text.each(once)}
+
+
 def of_live(accuracy: Mapping[str, np.ndarray], at: Sequence[int], left: Sequence[str]) -> dict[str, str]:
     """What a mask is worth beyond the pixels that it leaves out, to glue.
 

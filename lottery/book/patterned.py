@@ -103,6 +103,24 @@ def show_layers(
     return told
 
 
+def alike(pairs: Mapping[str, Sequence[Record]], same: Sequence[Record]) -> dict[str, str]:
+    """How alike networks of other kinds are, and tickets from one start, to glue.
+
+    Args:
+        pairs: kind → records of `signs.Compared`.
+        same: of tickets from one start, in other orders of examples; none if they were not run.
+
+    Returns:
+        ``agreement_one_shot`` and the like, shares of shared connections with equal signs in per cent; ``same_start``,
+        matched distances.
+    """
+    told = {
+        _glued("agreement", kind): f"{100 * np.nanmean(tidy.compared(some, 'agreement')):.1f}"
+        for kind, some in pairs.items()
+    }
+    return told | {"same_start": text.extremes(tidy.apart(same)[:, 0], digits=3) if same else "not run"}
+
+
 def _glued(kind: str, name: str) -> str:
     return f"{kind}_{name}".replace("-", "_").replace(" ", "_")
 

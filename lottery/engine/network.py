@@ -462,6 +462,11 @@ def _difference(network: Network, plain: dict[int, Network], x: torch.Tensor) ->
                 ("it changes {} by other amounts than that", together.moved, alone.moved, 0.0),
                 ("its gradient of {} differs from that", together.gradients, alone.gradients, noise),
             ):
+                if wanted.keys() != found.keys():
+                    return (
+                        f"{what.format(*(wanted.keys() ^ found.keys()))} of the plain network"
+                        + " in training" * training
+                    )
                 for name, tensor in wanted.items():
                     got = found[name][place] if network.count > 1 else found[name]
                     close = max(1e-3 * _size(tensor), least)
@@ -495,8 +500,8 @@ def _put_back(network: Network) -> Iterator[State]:
 
 @dataclass
 class _Pass:
-    """What a pass gives: outputs, under the name "", buffers after it, by how much it changed weights, and gradients of
-    those that survive."""
+    """What a pass gives: outputs, under the name "", buffers after it, by how much it changed which weights, and
+    gradients of those that survive."""
 
     outputs: State
     buffers: State
@@ -519,7 +524,7 @@ def _tried(network: Network, x: torch.Tensor, training: bool) -> _Pass:
             now = network.state[name].detach()
             if network.entries[name].buffer:
                 buffers[name] = now.float().clone()
-            else:
+            elif not torch.equal(now, tensor):
                 moved[name] = network.whole(name, now.float() - tensor.float())
     return _Pass({"": outputs.detach()}, buffers, moved, gradients)
 
