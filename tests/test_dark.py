@@ -82,3 +82,13 @@ def test_inputs_that_seldom_are_lit_count_where_that_is_asked(seldom):
     world = SimpleNamespace(dataset=lambda of: SimpleNamespace(train=(images, None)))
     values, arrays = controls.Unlit(training, seldom).compute(world)
     assert arrays["unlit"].tolist() == [1, int(seldom > 1 / 3), 0] and values["unlit"] == arrays["unlit"].sum()
+
+
+def test_where_controls_may_not_have_finished_is_told_by_size():
+    kinds = ("ticket", "reinitialised", "random mask", "random, live", "one-shot")
+    accuracy = {kind: np.full((3, 3), 0.9 - 0.01 * i) for i, kind in enumerate(kinds)}
+    stop = {kind: np.array([[100.0, 200, 300 + i]] * 3) for i, kind in enumerate(kinds)}
+    told = dark.unfinished(accuracy, stop, ["100", "20", "4"], {20: 1, 4: 2}, [2])
+    assert (told["random_stop_20"], told["random_stop_4"], told["live_stop_4"]) == ("200", "302", "303")
+    assert told["beyond_live_4"].startswith("2.00 pp")
+    assert told["once_lead"].startswith("4 %: 4.00 pp") and told["once_lead"].endswith("(one-shot tickets at step 304)")

@@ -70,6 +70,17 @@ def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tabl
     assert judged == means and told["kinds_auc_sign_gain_weights"].startswith("−1.00")
 
 
+def test_how_alike_other_kinds_are_is_told():
+    arrays = np.full((2, 2, len(signs.MEASURES), 2), np.nan)
+    place = signs.MATCHED.index("layers")
+    arrays[0, place, signs.MEASURES.index("agreement")] = 0.6, 0.8
+    arrays[:, place, signs.MEASURES.index("distance")] = 0.5, 0.7
+    pair = Record("", {}, {"layers": ["fc1.weight", "output.weight"]}, {"pair": arrays}, {})
+    told = patterned.alike({"one-shot": [pair]}, [pair])
+    assert told == {"agreement_one_shot": "70.0", "same_start": "0.600"}
+    assert patterned.alike({}, []) == {"same_start": "not run"}
+
+
 def test_kernels_counted_together_show_what_one_network_hides():
     rare = np.full((6, PATTERNS), 3)
     rare[:, int("222111000", 3)] = 12  # a row of each sign, an empty one between
