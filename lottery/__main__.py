@@ -144,7 +144,8 @@ def _run(names, profile, given, publish, export, settings) -> None:
                 continue
             click.echo(f"{name}{places[name]}: executed, {os.path.relpath(place)}")
         if publish and (done := [name for name in names if name not in failed]):
-            runner.take_committed(done, [key for name in done for key in keys_of[name]], store)  # as failed ones stay
+            if failed:  # their files stay, and the others must fit them
+                runner.take_committed(done, [key for name in done for key in keys_of[name]], store)
             for name in done:
                 for path in runner.publish_records(name, store):
                     click.echo(f"{name}: {os.path.relpath(path)}")

@@ -562,14 +562,17 @@ def prunable(module: nn.Module) -> dict[str, str]:
     Returns:
         Parameter name → kind.
     """
-    kinds = {name: entry.kind for name, entry in table(module).items() if entry.kind}
-    first, last = first_names(module), None
-    for name, parameter in module.named_parameters(remove_duplicate=False):  # a head may share an embedding's
-        owner, own, parametrised = place(module, name)
-        if first[name] in kinds and _kind(module.get_submodule(owner), own, parameter, parametrised) in ("conv", "fc"):
-            last = first[name]
-    if last and kinds[last] == "fc":
-        kinds[last] = "output"
+    known = table(module)
+    kinds = {name: entry.kind for name, entry in known.items() if entry.kind}
+    first = {alias: name for name in kinds for alias in known[name].aliases}
+    uses = dict(kinds)  # by every name: a head may share the weights of an embedding
+    for alias, name in first.items():
+        owner, own, parametrised = place(module, alias)
+        uses[alias] = _kind(module.get_submodule(owner), own, module.get_parameter(name), parametrised)
+    named = module.named_parameters(remove_duplicate=False)
+    if layers := [name for name, _ in named if uses.get(name) in ("conv", "fc")]:
+        last = first.get(layers[-1], layers[-1])
+        kinds[last] = "output" if kinds[last] == "fc" else kinds[last]
     return kinds
 
 

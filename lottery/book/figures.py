@@ -985,9 +985,10 @@ def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None
     across = ax.transData.transform  # a line may end before the right end
     stops = [math.inf if x is None else across((x, y))[0] for x, y, _, _ in ends]
     last = max((stop for stop in stops if stop < math.inf), default=math.inf)
+    early = [stop < last - 1 for stop in stops]
     where = [
-        f" (it ends at {_short(100 * x if 'left (%)' in xlabel else x)})" if stop < last - 1 else ""
-        for (x, *_), stop in zip(ends, stops, strict=True)
+        f" (it ends at {_short(100 * x if 'left (%)' in xlabel else x)})" if before else ""
+        for (x, *_), before in zip(ends, early, strict=True)
     ]
     said = ", ".join(f"{label} {_short(y)}{more}" for (_, y, label, _), more in zip(ends, where, strict=True))
     title = ax.figure.get_suptitle()
@@ -1000,8 +1001,8 @@ def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None
     line = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3, "alpha": 0.7}
     line["relpos"] = (0, 0.5)  # from the label's left edge, not through it
     look: dict[str, Any] = {"textcoords": "axes fraction", "va": "center", "annotation_clip": False}
-    for (x, y, label, colour), height, stop in zip(ends, _spread(heights, 0.075), stops, strict=True):
-        style = ":" if stop < last - 1 else "-"  # a long way to the label is no part of the line
+    for (x, y, label, colour), height, before in zip(ends, _spread(heights, 0.075), early, strict=True):
+        style = ":" if before else "-"  # a long way to the label is no part of the line
         look |= {"color": _dark(colour), "arrowprops": {**line, "color": colour, "linestyle": style}}
         ax.annotate(label, (right if x is None else x, y), (1.04, height), **look)
 
