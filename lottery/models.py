@@ -565,14 +565,15 @@ def prunable(module: nn.Module) -> dict[str, str]:
     known = table(module)
     kinds = {name: entry.kind for name, entry in known.items() if entry.kind}
     first = {alias: name for name in kinds for alias in known[name].aliases}
-    uses = dict(kinds)  # by every name: a head may share the weights of an embedding
+    uses: dict[str, str | None] = {**kinds}  # by every name: a head may share the weights of an embedding
     for alias, name in first.items():
         owner, own, parametrised = place(module, alias)
         uses[alias] = _kind(module.get_submodule(owner), own, module.get_parameter(name), parametrised)
     named = module.named_parameters(remove_duplicate=False)
     if layers := [name for name, _ in named if uses.get(name) in ("conv", "fc")]:
         last = first.get(layers[-1], layers[-1])
-        kinds[last] = "output" if kinds[last] == "fc" else kinds[last]
+        if kinds[last] == "fc":
+            kinds[last] = "output"
     return kinds
 
 
