@@ -1,6 +1,7 @@
 """Whose result it is: another network or other code under an old name is found and named."""
 
 import dataclasses
+import functools
 import importlib.util
 import itertools
 import linecache
@@ -321,6 +322,53 @@ def test_records_of_a_recipe_class_whose_helper_has_changed_are_refused(store, t
     with pytest.raises(ExecutionError, match=r"other code of a recipe class of yours \(cut\)"):
         run(cut_with_help(tmp_path, monkeypatch, "return x > ", "return x >= "), store)
     assert [record.key for record in changed_code(store)] == store.keys()
+
+
+HELP = """
+import torch
+def later(count):
+    return torch.exp(-0.0 * torch.relu(count - 5))
+def temperature(count):
+    return later(count)
+class Schedule:
+    def at(self, count):
+        return temperature(count)
+schedule = Schedule()
+UNUSED = 0
+"""
+COOLED = """
+import torch
+from torch import nn
+import help_of_ours
+class Cooled(nn.Module):
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.layer = nn.Linear(inputs, classes)
+        self.register_buffer("count", torch.zeros(()))
+    def forward(self, x):
+        self.count += self.training
+        return self.layer(x.flatten(1)) / help_of_ours.schedule.at(self.count)
+def cooled(shape, classes):
+    return Cooled(shape[-1] ** 2, classes)
+"""
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_helper_of_a_network_that_acts_later_makes_another_network(tmp_path, monkeypatch, partial):
+    def described(number, text):
+        for name, source in (("help_of_ours", text), (f"cooled_{number}", COOLED)):
+            (tmp_path / f"{name}_{number}.py").write_text(source)
+            spec = importlib.util.spec_from_file_location(name, tmp_path / f"{name}_{number}.py")
+            monkeypatch.setitem(sys.modules, name, module := importlib.util.module_from_spec(spec))
+            spec.loader.exec_module(module)
+        models.register("own", functools.partial(module.cooled) if partial else module.cooled)
+        identity.forget()
+        return identity.network(training(model="own"))
+
+    first = described(1, HELP)
+    assert identity.difference(first, described(2, HELP.replace("UNUSED = 0", "UNUSED = 1"))) is None
+    why = identity.difference(first, described(3, HELP.replace("-0.0", "-0.3")))
+    assert why == "another code or value of later"
 
 
 def test_code_of_a_recipe_class_in_a_notebook(monkeypatch):

@@ -1,8 +1,9 @@
 """Which network and which code a result was computed with.
 
 A network of the user's is known by a name, and a name can be given twice. Its fingerprint says what it is: layers and
-tensors, what comes out of it on a few examples under fixed weights, the settings that its layers hold, and its source.
-Numbers are compared up to rounding, since machines round otherwise; texts are compared as they are.
+tensors, what comes out of it on a few examples under fixed weights, the settings that its layers hold, its source, and
+the functions, classes and constants that this names. Numbers are compared up to rounding, since machines round
+otherwise; texts are compared as they are.
 """
 
 import ast
@@ -56,10 +57,10 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
     few = dataset.validation[0][:EXAMPLES].cpu()
     try:
         modules = [models.build(name, dataset.shape, dataset.classes)]
-        fresh = _settings(modules[0])
+        fresh, before = _settings(modules[0]), _behind(modules[0], factory)
         modules.append(models.build(name, dataset.shape, dataset.classes))
         found, again = (_described(module) | _probed(module, few, factory is not None) for module in modules)
-        used = _settings(modules[1])
+        used, after = _settings(modules[1]), _behind(modules[1], factory)
     except LotteryError:
         raise
     except Exception as error:
@@ -75,6 +76,8 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
         )
     if settings := {key: _short(_said(held)) for key, held in fresh.items() if repr(held) == repr(used.get(key))}:
         found["settings"] = settings  # but for what building a network or a pass changes: counters, notes
+    if behind := {key: text for key, text in before.items() if text == after.get(key)}:
+        found["behind"] = behind
     return found | ({"source": text} if (text := _source(modules[0], factory)) else {})
 
 
@@ -176,14 +179,46 @@ def _theirs(thing) -> bool:
     return (getattr(thing, "__module__", "") or "").split(".")[0] not in ("torch", "lottery", "builtins", "typing")
 
 
+def _kinds(module: nn.Module, factory) -> set:
+    """The classes of a network's layers and the function that makes it, as far as they are the user's own."""
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    made = {factory} if factory is not None else set()
+    return {kind for kind in {type(layer) for layer in module.modules()} | made if _theirs(kind)}
+
+
 def _source(module: nn.Module, factory) -> str | None:
     """A hash of the source of the user's own layers and factory; None if any has none."""
-    kinds = {type(layer) for layer in module.modules()} | ({factory} if factory is not None else set())
     try:
-        texts = sorted(map(_text, filter(_theirs, kinds)))
+        texts = sorted(map(_text, _kinds(module, factory)))
     except (OSError, TypeError, SyntaxError):
         return None
     return _short("\n".join(texts)) if texts else None
+
+
+def _behind(module: nn.Module, factory) -> dict[str, str]:
+    """Hashes of the functions, classes and constants that the user's own layers and factory name, by name.
+
+    What the closure of the factory holds is left out: it shows in the network, or in the settings of its layers.
+    """
+    parts: dict[str, set[str]] = {}
+    for kind in _kinds(module, factory):
+        if not isinstance(kind, type | types.FunctionType):
+            continue
+        left_out = {kind.__qualname__, *(() if isinstance(kind, type) else kind.__code__.co_freevars)}
+        for name, text in sources.behind(kind).items():
+            if name not in left_out and (said := _telling(text)):
+                parts.setdefault(name, set()).add(said)
+    return {name: _short("\n".join(sorted(texts))) for name, texts in sorted(parts.items())}
+
+
+def _telling(text: str) -> str | None:
+    """A source as it is, a value up to rounding; None for one that is of this machine alone."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return _said(value) if _setting(value) else None
 
 
 def _text(kind) -> str:
@@ -227,9 +262,10 @@ def difference(one: dict, other: dict) -> str | None:
     for part, words in (("initial", "other initial weights"), ("buffers", "other buffers after a step of training")):
         if part in one and part in other and not _alike(one[part], other[part]):
             return words
-    known, now = (found.get("settings", {}) for found in (one, other))
-    if changed := [key for key in known if now.get(key, known[key]) != known[key]]:
-        return f"another value of {changed[0]}"
+    for part, words in (("settings", "another value of "), ("behind", "another code or value of ")):
+        known, now = (found.get(part, {}) for found in (one, other))
+        if changed := [key for key in known if now.get(key, known[key]) != known[key]]:
+            return words + changed[0]
     if "source" in one and "source" in other and one["source"] != other["source"]:
         return "another source"
     return None
