@@ -28,6 +28,7 @@ FORMS |= dict.fromkeys(("mnist-rgb", "fashion-mnist-rgb", "cifar10"), ((3, 32, 3
 """Name → what `describe` says of it, known without its files."""
 SCALINGS = ("standardise", "unit", "unit-norm", "none")
 
+FINE = 100  # steps of float32 that a standard deviation must have, lest it drown in rounding
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -303,6 +304,8 @@ def check(name: str, validation: int | None = None, scaling: str | None = None) 
         )
     if scaling == "unit-norm" and inputs.ndim < 2:
         raise DataError(f"{name}: scaling='unit-norm' needs inputs [N, ...], not single numbers [N]")
+    if scaling == "unit-norm" and inputs[0].numel() == 1:
+        raise DataError(f"{name}: scaling='unit-norm' leaves of a single number its sign alone: use another scaling")
 
 
 def describe(name: str) -> tuple[tuple[int, ...], int]:
@@ -511,10 +514,26 @@ def _scaled(name: str, parts: dict[str, torch.Tensor], scaling: str) -> dict[str
             part: torch.nn.functional.normalize(x.flatten(1), dim=1).view_as(x).contiguous()
             for part, x in parts.items()
         }
+    if kind not in (torch.uint8, torch.float16, torch.bfloat16, torch.float32) and scaling != "standardise":
+        _check_steps(name, parts["train"], scaling)
     parts = {part: x.float() for part, x in parts.items()}
     if kind != torch.uint8 and not all(x.isfinite().all() for x in (deviation, *parts.values())):
         raise DataError(f"{name}: scaling={scaling!r} leaves values that float32 cannot hold: register smaller numbers")
     return parts
+
+
+def _check_steps(name: str, train: torch.Tensor, scaling: str) -> None:
+    """Refuses features whose differences from example to example float64 holds and float32 does not."""
+    axes = [axis for axis in range(train.ndim) if axis != 1]
+    deviation, most = train.std(axes), train.abs().amax(axes)
+    steps, fine = (most * torch.finfo(kind).eps for kind in (torch.float32, torch.float64))
+    if (lost := (fine * FINE < deviation) & (deviation < steps * FINE)).any():
+        first = int(lost.flatten().nonzero()[0])
+        raise DataError(
+            f"{name}: scaling={scaling!r} leaves numbers up to {most.flatten()[first]:.3g} with a standard deviation "
+            f"of {deviation.flatten()[first]:.3g} (feature {first}), between which float32, of steps of "
+            f"{steps.flatten()[first]:.3g} there, hardly tells: use scaling='standardise', or subtract an offset"
+        )
 
 
 def load(name: str, validation: int, scaling: str = "standardise", device: str = "cpu") -> Dataset:

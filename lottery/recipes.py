@@ -238,9 +238,20 @@ def defined() -> Iterator[type[Recipe]]:
 
 def _differs(value, default) -> bool:
     try:
-        return bool(value != default)
+        return bool(value != default) or _marks(value) != _marks(default)
     except (TypeError, ValueError, RuntimeError):  # arrays and tensors of several elements
         return True
+
+
+def _marks(value):
+    """What tells values apart that Python calls equal: truth values from numbers, and zero from negative zero."""
+    if isinstance(value, tuple | list):
+        return [_marks(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _marks(item) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return [_marks(getattr(value, field.name)) for field in fields(value)]
+    return isinstance(value, bool), isinstance(value, float) and str(value) == "-0.0"
 
 
 def _plain(value, hint=None):

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import gc
+import itertools
 import math
 import random
 import re
@@ -567,6 +568,56 @@ def test_a_count_in_a_list_or_an_array_is_refused_where_it_is_read(count):
     with pytest.raises(TrainingError, match="'counts' changes count each time"):
         trial(recipe("counts"), examples())
     trial(recipe("notes"), examples())
+
+
+STEPS = {"global": 0}
+
+
+@pytest.mark.parametrize("place", ["global", "closure", "itertools.count", "cycle"])
+def test_a_count_that_a_network_keeps_outside_of_itself_is_refused(place):
+    passed, counter, numbers = 0, itertools.count(), itertools.cycle(range(3))
+
+    class Counting(Net):
+        def forward(self, x):
+            nonlocal passed
+            if place == "closure":
+                passed += 1
+            at = {"closure": passed, "global": STEPS["global"]}.get(place, 0)
+            STEPS["global"] += place == "global"
+            at = next(self.numbers) if place == "cycle" else next(counter) if place == "itertools.count" else at
+            return self.head(self.first(x).mean(1).relu()) * (1 + 1e-4 * at)
+
+    def made():
+        net = Counting(first, None)
+        net.numbers = copy.copy(numbers)
+        return net
+
+    NETWORKS["counts"] = made
+    with pytest.raises(TrainingError, match=r"each time it is evaluated|computes otherwise when"):
+        trial(recipe("counts"), examples())
+
+
+def test_a_network_that_drifts_away_from_its_weights_is_refused_in_the_end():
+    class Hidden:
+        """Where no trial looks."""
+
+        __slots__ = ("passes",)
+
+    def made():
+        def forward(net, x):
+            net.hidden.passes += net.training
+            return net.head(net.first(x).mean(1).relu()) * (1 + 0.02 * max(0, net.hidden.passes - 9))
+
+        net = Net(first, forward)
+        net.hidden = Hidden()
+        net.hidden.passes = 0
+        return net
+
+    NETWORKS["drifts"] = made
+    training = recipe("drifts")
+    trial(training, examples())
+    with pytest.raises(TrainingError, match="computes otherwise than a new one with its weights"):
+        train(training, examples(), [start(training)])
 
 
 def test_a_factory_that_seeds_the_generator_is_doubted():

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,26 @@ def test_what_is_constant_in_training_becomes_0(features):
     constant = data.load(data.register("constant", (x, y), (x + 1, y)), 2)
     assert (constant.train[0][:, 0] == 0).all() and (constant.train[0][:, 1:] != 0).any() == (features > 1)
     torch.testing.assert_close(constant.test[0][:, 0], torch.ones(5))
+
+
+@pytest.mark.parametrize("scaling", ["none", "unit", "unit-norm"])
+def test_differences_that_float32_does_not_hold_are_refused_where_they_stay(scaling):
+    seconds = torch.full((120, 2), 1.7e9, dtype=torch.float64)
+    seconds[:, 0] += torch.arange(120)
+    constant = torch.full((120, 1), 0.3, dtype=torch.float64)
+    constant[::2] = 0.1 + 0.2  # but for rounding
+    labels = torch.arange(120) % 2
+    for inputs, refused in ((seconds, True), (torch.cat([constant, constant + 1], 1), False), (seconds.float(), False)):
+        name = data.register("own", (inputs, labels), (inputs, labels))
+        with pytest.raises(DataError, match=r"between which float32.* hardly tells") if refused else nullcontext():
+            data.load(name, 20, scaling)
+
+
+def test_the_length_of_a_single_number_is_refused():
+    inputs, labels = torch.rand(40, 1), torch.arange(40) % 2
+    name = data.register("own", (inputs, labels), (inputs, labels))
+    with pytest.raises(DataError, match="leaves of a single number its sign alone"):
+        data.load(name, 10, "unit-norm")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64])

@@ -277,6 +277,17 @@ def test_values_of_two_types_have_two_keys(field):
     assert other.json()[field] in ({"class": "Clip", "by": 0.5}, [{"class": "Clip", "by": 0.5}])
 
 
+def test_values_that_python_calls_equal_and_that_compute_otherwise_have_keys_of_their_own():
+    @r.frozen
+    class Limited(r.Weights):
+        limit: object = 0.0
+        several: object = (0, 1)
+
+    assert len({Limited(limit).key for limit in (0.0, False, -0.0, None)}) == 4
+    assert Limited(0).key == Limited(0.0).key == Limited(several=(0.0, 1)).key == Limited().key
+    assert Limited(several=(False, True)).key != Limited().key
+
+
 def test_the_only_type_that_a_field_allows_is_not_in_its_key():
     assert Altered(one=Multiply(0.5), several=(Multiply(2.0),)).json() == {
         "type": "Altered",

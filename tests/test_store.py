@@ -299,6 +299,10 @@ def test_weights_of_another_execution_are_refused(copy, finished):
     other = {name: -tensor for name, tensor in state.items()}
     with pytest.raises(StoreError, match=r"are not those of its record .*torch .* continue in a store of its own"):
         copy.save(*whole, {"torch": "0"}, {120: other})
+    with pytest.raises(
+        StoreError, match=r"they with torch 0 on .*, 3 stacked.* stack as then \(stack=1\), or continue"
+    ):
+        copy.save(*whole, {"torch": "0", "stacked": 3}, {120: other})
     assert copy.states(dense.key) == set()
     copy.save(*whole, {"torch": "0"}, {120: state, 60: other})  # the end agrees, so the way there does
     assert copy.states(dense.key) == {60, 120} and same([copy.read(dense.key)], [record])

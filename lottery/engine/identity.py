@@ -139,7 +139,8 @@ def _settings(module: nn.Module) -> dict[str, list]:
                 if key not in usual:
                     found.setdefault(f"{type(layer).__name__}.{key}", []).append(value)
     for kind in kinds:
-        for key, value in [*vars(kind).items(), *sources.read_outside(kind)]:
+        outside = [(key, value) for key, value, _ in sources.read_outside(kind)]
+        for key, value in [*vars(kind).items(), *outside]:
             if not key.startswith("__"):
                 found.setdefault(f"{kind.__name__}.{key}", []).append(value)
     return {key: values for key, values in found.items() if _setting(values)}

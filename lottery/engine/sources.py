@@ -16,7 +16,8 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
+from typing import Any
 
 Place = tuple[dict, dict]  # where a name is looked up: what a closure holds, what its module holds
 Use = tuple[str, type | FunctionType | None, Place]  # a name, and the class or function it stands for; None: a constant
@@ -103,17 +104,23 @@ def _functions(kind: type) -> Iterator[FunctionType]:
             yield part
 
 
-def read_outside(kind: type) -> Iterator[tuple[str, object]]:
-    """What functions in the body of a class read under a bare name from their module or closure, by name."""
+def read_outside(kind: type) -> Iterator[tuple[str, Any, dict | CellType]]:
+    """What functions in the body of a class read under a bare name from their module or closure: the name, the value,
+    and the module's dict or the closure's cell that holds it."""
     for function in _functions(kind):
-        places = {"LOAD_GLOBAL": function.__globals__, "LOAD_DEREF": _closed(function)}
-        left = [function.__code__]
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        places = {"LOAD_GLOBAL": function.__globals__, "LOAD_DEREF": dict(cells)}
+        closed, left = _closed(function), [function.__code__]
         while left:
             code = left.pop()
             left += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
             for at in dis.get_instructions(code):
-                if at.argval in (place := places.get(at.opname, {})):
-                    yield at.argval, place[at.argval]
+                if at.argval not in (place := places.get(at.opname, {})):
+                    continue
+                if place is function.__globals__:
+                    yield at.argval, place[at.argval], place
+                elif at.argval in closed:
+                    yield at.argval, closed[at.argval], place[at.argval]
 
 
 def _of_parts(kind: type) -> str | None:

@@ -165,10 +165,13 @@ class Store:
             disk.sync(place.parent)
             return
         if states and (agree := agreement(there, record)) < 1:
+            stacked = there.made.get("stacked", 1)
+            again = f"stack as then (stack={stacked}), or " if stacked != made.get("stacked", 1) else ""
             raise StoreError(
                 f"the weights of {key[:12]}, computed again, are not those of its record ({agree:.2%} of their signs "
                 f"agree): it was made with {_origin(there.made)}, they with {_origin(made)}. Both are right but do not "
-                f"belong together, so the record stays as it is: continue in a store of its own {disk.FOLDER}"
+                f"belong together, so the record stays as it is: {again}continue in a store of its own "
+                f"{disk.FOLDER}"
             )
         for step, state in states.items():
             self._save_state(place, step, state)
@@ -478,7 +481,8 @@ class Store:
 
 
 def _origin(made: dict) -> str:
-    return f"torch {made.get('torch', '?')} on {made.get('device', 'an unknown machine')}"
+    how = f"torch {made.get('torch', '?')} on {made.get('device', 'an unknown machine')}"
+    return f"{how}, {made['stacked']} stacked" if made.get("stacked", 1) > 1 else how
 
 
 class Checkpoint:

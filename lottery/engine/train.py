@@ -15,14 +15,14 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from .. import seeds
+from .. import models, seeds
 from ..data import Dataset
 from ..models import State, evaluate
 from ..recipes import Training
 from . import graphs, stopping
 from .batches import Batches
 from .errors import Diverged, NotStacked, TrainingError, empty_frames
-from .network import Network, Start, build, memory, seed
+from .network import EXAMPLES, Network, Start, build, memory, seed
 from .precision import check_precision, multiplying
 
 TOGETHER = 2**31  # bytes that networks which train together may take to evaluate a batch
@@ -250,11 +250,32 @@ class Course:
         """What came of it, when all steps are done."""
         losses, accuracies = self._evaluated(self.dataset.train)
         self.dataset.intact(self.training.model)
+        if not models.ours(self.network.module):
+            self._computes_as_saved()
         table = np.stack(self.rows, 2)
         return [
             Outcome(dict(zip(COLUMNS, columns, strict=True)), states, float(loss), float(accuracy))
             for columns, states, loss, accuracy in zip(table, self.states, losses, accuracies, strict=True)
         ]
+
+    def _computes_as_saved(self) -> None:
+        """A new network with the weights that are kept gives the logits that were recorded."""
+        x, name = self.dataset.test[0][:EXAMPLES], self.training.model
+        fresh = models.build(name, self.dataset.shape, self.dataset.classes)
+        models.load(fresh, self.states[0][self.step])
+        self.network.module.eval()
+        with torch.no_grad(), multiplying("float32", self.device):
+            there = models.evaluating(fresh.to(self.device))(x)
+            here = self.network.forward(x, shared=True)
+        here = here[0] if here.ndim > there.ndim else here
+        self.network.module.train()
+        most = there.nan_to_num(0, 0, 0).abs().max().item()
+        if not torch.allclose(here, there, 1e-3, 1e-3 * most, equal_nan=True):
+            raise TrainingError(
+                f"network {name!r}, trained, computes otherwise than a new one with its weights: it keeps something "
+                f"that changes from step to step and is no parameter or buffer, so nothing of this training is kept. "
+                f"Keep it as a buffer (self.register_buffer('count', torch.zeros(())))"
+            )
 
     def tensors(self) -> State:
         """Everything that the training needs to go on."""

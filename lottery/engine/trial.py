@@ -11,9 +11,9 @@ import math
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from types import ModuleType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import CellType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from .. import LotteryError, masks, models, seeds
 from ..data import Dataset
 from ..models import State
 from ..recipes import Training
+from . import sources
 from .errors import TrainingError, in_a_line
 from .network import EXAMPLES, Start, draws, seed
 from .train import Course
@@ -323,8 +324,23 @@ DEEP = 4  # how far into what attributes hold
 _Place = tuple[Any, Any, Any]  # what holds a value, under which name or index, a copy of the value
 
 
+@dataclass(frozen=True)
+class _Position:
+    """Where an iterator stands: what it gives next cannot be asked without moving it."""
+
+    text: str
+
+    @classmethod
+    def of(cls, value: Iterator) -> "_Position":
+        try:
+            return cls(f"{value!r} {value.__reduce__()!r}")
+        except (TypeError, AttributeError):
+            return cls(repr(value))
+
+
 def _kept(module: nn.Module) -> dict[str, _Place]:
-    """The numbers, lists, arrays and tensors that layers or their classes hold and PyTorch knows nothing of."""
+    """The numbers, lists, arrays, tensors and iterators that layers or their classes hold, or these read from outside,
+    and PyTorch knows nothing of."""
     usual, known, found = set(vars(nn.Module())), set(map(id, models.tensors(module).values())), {}
 
     def look(holder, inside: Mapping, prefix: str, depth: int) -> None:
@@ -334,6 +350,8 @@ def _kept(module: nn.Module) -> dict[str, _Place]:
                 found[path] = holder, key, value.detach().clone()
             elif isinstance(value, bool | int | float | np.generic | np.ndarray | list | tuple | deque):
                 found[path] = holder, key, copy.copy(value)
+            elif isinstance(value, Iterator):
+                found[path] = holder, key, _Position.of(value)
             elif depth and isinstance(value, dict):
                 look(value, value, path, depth - 1)
             elif depth and hasattr(value, "__dict__") and not isinstance(value, nn.Module | type | ModuleType):
@@ -345,7 +363,9 @@ def _kept(module: nn.Module) -> dict[str, _Place]:
         for kind in type(layer).__mro__:
             if not kind.__module__.startswith("torch."):
                 own = {key: value for key, value in vars(kind).items() if not key.startswith("__")}
-                look(kind, own, kind.__name__, 0)
+                look(kind, own, kind.__name__, 1)
+                for name, value, holder in sources.read_outside(kind):
+                    look(holder, {name: value}, "", 1)
     return found
 
 
@@ -371,6 +391,8 @@ def _moved(value):
 
 def _read(holder, key, value, passed: Callable[[], State], usual: State) -> bool:
     """Whether a pass computes otherwise when a value is quite another one; what it only counts or notes is not read."""
+    if isinstance(value, _Position):
+        return True
     if isinstance(value, bool):
         other = not value
     elif isinstance(value, list):
@@ -384,6 +406,7 @@ def _read(holder, key, value, passed: Callable[[], State], usual: State) -> bool
     else:
         other = value * 2 + 1000
     put = holder.__setitem__ if isinstance(holder, dict) else functools.partial(setattr, holder)
+    key = "cell_contents" if isinstance(holder, CellType) else key
     try:
         put(key, other)
         return not _as_before(usual, passed())
