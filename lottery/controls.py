@@ -296,7 +296,10 @@ class AtStart(Mask):
         if self.criterion == "magnitude":
             return {name: state[name].abs() for name in names}
         if self.criterion == "synflow":
-            state = {name: t.abs() if t.is_floating_point() else t for name, t in state.items()}
+            sizes = {
+                name for name, t in state.items() if t.is_floating_point() and t.isfinite().all()
+            }  # no −inf of masks
+            state = {name: t.abs() if name in sizes else t for name, t in state.items()}
         weights = {name: state[name].double().requires_grad_() for name in names}
         double = {name: t.double() if t.is_floating_point() else t for name, t in state.items()} | weights
         inputs = examples[0].cpu()
@@ -420,7 +423,7 @@ class EdgePopup(Mask):
         for name in names:
             bound = 1 / math.sqrt(state[name][0].numel())  # Kaiming uniform as nn.Linear and nn.Conv2d draw it
             drawn = torch.from_numpy(stream.uniform(-bound, bound, tuple(state[name].shape)))
-            scores[name] = drawn.float().to(device)
+            scores[name] = drawn.to(device, state[name].dtype)
         counts = {name: max(1, round(self.keep * score.numel())) for name, score in scores.items()}
         optimiser = torch.optim.SGD(scores.values(), self.lr, self.momentum, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
@@ -477,13 +480,15 @@ class Drawn(Weights):
             seeds.generator(training.seed, seeds.CONTROL, 2, self.replicate, self.draw),
         )
         state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-        entries, first_names = models.table(module), models.first_names(module)
+        entries, first_names, padding = models.table(module), models.first_names(module), models.padding(module)
         for name in state:
             if name in names:
                 deviation = math.sqrt(2 / (state[name][0].numel() * self.keep))
                 drawn = torch.from_numpy(stream.standard_normal(tuple(state[name].shape)))
                 drawn = drawn.sign() if self.kind == "constant" else drawn
-                state[name] = (deviation * drawn).float()
+                if name in padding:
+                    drawn[padding[name]] = 0
+                state[name] = (deviation * drawn).to(state[name].dtype)
             elif "bias" in name.rpartition(".")[2] and entries[first_names[name]].trainable:
                 state[name].zero_()
         return state

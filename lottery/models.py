@@ -586,12 +586,23 @@ def sizes(module: nn.Module) -> dict[str, int]:
 
 
 def unpruned(module: nn.Module) -> dict[str, int]:
-    """The weights that `prunable` leaves out because they are frozen: name → number."""
-    return {
-        name: parameter.numel()
-        for name, parameter in module.named_parameters()
-        if not parameter.requires_grad and parameter.ndim > 1
-    }
+    """The weights that `prunable` leaves out because they are frozen, or matrices called biases: name → number."""
+    found = {}
+    for name, parameter in module.named_parameters():
+        matrix = parameter.numel() > max(parameter.shape, default=0) and name.rpartition(".")[2].startswith("bias")
+        if parameter.ndim > 1 and (matrix or not parameter.requires_grad):
+            found[name] = parameter.numel()
+    return found
+
+
+def padding(module: nn.Module) -> dict[str, int]:
+    """The weights of embeddings that have a row for padding, which is zero and is not trained: name → row."""
+    first, found = first_names(module), {}
+    for place, layer in module.named_modules():
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.padding_idx is not None:
+            name = f"{place}.weight".removeprefix(".")
+            found[first.get(name, name)] = layer.padding_idx
+    return found
 
 
 def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int = 1000):

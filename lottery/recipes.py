@@ -748,7 +748,7 @@ class Constant(Altered):
 
     def tensors(self, world: "World", training: "Training") -> State:
         state, names = self.weights.tensors(world, training), models.prunable(world.network(training))
-        return {name: t.sign() * t.std() if name in names else t for name, t in state.items()}
+        return {name: t.sign() * spread(t) if name in names else t for name, t in state.items()}
 
 
 @frozen
@@ -770,7 +770,11 @@ class Reshuffled(Altered):
 
     def tensors(self, world: "World", training: "Training") -> State:
         stream = seeds.generator(training.seed, seeds.VALUES, self.replicate, self.draw)
-        return masks.permute(self.weights.tensors(world, training), self.mask.tensors(world, training), stream)
+        mask = {name: kept.clone() for name, kept in self.mask.tensors(world, training).items()}
+        for name, row in models.padding(world.network(training)).items():
+            if name in mask:
+                mask[name][row] = False
+        return masks.permute(self.weights.tensors(world, training), mask, stream)
 
 
 @frozen
@@ -794,10 +798,19 @@ class Noisy(Altered):
     def tensors(self, world: "World", training: "Training") -> State:
         state = dict(self.weights.tensors(world, training))
         stream = seeds.generator(training.seed, seeds.NOISE, self.replicate, self.draw)
-        for name in models.prunable(world.network(training)):
+        module = world.network(training)
+        padding = models.padding(module)
+        for name in models.prunable(module):
             noise = torch.from_numpy(stream.standard_normal(state[name].shape, dtype=np.float32))
-            state[name] = state[name] + self.scale * state[name].std() * noise
+            if name in padding:
+                noise[padding[name]] = 0
+            state[name] = state[name] + self.scale * spread(state[name]) * noise
         return state
+
+
+def spread(weights: torch.Tensor) -> torch.Tensor:
+    """The standard deviation of a layer's weights; of a single one its size."""
+    return weights.std() if weights.numel() > 1 else weights.abs().max()
 
 
 Criterion = Literal[

@@ -43,7 +43,9 @@ from lottery.data import Dataset
 from lottery.engine import identity, precision, sparse
 from lottery.engine.batches import AHEAD, Batches, augment, moved
 from lottery.engine.errors import NotStacked, Slower, TrainingError
+from lottery.engine.execute import execute
 from lottery.engine.network import Single, Stacked, Start, build, draws, stackable
+from lottery.engine.store import Store
 from lottery.engine.train import train
 from lottery.engine.trial import Doubtful, NotPruned, trial
 from lottery.engine.world import StoreWorld
@@ -618,6 +620,96 @@ def test_a_network_that_drifts_away_from_its_weights_is_refused_in_the_end():
     trial(training, examples())
     with pytest.raises(TrainingError, match="computes otherwise than a new one with its weights"):
         train(training, examples(), [start(training)])
+
+
+def test_a_buffer_of_two_names_that_is_assigned_through_one_is_refused():
+    def forward(net, x):
+        if net.training:
+            net.mean = 0.9 * net.mean + 0.1
+            net.shown = net.mean if net.both else net.shown
+        return net.head(net.first(x - net.shown).mean(1).relu())
+
+    def made(both):
+        net = Net(first, forward)
+        net.register_buffer("mean", torch.zeros(WIDTH))
+        net.register_buffer("shown", net.mean)
+        net.both = both
+        return net
+
+    NETWORKS["parting"], NETWORKS["following"] = (functools.partial(made, both) for both in (False, True))
+    with pytest.raises(TrainingError, match="buffers mean and shown are one tensor, and forward assigns to mean alone"):
+        trial(recipe("parting"), examples())
+    trial(recipe("following"), examples())
+
+
+def test_matrices_called_biases_are_named_as_not_pruned():
+    def biased():
+        net = Net(first, lambda net, x: net.head((net.first(x) + net.bias_map).mean(1).relu()))
+        net.bias_map = nn.Parameter(torch.zeros(LENGTH, 16))
+        return net
+
+    NETWORKS["biased"] = biased
+    assert models.unpruned(biased()) == {"bias_map": LENGTH * 16}
+    with pytest.warns(NotPruned, match=r"not pruned, for they are frozen or called biases: bias_map"):
+        trial(recipe("biased"), examples())
+
+
+class Padded(nn.Module):
+    """A network with a row for padding, a layer of one weight, and one of double precision."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.words, self.scale = nn.Embedding(classes, 8, padding_idx=1), nn.Linear(1, 1)
+        self.middle, self.head = nn.Linear(8, 8, dtype=torch.float64), nn.Linear(8, classes)
+
+    def forward(self, x):
+        h = self.scale(self.words(x).mean(1)[..., None])[..., 0]
+        return self.head(self.middle(h.double()).float().relu())
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        lambda start: r.Noisy(start, 1.0, 0),
+        lambda start: r.Reshuffled(start, r.Dense(), 0),
+        lambda start: r.Constant(start),
+        lambda start: controls.Drawn(0),
+    ],
+    ids=["noisy", "reshuffled", "constant", "drawn"],
+)
+def test_a_row_for_padding_stays_zero_and_a_single_weight_a_number(altered, tmp_path):
+    NETWORKS["padded"] = lambda: Padded(5)
+    assert models.padding(Padded(5)) == {"words.weight": 1}
+    tokens, y = torch.arange(240).view(60, 4) % 5, torch.arange(60) % 5
+    training = recipe("padded", data=data.register("tokens", (tokens, y), (tokens, y)), validation=10, scaling="none")
+    world = StoreWorld(Store(tmp_path))
+    before, after = (weights.tensors(world, training) for weights in (r.Initial(0), altered(r.Initial(0))))
+    assert not after["words.weight"][1].any() and after["words.weight"][0].any()
+    assert all(tensor.isfinite().all() and tensor.dtype == before[name].dtype for name, tensor in after.items())
+    assert not torch.equal(after["words.weight"], before["words.weight"])
+
+
+@pytest.mark.parametrize("chosen", ["synflow", "edge-popup"])
+def test_masks_before_training_take_a_mask_of_minus_infinity_and_double_precision(chosen, tmp_path):
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.head = nn.Linear(WIDTH, 8, dtype=torch.float64), nn.Linear(8, CLASSES)
+            self.register_buffer("hidden", torch.full((LENGTH, LENGTH), -torch.inf).triu(1))
+
+        def forward(self, x):
+            h = self.inner(x.double()).to(self.head.weight.dtype)
+            return self.head((torch.softmax(h @ h.mT + self.hidden, -1) @ h).mean(1))
+
+    NETWORKS["attending"] = Attending
+    train, test = examples().train, examples().test
+    training = recipe("attending", data=data.register("own", train, test), validation=10, batch=10)
+    mask = {
+        "synflow": controls.AtStart(training, r.Initial(0), 0.5, "synflow", rounds=3),
+        "edge-popup": controls.EdgePopup(training, r.Initial(0), 0.5, 4),
+    }[chosen]
+    [record] = execute([mask], Store(tmp_path), executor="inline", show=False)
+    assert record.values["density"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_factory_that_seeds_the_generator_is_doubted():

@@ -170,16 +170,23 @@ class Single(Network):
         """Puts what a pass has assigned to buffers (`self.mean = …`) into the tensors that are saved.
 
         Raises:
-            TrainingError: if it has assigned to a parameter.
+            TrainingError: if it has assigned to a parameter, or to one name of a buffer that has two.
         """
         if models.ours(self.module):
             return
         for name, parameter in self.module.named_parameters():
             if parameter is not self.state.get(name):
                 raise TrainingError(f"it makes {name} anew in forward, which no optimiser knows: make it in __init__")
-        for name, buffer in list(self.module.named_buffers(remove_duplicate=False)):
+        buffers = dict(self.module.named_buffers(remove_duplicate=False))
+        for name, buffer in buffers.items():
             known = self.state[self.first[name]]
             if buffer is not known:
+                names = (self.first[name], *self.entries[self.first[name]].aliases)
+                if parted := next((other for other in names if buffers[other] is not buffer), None):
+                    raise TrainingError(
+                        f"its buffers {name} and {parted} are one tensor, and forward assigns to {name} alone, which "
+                        f"parts them: register a tensor for each (clone), or change it in place (copy_)"
+                    )
                 known.copy_(buffer.detach())
                 owner, _, own = name.rpartition(".")
                 setattr(self.module.get_submodule(owner), own, known)

@@ -272,9 +272,9 @@ class Course:
         most = there.nan_to_num(0, 0, 0).abs().max().item()
         if not torch.allclose(here, there, 1e-3, 1e-3 * most, equal_nan=True):
             raise TrainingError(
-                f"network {name!r}, trained, computes otherwise than a new one with its weights: it keeps something "
-                f"that changes from step to step and is no parameter or buffer, so nothing of this training is kept. "
-                f"Keep it as a buffer (self.register_buffer('count', torch.zeros(())))"
+                f"network {name!r}, trained, computes otherwise than a new one with its weights: something that its "
+                f"state dict does not hold changes from step to step, so nothing of this training is kept. Keep it as "
+                f"a persistent buffer (self.register_buffer('count', torch.zeros(())))"
             )
 
     def tensors(self) -> State:
