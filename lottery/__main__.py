@@ -368,7 +368,7 @@ def power(claim) -> None:
 
     known = entries.table(entries.CLAIMS)["claims"]
     if claim not in known:
-        near = parameters.meant(claim, known) or f"; claims: {', '.join(known)}"
+        near = parameters.meant(claim, known) or ": `python -m lottery list` names them"
         raise LotteryError(f"no claim {claim[:60]!r}{near}")
 
     from .book import claims
