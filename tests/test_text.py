@@ -130,3 +130,9 @@ def test_every_data_set_has_a_name_in_prose():
 def test_words_are_joined_with_and():
     assert text.enumerated(["40.1", "16.2", "6.6"], " %") == "40.1, 16.2 and 6.6 %"
     assert text.enumerated(["3"], " %") == "3 %" and text.enumerated([], " %") == ""
+
+
+def test_what_was_never_measured_is_not_run():
+    nothing, some, few = np.empty(0), np.array([20.0, 40.0]), np.array([20.0, np.nan])
+    assert text.interval(nothing) == text.interval(few) == text.sooner(nothing, nothing) == "not run"
+    assert text.sooner(some, few) == text.sooner(few, some) == "not run" != text.sooner(some, some)

@@ -97,7 +97,7 @@ def interval(
 ) -> str:
     """Mean of [R] replicates and its interval as :func:`format_interval` writes them, without n: for tables.
 
-    Where a value is NaN, since a replicate was not run, it is "not run".
+    Where there is no value or one is NaN, since a replicate was not run, it is "not run".
 
     Args:
         values: [R], one a replicate.
@@ -105,21 +105,29 @@ def interval(
         within: the range of what is shown, in the unit: the interval does not leave it. By default that of shares in %
             and of their differences in pp; there is none for other units.
     """
-    if np.isnan(np.asarray(values, dtype=np.float64)).any():
+    if _lacking(values):
         return "not run"
     low, high = within or RANGES.get(unit, (-math.inf, math.inf))
     found = cut(summary(values, scale=SHARES), low / scale, high / scale)
     return format_interval(found, scale, unit, digits).rpartition(", n = ")[0]
 
 
+def _lacking(values: ArrayLike) -> bool:
+    return np.size(values) == 0 or bool(np.isnan(np.asarray(values, dtype=np.float64)).any())
+
+
 def sooner(a: ArrayLike, b: ArrayLike) -> str:
-    """How much sooner a was than b: the relative change of the means [R] with its sign turned, in per cent."""
+    """How much sooner a was than b: the relative change of the means [R] with its sign turned, in per cent; "not run"
+    where there is no value or one is NaN."""
+    if _lacking(a) or _lacking(b):
+        return "not run"
     return format_interval(negated(relative_change(a, b)), 100, "%", 0)
 
 
 def speed(words: str, dense: ArrayLike, sparse: ArrayLike) -> list[str]:
     """A row of a table: words, iterations [R] of dense networks and of sparse ones, how much sooner the second are."""
-    return [words, interval(dense, 1, "", 0), interval(sparse, 1, "", 0), sooner(sparse, dense)]
+    both = (interval(values, 1, "", 0, within=(0, math.inf)) for values in (dense, sparse))
+    return [words, *both, sooner(sparse, dense)]
 
 
 def of_two(value: Summary | float, scale: float = 1, unit: str = "", digits: int = 2) -> str:
