@@ -125,9 +125,9 @@ def against_density(
         ends.append((None, factor * value, label, INK))
     for place, value in paper:
         ax.plot(place, factor * value, "D", color=INK, **_PAPER)
-    if paper:  # one label is enough
+    if paper:  # one label is enough; above, for lines fall to the right
         place, value = paper[-1]
-        near = {"xytext": (9, -11), "textcoords": "offset points", "va": "center"}
+        near = {"xytext": (3, 12), "textcoords": "offset points", "va": "center"}
         ax.annotate("paper", (place, factor * value), **near, zorder=5)
     if logy:
         ax.set_yscale("log")
