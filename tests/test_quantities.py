@@ -455,6 +455,8 @@ def test_how_much_of_a_ticket_is_there_before_training():
     got = quantities.untrained_quantities(before, after, np.array([0.1, 0.5, 0.4]) + SPREAD)
     assert got["untrained_share"].mean == pytest.approx(0.3 / 0.8)  # the level that validation picks
     assert quantities.untrained_quantities(before, after) == {}
+    nothing = quantities.untrained_quantities(before, 0 * after, np.array([0.1, 0.5, 0.4]) + SPREAD)["untrained_share"]
+    assert math.isnan(nothing.mean) and math.isnan(nothing.ci_low)  # what learns less than guessing has no share of it
 
 
 def test_learned_masks_are_compared_at_half_of_the_weights():

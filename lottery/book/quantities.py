@@ -20,11 +20,14 @@ Quantities = dict[str, Summary | float]
 
 
 def _where_measured(statistic: Callable[..., Summary]) -> Callable[..., Summary]:
-    """The statistic, NaN where a replicate has no finite value: that leaves the check open that asks for it."""
+    """The statistic, NaN where a replicate has no finite value or a ratio's base, as an accuracy beyond guessing, is
+    negative on average: that leaves the check open that asks for it."""
+    relative = statistic in (stats.ratio, stats.relative_change)
 
     @functools.wraps(statistic)
     def found(*rows: ArrayLike) -> Summary:
-        if all(np.isfinite(np.asarray(row, dtype=np.float64)).all() for row in rows):
+        finite = all(np.isfinite(np.asarray(row, dtype=np.float64)).all() for row in rows)
+        if finite and not (relative and np.mean(rows[1]) < 0):
             return statistic(*rows)
         return Summary(len(np.atleast_1d(rows[0])), *5 * [math.nan])
 
