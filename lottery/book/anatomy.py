@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .. import stats
-from . import figures, text
+from . import figures, quantities, text
 from .chapter import Chapter
 
 
@@ -39,3 +39,28 @@ def show_distances(chapter: Chapter, further: Mapping[str, np.ndarray], places: 
     table = [list(row) for row in zip(places, *columns, strict=True)]
     chapter.show_table(["layer", *further, "pruned once / dealt out"], table, words)
     return beyond
+
+
+def masks_in_words(
+    density: np.ndarray, stop: Mapping[str, np.ndarray], early: Mapping[str, np.ndarray], end: Mapping[str, np.ndarray]
+) -> dict[str, str]:
+    """What resetting gives beyond training on, size by size and at the end of training, to glue.
+
+    Args:
+        density: [L] share of weights left.
+        stop, early, end: "resetting" and "training on" → [R, L] early-stopping iteration, test accuracy there, and at
+            the end.
+
+    Returns:
+        ``resetting_sizes``, the difference at each size; ``resetting_end`` and ``resetting_even_end``, difference and
+        ratio of break-evens that the rule asks for, from the accuracy at the end.
+    """
+    one, other = early["resetting"], early["training on"]
+    apart = {f"{figures.percent(share)} %": one[:, i] - other[:, i] for i, share in enumerate(density) if share < 1}
+    told = {size: text.interval(rows, 100, "pp") for size, rows in apart.items() if not np.isnan(rows).any()}
+    late = quantities.continued_quantities(density, *(part[by] for by in end for part in (stop, end)))
+    names = {"resetting_end": "resetting_minus_continued_pp", "resetting_even_end": "resetting_break_even_ratio"}
+    missing = {name: "not measured" for name, asked in names.items() if asked not in late}
+    units = {"resetting_end": "pp", "resetting_even_end": "times"}
+    found = {name: text.format_interval(late[asked], 1, units[name]) for name, asked in names.items() if asked in late}
+    return {"resetting_sizes": text.each(told) or "not run"} | missing | found

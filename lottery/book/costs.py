@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -211,20 +212,37 @@ def learned(found: Mapping[str, Mapping[str, Sequence]]) -> dict[str, str]:
     return {f"conv_{kind}_{what}": "not run" for kind, what in kinds} | leads.learned(runs)
 
 
-def rivals(accuracy: Masks) -> dict[str, str]:
+def paybacks(values: Mapping[str, Any]) -> Table:
+    """After how many reuses a search is repaid, by how far search and reuses go.
+
+    Args:
+        values: what the chapter has glued: "repaid-whole", "repaid" and "sooner".
+    """
+    rows = [
+        ["to last steps, as it was run", f"{values['repaid-whole']} reuses", values["repaid"]],
+        ["to early stops (not run)", "–", values["sooner"]],
+    ]
+    caption = "After how many reuses the search is repaid, in operations, with 95 % intervals over replicates."
+    return ["search", "reuses to their last step", "reuses to their early stop"], rows, caption
+
+
+def rivals(accuracy: Masks, ends: Masks) -> dict[str, str]:
     """Masks of one training or none beside the ticket, to glue.
 
     Args:
-        accuracy: at early stopping.
+        accuracy, ends: at early stopping, and at the end of training.
 
     Returns:
-        "one_shot_loss_pp", what LeNet's one-shot mask loses against the ticket, and with ``conv_`` Conv-2's;
+        "early_loss_end", what LeNet's early mask loses against the ticket at the end of training; "one_shot_loss_pp",
+        what its one-shot mask loses at early stopping, and with ``conv_`` Conv-2's;
         "conv_…_recovered", which share of the ticket's lead over random masks Conv-2's one-shot and SynFlow have.
     """
     conv = accuracy.get("Conv-2", {})
     loss = {"": accuracy["LeNet"], "conv_": conv}
     shares = "conv_one_shot_loss_pp", "conv_one_shot_recovered", "conv_SynFlow_recovered"
-    told: dict[str, str] = dict.fromkeys(shares, "not run")
+    told: dict[str, str] = dict.fromkeys((*shares, "early_loss_end"), "not run")
+    if "early" in ends["LeNet"]:
+        told["early_loss_end"] = text.interval(ends["LeNet"]["ticket"] - ends["LeNet"]["early"], 100, "pp")
     for net, of in loss.items():
         if "one-shot" in of:
             told[f"{net}one_shot_loss_pp"] = text.interval(of["ticket"] - of["one-shot"], 100, "pp")
@@ -234,23 +252,24 @@ def rivals(accuracy: Masks) -> dict[str, str]:
     return told
 
 
-def cheaper(accuracy: Masks, before: Masks) -> Table:
+def cheaper(accuracy: Masks, ends: Masks, before: Masks) -> Table:
     """What masks are worth beside random ones, and how many trainings each takes before it is known.
 
     Args:
-        accuracy: at early stopping; LeNet's kinds are named without their network.
+        accuracy, ends: at early stopping, and at the end of training; LeNet's kinds are named without their network.
         before: of :func:`trainings`.
     """
     rows = []
     for net, kinds in accuracy.items():
-        new = leads.rows(leads.leads(kinds), (before[net], 1, "", 1), (kinds, 100, "%", 2))
+        shown = (before[net], 1, "", 1), (kinds, 100, "%", 2), (ends[net], 100, "%", 2)
+        new = leads.rows(leads.leads(kinds), *shown)
         rows += [[kind if net == "LeNet" else f"{net}, {kind}", *row] for kind, *row in new]
     caption = (
-        "At early stopping, with 95 % intervals; one random mask a replicate. SNIP and SynFlow rank all layers "
-        "together: layers keep other shares. On cards, an interval of the better or the worse of the two allows for "
+        "At early stopping unless the end is named, with 95 % intervals; one random mask a replicate. SNIP and SynFlow "
+        "rank all layers together: layers keep other shares. On cards, an interval of the better or the worse of the two allows for "
         "that choice."
     )
-    return ["mask", "trainings before it is known", "test accuracy", "minus random"], rows, caption
+    return ["mask", "trainings before it is known", "test accuracy", "at the end", "minus random"], rows, caption
 
 
 def cheaper_frame(accuracy: Masks, before: Masks) -> pd.DataFrame:

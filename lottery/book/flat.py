@@ -6,7 +6,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from ..engine.store import Record
-from . import explorers, figures, tidy
+from . import explorers, figures, quantities, text, tidy
 
 
 def spectra(
@@ -50,3 +50,36 @@ def along(
         losses = {"rise": rise, "parabola": curved[order] * length[order] ** 2 / 2}
         told |= {f"{name}_{order}": f"{values[:, level].mean():.3g}" for name, values in losses.items()}
     return told
+
+
+def at_once(
+    density: np.ndarray, accuracy: np.ndarray, once: np.ndarray, validated: np.ndarray, adaptive: float
+) -> dict[str, str]:
+    """How far networks that are pruned at once fall behind rounds, as texts to glue.
+
+    Args:
+        density: [L] share of weights left; density[0] is 1.
+        accuracy, once, validated: [R, L] test accuracy of rounds and of pruning at once, validation accuracy of rounds.
+        adaptive: share of weights that the adaptive schedule leaves.
+
+    Returns:
+        ``once_left``, the level that B-C6 compares at; ``once_behind``, by how much rounds lead there; ``once_denser``,
+        the same of all denser ones that were run; ``once_near_left``, that nearest to the adaptive schedule's last, and
+        ``once_near_excess``, the excess error of pruning at once there, in ε.
+    """
+    ahead, run = accuracy - once, np.flatnonzero(~np.isnan(once).any(axis=0) & (density < 1))
+    level = quantities.at_once_level(density, 1 - accuracy, 1 - once, 1 - validated)
+    if level is None:
+        return dict.fromkeys(
+            ("once_left", "once_behind", "once_denser", "once_near_left", "once_near_excess"), "not run"
+        )
+    near = min(run, key=lambda i: abs(np.log(density[i] / adaptive)))
+    excess = (accuracy[:, 0] - once[:, near]) / quantities.tolerance(1 - accuracy[:, 0])
+    denser = {f"{figures.percent(density[i])} %": text.interval(ahead[:, i], 100, "pp") for i in run if i < level}
+    return {
+        "once_left": f"{figures.percent(density[level])} %",
+        "once_behind": text.interval(ahead[:, level], 100, "pp"),
+        "once_denser": text.each(denser) or "not run",
+        "once_near_left": f"{figures.percent(density[near])} %",
+        "once_near_excess": text.interval(excess, 1, "ε"),
+    }

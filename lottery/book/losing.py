@@ -177,21 +177,28 @@ def against_share(ahead: Mapping[float, np.ndarray], others: leads.Leads) -> fig
     )
 
 
-def show_turned(chapter: Chapter, found: Mapping[str, ArrayLike], turned: Mapping, left: str) -> dict[str, str]:
+def show_turned(
+    chapter: Chapter, found: Mapping[str, ArrayLike], ends: Mapping[str, ArrayLike], turned: Mapping, left: str
+) -> dict[str, str]:
     """Shows `against_share` in a chapter, where signs were turned.
 
     Args:
         chapter: where.
         found: of :func:`measured`.
+        ends: the same at the end of training.
         turned: its records of that name.
         left: the share of weights left, in words.
 
     Returns:
         Leads to glue: ``turned_half`` and ``turned_all``, of tickets with so many of their signs flipped, and
-        ``turned_back``, the latter minus the former; "not run" if signs were not turned.
+        ``turned_back``, the latter minus the former; ``half_fresh``, of half flipped over fresh weights; at the end of
+        training ``turned_back_end``, and ``flipped_end`` and ``opposed_end`` over fresh weights. "not run" if signs
+        were not turned.
     """
     if not turned:
-        return dict.fromkeys(("turned_half", "turned_all", "turned_back"), "not run")
+        names = ("half", "all", "back", "back_end")
+        rest = ("half_fresh", "flipped_end", "opposed_end")
+        return dict.fromkeys((*(f"turned_{name}" for name in names), *rest), "not run")
     random = np.asarray(found["random"])
     shares = {0.0: found["ticket"]} | {key: at_stop(runs) for key, runs in turned.items() if key != "opposed"}
     ahead = {share: 100 * (np.asarray(values) - random) for share, values in shares.items()}
@@ -203,8 +210,12 @@ def show_turned(chapter: Chapter, found: Mapping[str, ArrayLike], turned: Mappin
         "mask with fresh weights."
     )
     chapter.figure(against_share(ahead, others), caption=words)
-    told = {"half": ahead[0.5], "all": ahead[1.0], "back": ahead[1.0] - ahead[0.5]}
-    return {f"turned_{name}": text.interval(values, 1, "pp") for name, values in told.items()}
+    end = {key: 100 * tidy.column(runs, "test_accuracy_end") for key, runs in turned.items()}
+    fresh = 100 * np.asarray(ends["reinitialised"])
+    told = {"turned_half": ahead[0.5], "turned_all": ahead[1.0], "turned_back": ahead[1.0] - ahead[0.5]}
+    told |= {"turned_back_end": end[1.0] - end[0.5], "half_fresh": ahead[0.5] - others["reinitialised"]}
+    told |= {"flipped_end": end[1.0] - fresh, "opposed_end": end["opposed"] - fresh}
+    return {name: text.interval(values, 1, "pp") for name, values in told.items()}
 
 
 def by_share(beside: Mapping[str, Sequence[Record]], turned: Mapping) -> dict[str, dict[str, Sequence[Record]]]:

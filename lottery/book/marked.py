@@ -26,11 +26,14 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
         networks, epsilon: of `areas`.
     """
     found, replicates = areas(networks, epsilon), text.count(len(networks.accuracy), "replicate")
+    entries = {**found, "(the bare kind)": networks.area_of_kind(epsilon)}
+    entries = dict(sorted(entries.items(), key=lambda one: -np.nan_to_num(one[1].mean)))
     chapter.figure(
-        figures.ordering([(mark, area, None) for mark, area in found.items()], "area under the curve", line=0.5),
-        "Area under the curve within a density: " + ", ".join(f"{m} {area.mean:.2f}" for m, area in found.items()),
+        figures.ordering([(mark, area, None) for mark, area in entries.items()], "area under the curve", line=0.5),
+        "Area under the curve within a density: " + ", ".join(f"{m} {area.mean:.2f}" for m, area in entries.items()),
         "How often a matching network has the better mark than another one of as many weights: the farther right, the "
-        f"better it tells them apart; the line at 0.5 is chance. Bars are 95 % intervals over {replicates}.",
+        "better it tells them apart. The line at 0.5 is chance; the bare kind is what a mark should beat: whether the "
+        f"network is a ticket or pruned once, or not. Bars are 95 % intervals over {replicates}.",
         headline=True,
     )
     others, kind, rows = networks.others(), networks.area_of_kind(epsilon), []

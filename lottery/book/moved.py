@@ -139,6 +139,29 @@ def at_sizes(there: Accuracy, back: Accuracy, left: Sequence[str]) -> dict[str, 
     }
 
 
+def behind(
+    accuracy: Mapping[str, Accuracy], ends: Mapping[str, Accuracy], there: str, across: str, level: int
+) -> dict[str, str]:
+    """What moved tickets lack of native ones, to glue.
+
+    Args:
+        accuracy, ends: way → kind → [R, L] test accuracy at early stopping, and at the end of training.
+        there: the way between data.
+        across: the way between optimisers; it may not have been run.
+        level: which of the L is judged.
+
+    Returns:
+        ``there_most_end``, the moved ticket minus the native one with the most weights, at the end of training;
+        ``across``, the same between optimisers at the level judged, and ``across_end`` at the end.
+    """
+
+    def lack(of: Mapping[str, Accuracy], way: str, at: int) -> str:
+        return text.interval((of[way]["moved"] - of[way]["native"])[:, at], 100, "pp") if way in of else "not run"
+
+    told = {"there_most_end": lack(ends, there, 0), "across": lack(accuracy, across, level)}
+    return told | {"across_end": lack(ends, across, level)}
+
+
 def rows(way: str, accuracy: Accuracy, left: Sequence[str]) -> list[list[str]]:
     """Rows of a table: way, weights left, kind, accuracy, share of the native ticket's lead over a random mask.
 

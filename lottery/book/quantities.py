@@ -490,16 +490,26 @@ def at_once_quantities(
         validation_error: [R, L] of iterative pruning: picks the level.
     """
     density, error, oneshot = _floats(density, error, oneshot_error)
-    both = np.flatnonzero(_run(error, oneshot) & (density <= 0.2))
-    if validation_error is None or not both.size:
+    if (level := at_once_level(density, error, oneshot, validation_error)) is None:
         return {}
     epsilon = tolerance(error[:, 0])
-    matches = _matching(validation_error)[both]
-    level = both[matches][-1] if matches.any() else both[0]
     return {
         "oneshot_excess": paired_difference(oneshot[:, level] / epsilon, error[:, 0] / epsilon),
         "iterative_excess": paired_difference(error[:, level] / epsilon, error[:, 0] / epsilon),
     }
+
+
+def at_once_level(
+    density: ArrayLike, error: ArrayLike, oneshot_error: ArrayLike, validation_error: ArrayLike | None
+) -> int | None:
+    """The level at which `at_once_quantities` compares, of at most a fifth of the weights: the sparsest at which rounds
+    match on validation data, else the densest; None without a level or validation errors. The arguments are its."""
+    density, error, oneshot = _floats(density, error, oneshot_error)
+    both = np.flatnonzero(_run(error, oneshot) & (density <= 0.2))
+    if validation_error is None or not both.size:
+        return None
+    matches = _matching(validation_error)[both]
+    return int(both[matches][-1] if matches.any() else both[0])
 
 
 def adaptive_quantities(
@@ -945,7 +955,7 @@ def stability_quantities(
     }
     if length is not None:
         whole, sparse = (
-            np.array([_stable_from(at, row < limit, length) for row in rows.T])
+            np.array([stable_from(at, row < limit, length) for row in rows.T])
             for at, rows in ((dense_steps, dense), (steps, tickets.max(axis=2)))
         )
         both = min(whole.size, sparse.size)
@@ -985,7 +995,7 @@ def chance_agreement(
     return stable, match, stable * match + (1 - stable) * (1 - match)
 
 
-def _stable_from(steps: ArrayLike, stable: np.ndarray, length: int) -> float:
+def stable_from(steps: ArrayLike, stable: np.ndarray, length: int) -> float:
     """The share of training from which on all are stable; 1 if they never are."""
     order = np.argsort(steps)
     unstable = np.flatnonzero(~stable[order])

@@ -12,7 +12,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from ..tickets import halvings
-from . import explorers, figures, protocols, text, tidy
+from . import explorers, figures, protocols, quantities, text, tidy
 from .chapter import Chapter
 
 Barriers = Mapping[str, np.ndarray]
@@ -157,6 +157,48 @@ def twins_in_words(dense: Barriers, tickets: Barriers, watched: Sequence[int], l
     told = {f"twins_{t}_{n}": text.points(tickets["averaged"][t, :, i]) for t in (0, 1) for n, i in at.items()}
     told["dense_zero"] = text.points(dense["averaged"][0])
     return told | {"dense_zero_reestimated": text.points(dense["re-estimated"][0])}
+
+
+def reestimated_in_words(
+    steps: Sequence[int],
+    dense: Barriers,
+    rewound: Sequence[int],
+    tickets: Barriers,
+    excess: np.ndarray,
+    error: np.ndarray,
+    length: int,
+) -> dict[str, str]:
+    """What the checks of stability would say with re-estimated statistics, to glue.
+
+    Args:
+        steps, dense: [K] steps and statistics → [K, R] barriers between dense twins that part there.
+        rewound, tickets: [T] rewind points and statistics → [T, R, L] barriers between twins of tickets.
+        excess: [T, R, L] of the tickets' test error over the dense network's.
+        error: [R] test error of the dense network.
+        length: steps of training.
+
+    Returns:
+        ``dense_early_reestimated``, how many times the bound the barrier is of dense twins that part at 3 to 5 % of
+        training; ``share_reestimated``, by how much earlier tickets are stable, replicate by replicate;
+        ``stable_bound``, in points; ``parted_at`` and ``rewound_to``, the shares of training that were tried, of the
+        dense network and of tickets.
+    """
+    way = "re-estimated"
+    found = quantities.stability_quantities(steps, dense[way], rewound, tickets[way], excess, error, length)
+    limit = quantities.stable_below(error)
+    from_on = [
+        [quantities.stable_from(at, row < limit, length) for row in rows.T]
+        for at, rows in ((steps, dense[way]), (rewound, tickets[way].max(axis=2)))
+    ]
+    apart = [text.number(ticket - whole, 100, 0) for whole, ticket in zip(*from_on, strict=False)]
+    shares = {"parted_at": steps, "rewound_to": rewound}
+    early = found.get("dense_early_barrier")
+    return {
+        "dense_early_reestimated": text.format_interval(early, 1, "times") if early else "not measured",
+        "share_reestimated": text.enumerated(apart),
+        "stable_bound": text.number(limit, 100, 1),
+        **{name: text.enumerated([f"{100 * at / length:.3g}" for at in of]) for name, of in shares.items()},
+    }
 
 
 def moved_in_words(apart: np.ndarray, at_one: int, whole: int) -> dict[str, str]:
