@@ -266,8 +266,8 @@ def cheaper(accuracy: Masks, ends: Masks, before: Masks) -> Table:
         rows += [[kind if net == "LeNet" else f"{net}, {kind}", *row] for kind, *row in new]
     caption = (
         "At early stopping unless the end is named, with 95 % intervals; one random mask a replicate. SNIP and SynFlow "
-        "rank all layers together: layers keep other shares. On cards, an interval of the better or the worse of the two allows for "
-        "that choice."
+        "rank all layers together: layers keep other shares. On cards, an interval of the better or the worse of the two "
+        "allows for that choice."
     )
     return ["mask", "trainings before it is known", "test accuracy", "at the end", "minus random"], rows, caption
 
