@@ -212,7 +212,7 @@ def learned(found: Mapping[str, Mapping[str, Sequence]]) -> dict[str, str]:
     return {f"conv_{kind}_{what}": "not run" for kind, what in kinds} | leads.learned(runs)
 
 
-def paybacks(values: Mapping[str, Any]) -> Table:
+def paid(values: Mapping[str, Any]) -> Table:
     """After how many reuses a search is repaid, by how far search and reuses go.
 
     Args:
@@ -266,8 +266,8 @@ def cheaper(accuracy: Masks, ends: Masks, before: Masks) -> Table:
         rows += [[kind if net == "LeNet" else f"{net}, {kind}", *row] for kind, *row in new]
     caption = (
         "At early stopping unless the end is named, with 95 % intervals; one random mask a replicate. SNIP and SynFlow "
-        "rank all layers together: layers keep other shares. On cards, an interval of the better or the worse of the two "
-        "allows for that choice."
+        "rank all layers together: layers keep other shares. On cards, an interval of the better or the worse of the "
+        "two allows for that choice."
     )
     return ["mask", "trainings before it is known", "test accuracy", "at the end", "minus random"], rows, caption
 

@@ -227,8 +227,8 @@ def accuracies_in_words(tickets: np.ndarray, level: int, tuned: Mapping[str, np.
             the matching rewind point, before and after training.
 
     Returns:
-        "…_accuracy" for each of `tuned` at its last level; "found_levels" and "again_leads", means of "found" and of
-        what "again" is ahead of it, level by level; "found_short", what "found" lacks of the dense network at the last;
+        "…_accuracy" for each of `tuned` at its last level; "again_leads", by how much "again" is ahead of
+        "found", level by level; "found_short", what "found" lacks of the dense network at the last;
         "mask_lead" of the ticket with as many weights over "again"; "zero_lead" of tickets from the first rewind point
         over those from the last.
     """
@@ -240,7 +240,6 @@ def accuracies_in_words(tickets: np.ndarray, level: int, tuned: Mapping[str, np.
     rival = tickets[-1][:, again.shape[1]] if again.shape[1] < tickets.shape[-1] else np.full(len(again), np.nan)
     return {
         **{f"{name}_accuracy": text.points(rows[:, -1]) for name, rows in tuned.items()},
-        "found_levels": means(tuned["found"]),
         "found_short": text.number((dense - tuned["found"][:, -1]).mean(), 100, 1),
         "again_leads": means(again - tuned["found"]),
         "mask_lead": text.interval(rival - again[:, -1], 100, "pp"),

@@ -360,13 +360,16 @@ def _kept(module: nn.Module) -> dict[str, _Place]:
 
     for place, layer in module.named_modules():
         look(layer, {key: value for key, value in vars(layer).items() if key not in usual}, place, DEEP)
-        for kind in type(layer).__mro__:
-            if not kind.__module__.startswith("torch."):
-                own = {key: value for key, value in vars(kind).items() if not key.startswith("__")}
-                look(kind, own, kind.__name__, 1)
-                for name, value, holder in sources.read_outside(kind):
-                    look(holder, {name: value}, "", 1)
+        for kind in _own_kinds(layer):
+            look(kind, {key: value for key, value in vars(kind).items() if not key.startswith("__")}, kind.__name__, 1)
+            for name, value, holder in sources.read_outside(kind):
+                look(holder, {name: value}, "", 1)
     return found
+
+
+def _own_kinds(layer: nn.Module) -> list[type]:
+    """The classes that a layer is made of, without PyTorch's."""
+    return [kind for kind in type(layer).__mro__ if not kind.__module__.startswith("torch.")]
 
 
 def _alike(one, other) -> bool:
