@@ -322,23 +322,35 @@ def top_eigenvalues(
 ) -> tuple[np.ndarray, torch.Tensor]:
     """The k largest eigenvalues, descending, and their eigenvectors [k, n].
 
-    From one start vector a multiple eigenvalue is found once.
+    From one start vector a multiple eigenvalue is found once. Small residuals say that these are eigenvalues, not that
+    no larger one is missing: of two close ones the second comes late. So half as many steps again are made, 20 at
+    least, until the k have stayed as they were; where `steps` or the space leave no room for it, they are taken as
+    they are.
 
     Args:
         product, start, steps: as of `lanczos`.
         k: how many (fewer if the space is smaller).
-        tolerance: of each eigenvalue's residual, relative to the largest.
+        tolerance: of each eigenvalue's residual, relative to the largest, and of what may change.
 
     Raises:
         LandscapeError: if they have not converged after `steps`.
     """
+    found: list[tuple[int, np.ndarray]] = []  # after how many steps they had converged, and which they were
 
     def residual(diagonal, off):
         values, vectors = _ritz(diagonal, off)
         return np.abs(off[-1] * vectors[-1, -k:]).max() / max(np.abs(values).max(), 1e-300)
 
     def stop(diagonal, off):
-        return len(diagonal) >= k + 5 and len(diagonal) % 5 == 0 and residual(diagonal, off) < tolerance
+        made = len(diagonal)
+        if made < k + 5 or made % 5 or residual(diagonal, off) >= tolerance:
+            return False
+        top = _ritz(diagonal, off)[0][::-1][:k]
+        if found and np.abs(top - found[-1][1]).max() > tolerance * np.abs(top).max():
+            found.clear()
+        if not found:
+            found.append((made, top))
+        return made >= found[-1][0] + max(20, found[-1][0] // 2)
 
     diagonal, off, basis = lanczos(product, start, steps, stop)
     if residual(diagonal, off) >= tolerance:
@@ -369,7 +381,15 @@ def spectral_measure(product: Callable, starts: torch.Tensor, steps: int) -> tup
 
 
 def curvature(product: Callable, direction: torch.Tensor) -> float:
-    """uᵀHu for the unit vector u along the direction."""
+    """uᵀHu for the unit vector u along the direction.
+
+    Raises:
+        LandscapeError: if it has no length.
+    """
+    if not direction.norm() > 0:
+        raise LandscapeError(
+            "a direction of length 0 has no curvature: both ends are the same in the surviving weights"
+        )
     unit = direction / direction.norm()
     return float(unit.double() @ product(unit).double())
 
@@ -495,9 +515,10 @@ def lowest_loss(
         optimiser.zero_grad()
         total = 0.0
         for x, y in chunks:
-            loss = cross_entropy(module(x), y, reduction="sum") / len(data[1])
-            if step < steps and loss.requires_grad:
-                loss.backward()
+            with twice_differentiable(module):  # as in `Hessian`; recurrent layers of cuDNN refuse evaluation mode
+                loss = cross_entropy(module(x), y, reduction="sum") / len(data[1])
+                if step < steps and loss.requires_grad:
+                    loss.backward()
             total += loss.item()
         if total < best:
             best, at = total, {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
@@ -534,6 +555,8 @@ def measured_ratio(
     """
     check_finite(state, module)
     target = lowest_loss(module, state, mask, data, math.inf, chunk=chunk)[0] + epsilon
+    if not math.isfinite(target):
+        raise LandscapeError("the training loss of this network is not finite, so no ratio can be measured")
 
     def inside(k: int) -> bool:
         try:

@@ -95,7 +95,7 @@ def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
                 )
             continue
         result[name] = sum(c * tensor for c, tensor in used)
-        if name.endswith("running_var"):
+        if name.endswith("running_var") and all((state[name] >= 0).all() for state in states):
             result[name] = result[name].clamp(min=0)  # outside the simplex an average can be negative
     return result
 
@@ -370,7 +370,7 @@ def error_barrier(values: np.ndarray, alphas: int | None = None) -> np.ndarray:
     Raises:
         LandscapeError: if the values are no whole segments.
     """
-    values = np.asarray(values, dtype=float)
+    values = _along_path(values)
     step = (len(values) if alphas is None else alphas) - 1
     if step < 1 or len(values) < 2 or (len(values) - 1) % step:
         raise LandscapeError(
@@ -379,6 +379,13 @@ def error_barrier(values: np.ndarray, alphas: int | None = None) -> np.ndarray:
         )
     segments = [values[i : i + step + 1] for i in range(0, len(values) - 1, step)]
     return np.array([segment.max() - (segment[0] + segment[-1]) / 2 for segment in segments])
+
+
+def _along_path(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or not values.size:
+        raise LandscapeError(f"expected one number a point of a path, [S], got an array of shape {values.shape}")
+    return values
 
 
 def midpoint_barrier(values: np.ndarray) -> float:
@@ -407,8 +414,13 @@ def above_chord(values: np.ndarray, position: np.ndarray) -> np.ndarray:
 
     Returns:
         [S − 2], in the unit of the values; negative below the line.
+
+    Raises:
+        LandscapeError: if the shapes differ, or the position does not go from 0 to 1, as along several segments.
     """
-    values, position = np.asarray(values, dtype=float), np.asarray(position, dtype=float)
+    values, position = _along_path(values), _along_path(position)
+    if len(values) != len(position) or (position[0], position[-1]) != (0, 1):
+        raise LandscapeError("a path of one segment has as many positions as values, from 0 to 1: give segments alone")
     return (values - (1 - position) * values[0] - position * values[-1])[1:-1]
 
 

@@ -51,9 +51,11 @@ def distance(mask: Mask, other: Mask) -> float:
     """The share of all weights that one mask keeps and the other cuts (You et al. 2020, a Hamming distance).
 
     Raises:
-        MaskError: if the masks are of networks of other shapes.
+        MaskError: if the masks are of networks of other shapes, or of none.
     """
     check_shapes(mask, mask, other)
+    if not mask:
+        raise MaskError("masks without a layer have no distance")
     return sum(int((kept ^ other[name]).sum()) for name, kept in mask.items()) / sum(k.numel() for k in mask.values())
 
 
@@ -208,12 +210,13 @@ def prune(mask: Mask, scores: dict[str, torch.Tensor], fraction: dict[str, float
         The new mask. Exactly round(fraction · survivors) weights go; among equal scores the first in memory goes.
 
     Raises:
-        MaskError: if a layer would be left empty, scores are not finite or of another shape, or scope and fraction
-            contradict.
+        MaskError: if a layer would be left empty, scores are not finite or of another shape, a fraction is none, or
+            scope and fraction contradict.
     """
     if scope not in ("layer", "global"):
         raise MaskError(f"scope must be 'layer' or 'global', not {scope!r}")
     check_shapes(mask, mask, scores)
+    fraction = {name: _checked(fraction[name], f" for {name}") for name in mask}
     for name in mask:
         if not torch.isfinite(scores[name][mask[name]]).all():
             raise MaskError(f"the scores of {name} are not all finite: did training diverge?")

@@ -50,7 +50,7 @@ def decode(arrays: Mapping[str, np.ndarray], mask: Mask, which: str = "signs") -
 
     Args:
         arrays: of the record; `which/layer` has one bit a survivor, set where the weight is positive; "zeros/layer",
-            which is there if any is zero at the end of training, has those set.
+            which is there if any is zero at the end of training, has those set, and so has "start_zeros/layer".
         mask: of the run.
         which: "signs" at the end of training, or "start_signs" (of rewound runs; others start from their recipe's).
     """
@@ -59,8 +59,8 @@ def decode(arrays: Mapping[str, np.ndarray], mask: Mask, which: str = "signs") -
         positive = np.unpackbits(arrays[f"{which}/{name}"], count=int(kept.sum()))
         signs[name] = torch.zeros(kept.shape, dtype=torch.int8)
         found = 2 * positive.astype(np.int8) - 1
-        if which == "signs" and f"zeros/{name}" in arrays:
-            found[np.unpackbits(arrays[f"zeros/{name}"], count=len(found)).astype(bool)] = 0
+        if (zeros := f"{which.removesuffix('signs')}zeros/{name}") in arrays:
+            found[np.unpackbits(arrays[zeros], count=len(found)).astype(bool)] = 0
         signs[name][kept] = torch.from_numpy(found)
     return signs
 
@@ -72,8 +72,14 @@ def _check(a: Signs, b: Signs) -> None:
     if {n: t.shape for n, t in a.items()} != {n: t.shape for n, t in b.items()} or list(a) != list(b):
         raise SignsError("the two networks differ in layers or shapes: only like networks can be compared")
     for name in a:
+        if not all(_ternary(of[name]) for of in (a, b)):
+            raise SignsError(f"layer {name} has other values than −1, 0 and 1: give signs, ternary(weights, mask)")
         if not (a[name].any() and b[name].any()):
             raise SignsError(f"layer {name} has no connection left: nothing to compare")
+
+
+def _ternary(layer: torch.Tensor) -> bool:
+    return not layer.is_floating_point() or bool(((layer == 0) | (layer.abs() == 1)).all())
 
 
 def _rows(layer: torch.Tensor, signed: bool) -> torch.Tensor:
@@ -651,7 +657,7 @@ class Flipped(Recipe):
         if not signed:
             raise SignsError("all weights that survive are 0 in the start, so none can have changed its sign")
         shares = flips({name: before[name] for name in signed}, {name: after[name] for name in signed})
-        sizes = [int((after[name] != 0).sum()) for name in signed]
+        sizes = [int(((before[name] != 0) & (after[name] != 0)).sum()) for name in signed]
         return {"flipped": float(np.average(list(shares.values()), weights=sizes)), "layers": shares}, {}
 
 

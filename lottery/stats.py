@@ -35,7 +35,8 @@ class Summary:
         n: number of replicates.
         mean: the estimate: their mean, or a function of them all.
         low, high: the smallest and the largest of them; NaN where a quantity has no value for one replicate.
-        ci_low, ci_high: two-sided 95 % interval of the mean; NaN where the replicates bound none.
+        ci_low, ci_high: two-sided interval of the mean; NaN where the replicates bound none.
+        confidence: of that interval.
     """
 
     n: int
@@ -44,6 +45,7 @@ class Summary:
     high: float
     ci_low: float
     ci_high: float
+    confidence: float = CONFIDENCE
 
     @property
     def bounded(self) -> bool:
@@ -65,13 +67,14 @@ def summary(values: ArrayLike, confidence: float = CONFIDENCE, scale: float = 0.
             difference. Rounding at the size of the values themselves never is one.
 
     Raises:
-        StatsError: if there is no value, the array is not one-dimensional, or a value is NaN or infinite.
+        StatsError: if there is no value, the array is not one-dimensional, a value is NaN or infinite, or the
+            confidence is no share between 0 and 1.
     """
     values = _row(values)
     values = _alike(values, max(np.abs(values).max(), scale))
     mean = min(max(float(values.mean()), values.min()), values.max())  # equal values: a rounding error may leave them
     half = _t(values.size, confidence) * _error(values)
-    return Summary(values.size, mean, float(values.min()), float(values.max()), mean - half, mean + half)
+    return Summary(values.size, mean, float(values.min()), float(values.max()), mean - half, mean + half, confidence)
 
 
 def cut(value: Summary, low: float = -math.inf, high: float = math.inf) -> Summary:
@@ -144,14 +147,14 @@ def ratio(a: ArrayLike, base: ArrayLike, confidence: float = CONFIDENCE) -> Summ
             root = math.sqrt(max(mixed**2 - square * rest, 0.0))
             low, high = (mixed - root) / square, (mixed + root) / square
     each = a / base if (base > 0).all() else np.full(1, np.nan)
-    return Summary(a.size, float(over / under), float(each.min()), float(each.max()), low, high)
+    return Summary(a.size, float(over / under), float(each.min()), float(each.max()), low, high, confidence)
 
 
 def relative_change(a: ArrayLike, base: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
     """By which share of base a differs from it: :func:`ratio` − 1, as papers state a change of means."""
     times = ratio(a, base, confidence)
     ends = (times.mean, times.low, times.high, times.ci_low, times.ci_high)
-    return Summary(times.n, *(value - 1 for value in ends))
+    return Summary(times.n, *(value - 1 for value in ends), confidence=confidence)
 
 
 def bootstrap(
@@ -183,8 +186,10 @@ def bootstrap(
         one in five draws or more has no answer.
 
     Raises:
-        StatsError: if arrays have no or different numbers of rows.
+        StatsError: if arrays have no or different numbers of rows, or nothing is to be drawn.
     """
+    if n < 1:
+        raise StatsError(f"a bootstrap draws at least once, not {n} times")
     rows = [np.asarray(values) for values in arrays]
     if not rows or len({len(values) for values in rows}) != 1 or not len(rows[0]):
         raise StatsError("a bootstrap needs arrays with one row a replicate, all of the same length")
@@ -247,7 +252,8 @@ def largest(summarise: Callable[[int, float], Summary], count: int) -> Summary:
 
 def negated(value: Summary) -> Summary:
     """The summary of the same numbers with the other sign."""
-    return Summary(value.n, -value.mean, -value.high, -value.low, -value.ci_high, -value.ci_low)
+    ends = -value.ci_high, -value.ci_low
+    return Summary(value.n, -value.mean, -value.high, -value.low, *ends, confidence=value.confidence)
 
 
 # Tests, read off an interval so that both always say the same.
@@ -263,22 +269,33 @@ def p_value(value: Summary, least: float = -math.inf, most: float = math.inf) ->
 
     Returns:
         NaN where there is no interval.
+
+    Raises:
+        StatsError: without a bound.
     """
+    if math.isinf(least) and math.isinf(most):
+        raise StatsError("a p-value needs a bound: give least, most or both")
     if not value.bounded:
         return math.nan
     sides = [(value.mean - least, value.mean - value.ci_low), (most - value.mean, value.ci_high - value.mean)]
-    return max(_p(distance, half, value.n) for distance, half in sides if math.isfinite(distance))
+    return max(_p(distance, half, value) for distance, half in sides if math.isfinite(distance))
 
 
-def _p(distance: float, half: float, n: int) -> float:
+def _p(distance: float, half: float, value: Summary) -> float:
     if half == 0:
-        return min(1.0, 2 * 0.5**n) if distance >= 0 else 1.0
-    return min(1.0, 2 * float(distributions.t.sf(distance / half * _t(n), n - 1)))
+        return min(1.0, 2 * 0.5**value.n) if distance >= 0 else 1.0
+    return min(1.0, 2 * float(distributions.t.sf(distance / half * _t(value.n, value.confidence), value.n - 1)))
 
 
 def holm(values: ArrayLike) -> np.ndarray:
-    """p-values of several tests, each as if it had been the only one (Holm 1979); NaN stays and does not count."""
+    """p-values [N] of several tests, each as if it had been the only one (Holm 1979); NaN stays and does not count.
+
+    Raises:
+        StatsError: if the array is not one-dimensional.
+    """
     values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1:
+        raise StatsError(f"expected one p-value a test, [N], got an array of shape {values.shape}")
     out = np.full(values.shape, np.nan)
     tests = np.flatnonzero(~np.isnan(values))
     order = tests[np.argsort(values[tests], kind="stable")]
@@ -302,7 +319,7 @@ def deviation(value: Summary, towards: float | None = None) -> float:
     if towards is not None:
         cut_there = towards in (value.ci_low, value.ci_high)
         half = max(below, above) if cut_there else below if towards < value.mean else above
-    return half / _t(value.n) * math.sqrt(value.n)
+    return half / _t(value.n, value.confidence) * math.sqrt(value.n)
 
 
 def power(effect: float, deviation: float, n: int) -> float:
@@ -450,6 +467,8 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def _t(n: int, confidence: float = CONFIDENCE) -> float:
+    if not 0 < confidence < 1:
+        raise StatsError(f"a confidence is a share between 0 and 1, such as 0.95, not {confidence}")
     return float(distributions.t.ppf((1 + confidence) / 2, n - 1)) if n > 1 else math.nan
 
 

@@ -239,12 +239,15 @@ def one_shot(
     The arguments are those of `imp`; at level 1 the two are the same run.
 
     Raises:
-        RecipeError: if the level is no whole number.
+        RecipeError: if the level is no whole number, or so many rounds leave nothing.
     """
     level = _whole("level", level)
 
     def at_once(rate: float) -> float:
-        return round(1 - (1 - rate) ** level, 12)
+        whole = round(1 - (1 - rate) ** level, 12)
+        if whole == 1 and rate < 1:
+            raise RecipeError(f"{level} rounds that remove {rate:g} each leave nothing: prune fewer rounds, or less")
+        return whole
 
     given = checked(fraction)
     once = {name: at_once(rate) for name, rate in given.items()} if isinstance(given, dict) else at_once(given)

@@ -156,7 +156,10 @@ def behind(
     """
 
     def lack(of: Mapping[str, Accuracy], way: str, at: int) -> str:
-        return text.interval((of[way]["moved"] - of[way]["native"])[:, at], 100, "pp") if way in of else "not run"
+        if way not in of:
+            return "not run"
+        moved, native = (np.asarray(of[way][kind])[:, at] for kind in ("moved", "native"))
+        return text.interval(moved - native, 100, "pp")
 
     told = {"there_most_end": lack(ends, there, 0), "across": lack(accuracy, across, level)}
     return told | {"across_end": lack(ends, across, level)}

@@ -27,7 +27,7 @@ def _where_measured(statistic: Callable[..., Summary]) -> Callable[..., Summary]
     @functools.wraps(statistic)
     def found(*rows: ArrayLike) -> Summary:
         finite = all(np.isfinite(np.asarray(row, dtype=np.float64)).all() for row in rows)
-        if finite and not (relative and np.mean(rows[1]) < 0):
+        if finite and not (relative and np.mean(np.asarray(rows[1], dtype=np.float64)) < 0):
             return statistic(*rows)
         return Summary(len(np.atleast_1d(rows[0])), *5 * [math.nan])
 

@@ -87,12 +87,26 @@ def check_target(target: Path, files: int | None = None) -> None:
 
 
 def _check_names(target: Path, names: Iterable[Path]) -> None:
+    _check_old(target)
     old = parts(target)
     for name in names:
         if name.exists() and not name.is_file():
             raise StoreError(f"{name} is there already, and is no file: export to another name")
         if name != target and name.exists() and name not in old:
             raise StoreError(f"{name} is there already, and is no part of {target}: export to another name or folder")
+
+
+def _check_old(target: Path) -> None:
+    """Refuses the name of a file that is no export, or a part of one."""
+    if not target.is_file() or not target.stat().st_size:
+        return
+    try:
+        with Archive(target) as file:
+            said = file.manifest or {}
+    except StoreError:
+        raise StoreError(f"{target} is there already, and is no export: export to another name") from None
+    if said.get("parts", 1) > 1:
+        raise StoreError(f"{target} is there already, and is a part of another export: export to another name")
 
 
 def pack(

@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -31,6 +31,7 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     """
     recipes = list(recipes)
     trainings = {cast(Any, recipe).training for recipe in recipes if recipe.trains}
+    trainings |= {training for recipe in recipes if (training := _measured(recipe))}
     for training in sorted(trainings, key=lambda t: (t.data, t.scaling, t.validation, repr(t))):
         _check_training(training, device)
     fits = _Fits()
@@ -40,6 +41,12 @@ def check(recipes: Iterable[Recipe], device: str = "cpu") -> None:
     for recipe in recipes:
         recipe.check(StoreWorld(None))
         fits.check(recipe)
+
+
+def _measured(recipe: Recipe) -> Training | None:
+    """The training whose network a recipe computes with, if it is the user's and no run has to be tried before."""
+    training = getattr(recipe, "training", None) if recipe.stored else None
+    return training if isinstance(training, Training) and training.model in models.registered() else None
 
 
 # Weights and masks.
@@ -107,6 +114,21 @@ class _Fits:
                     f"point {number} has {sum(own.values())}, whose mask is not nested in the path's: name the mask of "
                     f"the network with the most weights (`landscape.path(dense, sparse)` takes that of the first)"
                 )
+            rounds = recipe.mask.pruned_from and point.run.mask.pruned_from and step > point.run.start
+            if rounds and recipe.mask not in list(_rounds(point.run.mask)):
+                raise LandscapeError(
+                    f"the mask of a {type(recipe).__name__.lower()} is none that the mask of its point {number} was "
+                    f"pruned from, so that point has weights which the path would cut: name a mask that keeps those of "
+                    f"all points, such as mask=recipes.Dense()"
+                )
+
+
+def _rounds(mask: Mask) -> Iterator[Mask]:
+    """A mask and those that it was pruned from; nothing if it is no round of pruning."""
+    left: Mask | None = mask
+    while left is not None:
+        yield left
+        left = left.pruned_from
 
 
 Counts = dict[tuple[str, ...], int]

@@ -28,7 +28,11 @@ def check_precision(precision: str, device: str | torch.device) -> None:
 @contextlib.contextmanager
 def undisturbed():
     """Puts out of force what the caller works in and no recipe says: autocast, another default type or device, products
-    of less than 24 bits on the CPU (`torch.set_float32_matmul_precision`). Meanwhile no other thread computes."""
+    of less than 24 bits on the CPU (`torch.set_float32_matmul_precision`). Meanwhile no other thread computes.
+
+    Nor do transformers take the path that PyTorch keeps for inference: what comes out at padded positions is another
+    number there than in training, so that losses would be recorded of another function than is trained.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(seeds.alone)
         for kind in ("cpu", "cuda"):
@@ -37,6 +41,8 @@ def undisturbed():
             stack.enter_context(torch.device("cpu"))
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
         mkldnn = torch.backends.mkldnn
         for place in (mkldnn.matmul, mkldnn.conv, mkldnn.rnn):  # pyright: ignore[reportAttributeAccessIssue]  # set on import
             stack.callback(setattr, place, "fp32_precision", place.fp32_precision)
