@@ -31,6 +31,7 @@ from lottery import (
     data,
     kernels,
     landscape,
+    marks,
     masks,
     models,
     seeds,
@@ -710,6 +711,44 @@ def test_masks_before_training_take_a_mask_of_minus_infinity_and_double_precisio
     }[chosen]
     [record] = execute([mask], Store(tmp_path), executor="inline", show=False)
     assert record.values["density"] == pytest.approx(0.5, abs=0.02)
+
+
+class Translating(nn.Module):
+    """A transformer with padded positions, which PyTorch computes otherwise without gradients."""
+
+    def __init__(self, classes):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True, activation="gelu")
+        self.words, self.inner, self.head = nn.Embedding(7, 8), nn.TransformerEncoder(layer, 1), nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.head(self.inner(self.words(x), src_key_padding_mask=x == 0).mean(1))
+
+
+def test_what_is_recorded_of_a_transformer_is_the_function_that_is_trained(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randint(1, 7, (200, 6), generator=draw)
+    x *= torch.arange(6) < torch.randint(2, 7, (200, 1), generator=draw)
+    pair = x, x.sum(1) % 2
+    NETWORKS["translating"] = lambda: Translating(2)
+    name = data.register("padded", pair, pair)
+    training = recipe("translating", data=name, validation=50, scaling="none")
+    run, store = tickets.dense(training, 0), Store(tmp_path)
+    record, spectrum = execute([run, curvature.Spectrum(run, 4, 1, 1)], store, executor="inline", show=False)
+    module = Translating(2).train()
+    module.load_state_dict(store.state(run.key, 12))
+    inputs, labels = data.load(name, 50, "none").train
+    assert record.values["train_loss_end"] == pytest.approx(F.cross_entropy(module(inputs), labels).item(), rel=1e-4)
+    assert record.values["train_loss_end"] == pytest.approx(spectrum.values["loss"], rel=1e-4)
+    assert torch.backends.mha.get_fastpath_enabled()  # as the caller had it
+
+
+def test_a_network_is_tried_also_where_nothing_of_it_is_trained(tmp_path):
+    NETWORKS["always"] = by(lambda net, h: F.dropout(h))
+    train_, test_ = examples().train, examples().test
+    training = recipe("always", data=data.register("own", train_, test_), validation=10, batch=10)
+    with pytest.raises(TrainingError, match="draws random numbers in evaluation too"):
+        execute([marks.Beginning(training, r.Initial(0), r.Dense())], Store(tmp_path), executor="inline", show=False)
 
 
 def test_a_factory_that_seeds_the_generator_is_doubted():

@@ -492,6 +492,66 @@ def test_top_eigenvalues_and_vectors_are_those_of_eigh(small):
         curvature.top_eigenvalues(product, start, k=5, tolerance=1e-12, steps=6)
 
 
+@pytest.mark.parametrize("gap", [3e-4, 1e-3, 2e-3])
+def test_no_eigenvalue_is_passed_over_where_two_are_close(gap):
+    """Residuals of the k found so far are small before the second of a close pair is seen."""
+    values = np.sort(
+        np.concatenate([0.8 ** np.arange(12), 0.8 ** np.arange(12) * (1 - gap), np.linspace(0, 0.02, 300)])
+    )
+    for seed in range(4):
+        draw = np.random.default_rng(seed)
+        basis = torch.from_numpy(np.linalg.qr(draw.standard_normal((len(values), len(values))))[0])
+        matrix = basis * torch.from_numpy(values) @ basis.T
+        start = torch.from_numpy(draw.standard_normal(len(values)))
+        found, _ = curvature.top_eigenvalues(lambda v, matrix=matrix: matrix @ v, start, k=10)
+        np.testing.assert_allclose(found, values[::-1][:10], atol=2e-3 * values[-1])
+
+
+def test_a_direction_of_no_length_has_no_curvature():
+    with pytest.raises(LandscapeError, match="a direction of length 0 has no curvature"):
+        curvature.curvature(lambda v: v, torch.zeros(3))
+
+
+def test_a_loss_that_is_no_number_allows_no_ratio():
+    class Broken(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * math.nan
+
+    module = Broken(4, 3)
+    state, data = module.state_dict(), (torch.ones(6, 4), torch.arange(6) % 3)
+    mask = masks.dense(state, ["weight"])
+    with pytest.raises(LandscapeError, match="the training loss of this network is not finite"):
+        curvature.measured_ratio(module, state, mask, {"weight": state["weight"].abs()}, data, 0.1)
+
+
+def test_barriers_are_of_one_path():
+    for measured in (landscape.error_barrier, landscape.midpoint_barrier):
+        with pytest.raises(LandscapeError):
+            measured([[0.1, 0.5, 0.1], [0.2, 0.2, 0.4]])
+    with pytest.raises(LandscapeError, match=r"expected one number a point of a path, \[S\]"):
+        landscape.error_barrier([[0.1, 0.5, 0.1]])
+    with pytest.raises(LandscapeError, match="from 0 to 1: give segments alone"):
+        landscape.above_chord([0.1, 0.5, 0.1], [0, 1, 2])
+
+
+def test_a_parameter_called_a_variance_is_combined_like_any_other():
+    states = [{"log_running_var": torch.tensor([value])} for value in (-2.0, -1.0)]
+    assert landscape.combine(states, [1, 0])["log_running_var"] == -2
+    assert landscape.combine(states, [0.5, 0.5])["log_running_var"] == -1.5
+    outside = landscape.combine([{"running_var": torch.tensor([value])} for value in (1.0, 0.1)], [-1, 2])
+    assert outside["running_var"] == 0
+
+
+def test_a_path_between_tickets_of_two_replicates_is_refused_before_anything_is_trained(tmp_path):
+    training = r.training(data="digits", model="lenet-8", steps=20, batch=50, optimiser="adam", lr=3e-3, validation=200)
+    one, other = (tickets.imp(training, replicate, 1, 0.3)[1] for replicate in (0, 1))
+    store = Store(tmp_path / "store")
+    with pytest.raises(LandscapeError, match=r"none that the mask of its point 2 was pruned from.*mask=recipes.Dense"):
+        execute([landscape.path(one, other, alphas=3)], store, executor="inline", show=False)
+    assert store.keys() == []
+    execute([landscape.path(one, other, alphas=3, mask=Dense())], store, executor="inline", show=False)
+
+
 def test_lanczos_stops_where_the_space_is_exhausted():
     matrix = torch.diag(torch.tensor([3.0, 3.0, 1.0, 0.0], dtype=torch.float64))
     diagonal, off, _ = curvature.lanczos(lambda v: matrix @ v, torch.ones(4, dtype=torch.float64), 4)

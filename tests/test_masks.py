@@ -369,3 +369,24 @@ def test_fractions_may_be_numbers_and_mappings_of_any_kind():
     assert masks.rates(MappingProxyType({"fc": np.float32(0.25), "output": np.int64(0)}), kinds) == wanted
     assert {type(rate) for rate in masks.checked({"fc": np.float32(0.25), "output": 0}).values()} == {float}
     assert masks.rates(np.float32(0.25), kinds) == dict.fromkeys(kinds, 0.25)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("fraction", [-0.05, 1.0, float("nan"), None])
+def test_what_is_no_fraction_prunes_nothing(scope, fraction):
+    mask = {"w": torch.ones(10, 10, dtype=torch.bool)}
+    with pytest.raises(MaskError, match=r"a pruned fraction must be a number in \[0, 1\), not .* for w"):
+        masks.prune(mask, {"w": torch.rand(10, 10)}, {"w": fraction}, scope)
+
+
+def test_masks_of_no_layer_have_no_distance():
+    with pytest.raises(MaskError, match="without a layer have no distance"):
+        masks.distance({}, {})
+
+
+def test_rounds_that_leave_nothing_are_refused_by_their_number():
+    training = recipes.training(
+        data="digits", model="lenet-8", steps=9, batch=9, optimiser="adam", lr=1e-3, validation=9
+    )
+    with pytest.raises(recipes.RecipeError, match=r"90 rounds that remove 0.3 each leave nothing"):
+        tickets.one_shot(training, 0, 90, 0.3)

@@ -8,7 +8,7 @@ from torch import nn
 from lottery import models, recipes, tickets
 from lottery.__main__ import main
 from lottery.engine.execute import execute
-from lottery.engine.store import Store
+from lottery.engine.store import DamagedRecord, Store
 
 TRAINING = recipes.training(
     data="digits", model="lenet-10", steps=6, batch=50, optimiser="adam", lr=1e-3, validation=200, evaluate=((6, 6),)
@@ -37,6 +37,17 @@ def test_a_sound_record_comes_out_the_same(store, capsys):
     assert "Run: the same" in capsys.readouterr().out
     assert main(["store", "verify", "--store", str(store.root)]) == 0
     assert capsys.readouterr().out == "1 record, sound\n"
+
+
+def test_a_record_that_another_command_has_set_aside_is_missed(store, capsys):
+    [key] = store.keys()
+    for path in store.root.glob(f"records/*/{key}*/arrays*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(DamagedRecord):
+        assert store.read(key) is None
+    assert main(["store", "verify", "--store", str(store.root)]) == 1
+    said = capsys.readouterr()
+    assert f"set aside and not computed again yet: {key[:12]}" in said.out and "set aside" in said.err
 
 
 def test_a_record_of_a_network_that_is_not_known_here_hides_no_other(store, capsys, monkeypatch):

@@ -506,3 +506,11 @@ def test_replaced_weights_are_those_whose_signs_differ_or_others_as_far():
     agree = signs.replaced(one, other, "signs agree", generator)
     assert (one * other)[agree].min() > 0 and (one - other)[agree].double().square().sum() < length
     assert agree.sum() == (one * other > 0).sum()  # all of them do not reach as far
+
+
+@pytest.mark.parametrize("compared", [signs.agreement, signs.flips, signs.distances, signs.compare])
+def test_weights_are_not_taken_for_signs(compared):
+    weights = {"layer": torch.tensor([[0.5, -0.2], [0.1, 0.0]])}
+    with pytest.raises(SignsError, match=r"layer layer has other values than −1, 0 and 1: give signs, ternary"):
+        compared(weights, {"layer": 1.1 * weights["layer"]})
+    compared({"layer": weights["layer"].sign()}, {"layer": weights["layer"].sign()})

@@ -337,3 +337,28 @@ def test_an_interval_is_cut_at_what_is_possible():
     assert beyond.ci_low < beyond.ci_high == beyond.mean == 3  # an interval holds its mean, wherever that is
     single = stats.summary([5.0])
     assert stats.cut(single, 0, 1) == single or not stats.cut(single, 0, 1).bounded
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+def test_tests_know_the_confidence_of_their_interval(confidence):
+    values = np.array([0.3, 0.5, 0.9, 1.4, 0.2])
+    found = stats.summary(values, confidence)
+    assert stats.p_value(found, least=0) == pytest.approx(reference.ttest_1samp(values, 0).pvalue)
+    assert stats.deviation(found) == pytest.approx(values.std(ddof=1))
+    assert stats.detectable(found) == pytest.approx(stats.detectable(stats.summary(values)))
+    for turned in (stats.negated(found), stats.ratio(values, values + 1, confidence)):
+        assert turned.confidence == stats.relative_change(values, values + 1, confidence).confidence == confidence
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (lambda: stats.summary([1.0, 2.0], 95), "a share between 0 and 1, such as 0.95, not 95"),
+        (lambda: stats.p_value(stats.summary([1.0, 2.0])), "a p-value needs a bound"),
+        (lambda: stats.holm([[0.1, 0.2]]), r"\[N\], got an array of shape \(1, 2\)"),
+        (lambda: stats.bootstrap(np.mean, np.arange(9.0), n=0), "draws at least once, not 0 times"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused_in_words(wrong, words):
+    with pytest.raises(stats.StatsError, match=words):
+        wrong()

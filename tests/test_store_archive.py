@@ -400,3 +400,25 @@ def test_committed_records_are_sound(source):
         found = [record.key for record, *_ in file.records()]
     assert file.problems == [] and len(found) == len(file.keys) > 0 and archive.missing([file]) == []
     assert all(re.fullmatch("[0-9a-f]{64}", key) for key in found)
+
+
+@pytest.mark.parametrize("content", [b"\\documentclass{article}", b"PK\x03\x04 cut"])
+def test_an_export_takes_the_name_of_no_other_file(store, tmp_path, content):
+    put(store)
+    (other := tmp_path / "thesis.tex").write_bytes(content)
+    with pytest.raises(StoreError, match=r"thesis.tex is there already, and is no export: export to another name"):
+        archive.check_target(other)
+    with pytest.raises(StoreError, match="is no export"):
+        store.export([KEY], other)
+    assert other.read_bytes() == content
+    other.write_bytes(b"")
+    assert store.export([KEY], other) == [other]  # an empty one, as mktemp makes, holds nothing
+
+
+def test_an_export_takes_the_name_of_no_part_of_another(store, tmp_path):
+    keys = fill(store, 6)
+    first, *_ = store.export(keys, tmp_path / "study.lotx", part_bytes=10_000)
+    before = first.read_bytes()
+    with pytest.raises(StoreError, match=r"study-00.lotx is there already, and is a part of another export"):
+        store.export(keys[:1], first)
+    assert first.read_bytes() == before

@@ -157,6 +157,14 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path, wrong, words):
         study.read_plan(tmp_path / "plan.yml")
 
 
+def test_numbers_of_a_plan_are_read_as_they_stand(tmp_path):
+    (tmp_path / "plan.yml").write_text("- {chapter: 010, given: {conv_4: false, replicates: 2}}")
+    assert [part.chapter for part in study.read_plan(tmp_path / "plan.yml")] == ["10_convolutional_tickets"]
+    (tmp_path / "plan.yml").write_text("- {chapter: 1, given: {levels: 1:30}}")
+    with pytest.raises(LotteryError, match="levels"):
+        study.read_plan(tmp_path / "plan.yml")
+
+
 def test_a_plan_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "plan.yml").write_bytes(b"\xff\xfe")
     with pytest.raises(LotteryError, match=r"plan\.yml cannot be read"):
