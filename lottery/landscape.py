@@ -383,7 +383,7 @@ def error_barrier(values: np.ndarray, alphas: int | None = None) -> np.ndarray:
 
 def _along_path(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or not values.size:
+    if values.ndim != 1:
         raise LandscapeError(f"expected one number a point of a path, [S], got an array of shape {values.shape}")
     return values
 
@@ -419,7 +419,7 @@ def above_chord(values: np.ndarray, position: np.ndarray) -> np.ndarray:
         LandscapeError: if the shapes differ, or the position does not go from 0 to 1, as along several segments.
     """
     values, position = _along_path(values), _along_path(position)
-    if len(values) != len(position) or (position[0], position[-1]) != (0, 1):
+    if len(values) != len(position) or not len(position) or (position[0], position[-1]) != (0, 1):
         raise LandscapeError("a path of one segment has as many positions as values, from 0 to 1: give segments alone")
     return (values - (1 - position) * values[0] - position * values[-1])[1:-1]
 

@@ -58,11 +58,19 @@ def test_where_sparse_steps_cost_as_much_only_those_not_taken_are_saved():
 def test_rivals_that_cost_one_training_or_none():
     lenet = {"ticket": np.array([0.98, 0.98]), "one-shot": np.array([0.979, 0.977])}
     conv = {"ticket": [0.7, 0.71], "one-shot": [0.7, 0.69], "SynFlow": [0.65, 0.665], "random": [0.55, 0.56]}
-    told = costs.rivals({"LeNet": lenet, "Conv-2": {kind: np.array(of) for kind, of in conv.items()}})
+    ends = {"LeNet": {kind: np.array([0.98, 0.99]) - at for at, kind in enumerate(("ticket", "early"))}}
+    told = costs.rivals({"LeNet": lenet, "Conv-2": {kind: np.array(of) for kind, of in conv.items()}}, ends)
+    assert told["early_loss_end"].startswith("100.00 pp")
     assert told["one_shot_loss_pp"].startswith("0.20 pp") and told["conv_one_shot_loss_pp"].startswith("1.00 pp")
     assert told["conv_one_shot_recovered"].startswith("93 %") and told["conv_SynFlow_recovered"].startswith("68 %")
-    alone = costs.rivals({"LeNet": lenet})
-    assert set(alone) == set(told) and alone["conv_one_shot_loss_pp"] == "not run"
+    alone = costs.rivals({"LeNet": lenet}, {"LeNet": lenet})
+    assert set(alone) == set(told) and alone["conv_one_shot_loss_pp"] == alone["early_loss_end"] == "not run"
+
+
+def test_a_search_is_repaid_by_how_far_it_and_its_reuses_go():
+    header, rows, _ = costs.paid({"repaid-whole": 5.3, "repaid": "42.8 reuses", "sooner": "4.9 reuses"})
+    assert [len(row) for row in rows] == 2 * [len(header)]
+    assert rows[0][1:] == ["5.3 reuses", "42.8 reuses"] and rows[1][1:] == ["–", "4.9 reuses"]
 
 
 def test_bytes_as_tables():
@@ -108,11 +116,13 @@ def test_cheap_masks_are_told_beside_random_ones_of_their_network():
         "early": [0.1, 0.1],
         "random": [0, 0],
     }
-    header, rows, _ = costs.cheaper(accuracy, before)
+    ends = {net: {kind: values + 0.01 for kind, values in of.items()} for net, of in accuracy.items()}
+    header, rows, _ = costs.cheaper(accuracy, ends, before)
     assert {len(row) for row in rows} == {len(header)} and len(rows) == 8
     table = {row[0]: row[1:] for row in rows}
     assert table["ticket"][0].startswith("7.0") and table["Conv-2, ticket"][0].startswith("11.0")
-    assert table["ticket"][2].startswith("2.50 pp") and table["Conv-2, random"][2] == ""
+    assert table["ticket"][3].startswith("2.50 pp") and table["Conv-2, random"][3] == ""
+    assert table["ticket"][1].startswith("97.50 %") and table["ticket"][2].startswith("98.50 %")
     frame = costs.cheaper_frame(accuracy, before)
     assert list(frame) == ["network", "mask", "replicate", "trainings_before", "test_accuracy_early_stop"]
     [row] = frame[(frame.network == "Conv-2") & (frame["mask"] == "early") & (frame.replicate == 1)].values.tolist()

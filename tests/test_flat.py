@@ -39,3 +39,14 @@ def test_a_parabola_rises_as_far_as_the_loss_does():
     paths = {"random": [[path(9), path(11), path(8)], [path(9), path(15), path(8)]]}
     curved, length = {"random": np.array([[7, 1, 5], [7, 3, 5]])}, {"random": np.array([[7, 2, 6], [7, 4, 6]])}
     assert flat.along(paths, curved, length, 1) == {"rise_random": "13", "parabola_random": "13"}
+
+
+def test_how_far_pruning_at_once_falls_behind_is_told_by_size():
+    density, row = np.array([1, 0.5, 0.2, 0.1]), np.zeros((2, 1))
+    rounds, validated = row + [0.98, 0.98, 0.98, 0.98], row + [0.98, 0.98, 0.98, 0.97]
+    once = row + [np.nan, 0.98, 0.975, 0.96]
+    told = flat.at_once(density, rounds, once, validated, 0.11)
+    assert told["once_left"] == "20.0 %" and told["once_behind"].startswith("0.50 pp")  # 10 % does not match
+    assert told["once_denser"].startswith("50.0 %: 0.00 pp") and "20" not in told["once_denser"]
+    assert told["once_near_left"] == "10.0 %" and told["once_near_excess"].startswith("4.00 ε")
+    assert set(flat.at_once(density, rounds, once * np.nan, validated, 0.11).values()) == {"not run"}

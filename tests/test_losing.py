@@ -21,7 +21,7 @@ ROW = np.array([0.0, 0.001, 0.002])
 
 def record(accuracy, validation=(0.5,)):
     arrays = {"history/validation_loss": -np.array(validation), "history/validation_accuracy": np.array(validation)}
-    return SimpleNamespace(values={"early_stop_test_accuracy": accuracy}, arrays=arrays)
+    return SimpleNamespace(values={"early_stop_test_accuracy": accuracy, "test_accuracy_end": accuracy}, arrays=arrays)
 
 
 def records(*accuracies):
@@ -169,12 +169,13 @@ def test_what_questions_are_judged_by_is_offered():
 def test_a_turn_of_the_curve_is_told_in_numbers():
     page, found = Page(), {"ticket": 0.95 + ROW, "reinitialised": 0.93 + ROW, "random": 0.92 + ROW}
     turned = {0.5: records(*(0.925 + ROW)), 1.0: records(*(0.94 + ROW)), "opposed": records(*(0.9 + ROW))}
-    told = losing.show_turned(page, found, turned, "21 % left")
+    told = losing.show_turned(page, found, {"reinitialised": 0.9 + ROW}, turned, "21 % left")
     means = {name: words.split(" pp")[0] for name, words in told.items()}
-    assert means == {"turned_half": "0.50", "turned_all": "2.00", "turned_back": "1.50"}
+    late = {"turned_back_end": "1.50", "flipped_end": "4.00", "opposed_end": "0.00", "half_fresh": "−0.50"}
+    assert means == {"turned_half": "0.50", "turned_all": "2.00", "turned_back": "1.50"} | late
     [(figure, alt, caption)] = page.shown
     assert len(figure.axes[0].get_lines()[0].get_xdata()) == 3 and "3 replicates" in caption and alt
-    assert set(losing.show_turned(page, found, {}, "").values()) == {"not run"} and len(page.shown) == 1
+    assert set(losing.show_turned(page, found, {}, {}, "").values()) == {"not run"} and len(page.shown) == 1
 
 
 def test_curves_are_seen_by_the_share_that_is_flipped():

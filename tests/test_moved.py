@@ -207,3 +207,14 @@ def test_conv_2_is_told_of_by_its_leads_and_by_how_far_it_was_trained():
     assert told["conv_native_lead"].startswith("4.00 pp [") and told["conv_moved_lead"].startswith("4.00 pp [")
     assert told["conv_fitted"].startswith("native: 96.0 %; moved: 96.0 %; random: 92.0 %")
     assert set(moved.of_conv({}).values()) == {"not run"} and set(moved.of_conv({})) == set(told)
+
+
+def test_what_a_moved_ticket_lacks_is_told_at_both_ends():
+    early = {"there": {"moved": np.array([[0.9, 0.8]] * 2), "native": np.array([[0.95, 0.83]] * 2)}}
+    ends = {
+        way: {kind: rows + 0.01 * (kind == "native") for kind, rows in kinds.items()} for way, kinds in early.items()
+    }
+    told = moved.behind(early, ends, "there", "to SGD", 1)
+    assert told["there_most_end"].startswith("−6.00 pp") and told["across"] == told["across_end"] == "not run"
+    told = moved.behind(early, ends, "there", "there", 1)
+    assert told["across"].startswith("−3.00 pp") and told["across_end"].startswith("−4.00 pp")

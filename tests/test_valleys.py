@@ -137,3 +137,14 @@ def test_masks_found_without_rewinding_are_compared_with_tickets_of_as_many_weig
     assert told["mask_lead"].startswith("5.00") and told["zero_lead"].startswith("−10.00")
     deeper = {name: np.full((2, 4), 0.5) for name in rows}  # than the tickets are
     assert not any(digit in valleys.accuracies_in_words(tickets, 1, deeper)["mask_lead"] for digit in "0123456789")
+
+
+def test_stability_is_told_with_the_other_statistics_too():
+    averaged = {"averaged": np.array([[0.5, 0.5], [0.05, 0.05], [0.01, 0.01]])}
+    dense = averaged | {"re-estimated": np.array([[0.2, 0.2], [0.01, 0.01], [0, 0]])}
+    tickets = {way: np.array([[[0.3], [0.0]], [[0.0], [0.0]]]) for way in landscape.STATISTICS}
+    excess, error = np.zeros((2, 2, 1)), np.full(2, 0.05)
+    told = valleys.reestimated_in_words([0, 5, 10], dense, [0, 2], tickets, excess, error, 100)
+    assert told["dense_early_reestimated"].startswith("0.50 times") and told["stable_bound"] == "2.0"
+    assert told["share_reestimated"] == "−3 and −5"  # 5 % against 2, and against 0
+    assert told["parted_at"] == "0, 5 and 10" and told["rewound_to"] == "0 and 2"
