@@ -1,6 +1,7 @@
 """Numbers as a page shows them."""
 
 import numpy as np
+import pytest
 
 from lottery import data, models, stats
 from lottery.book import chapter, protocols, text
@@ -70,6 +71,24 @@ def test_words_are_set_for_a_page_and_read_back_as_they_were_written():
         "signs that it <em>ended</em> with lose 0.52\u00a0pp [0.35, 0.69], n\u00a0=\u00a05 &amp; 3\u00a0% &lt; 9 ponies"
     )
     assert chapter.typeset(words) == page and chapter.as_written(page) == words
+
+
+@pytest.mark.parametrize(
+    "words, lead",
+    [
+        ("Tickets learn *faster*. By 14 %.", "Tickets learn <em>faster</em>."),
+        ("It is open: 0.5 against 0.6.", "It is open:"),
+        (
+            "By 0.52 pp, say Renda et al. (2020), it loses. So it is.",
+            "By 0.52\u00a0pp, say Renda et al. (2020), it loses.",
+        ),
+        ("A long " + "way " * 40 + "to the end.", None),
+    ],
+)
+def test_a_short_lead_of_a_paragraph_is_set_in_bold_and_read_back(words, lead):
+    page = chapter.led(words)
+    assert chapter.as_written(page) == words
+    assert page.startswith(f'<span class="lead">{lead}</span>') if lead else page == chapter.typeset(words)
 
 
 def test_of_two_replicates_both_values_are_told():

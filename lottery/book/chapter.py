@@ -53,12 +53,23 @@ def typeset(words: str) -> str:
     return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", html.escape(words, quote=False))
 
 
+_LEAD = re.compile(r"(.{,120}?(?<!\bal)[.:?])(?=\s|$)(.*)", re.DOTALL)
+
+
+def led(words: str) -> str:
+    """A paragraph as `typeset` sets it, with what it begins with in bold, if that is short: up to a stop or a colon."""
+    lead = _LEAD.match(words)
+    return f'<span class="lead">{typeset(lead[1])}</span>{typeset(lead[2])}' if lead else typeset(words)
+
+
 def as_written(page: str) -> str:
-    """HTML in which the words that `typeset` has set stand as they were written."""
+    """HTML in which the words that `typeset` and `led` have set stand as they were written."""
+    page = re.sub(r'<span class="lead">(.*?)</span>', r"\1", page, flags=re.DOTALL)
     return html.unescape(re.sub("</?em>", "*", page)).replace("\u00a0", " ")
 
 
 templates.filters["typeset"] = lambda words: do_mark_safe(typeset(words))
+templates.filters["led"] = lambda words: do_mark_safe(led(words))
 
 
 def versions() -> dict[str, str]:
