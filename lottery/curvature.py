@@ -335,28 +335,33 @@ def top_eigenvalues(
     Raises:
         LandscapeError: if they have not converged after `steps`.
     """
-    found: list[tuple[int, np.ndarray]] = []  # after how many steps they had converged, and which they were
+    converged: list[tuple[np.ndarray, np.ndarray]] = []  # the tridiagonal matrix when the k had converged first
 
     def residual(diagonal, off):
         values, vectors = _ritz(diagonal, off)
         return np.abs(off[-1] * vectors[-1, -k:]).max() / max(np.abs(values).max(), 1e-300)
 
+    def moved(diagonal, off):
+        now, before = (_ritz(*matrix)[0][::-1][:k] for matrix in ((diagonal, off), converged[0]))
+        return np.abs(now - before).max() > tolerance * np.abs(now).max()
+
     def stop(diagonal, off):
         made = len(diagonal)
         if made < k + 5 or made % 5 or residual(diagonal, off) >= tolerance:
             return False
-        top = _ritz(diagonal, off)[0][::-1][:k]
-        if found and np.abs(top - found[-1][1]).max() > tolerance * np.abs(top).max():
-            found.clear()
-        if not found:
-            found.append((made, top))
-        return made >= found[-1][0] + max(20, found[-1][0] // 2)
+        if not converged or moved(diagonal, off):
+            converged[:] = [(diagonal, off)]
+        first = len(converged[0][0])
+        return made >= first + max(20, first // 2)
 
     diagonal, off, basis = lanczos(product, start, steps, stop)
     if residual(diagonal, off) >= tolerance:
         raise LandscapeError(f"the {k} largest eigenvalues have not converged after {len(diagonal)} steps of Lanczos")
+    if converged and not moved(diagonal, off):
+        diagonal, off = converged[0]
     values, vectors = _ritz(diagonal, off)
-    return values[::-1][:k].copy(), torch.from_numpy(vectors[:, ::-1][:, :k].copy()).to(basis).T @ basis
+    top = torch.from_numpy(vectors[:, ::-1][:, :k].copy()).to(basis)
+    return values[::-1][:k].copy(), top.T @ basis[: len(diagonal)]
 
 
 def spectral_measure(product: Callable, starts: torch.Tensor, steps: int) -> tuple[np.ndarray, np.ndarray]:

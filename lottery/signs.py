@@ -50,17 +50,19 @@ def decode(arrays: Mapping[str, np.ndarray], mask: Mask, which: str = "signs") -
 
     Args:
         arrays: of the record; `which/layer` has one bit a survivor, set where the weight is positive; "zeros/layer",
-            which is there if any is zero at the end of training, has those set, and so has "start_zeros/layer".
+            which is there if any is zero at the end of training, has those set.
         mask: of the run.
-        which: "signs" at the end of training, or "start_signs" (of rewound runs; others start from their recipe's).
+        which: "signs" at the end of training, or "start_signs" (of rewound runs; others start from their recipe's), of
+            which a record does not say what is zero: such weights come back as −1. `ternary` of the run's starting
+            weights knows them.
     """
     signs = {}
     for name, kept in mask.items():
         positive = np.unpackbits(arrays[f"{which}/{name}"], count=int(kept.sum()))
         signs[name] = torch.zeros(kept.shape, dtype=torch.int8)
         found = 2 * positive.astype(np.int8) - 1
-        if (zeros := f"{which.removesuffix('signs')}zeros/{name}") in arrays:
-            found[np.unpackbits(arrays[zeros], count=len(found)).astype(bool)] = 0
+        if which == "signs" and f"zeros/{name}" in arrays:
+            found[np.unpackbits(arrays[f"zeros/{name}"], count=len(found)).astype(bool)] = 0
         signs[name][kept] = torch.from_numpy(found)
     return signs
 

@@ -40,8 +40,6 @@ def digest(run: Run, start: Start, outcome: Outcome, names: Iterable[str]) -> Re
             arrays[f"zeros/{name}"] = np.packbits(after == 0)
         if run.start:
             arrays[f"start_signs/{name}"] = np.packbits(before > 0)
-            if not before.all():
-                arrays[f"start_zeros/{name}"] = np.packbits(before == 0)
         reach = max(np.abs(values).max(initial=0.0) for values in (before, after))
         edges = np.linspace(-reach, reach, 82, dtype=np.float64)
         arrays[f"histogram/{name}"] = np.stack([np.histogram(w, edges)[0] for w in (before, after)]).astype(np.int32)
