@@ -204,8 +204,8 @@ def _behind(module: nn.Module, factory) -> dict[str, str]:
     """
     parts: dict[str, set[str]] = {}
     for kind in _kinds(module, factory):
-        if not isinstance(kind, type | types.FunctionType):
-            continue
+        if not (isinstance(kind, type | types.FunctionType) and sources.theirs(kind.__module__)):
+            continue  # an installed package's: it names more of that than can be read
         left_out = {kind.__qualname__, *(() if isinstance(kind, type) else kind.__code__.co_freevars)}
         for name, text in sources.behind(kind).items():
             if name not in left_out and (said := _telling(text)):

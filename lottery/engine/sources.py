@@ -67,7 +67,7 @@ def _read(name: str, thing: type | FunctionType | None, place: Place, top: str) 
     uses: list[Use] = []
     if isinstance(thing, type):
         text = _source(thing) or _of_parts(thing)
-        uses += [(base.__qualname__, base, ({}, {})) for base in thing.__mro__[1:] if _theirs(base.__module__, top)]
+        uses += [(base.__qualname__, base, ({}, {})) for base in thing.__mro__[1:] if theirs(base.__module__, top)]
         place = _place(thing)
     elif thing is not None:
         text, place = _source(thing), (_closed(thing), thing.__globals__)
@@ -75,7 +75,7 @@ def _read(name: str, thing: type | FunctionType | None, place: Place, top: str) 
         return _plain(place[0][name]), []
     else:
         text, imported = _assigned(name, place[1])
-        uses += [(first, None, ({}, there)) for first, there in imported if _theirs(there["__name__"], top)]
+        uses += [(first, None, ({}, there)) for first, there in imported if theirs(there["__name__"], top)]
         if not (text or imported):
             value = place[1].get(name)
             text = _source(value) if isinstance(value, FunctionType) else _plain(value)
@@ -87,7 +87,8 @@ def _holder(name: str, place: Place) -> dict:
     return closed if name in closed else module
 
 
-def _theirs(module: str | None, top: str) -> bool:
+def theirs(module: str | None, top: str = "") -> bool:
+    """Whether a module is the user's: of the package `top`, or neither installed nor of Python itself."""
     first = (module or "builtins").partition(".")[0]
     file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
     installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
@@ -178,7 +179,7 @@ def _found(chain: tuple[str, ...], place: Place, top: str) -> Use | None:
     name, *more = chain
     holder = _holder(name, place)
     while isinstance(value := holder.get(name), ModuleType):
-        if not more or not _theirs(value.__name__, top):
+        if not more or not theirs(value.__name__, top):
             return None
         name, *more = more
         holder, place = vars(value), ({}, vars(value))
@@ -186,7 +187,7 @@ def _found(chain: tuple[str, ...], place: Place, top: str) -> Use | None:
         return None
     inner = inspect.unwrap(value) if callable(value) else value
     if isinstance(inner, type) or (isinstance(inner, FunctionType) and inner.__name__ != "<lambda>"):
-        return (inner.__qualname__, inner, ({}, {})) if _theirs(inner.__module__, top) else None
+        return (inner.__qualname__, inner, ({}, {})) if theirs(inner.__module__, top) else None
     return name, None, place
 
 

