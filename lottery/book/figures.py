@@ -125,10 +125,6 @@ def against_density(
         ends.append((None, factor * value, label, INK))
     for place, value in paper:
         ax.plot(place, factor * value, "D", color=INK, **_PAPER)
-    if paper:  # one label is enough; above, for lines fall to the right
-        place, value = paper[-1]
-        near = {"xytext": (3, 12), "textcoords": "offset points", "va": "center"}
-        ax.annotate("paper", (place, factor * value), **near, zorder=5)
     if logy:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -137,6 +133,11 @@ def against_density(
         ax.yaxis.set_major_formatter(FuncFormatter(_thousands))
     _density_axis(ax, np.unique(everything), every)
     _finish(ax, "weights left (%)", ylabel, ylim, ends)
+    if paper:  # one label is enough; outside, for from there lines turn to the middle
+        place, value = paper[-1]
+        at = ax.transAxes.inverted().transform(ax.transData.transform((place, factor * value)))
+        near = {"xytext": (3, 12) if at[1] > 0.5 else (9, -11), "textcoords": "offset points", "va": "center"}
+        ax.annotate("paper", (place, factor * value), **near, zorder=5)
     return figure
 
 
