@@ -371,6 +371,25 @@ def test_a_helper_of_a_network_that_acts_later_makes_another_network(tmp_path, m
     assert why == "another code or value of later"
 
 
+def test_what_passes_count_in_a_notebook_is_no_part_of_a_network(monkeypatch):
+    """Its module has no file: of constants there are the values, of which a count is another one each time."""
+    notebook = types.ModuleType("notebook_of_ours")
+    monkeypatch.setitem(sys.modules, "notebook_of_ours", notebook)
+    cell = COOLED.replace("import help_of_ours", "COUNT, SCALE = 0, 2.0").replace(
+        "        self.count += self.training\n", "        global COUNT\n        COUNT += 1\n        noted(x)\n"
+    )
+    cell = cell.replace("help_of_ours.schedule.at(self.count)", "SCALE") + "def noted(x):\n    return COUNT\n"
+    linecache.cache["<cell>"] = len(cell), None, cell.splitlines(True), "<cell>"
+    exec(compile(cell, "<cell>", "exec"), vars(notebook))
+    models.register("own", notebook.cooled)
+    found = []
+    for _ in range(2):
+        identity.forget()
+        found.append(identity.network(training(model="own")))
+    assert identity.difference(*found) is None and notebook.COUNT > 0
+    assert "SCALE" in found[0]["behind"] and "COUNT" not in found[0]["behind"]
+
+
 def test_code_of_a_recipe_class_in_a_notebook(monkeypatch):
     """Cells have a source and their module has none."""
 

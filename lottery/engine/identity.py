@@ -207,7 +207,7 @@ def _behind(module: nn.Module, factory) -> dict[str, str]:
         if not (isinstance(kind, type | types.FunctionType) and sources.theirs(kind.__module__)):
             continue  # an installed package's: it names more of that than can be read
         left_out = {kind.__qualname__, *(() if isinstance(kind, type) else kind.__code__.co_freevars)}
-        for name, text in sources.behind(kind).items():
+        for name, text in sources.behind_now(kind).items():
             if name not in left_out and (said := _telling(text)):
                 parts.setdefault(name, set()).add(said)
     return {name: _short("\n".join(sorted(texts))) for name, texts in sorted(parts.items())}

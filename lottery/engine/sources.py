@@ -42,6 +42,11 @@ def bare(source: str) -> ast.Module:
 @functools.cache
 def behind(kind: type) -> dict[str, str]:
     """Name → source of all that a class computes with; what has no source is left out."""
+    return behind_now(kind)
+
+
+def behind_now(kind: type | FunctionType) -> dict[str, str]:
+    """The same of a class or a function, read anew: values may have changed."""
     top, seen = kind.__module__.partition(".")[0], {}
     texts: dict[str, set[str]] = {}
     left: list[Use] = [(kind.__qualname__, kind, ({}, {}))]
