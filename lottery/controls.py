@@ -296,10 +296,8 @@ class AtStart(Mask):
         if self.criterion == "magnitude":
             return {name: state[name].abs() for name in names}
         if self.criterion == "synflow":
-            sizes = {
-                name for name, t in state.items() if t.is_floating_point() and t.isfinite().all()
-            }  # no −inf of masks
-            state = {name: t.abs() if name in sizes else t for name, t in state.items()}
+            # a mask of −inf among the buffers stays a mask
+            state = {n: t.abs() if t.is_floating_point() and t.isfinite().all() else t for n, t in state.items()}
         weights = {name: state[name].double().requires_grad_() for name in names}
         double = {name: t.double() if t.is_floating_point() else t for name, t in state.items()} | weights
         inputs = examples[0].cpu()

@@ -59,8 +59,12 @@ def masks_in_words(
     apart = {f"{figures.percent(share)} %": one[:, i] - other[:, i] for i, share in enumerate(density) if share < 1}
     told = {size: text.interval(rows, 100, "pp") for size, rows in apart.items() if not np.isnan(rows).any()}
     late = quantities.continued_quantities(density, *(part[by] for by in end for part in (stop, end)))
-    names = {"resetting_end": "resetting_minus_continued_pp", "resetting_even_end": "resetting_break_even_ratio"}
-    missing = {name: "not measured" for name, asked in names.items() if asked not in late}
-    units = {"resetting_end": "pp", "resetting_even_end": "times"}
-    found = {name: text.format_interval(late[asked], 1, units[name]) for name, asked in names.items() if asked in late}
-    return {"resetting_sizes": text.each(told) or "not run"} | missing | found
+    asked = {
+        "resetting_end": ("resetting_minus_continued_pp", "pp"),
+        "resetting_even_end": ("resetting_break_even_ratio", "times"),
+    }
+    found = {
+        name: text.format_interval(late[quantity], 1, unit) if quantity in late else "not measured"
+        for name, (quantity, unit) in asked.items()
+    }
+    return {"resetting_sizes": text.each(told) or "not run", **found}

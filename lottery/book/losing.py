@@ -196,9 +196,8 @@ def show_turned(
         were not turned.
     """
     if not turned:
-        names = ("half", "all", "back", "back_end")
-        rest = ("half_fresh", "flipped_end", "opposed_end")
-        return dict.fromkeys((*(f"turned_{name}" for name in names), *rest), "not run")
+        turns = ("turned_half", "turned_all", "turned_back", "turned_back_end")
+        return dict.fromkeys((*turns, "half_fresh", "flipped_end", "opposed_end"), "not run")
     random = np.asarray(found["random"])
     shares = {0.0: found["ticket"]} | {key: at_stop(runs) for key, runs in turned.items() if key != "opposed"}
     ahead = {share: 100 * (np.asarray(values) - random) for share, values in shares.items()}

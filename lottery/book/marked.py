@@ -14,7 +14,10 @@ from .chapter import Chapter
 
 def areas(networks: marks.Networks, epsilon: float) -> dict[str, Summary]:
     """Mark → area under the curve within a level, the largest first; arguments are those of `Networks.area`."""
-    found = {mark: networks.area(mark, epsilon) for mark in networks.marks if mark in marks.MARKS}
+    return _ranked({mark: networks.area(mark, epsilon) for mark in networks.marks if mark in marks.MARKS})
+
+
+def _ranked(found: Mapping[str, Summary]) -> dict[str, Summary]:
     return dict(sorted(found.items(), key=lambda one: -np.nan_to_num(one[1].mean)))
 
 
@@ -26,8 +29,8 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
         networks, epsilon: of `areas`.
     """
     found, replicates = areas(networks, epsilon), text.count(len(networks.accuracy), "replicate")
-    entries = {**found, "(the bare kind)": networks.area_of_kind(epsilon)}
-    entries = dict(sorted(entries.items(), key=lambda one: -np.nan_to_num(one[1].mean)))
+    kind = networks.area_of_kind(epsilon)
+    entries = _ranked({**found, "(the bare kind)": kind})
     chapter.figure(
         figures.ordering([(mark, area, None) for mark, area in entries.items()], "area under the curve", line=0.5),
         "Area under the curve within a density: " + ", ".join(f"{m} {area.mean:.2f}" for m, area in entries.items()),
@@ -36,7 +39,7 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
         f"network is a ticket or pruned once, or not. Bars are 95 % intervals over {replicates}.",
         headline=True,
     )
-    others, kind, rows = networks.others(), networks.area_of_kind(epsilon), []
+    others, rows = networks.others(), []
     among = areas(others, epsilon)
     for mark in (*found, "density"):
         within = found[mark] if mark in found else networks.area(mark, epsilon)

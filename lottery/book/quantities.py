@@ -954,10 +954,8 @@ def stability_quantities(
         "stable_agreement": stats.bootstrap(agree, np.moveaxis(tickets, 1, 0), np.moveaxis(excess, 1, 0), within=(0, 1))
     }
     if length is not None:
-        whole, sparse = (
-            np.array([stable_from(at, row < limit, length) for row in rows.T])
-            for at, rows in ((dense_steps, dense), (steps, tickets.max(axis=2)))
-        )
+        whole = stable_from(dense_steps, dense < limit, length)
+        sparse = stable_from(steps, tickets.max(axis=2) < limit, length)
         both = min(whole.size, sparse.size)
         out["dense_stable_share"] = summary(whole)
         out["ticket_minus_dense_stable_share"] = paired_difference(sparse[:both], whole[:both])
@@ -995,12 +993,19 @@ def chance_agreement(
     return stable, match, stable * match + (1 - stable) * (1 - match)
 
 
-def stable_from(steps: ArrayLike, stable: np.ndarray, length: int) -> float:
-    """The share of training from which on all are stable; 1 if they never are."""
+def stable_from(steps: ArrayLike, stable: np.ndarray, length: int) -> np.ndarray:
+    """[R] the shares of training from which on all are stable; 1 if they never are.
+
+    Args:
+        steps: [K] at which networks part.
+        stable: [K, R] whether they are stable from there on.
+        length: steps of training.
+    """
     order = np.argsort(steps)
-    unstable = np.flatnonzero(~stable[order])
-    first = unstable[-1] + 1 if unstable.size else 0
-    return float(np.asarray(steps)[order][first]) / length if first < len(order) else 1.0
+    at = np.append(np.asarray(steps, dtype=np.float64)[order] / length, 1.0)
+    unstable = ~stable[order]
+    first = np.where(unstable.any(axis=0), len(order) - unstable[::-1].argmax(axis=0), 0)
+    return at[first]
 
 
 def transplant_quantities(

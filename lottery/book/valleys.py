@@ -186,11 +186,9 @@ def reestimated_in_words(
     way = "re-estimated"
     found = quantities.stability_quantities(steps, dense[way], rewound, tickets[way], excess, error, length)
     limit = quantities.stable_below(error)
-    from_on = [
-        [quantities.stable_from(at, row < limit, length) for row in rows.T]
-        for at, rows in ((steps, dense[way]), (rewound, tickets[way].max(axis=2)))
-    ]
-    apart = [text.number(ticket - whole, 100, 0) for whole, ticket in zip(*from_on, strict=False)]
+    whole = quantities.stable_from(steps, dense[way] < limit, length)
+    sparse = quantities.stable_from(rewound, tickets[way].max(axis=2) < limit, length)
+    apart = [text.number(one - other, 100, 0) for one, other in zip(sparse, whole, strict=False)]
     shares = {"parted_at": steps, "rewound_to": rewound}
     early = found.get("dense_early_barrier")
     return {
