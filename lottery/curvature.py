@@ -323,9 +323,8 @@ def top_eigenvalues(
     """The k largest eigenvalues, descending, and their eigenvectors [k, n].
 
     From one start vector a multiple eigenvalue is found once. Small residuals say that these are eigenvalues, not that
-    no larger one is missing: of two close ones the second comes late. So half as many steps again are made, 20 at
-    least, until the k have stayed as they were; where `steps` or the space leave no room for it, they are taken as
-    they are.
+    no larger one is missing: of two close ones the second comes late. So half as many steps again are made, until
+    the k have stayed as they were; where `steps` or the space leave no room for it, they are taken as they are.
 
     Args:
         product, start, steps: as of `lanczos`.
@@ -351,8 +350,7 @@ def top_eigenvalues(
             return False
         if not converged or moved(diagonal, off):
             converged[:] = [(diagonal, off)]
-        first = len(converged[0][0])
-        return made >= first + max(20, first // 2)
+        return made >= 1.5 * len(converged[0][0])
 
     diagonal, off, basis = lanczos(product, start, steps, stop)
     if residual(diagonal, off) >= tolerance:
