@@ -151,9 +151,9 @@ def test_what_the_same_stands_for_is_said():
 
 
 def test_what_rules_need_is_said_in_words_and_not_by_names_of_parameters():
-    needs = {"continued_training": True, "late_steps": 7800, "supermask_rounds": ["iterative", "one"]}
-    assert claims._unmet(needs, {"continued_training": False, "late_steps": 780, "supermask_rounds": "two"}) == {
-        "continued_training": "training on was not run",
+    needs = {"conv_4": True, "late_steps": 7800, "supermask_rounds": ["iterative", "one"]}
+    assert claims._unmet(needs, {"conv_4": False, "late_steps": 780, "supermask_rounds": "two"}) == {
+        "conv_4": "Conv-4 was not run",
         "late_steps": "steps after the late rewind point: 780 of 7,800",
         "supermask_rounds": "supermasks pruned: two, not in rounds or in one round",
     }

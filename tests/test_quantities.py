@@ -739,6 +739,23 @@ def test_masks_of_convolutions_are_compared_with_random_ones_below_a_fifth():
     assert quantities.convolution_structure_quantities({"Conv-2": (DENSITY, accuracy, nothing, random)}) == {}
 
 
+def test_masks_of_convolutions_that_were_found_by_training_on_are_worse_by_what_was_planted():
+    accuracy, stop = np.full((3, 20), 0.7) + SPREAD, np.full((3, 20), 1000.0) * [[1], [1.1], [0.9]]
+    other, later = accuracy - np.where(DENSITY < 0.2, 0.02, 0.3), 2 * stop
+    other[:, ::2] = np.nan  # judged at some levels only
+    networks = {
+        "Conv-2": (DENSITY, stop, accuracy, later, other),
+        "Conv-4": (DENSITY, stop, accuracy, later, other - 0.02),
+    }
+    got = quantities.convolution_continued_quantities(networks)
+    assert got["conv_resetting_minus_continued_pp"].mean == pytest.approx(3)
+    assert got["conv_continued_slowdown"].mean == pytest.approx(2)
+    assert asked("C-C12b") == set(got) and outcomes("C-C12b", got)["C-C12b"] == "agrees"
+    nothing = np.full((3, 20), np.nan)
+    assert quantities.convolution_continued_quantities({"Conv-2": (DENSITY, stop, accuracy, later, nothing)}) == {}
+    assert quantities.convolution_continued_quantities({}) == {}
+
+
 def test_deeper_networks_need_a_low_rate_or_warm_up():
     base = {"high": 0.905, "low": 0.89, "warm": 0.90}
     gap, gain = {"high": 0.0, "low": 0.01, "warm": 0.012}, {"high": 0.0, "low": 0.005, "warm": 0.005}

@@ -59,7 +59,6 @@ NEEDS = {
     "noise_left": "per cent of the weights left under noise",
     "noise_replicates": "replicates with noise",
     "optimiser_replicates": "replicates of moving between optimisers",
-    "continued_training": "training on",
     "continued_levels": "rounds of pruning with training on",
     "continued_replicates": "replicates with training on",
     "continued_steps": "steps of each training, with training on",

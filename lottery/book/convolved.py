@@ -55,6 +55,41 @@ def curves(
     return options
 
 
+def beside_controls(
+    density: Mapping[str, np.ndarray],
+    stop: Mapping[str, Mapping[str, np.ndarray]],
+    accuracy: Mapping[str, Mapping[str, np.ndarray]],
+) -> quantities.Quantities:
+    """The quantities of C-C4b, D5-C1b and C-C12b: tickets beside what was run of other starts and other masks.
+
+    Args:
+        density: network → share left [L].
+        stop, accuracy: network → label → early-stopping iteration and test accuracy there [R, L]; a control that
+            was not run with all replicates was run with the first ones.
+    """
+
+    def rows(label: str, *others: str) -> dict[str, list[np.ndarray]]:
+        """Network → density, then iterations and accuracies of several labels, with the replicates of the first."""
+        return {
+            name: [
+                density[name],
+                *(part[name][of][: len(values[label])] for of in (*others, label) for part in (stop, accuracy)),
+            ]
+            for name, values in accuracy.items()
+            if label in values
+        }
+
+    three = ("ticket", "reinitialised", "random mask")
+    measured = quantities.convolution_structure_quantities(
+        {name: (density[name], *(values[kind] for kind in three)) for name, values in accuracy.items()}
+    )
+    for shares, _, ticket, _, fresh, _, given in list(rows("signs transferred", "ticket", "reinitialised").values())[
+        :1
+    ]:
+        measured |= quantities.signs_given_quantities(shares, ticket, given, fresh, "conv_")
+    return measured | quantities.convolution_continued_quantities(rows("mask by training on", "ticket"))
+
+
 def speed(stop: np.ndarray, fast: int, grid: int) -> dict[str, str]:
     """How many times as fast as the dense network a ticket learns, as texts to glue.
 

@@ -269,6 +269,28 @@ def convolution_structure_quantities(
     return {name: summary(np.mean(rows, axis=0)) for name, rows in found.items() if rows}
 
 
+def convolution_continued_quantities(networks: Mapping[str, tuple[ArrayLike, ...]]) -> Quantities:
+    """Masks found by resetting against masks found by training on, in the mean of several networks: C-C12b.
+
+    Args:
+        networks: name -> the arguments of :func:`continued_quantities`.
+    """
+    found = []
+    for density, *values in networks.values():
+        stop, accuracy, continued_stop, continued = _floats(*values)
+        below = _run(accuracy, continued) & (np.asarray(density) < 0.2)
+        if not below.any():
+            return {}
+        found.append([part[:, below].mean(axis=1) for part in (stop, accuracy, continued_stop, continued)])
+    if not found:
+        return {}
+    stop, accuracy, continued_stop, continued = np.mean(found, axis=0)
+    return {
+        "conv_resetting_minus_continued_pp": points_above(accuracy, continued),
+        "conv_continued_slowdown": ratio(continued_stop, stop),
+    }
+
+
 def warmup_quantities(
     density: ArrayLike,
     accuracy: Mapping[str, ArrayLike],
