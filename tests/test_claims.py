@@ -271,7 +271,7 @@ def test_the_smallest_distance_seen_is_in_the_unit_of_the_bound(rule):
 
 
 def test_cards_show_of_open_checks_alone_what_so_many_replicates_see(rule):
-    measured, said = {"a": stats.summary([0.9, 1.4, 1.6]), "b": LESS}, "(n = 3 would usually decide if the truth lay "
+    measured, said = {"a": stats.summary([0.9, 1.4, 1.6]), "b": LESS}, "(with n = 3, usually decided only where the true value is "
     for context, times in ((FULL, 1), ({}, 0)):  # of a stand-in nothing is said
         verdict = claims.judge(rule, measured, context)
         shown = {"rules": {"W-C1": rule}, "verdicts": {"W-C1": verdict}, "stand_in": claims.STAND_IN, "cost": "1 run"}
@@ -486,6 +486,16 @@ def test_edges_make_no_circle():
 
     for name in RULES:
         below(name)
+
+
+def test_a_study_names_the_paper_whose_training_it_takes():
+    """Where a work's own training is not known, "the paper's" would be read as that work's."""
+    for name, whose in (("A-C1b", "Frankle and Carbin's"), ("C-C6", "the paper's")):
+        rule = RULES[name]
+        run = rule.needs.reduced | {"protocol": "the paper's, shortened"}
+        run = {key: need[0] if isinstance(need, list) and key != "protocol" else need for key, need in run.items()}
+        found = claims.judge(rule, {}, run)
+        assert found.scale == "reduced" and f"{whose} protocol, shortened" in found.protocol
 
 
 def test_works_are_cited():

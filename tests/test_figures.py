@@ -101,6 +101,11 @@ def test_lines_bands_and_ground_keep_their_colours_in_a_small_palette():
     assert off.mean() < 3 and off[(drawn == 255).all(axis=-1)].max() <= 1
 
 
+def test_a_line_without_a_name_leads_to_no_label():
+    named, nameless = (figures.training_curves({name: ([0, 1], [[0.5, 0.6]])}).axes[0].texts for name in ("a", ""))
+    assert [text.get_text() for text in named] == ["a"] and not nameless
+
+
 def test_training_curves_leave_out_the_steep_start_unless_told_otherwise():
     curve = np.minimum(0.98, 0.1 + STEPS / 500)[None].repeat(2, axis=0)
     series = {"100 %": (STEPS, curve), "21.1 %": (STEPS, curve - 0.01)}

@@ -198,6 +198,8 @@ class Work(_Entry):
     name: str
     cite: str = ""
     read: str = ""
+    trained: str = ""
+    """Whose training is taken where a rule says "the paper's", because the work's own is not known."""
 
 
 class Rule(_Entry):
@@ -223,6 +225,9 @@ class Rule(_Entry):
     quantities: dict[str, Quantity] = {}
     """Those of the checks."""
 
+    trained: str = ""
+    """`Work.trained` of its work."""
+
     @property
     def central(self) -> CheckRule:
         """The check that a claim stands or falls with."""
@@ -239,6 +244,10 @@ class Rule(_Entry):
     def earlier(self, label: str) -> list[str]:
         """How the claim came out by earlier rules or in earlier studies, where that is not what it is now."""
         return list(dict.fromkeys(change.gave for change in self.revised if change.gave not in ("", label)))
+
+    def told(self, words: str) -> str:
+        """Words of what the rule asks for, with the name of the paper whose training is meant where it is another's."""
+        return words.replace("the paper's", self.trained or "the paper's")
 
     def noted(self, values: Mapping[str, object]) -> str:
         """`note` with the values of its chapter; "" where one is missing."""
@@ -283,7 +292,7 @@ def load(path: str | os.PathLike | None = None) -> dict[str, Rule]:
             raise ClaimError(f"{path} must have the keys works, quantities and claims, each with entries")
     except entries.EntryError as error:
         raise ClaimError(str(error)) from None
-    _, problems = entries.checked(Work, text["works"], "works")
+    known, problems = entries.checked(Work, text["works"], "works")
     quantities, wrong = entries.checked(Quantity, text["quantities"], "quantities")
     problems += wrong
     quantities = _explained(quantities)
@@ -294,7 +303,10 @@ def load(path: str | os.PathLike | None = None) -> dict[str, Rule]:
         defined = {one: quantities[one] for one in asked if one in quantities}
         given = {**entry, "id": name, "quantities": defined} if isinstance(entry, dict) else entry
         sound, wrong = entries.checked(Rule, {name: given}, "claims")
-        rules |= sound
+        rules |= {
+            key: one.model_copy(update={"trained": known[one.work].trained}) if one.work in known else one
+            for key, one in sound.items()
+        }
         problems += wrong
     for name, rule in rules.items():
         if rule.work not in text["works"]:
@@ -460,6 +472,7 @@ def judge(rule: Rule, measured: Mapping[str, Summary | float], context: Mapping[
         context: what the study is, by the names of the rule's `needs`; what it does not say is not met.
     """
     scale, unmet, protocol = _scale(rule, context)
+    unmet, protocol = tuple(map(rule.told, unmet)), rule.told(protocol)
     checks = tuple(_check(check, rule.quantities[check.quantity], measured) for check in rule.checks)
     if rule.decides:
         checks = tuple(replace(check, needed=None) for check in checks)

@@ -1003,6 +1003,8 @@ def _finish(ax: Axes, xlabel: str, ylabel: str, ylim: tuple[float, float] | None
     line["relpos"] = (0, 0.5)  # from the label's left edge, not through it
     look: dict[str, Any] = {"textcoords": "axes fraction", "va": "center", "annotation_clip": False}
     for (x, y, label, colour), height, before in zip(ends, _spread(heights, 0.075), early, strict=True):
+        if not label:  # one line alone, which the axis names
+            continue
         style = ":" if before else "-"  # a long way to the label is no part of the line
         look |= {"color": _dark(colour), "arrowprops": {**line, "color": colour, "linestyle": style}}
         ax.annotate(label, (right if x is None else x, y), (1.04, height), **look)

@@ -108,17 +108,18 @@ def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     return {where: {badge: row[badge] for badge in BADGES if badge in row} for where, row in rows.items()}
 
 
-def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Place -> how many claims "agree" there (or are supported), how many of these with every Holm's p below 0.05
+def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Place -> how many claims "agree" there (or are supported), which of these with every Holm's p below 0.05
     ("corrected"), and how many open ones "cannot" agree any more, since one of their checks fails.
     """
-    rows = {where: {"agree": 0, "corrected": 0, "cannot": 0} for where in (*PLACES,)[:3] + (QUESTION,)}
-    for one in ledger["claims"].values():
+    rows = {where: {"agree": 0, "corrected": [], "cannot": 0} for where in (*PLACES,)[:3] + (QUESTION,)}
+    for name, one in ledger["claims"].items():
         verdict = claims.read(one["verdict"]) if one["verdict"] else None
         if verdict and (row := rows.get(place(one["kind"], verdict)[0])):
             agrees = verdict.outcome == claims.AGREES
             row["agree"] += agrees
-            row["corrected"] += agrees and all(check.holm < 0.05 for check in verdict.checks)
+            if agrees and all(check.holm < 0.05 for check in verdict.checks):
+                row["corrected"].append(name)
             row["cannot"] += verdict.outcome == claims.OPEN and any(
                 check.outcome == "fails" for check in verdict.checks
             )

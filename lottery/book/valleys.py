@@ -39,9 +39,10 @@ def show_barriers(
     figure = figures.barriers(panels, epsilon, judged=about)
     chapter.figure(
         figures.paper_line(figure, 75, "precursor, step 0: about 75"),
-        caption="A mark is a pair of successive levels, by step rewound to. By the claim, colours are in the shade: up "
-        f"to ε = {100 * epsilon:.2f} points (dashed) without a barrier, beyond it with one. Grey: pairs that it is not "
-        "about, before the third level or rewound late. Barriers are on a linear axis within one point of zero.",
+        caption="Marks are pairs of successive levels, by step rewound to. The claim allows coloured ones in the "
+        f"shade only: left of ε = {100 * epsilon:.2f} points (dashed) a barrier below 2 ε, right of it one above. "
+        "Grey: pairs that it is not about, before the third level or rewound late. Barriers are on a linear axis "
+        "within one point of zero.",
         headline=True,
     )
 
