@@ -271,7 +271,10 @@ def test_the_smallest_distance_seen_is_in_the_unit_of_the_bound(rule):
 
 
 def test_cards_show_of_open_checks_alone_what_so_many_replicates_see(rule):
-    measured, said = {"a": stats.summary([0.9, 1.4, 1.6]), "b": LESS}, "(with n = 3, usually decided only where the true value is "
+    measured, said = (
+        {"a": stats.summary([0.9, 1.4, 1.6]), "b": LESS},
+        "(with n = 3, usually decided only where the true value is ",
+    )
     for context, times in ((FULL, 1), ({}, 0)):  # of a stand-in nothing is said
         verdict = claims.judge(rule, measured, context)
         shown = {"rules": {"W-C1": rule}, "verdicts": {"W-C1": verdict}, "stand_in": claims.STAND_IN, "cost": "1 run"}
