@@ -57,6 +57,14 @@ def test_a_row_of_numbers_is_read():
         parameters.rising("at", "12", 1, 11, least=0)
 
 
+def test_narrower_networks_are_narrower_and_rise():
+    assert parameters.narrower(" lenet-10-3  lenet-100-33", "lenet-300-100") == ["lenet-10-3", "lenet-100-33"]
+    assert parameters.narrower("", "lenet-300-100") == []
+    for other in ("x", "lenet-x", "conv-2", "lenet-300-10", "lenet-400-100", "lenet-100 lenet-10", "lenet-10 lenet-10"):
+        with pytest.raises(parameters.ParameterError, match="narrower = .* narrower than that of lenet-300-100"):
+            parameters.narrower(other, "lenet-300-100")
+
+
 @pytest.mark.parametrize("text", ["", "x", "7 3", "3 3", "0 3", "3 12", "1.5", "-1", "3, 7", "9" * 30])
 def test_other_rows_are_refused(text):
     with pytest.raises(parameters.ParameterError, match="whole numbers that rise, from 1 to 11"):

@@ -18,6 +18,9 @@ def meant(given: str, known: Iterable[str]) -> str:
     return f" (did you mean {lower[near[0]]!r}?)" if near else ""
 
 
+_LENET = re.compile(r"lenet-(\d{1,6})(-\d{1,6})*")
+
+
 class ParameterError(LotteryError):
     """Parameters that a chapter does not take, or that cannot be together; nothing was computed."""
 
@@ -211,3 +214,23 @@ def rising(name: str, text: str, low: int, high: int, least: int = 1) -> list[in
             f"{name} = {_short(text)}: must be {least} or more whole numbers that rise, from {low} to {high}"
         )
     return numbers
+
+
+def narrower(text: str, model: str) -> list[str]:
+    """The LeNets in the parameter "narrower", which must be narrower than a LeNet and stand with the narrowest first.
+
+    Args:
+        text: of the parameter.
+        model: the LeNet.
+
+    Raises:
+        ParameterError: if the text is anything else.
+    """
+    parts = text.split()
+    widths = [int(found[1]) if (found := _LENET.fullmatch(part)) else 0 for part in (*parts, model)]
+    if 0 in widths or widths != sorted(set(widths)):
+        raise ParameterError(
+            f"narrower = {_short(text)}: must be LeNets whose first hidden layers are narrower than that of {model}, the "
+            "narrowest first, such as lenet-100-33; or nothing"
+        )
+    return parts
