@@ -61,7 +61,7 @@ def test_narrower_networks_are_narrower_and_rise():
     assert parameters.narrower(" lenet-10-3  lenet-100-33", "lenet-300-100") == ["lenet-10-3", "lenet-100-33"]
     assert parameters.narrower("", "lenet-300-100") == []
     for other in ("x", "lenet-x", "conv-2", "lenet-300-10", "lenet-400-100", "lenet-100 lenet-10", "lenet-10 lenet-10"):
-        with pytest.raises(parameters.ParameterError, match="narrower = .* narrower than that of lenet-300-100"):
+        with pytest.raises(parameters.ParameterError, match=r"narrower = .* narrower than that of lenet-300-100"):
             parameters.narrower(other, "lenet-300-100")
 
 

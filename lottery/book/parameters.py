@@ -230,7 +230,7 @@ def narrower(text: str, model: str) -> list[str]:
     widths = [int(found[1]) if (found := _LENET.fullmatch(part)) else 0 for part in (*parts, model)]
     if 0 in widths or widths != sorted(set(widths)):
         raise ParameterError(
-            f"narrower = {_short(text)}: must be LeNets whose first hidden layers are narrower than that of {model}, the "
-            "narrowest first, such as lenet-100-33; or nothing"
+            f"narrower = {_short(text)}: must be LeNets whose first hidden layers are narrower than that of {model}, "
+            "the narrowest first, such as lenet-100-33; or nothing"
         )
     return parts
