@@ -445,6 +445,18 @@ def test_a_run_is_computed_again_only_for_weights_that_were_dropped(store, train
     assert sum(trained) == 3  # the dense run for its weights, and the new ticket
 
 
+def test_weights_of_records_that_were_made_elsewhere_are_warned_of_before_they_are_trained(store, monkeypatch):
+    """On another device weights mostly come out otherwise, and `Store.save` refuses them only after the training."""
+    run(tickets.imp(training(), 0, 1, 0.2), store)
+    store.gc()
+    monkeypatch.setattr(computing, "_processor", lambda: "another processor")
+    run([tickets.dense(training(), 0)], store)  # no weights are needed
+    with pytest.warns(
+        computing.MadeElsewhere, match=r"of 1 run are needed .* on .*; here: torch .* on another processor"
+    ):
+        run(tickets.imp(training(), 0, 1, 0.3), store)
+
+
 def test_a_study_that_asks_for_an_earlier_state_of_an_interrupted_run_gets_it(store, tmp_path, monkeypatch):
     dense, ticket = tickets.imp(training(steps=500), 0, 1, 0.2, rewind_step=50)
     ask = engine.Batches.__getitem__

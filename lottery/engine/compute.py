@@ -13,7 +13,7 @@ import platform
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,10 @@ from .world import dataset_of, network_of, world
 
 class FewerAtOnce(UserWarning):
     """Runs that did not fit into memory together go on as smaller batches."""
+
+
+class MadeElsewhere(UserWarning):
+    """The weights of runs are trained again, whose records were made elsewhere: they may not come out the same."""
 
 
 @dataclass(frozen=True)
@@ -426,9 +430,8 @@ def _made(recipe: Recipe, device: str, seconds: float, stacked: int) -> dict:
     made = {
         "lottery": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
         "numpy": np.__version__,
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor(),
+        **_here(device),
         "stacked": stacked,
         "seconds": round(seconds, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -439,6 +442,31 @@ def _made(recipe: Recipe, device: str, seconds: float, stacked: int) -> dict:
         made["network"] = identity.network(training)
     own, parts = identity.own_code(recipe.json()), identity.own_parts(recipe.json())
     return made | ({"own": own} if own else {}) | ({"own_parts": parts} if parts else {})
+
+
+def _here(device: str) -> dict[str, str]:
+    own = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
+    return {"torch": torch.__version__, "device": own}
+
+
+def warn_elsewhere(recipes: Iterable[Recipe], store: Store, device: str) -> None:
+    """Warns of runs among what is to be computed that have records, made with another torch or on another device.
+
+    Only their weights were dropped; where these do not come out as those of the record, `Store.save` refuses them.
+    """
+    here = _here(device)
+    made = [record.made for one in recipes if isinstance(one, Run) and (record := store.read(one.key))]
+    other = [{key: one.get(key, "unknown") for key in here} for one in made]
+    if other := [one for one in other if one != here]:
+        then, now = (f"torch {one['torch']} on {one['device']}" for one in (other[0], here))
+        runs = f"{len(other)} run" + "s" * (len(other) > 1)
+        warnings.warn(
+            f"the weights of {runs} are needed and trained again, but their records were made elsewhere ({then}; here: "
+            f"{now}): where they do not come out the same, these runs fail at their end, and what rests on them is not "
+            "computed. Go on where they were made, or in a store of its own",
+            MadeElsewhere,
+            stacklevel=3,
+        )
 
 
 @functools.cache

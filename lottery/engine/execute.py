@@ -23,7 +23,7 @@ from .. import landscape, models
 from ..recipes import Recipe, Run, rehearsed_again
 from . import identity, stopping
 from .check import check, forget, has
-from .compute import Failure, FewerAtOnce, Report, named, steps_done
+from .compute import Failure, FewerAtOnce, Report, named, steps_done, warn_elsewhere
 from .plan import Task, batches, plan, registered, rooted
 from .precision import undisturbed
 from .progress import Bar
@@ -103,6 +103,7 @@ def execute(
         executor, jobs = choose(executor, jobs, device, scheduler, stack, rooted(recipes, given[1]))
         with undisturbed():
             check((task.recipe for task in tasks.values()), device)
+        warn_elsewhere((task.recipe for task in tasks.values()), store, device)
         stack = stack if device.startswith("cuda") else stack or 1
         with _in_order(), store.in_use(), contextlib.ExitStack() as opened:  # `store gc` keeps out
             tasks = plan(recipes, store)  # again, for weights that it dropped until now
