@@ -79,14 +79,16 @@ def beside_controls(
             if label in values
         }
 
-    three = ("ticket", "reinitialised", "random mask")
     measured = quantities.convolution_structure_quantities(
-        {name: (density[name], *(values[kind] for kind in three)) for name, values in accuracy.items()}
+        {
+            name: (density[name], values["ticket"], values["reinitialised"], values["random mask"])
+            for name, values in accuracy.items()
+        }
     )
-    for shares, _, ticket, _, fresh, _, given in list(rows("signs transferred", "ticket", "reinitialised").values())[
-        :1
-    ]:
-        measured |= quantities.signs_given_quantities(shares, ticket, given, fresh, "conv_")
+    given = rows("signs transferred", "ticket", "reinitialised")
+    if first := next(iter(given.values()), None):
+        shares, _, ticket, _, fresh, _, moved = first
+        measured |= quantities.signs_given_quantities(shares, ticket, moved, fresh, "conv_")
     return measured | quantities.convolution_continued_quantities(rows("mask by training on", "ticket"))
 
 

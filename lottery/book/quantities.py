@@ -269,7 +269,7 @@ def convolution_structure_quantities(
     return {name: summary(np.mean(rows, axis=0)) for name, rows in found.items() if rows}
 
 
-def convolution_continued_quantities(networks: Mapping[str, tuple[ArrayLike, ...]]) -> Quantities:
+def convolution_continued_quantities(networks: Mapping[str, Sequence[ArrayLike]]) -> Quantities:
     """Masks found by resetting against masks found by training on, in the mean of several networks: C-C12b.
 
     Args:
