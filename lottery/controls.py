@@ -134,6 +134,12 @@ class LitPreserving(Counted):
                 raise ControlError(f"{name} is of {type(layer).__name__}: only a fully connected layer has lit inputs")
             if layer.in_features != (inputs := world.dataset(training).train[0][0].numel()):
                 raise ControlError(f"{name} has {layer.in_features} inputs, an example {inputs}: it does not see them")
+            examples, seen = world.dataset(training).train[0][:2], []
+            layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+            with torch.no_grad(), seeds.apart():
+                models.evaluating(module.to(examples.device))(examples.clone())
+            if not any(given.flatten(1).equal(examples.flatten(1)) for given in seen):
+                raise ControlError(f"{name} does not see the inputs, but what another layer makes of them")
 
     def tensors(self, world: World, training: Training) -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.CONTROL, 3, self.replicate, self.draw)
@@ -345,6 +351,13 @@ def _called(module, state: State, examples) -> torch.Tensor:
     return functional_call(module, models.once(module, state), examples[0])
 
 
+def _cast(training: Training, device: str | torch.device) -> tuple[torch.memory_format, torch.autocast]:
+    """The layout of images and the precision of products that a training asks for."""
+    layout = torch.channels_last if training.layout == "channels_last" else torch.contiguous_format
+    kind, bf16 = torch.device(device).type, training.precision == "bf16"
+    return layout, torch.autocast(kind, torch.bfloat16, enabled=bf16, cache_enabled=False)
+
+
 @frozen
 class EdgePopup(Mask):
     """A mask that is learned while the weights stay as they are (Ramanujan et al. 2020, Section 3).
@@ -381,7 +394,14 @@ class EdgePopup(Mask):
 
     def check(self, world: World, training=None) -> None:
         super().check(world, self.training)
-        rehearse("edge-popup", world, self.training, _called)
+        layout, casts = _cast(self.training, "cpu")
+
+        def called(module, state: State, examples) -> torch.Tensor:
+            images = examples[0].ndim == 4
+            with casts:
+                return _called(module, state, [examples[0].contiguous(memory_format=layout) if images else examples[0]])
+
+        rehearse("edge-popup", world, self.training, called, self.training.layout, self.training.precision)
         if any("running_" in name for name in models.normalisation(world.network(self.training))):
             warnings.warn(
                 f"network {self.training.model!r} keeps running statistics, which a learned mask does not train: "
@@ -409,11 +429,8 @@ class EdgePopup(Mask):
         training, device = self.training, world.device
         module, (inputs, labels) = world.network(training).to(device), world.dataset(training).train
         module.train()
-        last = inputs.ndim == 4 and training.layout == "channels_last"
-        layout = torch.channels_last if last else torch.contiguous_format
-        casts = torch.autocast(
-            torch.device(device).type, torch.bfloat16, enabled=training.precision == "bf16", cache_enabled=False
-        )
+        layout, casts = _cast(training, device)
+        layout = layout if inputs.ndim == 4 else torch.contiguous_format
         names = models.prunable(module)
         state = {name: tensor.to(device) for name, tensor in self.weights.tensors(world, training).items()}
         stream = seeds.generator(training.seed, seeds.LEARNED, self.replicate, self.draw)
@@ -471,8 +488,21 @@ class Drawn(Weights):
     kind: Literal["normal", "constant"] = "normal"
     keep: Annotated[float, Field(gt=0, le=1)] = 1.0
 
+    def check(self, world: World, training: Training | None = None) -> None:
+        super().check(world, training)
+        if training is not None:
+            self._check_plain(world.network(training))
+
+    def _check_plain(self, module: torch.nn.Module) -> None:
+        if found := [name for name in models.prunable(module) if models.table(module)[name].parametrised]:
+            raise ControlError(
+                f"{found[0]} is not the weight itself, which is computed from it and from other tensors, so that no "
+                "draw of it has the standard deviation asked for: leave the parametrisation out"
+            )
+
     def tensors(self, world: World, training: Training) -> State:
         module = world.network(training)
+        self._check_plain(module)
         names, stream = (
             models.prunable(module),
             seeds.generator(training.seed, seeds.CONTROL, 2, self.replicate, self.draw),
@@ -516,9 +546,9 @@ class Rescaled(Altered):
         result = dict(state)
         for name, kept in mask.items():
             norm, wanted = (state[name] * kept).double().norm(), (like[name] * like_mask[name]).double().norm()
-            if not norm > 0:
+            if not norm > 0 and wanted > 0:
                 raise ControlError(f"the survivors of {name} are all zero: they cannot be rescaled")
-            result[name] = state[name] * float(wanted / norm)
+            result[name] = state[name] * float(wanted / norm) if norm > 0 else state[name]
         return result
 
 

@@ -575,11 +575,14 @@ def load(name: str, validation: int, scaling: str = "standardise", device: str =
 def _mixed(labels: torch.Tensor) -> bool:
     """Whether labels follow each other as if shuffled: the first examples, or a batch of them, are then a fair sample.
 
-    By how often a label differs from the one before, against what chance gives, within six standard deviations.
+    By how often a label differs from the one before, against what chance gives, within six standard deviations; and
+    classes that stand one after the other are not mixed, however rare some are.
     """
     shares = labels.unique(return_counts=True)[1].double() / len(labels)
     expected = 1 - float((shares**2).sum())
     changes = float((labels[1:] != labels[:-1]).double().mean()) if len(labels) > 1 else expected
+    if 1 < len(shares) < len(labels) and (labels[1:] != labels[:-1]).sum() == len(shares) - 1:
+        return False
     return abs(changes - expected) <= 6 * (max(expected * (1 - expected), 1e-12) / max(len(labels) - 1, 1)) ** 0.5
 
 

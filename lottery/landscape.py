@@ -170,6 +170,12 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
         )
 
 
+def _check_few(module: nn.Module, inputs: torch.Tensor) -> None:
+    """`check_statistics` of a copy on two examples, where there are two."""
+    if len(inputs) > 1:
+        check_statistics(copy.deepcopy(module), inputs[:2])
+
+
 def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: int = 500) -> State:
     """The state with the running statistics of its normalisation layers estimated anew.
 
@@ -181,7 +187,11 @@ def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: in
         state: the weights.
         inputs: training inputs without augmentation.
         batch: examples at a time; a last incomplete batch is left out, unless it is the only one.
+
+    Raises:
+        LandscapeError: as `check_statistics`.
     """
+    _check_few(module, inputs)
     module = models.evaluating(copy.deepcopy(module))
     if not _normalisations(module):
         return dict(state)
@@ -194,8 +204,13 @@ def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: in
 
 def _estimate(
     module: nn.Module, forward: Callable, inputs: torch.Tensor, batch: int, reset: bool = True
-) -> torch.Tensor:
-    """Gives the normalisation layers of a module the statistics of these inputs; the logits of the last batch."""
+) -> torch.Tensor | None:
+    """Gives the normalisation layers of a module the statistics of these inputs.
+
+    Returns:
+        The logits of the last batch; None if a layer did not use the statistics that it has been given: another kind
+        than batch normalisation, or one that is called several times.
+    """
     layers = _normalisations(module)
     momenta = [layer.momentum for layer in layers]
     held, calls = {layer: id(layer.running_mean) for layer in layers}, Counter[int]()
@@ -209,7 +224,7 @@ def _estimate(
         if reset:
             layer.reset_running_stats()
         layer.train()
-    logits = inputs[:0]
+    logits, number = inputs[:0], 0
     whole = inputs[: max(len(inputs) // batch * batch, min(len(inputs), batch))]
     for number, x in enumerate(whole.split(batch), 1):
         for layer in layers:
@@ -219,7 +234,8 @@ def _estimate(
         layer.momentum = momentum
         layer.eval()
         hook.remove()
-    return logits
+    usual = all(type(layer).forward is nn.modules.batchnorm._BatchNorm.forward for layer in layers)
+    return logits if usual and set(calls.values()) <= {number} else None
 
 
 class Evaluator:
@@ -231,12 +247,13 @@ class Evaluator:
         statistics: which of `STATISTICS`.
         batch: examples at a time.
         single: "re-estimated" statistics are those of all training examples in one batch, and the same pass gives the
-            training loss. (In it the variance is divided by the number of values, in `reestimated` by one less.)
+            training loss where all normalisation is `nn.BatchNorm` and called once. (In it the variance is divided by
+            the number of values, in `reestimated` by one less.)
         precision: "bf16" does matrix products and convolutions in bfloat16; losses are computed in float32.
         layout: "channels_last" keeps images and filters so, which is faster on a CPU and rounds otherwise.
 
     Raises:
-        LandscapeError: if there are no such statistics.
+        LandscapeError: if there are no such statistics, or they cannot be re-estimated (`check_statistics`).
     """
 
     def __init__(
@@ -253,6 +270,8 @@ class Evaluator:
     ):
         if unknown := [kind for kind in statistics if kind not in STATISTICS]:
             raise LandscapeError(f"no statistics {unknown[0]!r}; known: {', '.join(STATISTICS)}")
+        if "re-estimated" in statistics:
+            _check_few(module, train[0])
         self.layout = torch.channels_last if layout == "channels_last" else torch.contiguous_format
         self.module = models.evaluating(copy.deepcopy(module))
         self.module.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # torch declares it for tensors alone
@@ -263,9 +282,10 @@ class Evaluator:
         x = x.contiguous(memory_format=self.layout) if x.ndim == 4 else x
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.casts):
             logits = self.module(x)
-        return logits.float() if self.casts else logits
+        return models.wide(logits)
 
-    @torch.inference_mode()
+    @torch.no_grad()
+    @models.one_function()
     def __call__(self, state: State) -> dict[str, float]:
         """ "STATISTICS/MEASURE" → number, for the statistics asked for and each of `MEASURES`."""
         result: dict[str, float] = {}
@@ -277,7 +297,8 @@ class Evaluator:
             train_loss, estimates = None, kind == "re-estimated" and bool(_normalisations(self.module))
             if estimates and self.single:
                 inputs, labels = self.train
-                train_loss = float(cross_entropy(_estimate(self.module, self._forward, inputs, len(labels)), labels))
+                if (logits := _estimate(self.module, self._forward, inputs, len(labels))) is not None:
+                    train_loss = float(cross_entropy(logits, labels))
             elif estimates:
                 _estimate(self.module, self._forward, self.train[0], self.batch)
             test_loss, right = (values[0] for values in evaluate(self._forward, *self.test, self.batch))
@@ -335,8 +356,9 @@ def error_along_path(
         `error_at`.
 
     Raises:
-        LandscapeError: if the solutions do not fit each other or the mask, or are not finite.
+        LandscapeError: if the solutions do not fit each other or the mask, or are not finite; or as `check_statistics`.
     """
+    _check_few(module, train[0])
     return along_path(Evaluator(module, train, test, statistics, batch), points, mask, alphas)
 
 
@@ -559,6 +581,12 @@ def forget() -> None:
     _measured.clear()
 
 
+def _sampled(recipe: "Path | Plane") -> tuple[bool, str]:
+    """Whether a path or plane is measured on a sample, or in another precision, and in which layout."""
+    sampled = bool(recipe.examples or recipe.test_examples) or recipe.precision != "float32"
+    return sampled, recipe.training.layout if sampled else "channels_first"
+
+
 def evaluator(world: World, recipe: "Path | Plane") -> Callable[[State], dict[str, float]]:
     """The measurement of a path or plane; a state that this process has measured already is not measured again.
 
@@ -567,9 +595,8 @@ def evaluator(world: World, recipe: "Path | Plane") -> Callable[[State], dict[st
     """
     training = recipe.training
     module, dataset = scene(world, training)
-    sampled = bool(recipe.examples or recipe.test_examples) or recipe.precision != "float32"
     train, test = first(dataset.train, recipe.examples), first(dataset.test, recipe.test_examples)
-    layout = training.layout if sampled else "channels_first"
+    sampled, layout = _sampled(recipe)
     single = sampled and len(train[1]) <= SINGLE
     measure = Evaluator(module, train, test, single=single, precision=recipe.precision, layout=layout)
     data = (training.data, training.validation, training.scaling, training.part)
@@ -617,7 +644,7 @@ class Perturbed(Altered):
 
     def tensors(self, world: World, training: Training) -> State:
         state, to = (part.tensors(world, training) for part in (self.weights, self.to))
-        mask = self.mask.tensors(world, training)
+        mask = recipes.unpadded(world.network(training), self.mask.tensors(world, training))
         length = self.multiple * distance(state, to, mask)
         if self.along is None:
             stream = seeds.generator(training.seed, seeds.PERTURB, self.replicate, self.draw)
@@ -716,8 +743,10 @@ def _check_points(world: World, recipe: "Path | Plane") -> None:
     """Refuses what would be measured as something else than it is.
 
     Raises:
-        LandscapeError: if a point is of another network, or was trained on data of another name or scaling.
-        RecipeError: if the network has statistics of its own; see `check_statistics`.
+        LandscapeError: if a point is of another network, or was trained on data of another name or scaling, or the
+            points will have other integers (`_check_integers`).
+        RecipeError: if the network has statistics of its own (`check_statistics`), or cannot be evaluated in this
+            precision and layout.
     """
     training = recipe.training
     runs = [run for point in recipe.points for run, _ in point.needed() if isinstance(run, Run)]
@@ -728,7 +757,52 @@ def _check_points(world: World, recipe: "Path | Plane") -> None:
                 f"a network of {field} {others!r} would be measured as one of {own!r}: measure between networks of one "
                 "kind, on the data that they were trained on"
             )
-    rehearse("a path", world, training, lambda module, _state, examples: check_statistics(module, examples[0].cpu()))
+    how = {"precision": recipe.precision, "layout": _sampled(recipe)[1]}
+
+    def tried(module: nn.Module, state: State, examples: Pair) -> None:
+        few = examples[0].cpu(), examples[1].cpu()
+        _check_few(module, few[0])
+        Evaluator(module, few, few, **how)(state)
+
+    rehearse("a path", world, training, tried, *how.values())
+    if not models.ours(module := world.network(training)):
+        _check_integers(world, recipe, module)
+
+
+def _check_integers(world: World, recipe: "Path | Plane", module: nn.Module) -> None:
+    """Refuses points whose networks will differ in integers: nothing lies between two permutations or counts.
+
+    Raises:
+        LandscapeError: if the network draws such a buffer and the points start from different draws, or counts its
+            steps and the points are of different ones.
+    """
+    own = [name for name, t in module.named_buffers() if not t.is_floating_point() and not t.is_complex()]
+    own = [name for name in own if not name.endswith("num_batches_tracked")]
+    if not own or getattr(recipe, "alphas", 3) == 2:  # the ends alone
+        return
+    training, drawn, left = recipe.training, {}, list[Recipe](recipe.points)
+    while left:
+        part = left.pop()
+        if isinstance(part, recipes.Initial) and part.key not in drawn:
+            drawn[part.key] = part.tensors(world, training)
+        left += part.parts()
+    starts = list(drawn.values())
+    if other := [name for name in own if any(not start[name].equal(starts[0][name]) for start in starts)]:
+        raise LandscapeError(
+            f"{other[0]} holds integers that the network draws, and these points start from different draws: nothing "
+            "lies between them. Measure between networks of one replicate, or let the network draw it under a seed of "
+            "its own"
+        )
+    before = {name: tensor.clone() for name, tensor in module.named_buffers()}
+    with torch.no_grad(), seeds.apart():
+        module.train()
+        module(first(world.dataset(training).train, 2)[0].cpu())
+    moves = [name for name, tensor in module.named_buffers() if name in own and not tensor.equal(before[name])]
+    if moves and len({getattr(point, "step", None) for point in recipe.points}) > 1:
+        raise LandscapeError(
+            f"{moves[0]} holds integers that change in training, and these points are of different steps: nothing lies "
+            "between them. Make it a plain attribute, or measure between ends of training"
+        )
 
 
 def path(*runs: Run, alphas: int = 11, mask: recipes.Mask | None = None, **sample) -> Path:

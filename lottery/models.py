@@ -498,7 +498,9 @@ def place(module: nn.Module, name: str) -> tuple[str, str, bool]:
 
 def _kind(layer: nn.Module, own: str, tensor: torch.Tensor, parametrised: bool) -> str | None:
     """The kind of a layer's parameter called `own`; None for what is no weight."""
-    if tensor.ndim < 2 or not tensor.numel() or own.startswith("bias") or isinstance(layer, NORMALISATION):
+    if tensor.ndim < 2 or not tensor.numel() or own.startswith("bias"):
+        return None
+    if isinstance(layer, NORMALISATION) and own == "weight":
         return None
     known = (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, *CONVOLUTIONS)
     weight = own == "weight" and not parametrised and isinstance(layer, known)
@@ -518,6 +520,23 @@ def evaluating(module: nn.Module) -> nn.Module:
     """The module, in evaluation: a `train` of the user's own may return nothing."""
     module.eval()
     return module
+
+
+@contextlib.contextmanager
+def one_function():
+    """Transformers compute what they do in training: the path that PyTorch keeps for inference gives another number at
+    padded positions, so that losses would be of another function than is trained."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def wide(logits: torch.Tensor) -> torch.Tensor:
+    """Logits of half a precision as float32, in which losses are computed; others as they are."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
 def still(module: nn.Module) -> nn.Module:

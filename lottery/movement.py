@@ -95,7 +95,7 @@ def _units(start: State, mask: masks.Mask) -> dict[str, torch.Tensor]:
     Raises:
         LotteryError: if no layer has.
     """
-    units = {name: start[name].std() for name in mask}
+    units = {name: start[name].std() for name in mask if start[name].amin() < start[name].amax()}  # not by rounding
     if found := {name: unit for name, unit in units.items() if unit > 0}:
         return found
     raise LotteryError("the weights of each layer start equal, and have no standard deviation to measure lengths in")

@@ -445,19 +445,22 @@ def rehearsed_again() -> None:
     _rehearsed.clear()
 
 
-def rehearse(what: str, world: "World", training: Training, work: Callable[[nn.Module, State, Pair], object]) -> None:
+def rehearse(
+    what: str, world: "World", training: Training, work: Callable[[nn.Module, State, Pair], object], *how: str
+) -> None:
     """Does on two examples, with a network's initial weights, what would else fail once it has been trained.
 
     Args:
-        what: in words; done once a process for each network.
+        what: in words; done once a process for each network and way.
         world: offers data and networks.
         training: of which network; those of the papers are known to work.
         work: takes the module, in evaluation, its state dict and the examples.
+        how: the way, such as a precision.
 
     Raises:
         RecipeError: if it fails, naming the network.
     """
-    key = (what, training.model, models.registered().get(training.model), training.data, training.scaling)
+    key = (what, *how, training.model, models.registered().get(training.model), training.data, training.scaling)
     if key in _rehearsed or models.ours(module := world.network(training)):
         return
     state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
@@ -770,11 +773,18 @@ class Reshuffled(Altered):
 
     def tensors(self, world: "World", training: "Training") -> State:
         stream = seeds.generator(training.seed, seeds.VALUES, self.replicate, self.draw)
-        mask = {name: kept.clone() for name, kept in self.mask.tensors(world, training).items()}
-        for name, row in models.padding(world.network(training)).items():
-            if name in mask:
-                mask[name][row] = False
+        mask = unpadded(world.network(training), self.mask.tensors(world, training))
         return masks.permute(self.weights.tensors(world, training), mask, stream)
+
+
+def unpadded(module: nn.Module, mask: masks.Mask) -> masks.Mask:
+    """A mask without the rows of embeddings that are for padding, which stay zero."""
+    mask = dict(mask)
+    for name, row in models.padding(module).items():
+        if name in mask:
+            mask[name] = mask[name].clone()
+            mask[name][row] = False
+    return mask
 
 
 @frozen

@@ -1551,3 +1551,116 @@ def test_what_another_thread_draws_meanwhile_is_not_the_networks():
 
     net = Beside(WIDTH, 2)
     assert not draws(net, torch.ones(1, WIDTH)) and net.passes == 3
+
+
+def test_stacked_networks_leave_the_row_of_padding_alone_that_the_first_examples_do_not_have():
+    """Under vmap, `padding_idx` holds for the first network only."""
+    ids = torch.randint(1, 9, (200, LENGTH), generator=torch.Generator().manual_seed(0))
+    ids[60:, 3:] = 0
+    given = data.register("padded", (ids[:160], ids[:160, 0] % 2), (ids[160:], ids[160:, 0] % 2))
+    models.register(
+        "padded",
+        lambda _, n: nn.Sequential(nn.Embedding(9, 4, padding_idx=0), nn.Flatten(), nn.Linear(4 * LENGTH, n)),
+    )
+    training = r.training(
+        data=given, model="padded", steps=10, batch=20, optimiser="sgd", lr=0.5, validation=20, scaling="none"
+    )
+    dataset = data.load(given, 20, "none")
+    weights = [models.initial_weights("padded", dataset.shape, dataset.classes, seed) for seed in (0, 1)]
+    starts = [Start(one, masks.dense(one, ["0.weight", "2.weight"])) for one in weights]
+    assert isinstance(build(training, dataset, starts), Stacked)
+    together, alone = train(training, dataset, starts), [train(training, dataset, [one])[0] for one in starts]
+    for one, other in zip(together, alone, strict=True):
+        assert not one.states[10]["0.weight"][0].any()
+        assert torch.allclose(one.states[10]["0.weight"], other.states[10]["0.weight"], atol=1e-5)
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class Binarised(nn.Linear):
+    def forward(self, x):
+        signs = torch.where(self.weight >= 0, 1.0, -1.0)
+        return F.linear(x, self.weight + (signs - self.weight).detach(), self.bias)
+
+
+class Adapted(nn.Linear):
+    def __init__(self, a, b):
+        super().__init__(a, b)
+        self.down, self.up = nn.Parameter(torch.randn(2, a)), nn.Parameter(torch.zeros(b, 2))
+
+    def forward(self, x):
+        return F.linear(x, self.weight + self.up @ self.down, self.bias)
+
+
+@pytest.mark.parametrize(
+    ("layers", "name"),
+    [
+        (lambda n: [nn.Unflatten(1, (1, 8, 8)), Standardised(1, 2, 3), nn.Flatten(), nn.Linear(72, n)], "1.weight"),
+        (lambda n: [nn.Linear(64, 8), nn.ReLU(), Binarised(8, n)], "2.weight"),
+        (lambda n: [Adapted(64, n)], "0.weight"),
+        (lambda n: [Cosine(64, 64), nn.ReLU(), nn.Linear(64, n)], None),
+    ],
+)
+def test_layers_whose_zero_weights_still_act_are_refused(layers, name):
+    models.register("acting", lambda _, n: nn.Sequential(nn.Flatten(), nn.Sequential(*layers(n))))
+    training = r.training(data="digits", model="acting", steps=5, batch=20, optimiser="sgd", lr=0.1, validation=100)
+    if name is None:
+        trial(training, data.load("digits", 100))
+        return
+    with pytest.raises(TrainingError, match=rf"multiplies by what it computes from 1\.{name}"):
+        trial(training, data.load("digits", 100))
+
+
+def test_a_matrix_that_a_normalisation_layer_of_the_users_adds_is_pruned():
+    class Adaptive(nn.LayerNorm):
+        def __init__(self, n):
+            super().__init__(n)
+            self.projection = nn.Parameter(torch.randn(n, n))
+
+        def forward(self, x):
+            return super().forward(x) @ self.projection
+
+    net = nn.Sequential(Adaptive(12), nn.Linear(12, 3))
+    assert models.prunable(net) == {"0.projection": "other", "1.weight": "output"}
+
+
+class Casting(nn.Module):
+    """Enters autocast itself, and says its outputs in bfloat16."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.first, self.out = nn.Linear(64, 32), nn.Linear(32, classes)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.out(F.relu(self.first(x.flatten(1))))
+
+
+def test_a_network_that_enters_autocast_trains_and_its_losses_are_float32(tmp_path):
+    models.register("casting", Casting)
+    given = {"data": "digits", "model": "casting", "batch": 20, "optimiser": "sgd", "lr": 0.1, "validation": 100}
+    training = r.training(**given, steps=10, evaluate=((10, 1),))
+    [record] = execute([tickets.dense(training, 0)], Store(tmp_path), executor="inline", show=False)
+    losses = torch.from_numpy(record.arrays["history/train_loss"][1:]).float()
+    assert not (losses.bfloat16().float() == losses).all()
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("kind", ["one id an example", "one example to validate"])
+def test_the_smallest_shapes_are_tried_and_trained(kind, tmp_path):
+    if kind == "one id an example":
+        ids = torch.arange(300) % 10
+        given = data.register("ids", (ids[:200], ids[:200] % 3), (ids[200:], ids[200:] % 3))
+        models.register("smallest", lambda _, n: nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, n)))
+        more = {"data": given, "scaling": "none", "validation": 40}
+    else:
+        layers = nn.Flatten, lambda: nn.Linear(64, 8), lambda: nn.BatchNorm1d(8)
+        models.register("smallest", lambda _, n: nn.Sequential(*(make() for make in layers), nn.Linear(8, n)))
+        more = {"data": "digits", "validation": 1}
+    training = r.training(model="smallest", steps=5, batch=20, optimiser="sgd", lr=0.1, **more)
+    [record] = execute([tickets.dense(training, 0)], Store(tmp_path), executor="inline", show=False)
+    assert record.values["test_accuracy_end"] > 0

@@ -143,6 +143,14 @@ def test_examples_in_the_order_of_their_classes_are_mixed_and_others_left():
         assert sorted([*found.train[0][:, 0].tolist(), *found.validation[0][:, 0].tolist()]) == list(range(900))
 
 
+@pytest.mark.parametrize(("count", "rare"), [(1040, 10), (30, 15)])
+def test_classes_that_stand_one_after_the_other_are_mixed_however_few_or_rare(count, rare):
+    labels = (torch.arange(count) >= count - rare).long()
+    name = data.register("in_order", (torch.arange(count)[:, None], labels), (torch.arange(count)[:, None], labels))
+    given = data.load(name, 1, "none")
+    assert all(part[1][: count // 2].unique().tolist() == [0, 1] for part in (given.train, given.test))
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7)])
 def test_bytes_are_standardised_bit_for_bit_as_in_stored_results(shape):
     draw = torch.Generator().manual_seed(0)

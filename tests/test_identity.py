@@ -136,7 +136,7 @@ class Rare(Net):
         return super().forward(0 * x if out else x)
 
 
-LASTING = {f"Rare.{name}" for name in ("dropout", "detached", "rate", "rates", "scale", "RATE")}
+LASTING = {f"Rare.{name}" for name in ("activation", "dropout", "detached", "rate", "rates", "scale", "RATE")}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +185,42 @@ def test_settings_that_stand_together_make_another_network(held):
     first, again, other = described(0.1), described(0.1), described(0.3)
     assert identity.difference(first, again) is None
     assert identity.difference(first, other) == "another value of Net.annealing"
+
+
+class Held(nn.Module):
+    """A layer that holds a function."""
+
+    def __init__(self, classes, function):
+        super().__init__()
+        self.out, self.function = nn.Linear(64, classes), function
+
+    def forward(self, x):
+        return self.out(self.function(x.flatten(1)))
+
+
+def clipped(limit):
+    return lambda x: x.clamp(max=limit)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (nn.functional.relu, nn.functional.relu6),
+        (torch.relu, torch.nn.functional.hardtanh),
+        (clipped(50.0), clipped(60.0)),
+        (functools.partial(torch.clamp, max=50.0), functools.partial(torch.clamp, max=60.0)),
+        (lambda x: x.clamp(max=50.0), lambda x: x.clamp(max=60.0)),
+    ],
+    ids=["torch's", "builtin", "closure", "partial", "lambda"],
+)
+def test_another_function_that_a_layer_holds_makes_another_network(one, other):
+    def described(function):
+        models.register("own", functools.partial(lambda shape, classes, f: Held(classes, f), f=function))
+        return identity.network(training(model="own"))
+
+    first, same, changed = described(one), described(one), described(other)
+    assert identity.difference(first, same) is None
+    assert identity.difference(first, changed) is not None
 
 
 def test_buffers_that_nothing_fills_are_not_compared():

@@ -13,6 +13,7 @@ from lottery import (
     LotteryError,
     controls,
     curvature,
+    data,
     landscape,
     marks,
     masks,
@@ -194,8 +195,10 @@ def test_states_that_differ_in_integers_have_ends_and_nothing_between(tmp_path):
     counted = [{"bn.num_batches_tracked": torch.tensor(count)} for count in (3, 4)]
     assert landscape.interpolate(*counted, 0.5)["bn.num_batches_tracked"] == 3
     of = training(lambda shape, classes: Permuted())
-    with pytest.raises(execute.ExecutionError, match="differ in order"):
+    with pytest.raises(LotteryError, match="order holds integers that the network draws"):
         computed([landscape.path(*runs(of), alphas=3)], tmp_path)
+    assert not Store(tmp_path).keys()
+    computed([landscape.path(*runs(of), alphas=2)], tmp_path)  # the ends alone
 
 
 def test_a_path_between_networks_of_two_kinds_is_refused(tmp_path):
@@ -568,3 +571,243 @@ def test_layers_that_start_at_zero_are_left_out_of_what_is_relative_to_the_start
     assert beginning.values["size"] == 1
     assert started.values["layers"] == moved.values["layers"] == ["fc1.weight"]
     assert np.isfinite(started.arrays["summary"]).all() and np.isfinite(moved.arrays["summary"][:, :2]).all()
+
+
+# Public functions refuse what the recipes refuse, and measure the function that is trained.
+
+
+@pytest.mark.parametrize(
+    "layer", [OwnStatistics, lambda: parametrizations.spectral_norm(nn.Conv2d(6, 6, 1))], ids=["own", "spectral"]
+)
+def test_functions_of_states_refuse_statistics_that_cannot_be_known_between_them(layer):
+    module = network(layer())
+    state, pair = module.state_dict(), (torch.randn(20, *SHAPE), torch.arange(20) % CLASSES)
+    with pytest.raises(landscape.LandscapeError, match="changes in training"):
+        landscape.error_along_path(module, [state, state], pair, pair, alphas=2, statistics=("averaged",))
+    for measure in (landscape.error_at, lambda *given: landscape.reestimated(*given[:2], given[2][0])):
+        with pytest.raises(landscape.LandscapeError, match="changes in training"):
+            measure(module, state, pair, pair)
+    assert landscape.error_at(module, state, pair, pair, ("averaged",))
+
+
+class Twice(nn.Module):
+    """One normalisation of two things."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(6)
+
+    def forward(self, x):
+        return self.norm(x) + self.norm(3 * x + 1)
+
+
+@pytest.mark.parametrize("layer", [Twice, lambda: nn.InstanceNorm2d(6, track_running_stats=True)], ids=["twice", "own"])
+def test_the_training_loss_of_a_sampled_path_is_that_of_evaluation(layer, tmp_path):
+    of = training(lambda shape, classes: network(layer()))
+    a, b = runs(of)
+    store, (record,) = computed([landscape.path(a, b, alphas=2, examples=200)], tmp_path)
+    x, y = (part[:200] for part in execute.world(store).dataset(of).train)
+    module = models.build(of.model, SHAPE, CLASSES)
+    module.load_state_dict(store.state(a.key, 30))
+    module.train()
+    norm, seen = next(one for one in module.modules() if isinstance(one, nn.modules.batchnorm._NormBase)), []
+    norm.reset_running_stats()
+    norm.register_forward_pre_hook(
+        lambda one, _: [seen.append(one), setattr(one, "momentum", 1 / len(seen))][:0] or None
+    )
+    with torch.no_grad():
+        module(x)
+        wanted = F.cross_entropy(module.eval()(x), y)
+    assert record.arrays["re-estimated/train_loss"][0] == pytest.approx(float(wanted), rel=1e-4)
+
+
+class Padded(nn.Module):
+    """A transformer that ignores padding, and a pooling that does not."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
+        self.encoder, self.out = nn.TransformerEncoder(layer, 1), nn.Linear(8, classes)
+
+    def forward(self, x):
+        x = x.flatten(1).view(len(x), 8, 8)
+        return self.out(self.encoder(x, src_key_padding_mask=(x == 0).all(-1)).mean(1))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_padded_transformer_is_measured_as_it_is_trained():
+    module = Padded(SHAPE, CLASSES).eval()
+    x, y = torch.randn(20, *SHAPE), torch.arange(20) % CLASSES
+    x[:, :, 5:] = 0
+    found = landscape.error_at(module, module.state_dict(), (x, y), (x, y))
+    wanted = F.cross_entropy(module(x), y).item()  # with gradients: the path of training
+    assert found["averaged/test_loss"] == pytest.approx(wanted, rel=1e-5)
+    with torch.no_grad():
+        assert F.cross_entropy(module(x), y).item() != pytest.approx(wanted, rel=1e-5)
+
+
+# Drawn weights, padding, lengths.
+
+
+@pytest.mark.filterwarnings("ignore:.*a unit without weights is not a number")
+def test_weights_are_not_drawn_for_what_others_are_computed_from(tmp_path):
+    of = training(
+        lambda shape, classes: nn.Sequential(nn.Flatten(), parametrizations.weight_norm(nn.Linear(64, classes)))
+    )
+    with pytest.raises(LotteryError, match="is not the weight itself"):
+        computed([Run(of, Drawn(0), Dense(), (0,))], tmp_path)
+    assert not Store(tmp_path).keys()
+
+
+def test_a_perturbed_start_leaves_the_row_of_padding_alone(tmp_path):
+    x = torch.randint(1, 9, (300, 5), generator=torch.Generator().manual_seed(0))
+    given = data.register("words", (x[:200], x[:200, 0] % 3), (x[200:], x[200:, 0] % 3))
+
+    def make(shape, classes):
+        return nn.Sequential(nn.Embedding(10, 4, padding_idx=0), nn.Flatten(), nn.Linear(20, classes))
+
+    of = training(make, "words", data=given, scaling="none", validation=40, steps=5, batch=20)
+    start, other = Initial(0), Initial(1)
+    moved = landscape.Perturbed(start, Dense(), other, 0)
+    store, _ = computed([Run(of, moved, Dense(), (0,))], tmp_path)
+    world = execute.world(store)
+    state, before, to = (one.tensors(world, of) for one in (moved, start, other))
+    assert not state["0.weight"][0].any()
+    mask = masks.dense(before, models.prunable(world.network(of)))
+    assert landscape.distance(state, before, mask) == pytest.approx(landscape.distance(before, to, mask), rel=1e-5)
+
+
+def test_layers_that_start_equal_but_for_rounding_are_left_out(tmp_path):
+    def make(shape, classes):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, classes))
+        nn.init.constant_(net[3].weight, 0.1)
+        return net
+
+    chain = tickets.imp(training(make), 0, 1, 0.2)
+    _, records = computed([*chain, movement.Moved(chain[1], chain[0])], tmp_path)
+    assert records[2].values["layers"] == ["1.weight"]
+
+
+def test_lit_inputs_are_those_of_the_layer_that_sees_them(tmp_path):
+    class Reversed(nn.Module):
+        def __init__(self, shape, classes):
+            super().__init__()
+            self.second, self.first, self.out = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, classes)
+
+        def forward(self, x):
+            return self.out(F.relu(self.second(F.relu(self.first(x.flatten(1))))))
+
+    [ticket] = tickets.imp(training(Reversed), 0, 1, 0.2)[1:]
+    with pytest.raises(LotteryError, match=r"second\.weight does not see the inputs"):
+        computed([controls.random_lit(ticket, 0)], tmp_path)
+    assert not Store(tmp_path).keys()
+
+
+# Early: in the precision and layout of what is measured, and with the integers that networks hold.
+
+
+class Viewed(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 6, 3), nn.Linear(6 * 36, classes)
+
+    def forward(self, x):
+        return self.out(F.relu(self.conv(x)).view(len(x), -1))
+
+
+@pytest.mark.parametrize("kind", ["path", "popup"])
+def test_what_cannot_be_measured_in_the_layout_of_training_is_refused_before_it(kind, tmp_path):
+    x = torch.randn(300, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    given = data.register("colours", (x[:200], torch.arange(200) % 3), (x[200:], torch.arange(100) % 3))
+    of = training(Viewed, data=given, layout="channels_last", scaling="none", validation=40)
+    a, b = runs(of)
+    what = landscape.path(a, b, alphas=3, examples=50) if kind == "path" else controls.EdgePopup(of, a.weights, 0.5, 5)
+    with pytest.warns(UserWarning), pytest.raises(LotteryError, match=r"fails: .*view"):
+        computed([a, b, what], tmp_path)
+    assert not Store(tmp_path).keys()
+
+
+def test_networks_that_differentiate_in_their_forward_pass_have_paths(tmp_path):
+    class Energy(nn.Module):
+        def __init__(self, shape, classes):
+            super().__init__()
+            self.energy, self.out = nn.Linear(64, 1), nn.Linear(64, classes)
+
+        def forward(self, x):
+            with torch.enable_grad():
+                x = x.flatten(1).detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(torch.tanh(self.energy(x)).sum(), x, create_graph=True)
+            return self.out(x + gradient)
+
+    _, (record,) = computed([landscape.path(*runs(training(Energy)), alphas=3)], tmp_path)
+    assert np.isfinite(record.arrays["averaged/test_loss"]).all()
+
+
+class Mixed(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.out = nn.Linear(64, classes)
+        self.register_buffer("order", torch.randperm(64))
+
+    def forward(self, x):
+        return self.out(x.flatten(1)[:, self.order])
+
+
+class Counting(Mixed):
+    def __init__(self, shape, classes):
+        super().__init__(shape, classes)
+        self.order = torch.arange(64)
+        self.register_buffer("count", torch.tensor(0))
+
+    def forward(self, x):
+        self.count += self.training
+        return super().forward(x)
+
+
+def test_networks_that_differ_in_integers_have_no_path_and_are_not_trained_for_one(tmp_path):
+    drawn, counted = runs(training(Mixed, "mixed")), runs(training(Counting, "counting"))
+    early = landscape.Path(counted[0].training, (recipes.Rewound(counted[0], 5), counted[0].end), Dense(), 3)
+    for what, said in ((landscape.path(*drawn), "the network draws"), (early, "change in training")):
+        with pytest.raises(LotteryError, match=said):
+            computed([what], tmp_path)
+    assert not Store(tmp_path).keys()
+    computed([landscape.path(*counted, alphas=3)], tmp_path)  # both have counted as far
+
+
+def test_a_layer_that_starts_at_zero_has_losing_tickets(tmp_path):
+    def make(shape, classes):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, classes))
+        nn.init.zeros_(net[3].weight)
+        return net
+
+    found = controls.losing(training(make, steps=20), 0, 2, 0.4)
+    _, records = computed(list(found.values()), tmp_path)
+    assert len(records) == len(found)
+
+
+def test_an_operation_without_a_second_derivative_is_found_in_float32_too(tmp_path):
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.x = x.detach()
+            return x**3
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * 3 * ctx.x**2
+
+    class Net(nn.Module):
+        def __init__(self, cube):
+            super().__init__()
+            self.first, self.out, self.cube = nn.Linear(64, 8), nn.Linear(8, CLASSES), cube
+
+        def forward(self, x):
+            return self.out(self.cube(self.first(x.flatten(1).float())))
+
+    own, plain = (
+        training(lambda *_, f=f: Net(f), name) for name, f in (("own", Cube.apply), ("plain", lambda x: x**3))
+    )
+    with pytest.raises(LotteryError, match="no right second derivative"):
+        computed([curvature.Spectrum(tickets.dense(own, 0), 4, 1, 1)], tmp_path)
+    assert not Store(tmp_path).keys()
+    computed([curvature.Spectrum(tickets.dense(plain, 0), 4, 1, 1)], tmp_path)

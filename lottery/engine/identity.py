@@ -57,6 +57,8 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
     few = dataset.validation[0][:EXAMPLES].cpu()
     try:
         modules = [models.build(name, dataset.shape, dataset.classes)]
+        if len(few) == 1 and any(isinstance(layer, tuple(models.BY_DIMENSION)) for layer in modules[0].modules()):
+            few = dataset.train[0][:EXAMPLES].cpu()  # batch normalisation does not train on one
         fresh, before = _settings(modules[0]), _behind(modules[0], factory)
         modules.append(models.build(name, dataset.shape, dataset.classes))
         found, again = (_described(module) | _probed(module, few, factory is not None) for module in modules)
@@ -137,13 +139,37 @@ def _settings(module: nn.Module) -> dict[str, list]:
             kinds |= dict.fromkeys(theirs)
             for key, value in vars(layer).items():
                 if key not in usual:
-                    found.setdefault(f"{type(layer).__name__}.{key}", []).append(value)
+                    found.setdefault(f"{type(layer).__name__}.{key}", []).append(_called(value))
     for kind in kinds:
         outside = [(key, value) for key, value, _ in sources.read_outside(kind)]
         for key, value in [*vars(kind).items(), *outside]:
             if not key.startswith("__"):
                 found.setdefault(f"{kind.__name__}.{key}", []).append(value)
     return {key: values for key, values in found.items() if _setting(values)}
+
+
+def _called(value, depth: int = 3):
+    """A function that a layer holds, in what tells it from others: name, code, what it is given and what it encloses;
+    other values as they are."""
+    if isinstance(value, functools.partial):
+        given = [*value.args, *(f"{key}=" for key in value.keywords), *value.keywords.values()]
+        return ["partial", _called(value.func, depth), *(_enclosed(one, depth) for one in given)]
+    if not isinstance(value, types.FunctionType | types.BuiltinFunctionType):
+        return value
+    if not _theirs(value) or isinstance(value, types.BuiltinFunctionType):
+        return [f"{value.__module__}.{value.__qualname__}"]
+    try:
+        code = _short(_text(value))
+    except (OSError, TypeError, SyntaxError):
+        return value  # of which nothing can be said, as in a worker process
+    cells = [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
+    return [value.__qualname__, code, *(_enclosed(one, depth) for one in cells)]
+
+
+def _enclosed(value, depth: int):
+    """What a function encloses or is given, if it is plain or another function; else its class alone."""
+    value = _called(value, depth - 1) if depth else value
+    return value if _setting(value) or isinstance(value, types.FunctionType) else type(value).__name__
 
 
 def _setting(value) -> bool:

@@ -124,7 +124,7 @@ class Network:
         """Logits of a training batch, in the precision of the training."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False):
             logits = self.forward(x)
-        return logits.float() if self.bfloat16 else logits
+        return models.wide(logits)
 
     def forward(self, x: torch.Tensor, shared: bool = False) -> torch.Tensor:
         """Logits of a batch: [B, classes] of one network, [R, B, classes] of R stacked ones."""
@@ -312,6 +312,11 @@ class Stacked(Network):
         self.also = self._other_places()
         for name in starts[0].mask:
             self.watch(name, torch.stack([start.mask[name] for start in starts]).to(device))
+        for name, row in models.padding(module).items():  # which vmap would train in all networks but the first
+            if name in self.parameters:
+                kept = torch.ones_like(self.parameters[name], dtype=torch.bool)
+                kept[:, row] = False
+                self.watch(name, kept)
 
     def _other_places(self) -> dict[str, str]:
         """Other names of shared tensors, each in a layer of its own; a layer that is itself used twice is one place."""

@@ -5,7 +5,7 @@ import contextlib
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .. import seeds
+from .. import models, seeds
 from .errors import TrainingError
 
 
@@ -30,19 +30,18 @@ def undisturbed():
     """Puts out of force what the caller works in and no recipe says: autocast, another default type or device, products
     of less than 24 bits on the CPU (`torch.set_float32_matmul_precision`). Meanwhile no other thread computes.
 
-    Nor do transformers take the path that PyTorch keeps for inference: what comes out at padded positions is another
-    number there than in training, so that losses would be recorded of another function than is trained.
+    Nor do transformers take the path that PyTorch keeps for inference (`models.one_function`). A network that enters
+    autocast itself casts its weights anew each time: what an outer autocast caches would be those of the first step.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(seeds.alone)
         for kind in ("cpu", "cuda"):
-            stack.enter_context(torch.autocast(kind, enabled=False))
+            stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=False))
         if torch.get_default_device().type != "cpu":  # a mode that each operation passes through
             stack.enter_context(torch.device("cpu"))
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
-        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-        torch.backends.mha.set_fastpath_enabled(False)
+        stack.enter_context(models.one_function())
         mkldnn = torch.backends.mkldnn
         for place in (mkldnn.matmul, mkldnn.conv, mkldnn.rnn):  # pyright: ignore[reportAttributeAccessIssue]  # set on import
             stack.callback(setattr, place, "fp32_precision", place.fp32_precision)

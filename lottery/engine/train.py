@@ -119,7 +119,9 @@ def train(
 def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline) -> list[Outcome]:
     device, last = dataset.train[0].device, training.steps
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.autocast(device.type, enabled=False))  # whatever the caller works in
+        stack.enter_context(
+            torch.autocast(device.type, enabled=False, cache_enabled=False)
+        )  # whatever the caller works in
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
         course = Course(training, dataset, starts, keep)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.overrides import TorchFunctionMode
 
 from .. import LotteryError, masks, models, seeds
 from ..data import Dataset
@@ -67,6 +68,7 @@ def trial(training: Training, dataset: Dataset) -> None:
             _differentiates(training.model, small, module)
             _says_what_is_not_pruned(training, module)
             _parametrised(training, module)
+            _multiplies(training, small, module)
         _trains(training, small, state, models.prunable(module))
         if not models.ours(module):
             _repeats(training.model, copy.deepcopy(module), *small.train, overlapping)
@@ -77,7 +79,7 @@ def _few(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The first examples; of integers, such as token ids, also those with the largest and smallest at each place."""
     index = torch.arange(min(EXAMPLES, len(x)), device=x.device)
     if not x.is_floating_point():
-        flat = x.flatten(1)
+        flat = x.view(len(x), -1)
         ends = torch.stack([flat.amax(1).argmax(), flat.amin(1).argmin(), *flat.argmax(0), *flat.argmin(0)])
         index = torch.cat([index, ends[:MORE]]).unique()
     return x[index], y[index]
@@ -482,6 +484,50 @@ def _parametrised(training: Training, module: nn.Module) -> None:
             _doubt(
                 f"network {training.model!r}: {owner}.{tensor} is computed ({how}) so that a unit without weights "
                 f"is not a number, and a training that comes so far ends: prune less, or leave the parametrisation out"
+            )
+
+
+class _Products(TorchFunctionMode):
+    """Notes the matrices and filters of `torch.nn.functional.linear` and the convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: list[torch.Tensor] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        given = kwargs or {}
+        if func in (nn.functional.linear, torch.conv1d, torch.conv2d, torch.conv3d):
+            self.seen.append((args[1] if len(args) > 1 else given["weight"]).detach())
+        return func(*args, **given)
+
+
+def _multiplies(training: Training, dataset: Dataset, module: nn.Module) -> None:
+    """A layer with a forward pass of its own may compute what it multiplies by from its weight: that must be zero where
+    the weight is, as binarised and standardised weights are not."""
+    usual = {kind.forward for kind in (nn.Linear, *models.CONVOLUTIONS)}
+    tried, kinds = models.evaluating(copy.deepcopy(module)), models.prunable(module)
+    for name in kinds:
+        owner, own, parametrised = models.place(tried, name)
+        layer = tried.get_submodule(owner)
+        known = isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) and type(layer).forward not in usual
+        if not known or own != "weight" or parametrised:
+            continue
+        weight, inputs = tried.get_parameter(name), []
+        hook = layer.register_forward_pre_hook(lambda _, given, inputs=inputs: inputs.append(given))
+        with torch.no_grad(), _named(training.model, "in evaluation"):
+            tried(dataset.train[0])
+            hook.remove()
+            for other in layer.parameters():
+                if other is not weight and other.requires_grad:
+                    other.uniform_(0.1, 1)
+            weight.mul_(weight.abs() > weight.abs().median())
+            with _Products() as products:
+                if inputs and inputs[0]:
+                    layer(*inputs[0])
+        if any(seen.shape == weight.shape and seen[weight == 0].any() for seen in products.seen):
+            raise TrainingError(
+                f"network {training.model!r}: {owner} multiplies by what it computes from {name}, and that is not zero "
+                "where the weight is, so that it cannot be pruned: let it multiply by the weight itself, or freeze it"
             )
 
 
