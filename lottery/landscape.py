@@ -757,14 +757,14 @@ def _check_points(world: World, recipe: "Path | Plane") -> None:
                 f"a network of {field} {others!r} would be measured as one of {own!r}: measure between networks of one "
                 "kind, on the data that they were trained on"
             )
-    how = {"precision": recipe.precision, "layout": _sampled(recipe)[1]}
+    how = recipe.precision, _sampled(recipe)[1]
 
     def tried(module: nn.Module, state: State, examples: Pair) -> None:
         few = examples[0].cpu(), examples[1].cpu()
         _check_few(module, few[0])
-        Evaluator(module, few, few, **how)(state)
+        Evaluator(module, few, few, precision=how[0], layout=how[1])(state)
 
-    rehearse("a path", world, training, tried, *how.values())
+    rehearse("a path", world, training, tried, *how)
     if not models.ours(module := world.network(training)):
         _check_integers(world, recipe, module)
 

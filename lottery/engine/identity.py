@@ -162,6 +162,9 @@ def _called(value, depth: int = 3):
         code = _short(_text(value))
     except (OSError, TypeError, SyntaxError):
         return value  # of which nothing can be said, as in a worker process
+    if value.__name__ == "<lambda>":  # a statement may have several
+        inside = value.__code__
+        code = [code, *inside.co_names, *(one for one in inside.co_consts if isinstance(one, float | str))]
     cells = [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
     return [value.__qualname__, code, *(_enclosed(one, depth) for one in cells)]
 

@@ -512,8 +512,9 @@ def _multiplies(training: Training, dataset: Dataset, module: nn.Module) -> None
         known = isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) and type(layer).forward not in usual
         if not known or own != "weight" or parametrised:
             continue
-        weight, inputs = tried.get_parameter(name), []
-        hook = layer.register_forward_pre_hook(lambda _, given, inputs=inputs: inputs.append(given))
+        weight = tried.get_parameter(name)
+        inputs: list[tuple] = []
+        hook = layer.register_forward_pre_hook(functools.partial(lambda to, _, given: to.append(given), inputs))
         with torch.no_grad(), _named(training.model, "in evaluation"):
             tried(dataset.train[0])
             hook.remove()
