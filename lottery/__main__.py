@@ -38,9 +38,23 @@ def cli() -> None:
     """Lottery tickets, reproduced."""
 
 
+class _PathType(click.Path):
+    """A path, with the home folder for `~`: shells leave that of --store=~/results as it is."""
+
+    def convert(self, value, param, ctx) -> Path:
+        path = Path(str(super().convert(value, param, ctx)))
+        try:
+            str(path).encode()
+        except UnicodeError:
+            self.fail(f"{os.fsencode(path)!r} is no text in UTF-8: take another name", param, ctx)
+        return path.expanduser()
+
+
+PATH = _PathType(path_type=Path)
+
 STORE = click.option(
     "--store",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of results (default: $LOTTERY_STORE, else results of the book, else of this folder).",
 )
 
@@ -77,7 +91,7 @@ def _settings(store: Path | None, **given):
 @click.option("--profile", help="quick (default), standard or paper.")
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
 @click.option("--publish", is_flag=True, help="Put chapters and records into book/.")
-@click.option("--export", type=click.Path(path_type=Path), metavar="FILE.lotx", help="Also pack the records.")
+@click.option("--export", type=PATH, metavar="FILE.lotx", help="Also pack the records.")
 @computing
 def run(chapters, every, published, profile, given, publish, export, **how) -> None:
     """Execute chapters with papermill."""
@@ -224,10 +238,10 @@ def _count(number: int, noun: str) -> str:
 
 @cli.command(epilog="Exit status: 0 all is computed; 75 time is up; 1 a part failed; 130 or 143 stopped by a signal.")
 @click.option("--budget", type=float, required=True, metavar="MINUTES", help="For everything, start-up included.")
-@click.option("--export", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="For the records.")
+@click.option("--export", type=PATH, required=True, metavar="FOLDER", help="For the records.")
 @click.option("--files", type=click.IntRange(1), metavar="N", help="Export at most so many files (default: all).")
 @click.option("--part", type=click.FloatRange(0.1), default=15, metavar="MIB", help="Size of an exported file (15).")
-@click.option("--plan", type=click.Path(path_type=Path), metavar="FILE.yml", help="Chapters in order (default: ours).")
+@click.option("--plan", type=PATH, metavar="FILE.yml", help="Chapters in order (default: ours).")
 @computing
 @click.pass_obj
 def study(began, budget, export, files, part, plan, **how) -> int:
@@ -249,24 +263,47 @@ def study(began, budget, export, files, part, plan, **how) -> int:
     settings, parts = _settings(**how), module.read_plan(plan)
     archive.check_target(target := export / "study.lotx", files)
     runner.check_writable(export, settings.store)
-    carried = Store(settings.store).import_(archive.parts(target))
-
-    def say(line: str) -> None:
-        click.echo(line)
-        sys.stdout.flush()
+    carried = _carried(Store(settings.store), target)
 
     def pack(store, keys) -> None:
         packed = 0
         for path in store.export(keys, target, files, int(part * 2**20)):
             packed += len(archive.keys(path))
-            say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+            _tell(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
         if packed < len(keys):
             left, room = _count(len(keys) - packed, "record"), _count(files, "file")
-            say(f"{left} of {len(keys)}, the last of the plan, left out: there is no room in {room}")
+            _tell(f"{left} of {len(keys)}, the last of the plan, left out: there is no room in {room}")
 
     if carried:
-        say(f"{_count(len(carried), 'record')} from {export}")
-    return module.run(parts, budget, settings, pack, say, began, carried)
+        _tell(f"{_count(len(carried), 'record')} from {export}")
+    return module.run(parts, budget, settings, pack, _tell, began, carried)
+
+
+def _tell(line: str) -> None:
+    """Writes a line, and goes on where nobody reads it any more: `study | head`, a terminal that is gone."""
+    try:
+        click.echo(line)
+        sys.stdout.flush()
+    except UnicodeError:
+        _tell(line.encode("ascii", "backslashreplace").decode())
+    except (OSError, ValueError):
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # to the end
+
+
+def _carried(store, target: Path) -> list[str]:
+    """Takes in what an earlier call has exported, as far as it is whole: one that was killed leaves some parts."""
+    from .engine import archive
+    from .engine.disk import StoreError
+
+    for path in archive.set_aside(target):
+        _tell(f"{path}: an earlier export, damaged, and set aside under this name")
+    before = set(store.keys())
+    try:
+        return store.import_(archive.parts(target))
+    except StoreError as error:
+        for line in str(error).splitlines():
+            _tell(f"of the earlier export: {line}")
+        return [key for key in store.keys() if key not in before]
 
 
 @cli.command("list")
@@ -286,9 +323,10 @@ def list_claims(chapters) -> None:
         verdicts = _published(name).get("verdicts", {})
         for rule in (rule for rule in rules.values() if rule.chapter == name):
             said = verdicts.get(rule.id)
-            outcome = (
-                ", ".join(dict.fromkeys((said["label"], said["scale"]))) if isinstance(said, dict) else "not published"
-            )
+            outcome = "not published"
+            if isinstance(said, dict):
+                earlier = ["by an earlier rule"] if said.get("rule") != rule.hash else []
+                outcome = ", ".join(dict.fromkeys((said["label"], said["scale"], *earlier)))
             click.echo(f"  {rule.id:7} {outcome:24} {rule.title}")
     click.echo("\n" + LEGEND)
 
@@ -301,12 +339,10 @@ scale: the paper's; reduced, less of something; or a stand-in, which tests nothi
 
 def _published(chapter: str) -> dict:
     """What a published chapter says of itself; nothing of one that is not published."""
-    import nbformat
-
     from .book import planning
 
     path = planning.published().get(chapter)
-    return nbformat.read(path, as_version=4).metadata.get("lottery", {}) if path else {}
+    return planning.read(path).metadata.get("lottery", {}) if path else {}
 
 
 @cli.command("parameters")
@@ -376,7 +412,8 @@ def power(claim) -> None:
 
     rule = claims.load()[claim]
     made = _published(rule.chapter)
-    if not isinstance(made.get("verdicts", {}).get(claim), dict):
+    said = made.get("verdicts", {}).get(claim)
+    if not isinstance(said, dict) or said.get("rule") != rule.hash:
         raise LotteryError(
             f"{claim} has no published verdict by its present rule: publish {rule.chapter or 'it'} again"
         )
@@ -505,7 +542,7 @@ def gc(dry_run, store) -> None:
 
 
 @store.command()
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.lotx")
+@click.argument("file", type=PATH, metavar="FILE.lotx")
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @STORE
 def export(file, keys, store) -> None:
@@ -516,7 +553,7 @@ def export(file, keys, store) -> None:
 
 
 @store.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE.lotx...")
+@click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE.lotx...")
 @STORE
 def import_(files, store) -> None:
     """Take in exported records."""
@@ -555,6 +592,8 @@ def main(arguments: list[str] | None = None, began: float | None = None) -> int:
     """
     from .engine.stopping import Stopped
 
+    os.environ["MPLBACKEND"] = "agg"  # no window is opened here; notebooks' kernels set their own
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w", encoding="utf-8") for stream in (sys.stdout, sys.stderr))
     try:
         _refuse_equals(sys.argv[1:] if arguments is None else arguments)
         return cli.main(arguments, prog_name="python -m lottery", standalone_mode=False, obj=began) or 0

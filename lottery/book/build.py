@@ -20,6 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
 from bs4 import BeautifulSoup
 
 from .. import LotteryError
@@ -192,7 +193,19 @@ def install_scripts(root):
 
 def contents(root):
     """The chapters that ``_toc.yml`` names, in its order: those of the book."""
-    return re.findall(r"book/chapters/([\w-]+)", (Path(root) / "_toc.yml").read_text(encoding="utf-8"))
+    try:
+        left = [yaml.safe_load((Path(root) / "_toc.yml").read_text(encoding="utf-8"))]
+    except yaml.YAMLError as error:
+        raise BookError(f"_toc.yml cannot be read: {error}") from None
+    found = []
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            found += re.findall(r"^book/chapters/([\w-]+)$", str(one.get("file", "")))
+            left += reversed([value for value in one.values() if isinstance(value, dict | list)])
+        elif isinstance(one, list):
+            left += reversed(one)
+    return found
 
 
 def _check_chapters(root, chapters, profile):

@@ -276,9 +276,6 @@ class Chapter:
 
     def finish(self) -> None:
         """Shows where the numbers come from; the last call of every notebook, and the mark that it ran to the end."""
-        for rule in self.rules.values():
-            if lacking := [name for name in text.names(rule.note) if name not in self.values]:
-                raise ChapterError(f"the note of {rule.id} names values that are not glued: {', '.join(lacking)}")
         self._draw_found(update=True)
         self._draw_cards(update=True)  # with notes, whose values may be glued after the verdict
         made = [record.made for record in self.used.values()]
@@ -312,8 +309,10 @@ class Chapter:
     def _draw_found(self, update: bool) -> None:
         entry = findings.load().get(self.name)
         labels = {claim: verdict.label for claim, verdict in self.verdicts.items()}
-        fits = update and entry is not None and entry.hash(self.values, labels) == entry.written_for
-        sentences = entry.filled(self.values) if entry and fits else []
+        sentences = []
+        if update and entry and set(entry.names()) <= set(self.values):  # the gates tell what is not glued
+            fits = entry.hash(self.values, labels) == entry.written_for
+            sentences = entry.filled(self.values) if fits else []
         text = _rendered("found", sentences=sentences, verdicts=self.verdicts, rules=self.rules)
         self._place("found", text if self.rules or sentences else "", update)
 

@@ -54,8 +54,10 @@ def read(path: Path) -> Any:
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise EntryError(f"{path} cannot be read: {error}") from None
+    except RecursionError:
+        raise EntryError(f"{path} cannot be read: its lists stand too deep in each other") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise EntryError(f"{path} cannot be read: {error or type(error).__name__}") from None
 
 
 def table(path: Path) -> dict[str, Any]:

@@ -45,6 +45,7 @@ QUIET = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 _PROGRAM = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # before imports that take seconds
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as kernels set it before their first import
 sys.path[:] = sys.argv[2:]
 from lottery.book import forked

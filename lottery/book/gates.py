@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import nbformat
-
 from .. import LotteryError
 from ..engine import archive
-from . import build, claims, entries, findings, launch, pages, parameters, planning, runner
+from ..engine.disk import StoreError
+from . import build, claims, entries, findings, launch, pages, parameters, planning, runner, text
 from .chapter import as_written
 from .parameters import ChapterError
 
@@ -73,9 +72,15 @@ def check_pages(root: Path) -> list[str]:
 
 
 def check_records(chapters: Mapping[str, Path], files: Iterable[Path]) -> list[str]:
-    """All that published chapters rest on is in the committed records."""
-    there = {key for file in files for key in archive.keys(file)}
-    found = []
+    """All that published chapters rest on is in the committed records, and these are whole."""
+    there, found = set[str](), list[str]()
+    for file in files:
+        try:
+            with archive.Archive(file) as opened:
+                there |= {record.key for record, _, _ in opened.records()}
+                found += opened.problems
+        except StoreError as error:
+            found.append(str(error))
     for name, path in chapters.items():
         if lacking := set(runner.rests_on(path)) - there:
             found.append(f"book/chapters/{name}.ipynb: {len(lacking)} of its records are not in book/results")
@@ -126,13 +131,17 @@ def typed_numbers(notebook) -> list[str]:
 
 def check_executed(path: Path) -> list[str]:
     """An executed chapter: complete, made from the present source, accessible, small."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = planning.read(path)
     found = runner.incomplete(notebook)
     made = notebook.metadata.get("lottery", {})
     if made.get("chapter") != path.stem:
         found.append("its provenance is missing or of another chapter")
     elif made["source_sha256"] != runner.code_hash(planning.source(path.stem)):
         found.append("stale: the code of its source notebook has changed since it was executed")
+    else:
+        found += _not_its_source(notebook, planning.source(path.stem))
+    if made.get("outputs_sha256") != runner.outputs_hash(notebook):
+        found.append("its outputs are not those that it was published with: publish it again")
     if path.stat().st_size > EXECUTED_BYTES:
         found.append(f"{path.stat().st_size:,} bytes, more than {EXECUTED_BYTES:,}")
     for number, cell in enumerate(notebook.cells):
@@ -142,6 +151,16 @@ def check_executed(path: Path) -> list[str]:
                 found.append(f"cell {number} shows a bare image: use Chapter.figure, which takes alternative text")
             found += [f"cell {number}: {problem}" for problem in _images(data.get("text/html", ""))]
     return found + check_widgets(notebook)
+
+
+def _not_its_source(notebook, source) -> list[str]:
+    """Cells of a page that are not those of its source notebook; Papermill adds one, with the parameters."""
+    shown = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    kinds = [[(cell.cell_type, cell.source) for cell in cells] for cells in (shown, source.cells)]
+    if len(kinds[0]) != len(kinds[1]):
+        return [f"it has {len(kinds[0])} cells, its source notebook {len(kinds[1])}: publish it again"]
+    other = [str(number) for number, (one, two) in enumerate(zip(*kinds, strict=True)) if one != two]
+    return [f"not as in its source notebook: cell {', '.join(other)}; publish it again"] if other else []
 
 
 def _images(text: str) -> list[str]:
@@ -180,7 +199,7 @@ def _live_only(model, models) -> bool:
 
 def check_published(name: str, path: Path) -> list[str]:
     """A published chapter: not quick, all its claims judged by their rules, its findings those of findings.yml."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = planning.read(path)
     made = notebook.metadata.get("lottery", {})
     found = []
     if made.get("profile") == "quick":
@@ -188,6 +207,9 @@ def check_published(name: str, path: Path) -> list[str]:
     if unglued := launch.unglued(notebook):
         found.append(f"its texts show values that it does not glue: {', '.join(unglued)}")
     known, verdicts = claims.load(), made.get("verdicts", {})
+    for rule in (rule for rule in known.values() if rule.chapter == name):
+        if lacking := [one for one in text.names(rule.note) if one not in made.get("values", {})]:
+            found.append(f"the note of {rule.id} names values that are not glued: {', '.join(lacking)}")
     lacking = [claim for claim, rule in known.items() if rule.chapter == name and claim not in verdicts]
     found += [f"{claim}: not judged yet: publish the chapter again" for claim in lacking]
     for claim, verdict in verdicts.items():

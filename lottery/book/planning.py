@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbformat
+from nbformat.reader import NotJSONError
 
 from .. import LotteryError
 from ..engine import settings
@@ -81,7 +82,20 @@ def source(name: str) -> nbformat.NotebookNode:
     """
     if name not in names():
         raise _unknown(name)
-    return nbformat.read(book() / "notebooks" / f"{name}.ipynb", as_version=4)
+    return read(book() / "notebooks" / f"{name}.ipynb")
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    """A notebook.
+
+    Raises:
+        ChapterError: if the file is no notebook, or not a whole one.
+    """
+    try:
+        return nbformat.read(path, as_version=4)
+    except (NotJSONError, nbformat.ValidationError, UnicodeError, AttributeError, KeyError) as error:
+        said = str(error).strip().partition("\n")[0][:100]
+        raise ChapterError(f"{path} is no whole notebook ({said}): restore it, say by `git checkout`") from None
 
 
 def published() -> dict[str, Path]:

@@ -27,14 +27,14 @@ from typing import Any, TypeVar
 import nbformat
 
 from .. import LotteryError
-from ..engine import archive, progress, stopping
+from ..engine import archive, disk, progress, stopping
 from ..engine.disk import StoreError
 from ..engine.execute import choose
 from ..engine.settings import VARIABLE, Settings, current
 from ..engine.store import Store
 from .chapter import git_state, versions
 from .parameters import ChapterError
-from .planning import Part, book, published, source
+from .planning import Part, book, published, read, source
 from .text import count
 
 SCHEMA = 1
@@ -113,7 +113,7 @@ def run(
         settings = settings.but(progress=Path(scratch) / "progress.json")
         failure = _papermill(name, part.parameters, target, settings, show)
         problems = [failure] if failure else []
-        executed = nbformat.read(target, as_version=4) if target.exists() else None
+        executed = read(target) if target.exists() else None
         if executed is None:
             problems = problems or ["papermill wrote no notebook"]
         else:
@@ -133,6 +133,7 @@ def run(
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - began, 1),
             **ending(executed),
+            "outputs_sha256": outputs_hash(executed),
         }
         return _put(executed, folder / f"{name}.ipynb")
 
@@ -147,8 +148,19 @@ def attempt(name: str, profile: str, given: Mapping[str, object], show: bool, **
         return error
 
 
+def outputs_hash(notebook) -> str:
+    """SHA-256 of what a notebook's cells show."""
+    shown = [cell.get("outputs", []) for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(shown, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
 def _put(notebook, place: Path) -> Path:
     """Writes beside the place and switches then; what a killed run left there an hour ago is removed."""
+    with disk.explained(f"the executed chapter {place}"):
+        return _switched(notebook, place)
+
+
+def _switched(notebook, place: Path) -> Path:
     for left in place.parent.glob(".*.ipynb.new"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > 3600:
@@ -408,6 +420,8 @@ def take_committed(names: Collection[str], keys: Iterable[str], store: Store) ->
         StoreError: if the store has some of them from another training, or a committed file is damaged.
     """
     chapters, wanted, differ = published(), set(keys), []
+    for path in results_files():  # of chapters, or of runs under way: all are read when records are published
+        archive.Archive(path).file.close()
     elsewhere = {key for name, path in chapters.items() if name not in names for key in rests_on(path)}
     for name in chapters:
         files = archive.parts(results_folder() / f"{name}.lotx")
@@ -453,7 +467,7 @@ def publish_records(name: str, store: Store) -> list[Path]:
 
 def rests_on(path: Path) -> list[str]:
     """The keys of the records that an executed chapter rests on."""
-    return nbformat.read(path, as_version=4).metadata.get("lottery", {}).get("keys", [])
+    return read(path).metadata.get("lottery", {}).get("keys", [])
 
 
 def same(one: Any, other: Any) -> bool:
@@ -489,7 +503,7 @@ def run_published(
         say(f"taking in the records of {count(len(published()), 'published chapter')}")
         Store(scratch).import_(results_files())
         settings = (settings or current()).but(store=Path(scratch), read_only=True, draw=False)
-        before = {name: nbformat.read(path, as_version=4).metadata["lottery"] for name, path in published().items()}
+        before = {name: read(path).metadata["lottery"] for name, path in published().items()}
         tasks = [
             functools.partial(attempt, name, old["profile"], old["parameters"], folder=folder, settings=settings)
             for name, old in before.items()
@@ -498,7 +512,7 @@ def run_published(
             if isinstance(new, LotteryError):
                 failed[name], outcome = new, "failed"
             else:
-                differ = _differences(before[name], nbformat.read(new, as_version=4).metadata["lottery"])
+                differ = _differences(before[name], read(new).metadata["lottery"])
                 differences += [f"{name}: {line}" for line in differ]
                 outcome = f"executed, {count(len(differ), 'number')} not as published"
             say(f"{name} ({at} of {len(before)}): {outcome}")

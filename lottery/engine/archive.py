@@ -4,11 +4,13 @@ A part holds `manifest.json` first, then `<key>/record.json` and `<key>/arrays.s
 the first version wrote have no manifest, and are read as well.
 """
 
+import contextlib
 import io
 import itertools
 import json
 import re
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -69,6 +71,27 @@ def contents(file: Path | IO[bytes]) -> dict[str, tuple[int, int]]:
     """Checksum and size of everything in an exported file, however it was compressed."""
     with zipfile.ZipFile(file) as archive:
         return {entry.filename: (entry.CRC, entry.file_size) for entry in archive.infolist()}
+
+
+def set_aside(target: Path) -> list[Path]:
+    """Renames what an export of this name left that cannot be opened any more, such as a file that was cut off.
+
+    Files that are no zip archives from their first bytes on are somebody else's, and left.
+
+    Returns:
+        The new names.
+    """
+    aside = []
+    for path in parts(target):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            if file.read(2) != b"PK":
+                continue
+            try:
+                Archive(path).file.close()
+            except StoreError:
+                aside.append(path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.damaged"))
+                path.rename(aside[-1])
+    return aside
 
 
 def check_target(target: Path, files: int | None = None) -> None:
@@ -186,7 +209,10 @@ def check_sources(sources: Iterable[Path]) -> None:
     Raises:
         StoreError: naming all of them.
     """
-    if (named := list(sources)) and all(source.is_dir() or not source.exists() for source in named):
+    named = list(sources)
+    if other := [source for source in named if source.exists() and not (source.is_file() or source.is_dir())]:
+        raise StoreError(f"{other[0]} is no file of a disk (a device, a pipe or a socket): name an exported file")
+    if named and all(source.is_dir() or not source.exists() for source in named):
         raise StoreError("\n".join(map(_absent, named)))
 
 

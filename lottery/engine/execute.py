@@ -29,7 +29,7 @@ from .precision import undisturbed
 from .progress import Bar
 from .settings import cores
 from .store import Record, Store
-from .workers import Dask, Inline, Pool, Processes, Registered, Work, WorkerDied
+from .workers import Dask, Inline, Pool, PoolGone, Processes, Registered, Work, WorkerDied
 from .world import ExecutionError, dataset_of, network_of, world
 
 __all__ = [
@@ -291,6 +291,8 @@ class Study:
                     pool.stop(signal_)
             self._begin(pool)
             self._collect()
+            if self.running:
+                pool.watch()
         left = len(self.tasks) - len(self.done) - len(self.failed)
         if left:
             raise stopping.error(f"{left} of {len(self.tasks)} recipes are left, and those begun are saved")
@@ -361,6 +363,8 @@ class Study:
             self._settle(batch, future.result())
         elif isinstance(error, WorkerDied):
             self._died(batch, error)
+        elif isinstance(error, PoolGone):
+            raise error
         else:
             self._lose(batch, f"{type(error).__name__}: {error}")
 

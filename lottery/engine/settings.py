@@ -24,14 +24,14 @@ class SettingsError(LotteryError):
 def project() -> Path | None:
     """The folder of the book: `LOTTERY_ROOT`, else the checkout that this package lies in; None if it lies in none."""
     if given := os.environ.get("LOTTERY_ROOT"):
-        return Path(given).absolute()
+        return Path(given).expanduser().absolute()
     checkout = Path(__file__).resolve().parents[2]
     return checkout if (checkout / "notebooks").is_dir() and (checkout / "_toc.yml").is_file() else None
 
 
 def default_store() -> Path:
     """`LOTTERY_STORE`, else the folder `results` of the book, else that of the current directory."""
-    return Path(os.environ.get("LOTTERY_STORE") or (project() or Path()) / "results").absolute()
+    return Path(os.environ.get("LOTTERY_STORE") or (project() or Path()) / "results").expanduser().absolute()
 
 
 def cores() -> int:

@@ -1,8 +1,8 @@
 """Stopping in good order: at a deadline, or when the system or a user asks for it.
 
-SIGTERM (as batch systems send it) and Ctrl-C first set a flag. Whoever computes asks `due` between two steps, saves,
-and raises `OutOfTime`. What does not ask, such as a long spectrum, is broken off after `GRACE` seconds; results reach
-the store whole or not at all. A second Ctrl-C ends at once.
+SIGTERM (as batch systems send it), Ctrl-C and the end of the terminal first set a flag. Whoever computes asks `due`
+between two steps, saves, and raises `OutOfTime`. What does not ask, such as a long spectrum, is broken off after
+`GRACE` seconds; results reach the store whole or not at all. A second Ctrl-C ends at once.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def _heard() -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_order(limit: float | None = None, tell: Callable[[], None] | None = None) -> Iterator[None]:
-    """Takes SIGTERM and Ctrl-C as requests while the block runs; nothing changes outside of the main thread.
+    """Takes SIGTERM, SIGHUP and Ctrl-C as requests while the block runs; nothing changes outside of the main thread.
 
     Args:
         limit: `time.monotonic()` from which whatever still computes is broken off with `OutOfTime`, once.
@@ -103,9 +103,11 @@ def in_order(limit: float | None = None, tell: Callable[[], None] | None = None)
             signal.setitimer(signal.ITIMER_REAL, GRACE)
 
     handled = {signal.SIGINT: handler, signal.SIGTERM: handler, signal.SIGALRM: _break_off}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        handled[signal.SIGHUP] = handler  # a terminal that is closed
     before = {number: signal.signal(number, action) for number, action in handled.items()}
     if limit is not None:
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, limit - time.monotonic()))
+        signal.setitimer(signal.ITIMER_REAL, min(1e7, max(0.001, limit - time.monotonic())))
     try:
         with _heard():
             yield
@@ -118,7 +120,7 @@ def in_order(limit: float | None = None, tell: Callable[[], None] | None = None)
 
 
 def in_worker() -> None:
-    """Makes this worker leave Ctrl-C to its coordinator, and stop in good order when it sends SIGTERM."""
+    """Makes this worker leave Ctrl-C and hanging up to its coordinator, and stop in good order when it sends SIGTERM."""
 
     def handler(number, frame):
         if _asked is None:
@@ -126,4 +128,5 @@ def in_worker() -> None:
             threading.Timer(GRACE, os._exit, (1,)).start()
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, handler)

@@ -370,7 +370,7 @@ class Store:
             The number of bytes freed.
 
         Raises:
-            StoreError: if somebody computes in the store; it says who.
+            StoreError: if somebody computes in the store; it says who. Or if something cannot be removed.
         """
         self._must_exist()
         keep, partial = set(keep), self.root / "partial"
@@ -392,6 +392,11 @@ class Store:
             if not dry_run:
                 for path in victims:
                     disk.remove(path)
+                if left := [path for path in victims if path.exists()]:
+                    raise StoreError(
+                        f"{len(left)} of {len(victims)} files and folders could not be removed, such as {left[0]}: look "
+                        "at their permissions, and call it again"
+                    )
         return freed
 
     @_explained

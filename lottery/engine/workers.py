@@ -12,9 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -119,6 +120,22 @@ class Pool(Protocol):
         """Asks all to save and to end what they are at; called when this process was asked by a signal."""
         ...
 
+    def watch(self) -> None:
+        """Sees, now and then, that there still is who computes.
+
+        Raises:
+            PoolGone: if nobody is there any more.
+        """
+        ...
+
+
+class PoolGone(ExecutionError):
+    """Nobody computes any more; what was saved is in the store."""
+
+
+class NoWorkers(UserWarning):
+    """A cluster has no worker: a study waits for one."""
+
 
 # This process.
 
@@ -146,6 +163,9 @@ class Inline:
     def stop(self, by: signal.Signals) -> None:
         """Nothing to do: whoever computes here has seen the signal."""
 
+    def watch(self) -> None:
+        """Nothing to see: it is this process."""
+
 
 # Processes.
 
@@ -154,6 +174,7 @@ class Inline:
 _PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # before imports that take seconds
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 sys.path[:] = sys.argv[2:]
 from lottery.engine import workers
 workers.serve(int(sys.argv[1]))
@@ -232,6 +253,9 @@ class Processes:
         for process in list(self.all):
             process.process.terminate()
 
+    def watch(self) -> None:
+        """Nothing to see: who waits for a process is told that it died."""
+
     def __enter__(self) -> "Processes":
         return self
 
@@ -269,6 +293,8 @@ def serve(descriptor: int) -> None:
 # Dask.
 
 ANSWER_SECONDS = 10  # how long the scheduler of a running cluster may take to answer
+PATIENCE = 10.0  # seconds without a worker until a study says that it waits
+GONE = 60.0  # seconds without a worker of an own cluster, which starts them anew, until it is given up
 
 
 class Dask:
@@ -285,7 +311,7 @@ class Dask:
 
     def __init__(self, jobs: int, address: str | None, registered: Registered):
         self.jobs, self.address, self.registered = jobs, address, pickle.dumps(registered)
-        self.counted = -1.0
+        self.counted, self.workers, self.worked, self.told = -1.0, jobs, time.monotonic(), False
 
     def __enter__(self) -> "Dask":
         try:
@@ -324,15 +350,41 @@ class Dask:
         """Workers, counted anew every second. Each computes one batch at a time, whatever threads it has: more would
         wait, and the time given would not."""
         if time.monotonic() - self.counted > 1:
-            threads = self.client.nthreads()  # declared as a coroutine, which it is for asynchronous clients alone
+            try:
+                threads = self.client.nthreads()  # declared as a coroutine, which it is for asynchronous clients alone
+            except (OSError, TimeoutError, RuntimeError) as error:
+                raise self._gone(error) from error
             self.counted, self.workers = time.monotonic(), len(cast(dict, threads))
         return max(1, self.workers)
+
+    def watch(self) -> None:
+        if self.places and self.workers:
+            self.worked, self.told = time.monotonic(), False
+        without = time.monotonic() - self.worked
+        if self.address is None and without > GONE:
+            raise PoolGone(
+                "all workers of the Dask cluster have died and none comes back: what was saved is in the store, and the "
+                "same command goes on; if they die again, take less memory (fewer --jobs) or the executor processes"
+            )
+        if without > PATIENCE and not self.told:
+            self.told = True
+            where = f" at {self.address}" if self.address else ""
+            warnings.warn(f"the Dask cluster{where} has no worker: the study waits for one", NoWorkers, stacklevel=3)
+
+    def _gone(self, why: object) -> PoolGone:
+        where = f" at {self.address}" if self.address else ""
+        return PoolGone(
+            f"the Dask scheduler{where} is gone ({type(why).__name__}): what was saved is in the store; start it again, "
+            "and the same command goes on"
+        )
 
     def submit(self, work: Work) -> "Future[Report]":
         ours: Future[Report] = Future()
 
         def settle(theirs: Future) -> None:
-            if theirs.cancelled():
+            if theirs.cancelled() and not stopping.due():
+                ours.set_exception(self._gone(CancelledError()))
+            elif theirs.cancelled():
                 ours.set_result(Report(left={recipe.key for recipe in work.recipes}))
             elif isinstance(error := theirs.exception(), self.died):
                 ours.set_exception(WorkerDied(f"a worker at {error.last_worker.address}", self.failures))
