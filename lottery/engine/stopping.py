@@ -120,7 +120,7 @@ def in_order(limit: float | None = None, tell: Callable[[], None] | None = None)
 
 
 def in_worker() -> None:
-    """Makes this worker leave Ctrl-C and hanging up to its coordinator, and stop in good order when it sends SIGTERM."""
+    """Makes this worker leave Ctrl-C and hanging up to its coordinator, and stop in good order at its SIGTERM."""
 
     def handler(number, frame):
         if _asked is None:

@@ -394,8 +394,8 @@ class Store:
                     disk.remove(path)
                 if left := [path for path in victims if path.exists()]:
                     raise StoreError(
-                        f"{len(left)} of {len(victims)} files and folders could not be removed, such as {left[0]}: look "
-                        "at their permissions, and call it again"
+                        f"{len(left)} of {len(victims)} files and folders could not be removed, such as {left[0]}: "
+                        "look at their permissions, and call it again"
                     )
         return freed
 

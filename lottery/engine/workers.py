@@ -363,8 +363,8 @@ class Dask:
         without = time.monotonic() - self.worked
         if self.address is None and without > GONE:
             raise PoolGone(
-                "all workers of the Dask cluster have died and none comes back: what was saved is in the store, and the "
-                "same command goes on; if they die again, take less memory (fewer --jobs) or the executor processes"
+                "all workers of the Dask cluster have died and none comes back: what was saved is in the store, and "
+                "the same command goes on; if they die again, take less memory (fewer --jobs) or the executor processes"
             )
         if without > PATIENCE and not self.told:
             self.told = True
@@ -374,8 +374,8 @@ class Dask:
     def _gone(self, why: object) -> PoolGone:
         where = f" at {self.address}" if self.address else ""
         return PoolGone(
-            f"the Dask scheduler{where} is gone ({type(why).__name__}): what was saved is in the store; start it again, "
-            "and the same command goes on"
+            f"the Dask scheduler{where} is gone ({type(why).__name__}): what was saved is in the store; start it "
+            "again, and the same command goes on"
         )
 
     def submit(self, work: Work) -> "Future[Report]":
