@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -261,7 +262,10 @@ def study(began, budget, export, files, part, plan, **how) -> int:
     from .engine.store import Store
 
     settings, parts = _settings(**how), module.read_plan(plan)
-    archive.check_target(target := export / "study.lotx", files)
+    target = export / "study.lotx"
+    for path in archive.set_aside(target):
+        _tell(f"{path}: an earlier export, damaged, and set aside under this name")
+    archive.check_target(target, files)
     runner.check_writable(export, settings.store)
     carried = _carried(Store(settings.store), target)
 
@@ -295,8 +299,6 @@ def _carried(store, target: Path) -> list[str]:
     from .engine import archive
     from .engine.disk import StoreError
 
-    for path in archive.set_aside(target):
-        _tell(f"{path}: an earlier export, damaged, and set aside under this name")
     before = set(store.keys())
     try:
         return store.import_(archive.parts(target))
@@ -628,5 +630,11 @@ def _process_began() -> float:
     return time.monotonic() - time.process_time()
 
 
+def _warned(message, category, *_, **__) -> str:
+    """A warning in one line, without the line of code that gives it."""
+    return f"{category.__name__}: {message}\n"
+
+
 if __name__ == "__main__":
+    warnings.formatwarning = _warned
     sys.exit(main(began=_process_began()))

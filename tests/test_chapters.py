@@ -690,3 +690,10 @@ def test_costs_are_those_of_all_results_without_what_rounds_to_nothing():
     said = "1 training run and 3 other results, 3.0 hours of AMD EPYC, 1 thread and 10.0 minutes of NVIDIA H100"
     assert Chapter._cost(SimpleNamespace(used=used)) == f"{said}, shared by several runs, each counted in full"
     assert Chapter._cost(SimpleNamespace(used={0: used[3]})).endswith("1 other result, 0.0 minutes of Xeon, 1 thread")
+
+
+def test_a_chapter_that_cannot_be_written_is_reported_as_one_that_failed(executed, tmp_path):
+    (tmp_path / f"{FIRST}.ipynb").mkdir()
+    own = settings(executed[1])
+    failed = runner.attempt(FIRST, "quick", SMALL, folder=tmp_path, settings=own, show=False)
+    assert isinstance(failed, LotteryError) and f"{FIRST}.ipynb" in str(failed)

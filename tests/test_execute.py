@@ -1304,3 +1304,38 @@ def test_what_a_field_of_a_recipe_holds_is_looked_into():
 
     found = set(planner._kinds({"scales": (Scale([1.5]), tickets.dense(training(), 0))}))
     assert found == {dict, tuple, Scale, list, float}
+
+
+def cluster(threads, address="tcp://elsewhere:1"):
+    """A Dask cluster that says its workers so."""
+    pool = workers.Dask(1, address, ({}, {}))
+    pool.client, pool.died = types.SimpleNamespace(nthreads=threads), KeyError
+    return pool
+
+
+def gone():
+    raise OSError("Timed out")
+
+
+def test_a_cluster_without_workers_is_waited_for_aloud_and_an_own_one_given_up(monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 0.0)
+    monkeypatch.setattr(workers, "GONE", 0.0)
+    pool = cluster(dict)
+    with pytest.warns(workers.NoWorkers, match="at tcp://elsewhere:1 has no worker"):
+        pool.watch()
+    pool.watch()  # it is said once
+    with pytest.raises(workers.PoolGone, match="all workers of the Dask cluster have died"):
+        cluster(dict, None).watch()
+    monkeypatch.undo()
+    cluster(lambda: {"one": 1}, None).watch()
+
+
+def test_a_scheduler_that_dies_is_no_end_of_time():
+    with pytest.raises(workers.PoolGone, match="scheduler at tcp://elsewhere:1 is gone"):
+        cluster(gone).watch()
+    pool, theirs = cluster(dict), Future()
+    theirs.cancel()
+    pool.executor = types.SimpleNamespace(submit=lambda *given: theirs)
+    pool.registered = pickle.dumps(({}, {}))
+    ours = pool.submit(types.SimpleNamespace(recipes=[], recipe=None))
+    assert isinstance(ours.exception(), workers.PoolGone)

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from lottery.__main__ import main
-from lottery.book import claims, findings, gates, launch, parameters, planning, runner
+from lottery.book import build, claims, findings, gates, launch, parameters, planning, runner
 from lottery.book.chapter import as_written
 from lottery.engine import archive
 from lottery.engine.disk import StoreError
@@ -188,3 +188,82 @@ def test_power_prints_a_command_that_is_taken_or_says_that_none_is(capsys):
             assert changed and all(key.endswith("replicates") for key in changed), name
             assert len(part.keys) > len(planning.Part(part.chapter, part.profile, old).keys), name
     assert taken and any("that the chapter takes" in line for line in printed)
+
+
+@pytest.mark.parametrize("harm", ["one byte", "cut off"])
+def test_damaged_records_are_noticed(harm, tmp_path):
+    file = min(runner.results_files(), key=lambda path: path.stat().st_size)
+    data = bytearray(file.read_bytes())
+    if harm == "one byte":
+        data[len(data) // 2] ^= 1
+    (tmp_path / file.name).write_bytes(data if harm == "one byte" else data[: len(data) // 2])
+    [problem] = gates.check_records({}, [tmp_path / file.name])
+    assert file.name in problem and gates.check_records({}, [file]) == []
+
+
+def edited(tmp_path, change):
+    """A copy of a published page with a change."""
+    path = runner.published()["13_capacity"]
+    notebook = nbformat.read(path, as_version=4)
+    change(notebook.cells)
+    nbformat.write(notebook, tmp_path / path.name)
+    return gates.check_executed(tmp_path / path.name)
+
+
+def other_output(cells):
+    shown = next(
+        output for cell in cells for output in cell.get("outputs", ()) if "text/html" in output.get("data", {})
+    )
+    shown.data["text/html"] += "<p>Tickets always win.</p>"
+
+
+def test_a_page_that_somebody_has_edited_is_noticed(tmp_path):
+    assert edited(tmp_path, lambda cells: None) == []
+    changed = ("cells[0].source", "cells[-1].source")
+    for number, _ in zip((0, -1), changed, strict=True):
+        [problem] = edited(tmp_path, lambda cells, number=number: cells[number].update(source="Tickets always win."))
+        assert "not as in its source notebook: cell" in problem
+    [problem] = edited(tmp_path, lambda cells: cells.pop())
+    assert "cells, its source notebook" in problem
+    [problem] = edited(tmp_path, other_output)
+    assert "its outputs are not those" in problem
+
+
+def test_a_chapter_in_a_comment_of_the_contents_is_none(tmp_path):
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nparts:\n- chapters:\n  - file: book/chapters/01_one\n"
+        "#  - file: book/chapters/02_two\n    sections:\n    - file: book/chapters/03_three\n  - file: book/methods\n"
+    )
+    assert build.contents(tmp_path) == ["01_one", "03_three"]
+
+
+def test_a_note_whose_values_nobody_glues_is_noticed(monkeypatch):
+    name, rules = "13_capacity", claims.load()
+    path = runner.published()[name]
+    rule = next(rule for rule in rules.values() if rule.chapter == name)
+    monkeypatch.setattr(claims, "load", lambda: rules | {rule.id: rule.model_copy(update={"note": "It is {nowhere}."})})
+    assert f"the note of {rule.id} names values that are not glued: nowhere" in gates.check_published(name, path)
+
+
+def test_outcomes_by_an_earlier_rule_are_not_told_as_todays(monkeypatch, capsys):
+    monkeypatch.setattr(claims.Rule, "hash", property(lambda rule: "another"))
+    assert main(["power", "C-C10"]) == 1
+    assert "no published verdict by its present rule" in capsys.readouterr().err
+    assert main(["list", "13"]) == 0
+    assert "by an earlier rule" in capsys.readouterr().out
+
+
+def test_a_notebook_that_is_cut_off_is_named(tmp_path):
+    path = runner.published()["13_capacity"]
+    for text in (path.read_text(encoding="utf-8")[:5000], "", "[]", "{}"):
+        (tmp_path / "cut.ipynb").write_text(text, encoding="utf-8")
+        with pytest.raises(parameters.ChapterError, match=r"cut\.ipynb is no whole notebook"):
+            planning.read(tmp_path / "cut.ipynb")
+
+
+def test_nothing_is_published_beside_committed_records_that_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "99_cut.lotx").write_bytes(b"PK and no more")
+    files = runner.results_files
+    monkeypatch.setattr(runner, "results_files", lambda: [*files(), tmp_path / "99_cut.lotx"])
+    with pytest.raises(StoreError, match="99_cut"):
+        runner.take_committed([], [], Store(tmp_path / "store"))

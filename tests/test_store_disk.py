@@ -379,3 +379,13 @@ def test_a_flipped_bit_is_found_wherever_it_is(tmp_path, target):
             assert Store(place).read(KEY).values == {"value": 1.0}
         assert len(found) <= 1
         shutil.rmtree(place)
+
+
+def test_what_cannot_be_removed_is_not_said_to_be_freed(tmp_path, monkeypatch):
+    put(store := Store(tmp_path))
+    left = disk.temporary(store.root / "left")
+    left.write_bytes(b"x")
+    monkeypatch.setattr(disk, "remove", lambda path: None)
+    monkeypatch.setattr(disk, "abandoned", lambda path: path == left)
+    with pytest.raises(StoreError, match=r"1 of 1 files and folders could not be removed, such as .*left"):
+        store.gc()

@@ -368,7 +368,9 @@ def test_time_that_is_over_deletes_no_earlier_export(tmp_path, plan, capsys):
     assert other.exists() and before <= set(Store(tmp_path / "two").import_([first])) and before
 
 
-@pytest.mark.parametrize(("number", "executor"), [("SIGTERM", "inline"), ("SIGINT", "processes")])
+@pytest.mark.parametrize(
+    ("number", "executor"), [("SIGTERM", "inline"), ("SIGINT", "processes"), ("SIGHUP", "processes")]
+)
 def test_a_signal_saves_exports_and_tells(number, executor, tmp_path):
     part = {"chapter": "01_winning_tickets", "profile": "quick", "given": SMALL | {"steps": 200_000}}
     (tmp_path / "plan.yml").write_text(yaml.safe_dump([{**part, "given": SMALL | {"steps": 50, "levels": 1}}, part]))
@@ -398,3 +400,80 @@ def test_a_signal_saves_exports_and_tells(number, executor, tmp_path):
     assert (
         list((tmp_path / "store" / "partial").glob("*.safetensors")) and (tmp_path / "export" / "study.lotx").exists()
     )
+
+
+TINY = {
+    "chapter": "13_capacity",
+    "profile": "quick",
+    "given": {"widths": "3 9", "steps": 50, "levels": 1, "replicates": 1},
+}
+
+
+def started(tmp_path, redirected="", **more):
+    """A study of three small parts in a shell, which hands it its streams."""
+    parts = [TINY | {"given": TINY["given"] | {"seed": seed}} for seed in (0, 1, 2)]
+    (tmp_path / "plan.yml").write_text(yaml.safe_dump(parts))
+    command = (
+        f"exec {sys.executable} -m lottery study --budget 5 --plan plan.yml --export 日本 --store s --executor inline"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LOTTERY_ROOT": str(ROOT), "PYTHONIOENCODING": "latin-1"}
+    return subprocess.Popen(["bash", "-c", command + redirected], cwd=tmp_path, env=environment, **more)
+
+
+def test_a_study_whose_reader_is_gone_goes_on_and_exports(tmp_path):
+    with started(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()  # as `head -1` does
+        assert process.wait(120) == 0, process.stderr.read()
+    assert len(Store(tmp_path / "two").import_([tmp_path / "日本" / "study.lotx"])) == len(Store(tmp_path / "s").keys())
+
+
+def test_a_study_without_streams_computes_and_exports(tmp_path):
+    assert started(tmp_path, " >&- 2>&-").wait(120) == 0
+    assert (tmp_path / "日本" / "study.lotx").exists()
+
+
+@pytest.mark.parametrize("harm", ["a part is gone", "cut off"])
+def test_what_a_killed_export_has_left_keeps_no_study_from_going_on(harm, tmp_path, capsys):
+    (tmp_path / "plan.yml").write_text(yaml.safe_dump([TINY]))
+    assert command(tmp_path, tmp_path / "plan.yml", 5) == 0
+    store, export = Store(tmp_path / "store"), tmp_path / "export"
+    if harm == "a part is gone":
+        (export / "study.lotx").unlink()
+        parts = store.export(store.keys(), export / "study.lotx", part_bytes=6000)
+        assert len(parts) > 2
+        parts[1].unlink()
+    else:
+        whole = (export / "study.lotx").read_bytes()
+        (export / "study.lotx").write_bytes(whole[: len(whole) // 2])
+    assert command(tmp_path, tmp_path / "plan.yml", 5) == 0
+    assert {"a part is gone": "is missing", "cut off": "set aside"}[harm] in capsys.readouterr().out
+    there = list(export.glob("study*.lotx"))
+    assert set(Store(tmp_path / "two").import_(there)) == set(store.keys())
+    assert len(list(export.glob("*.damaged"))) == (harm == "cut off")
+
+
+def test_a_budget_of_centuries_is_taken(tmp_path):
+    (tmp_path / "plan.yml").write_text(yaml.safe_dump([TINY]))
+    assert command(tmp_path, tmp_path / "plan.yml", 1e9) == 0
+
+
+@pytest.mark.parametrize("text", ["- !!timestamp abc", "- !!bool abc", "[" * 5000])
+def test_a_plan_that_yaml_stumbles_over_is_refused(text, tmp_path, capsys):
+    (tmp_path / "plan.yml").write_text(text)
+    assert command(tmp_path, tmp_path / "plan.yml", 5) == 1
+    assert "plan.yml cannot be read" in capsys.readouterr().err
+
+
+def test_the_home_folder_is_meant_by_its_sign(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["store", "ls", "--store=~/none"]) == 1
+    assert str(tmp_path / "none") in capsys.readouterr().err
+    monkeypatch.setenv("LOTTERY_STORE", "~/results")
+    assert settings.default_store() == tmp_path / "results"
+
+
+def test_a_pipe_is_no_export(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.lotx")
+    assert main(["store", "import", str(tmp_path / "pipe.lotx"), "--store", str(tmp_path / "store")]) == 1
+    assert "is no file of a disk" in capsys.readouterr().err
