@@ -18,7 +18,7 @@ def made(claim, *needed, scale="paper", profile="quick", **parameters):
     others = [replace(check, outcome="holds") for check in checks[len(needed) :]]
     verdict = claims.Verdict(scale, "open", (*opened, *others), ("replicates: 1 of 2",))
     values = planning.Part(RULES[claim].chapter, profile, parameters).parameters
-    return {"profile": profile, "parameters": values, "verdicts": {claim: verdict.json()}}
+    return {"profile": profile, "parameters": values, "verdicts": {claim: verdict.json() | {"rule": RULES[claim].hash}}}
 
 
 def read(command):

@@ -223,8 +223,7 @@ def test_a_page_that_somebody_has_edited_is_noticed(tmp_path):
     for number, _ in zip((0, -1), changed, strict=True):
         [problem] = edited(tmp_path, lambda cells, number=number: cells[number].update(source="Tickets always win."))
         assert "not as in its source notebook: cell" in problem
-    [problem] = edited(tmp_path, lambda cells: cells.pop())
-    assert "cells, its source notebook" in problem
+    assert any("cells, its source notebook" in problem for problem in edited(tmp_path, lambda cells: cells.pop()))
     [problem] = edited(tmp_path, other_output)
     assert "its outputs are not those" in problem
 

@@ -364,7 +364,7 @@ class Dask:
         if self.address is None and without > GONE:
             raise PoolGone(
                 "all workers of the Dask cluster have died and none comes back: what was saved is in the store, and "
-                "the same command goes on; if they die again, take less memory (fewer --jobs) or the executor processes"
+                "the same command goes on; if they die again, take less memory (fewer jobs) or the executor 'processes'"
             )
         if without > PATIENCE and not self.told:
             self.told = True
