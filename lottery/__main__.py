@@ -142,6 +142,7 @@ def _run(names, profile, given, publish, export, settings) -> None:
             lacking = _count(sum(key not in store for key in own), "recipe")
             click.echo(f"{part.chapter}{places[part.chapter]}: planned, {lacking} to compute")
     keys = list(dict.fromkeys(key for one in keys_of.values() for key in one))
+    carried = _carried(store, export) if export else []
     if publish:
         runner.take_committed(names, keys, store)
     try:
@@ -172,6 +173,8 @@ def _run(names, profile, given, publish, export, settings) -> None:
             raise error
     finally:
         if export and (there := [key for key in keys if key in store]):
+            if len(there) < len(keys):  # broken off: what the file had stays in it
+                there = list(dict.fromkeys([*there, *carried]))
             for path in store.export(there, export):
                 click.echo(f"records: {path}")
 
@@ -263,6 +266,11 @@ def study(began, budget, export, files, part, plan, **how) -> int:
 
     settings, parts = _settings(**how), module.read_plan(plan)
     target = export / "study.lotx"
+    if files is not None and (there := len(archive.parts(target))) > files:
+        raise LotteryError(
+            f"{export} holds an earlier export in {there} files, and --files {files} would leave out what is in them: "
+            f"take --files {there} or more, or another folder"
+        )
     for path in archive.set_aside(target):
         _tell(f"{path}: an earlier export, damaged, and set aside under this name")
     archive.check_target(target, files)
@@ -270,12 +278,13 @@ def study(began, budget, export, files, part, plan, **how) -> int:
     carried = _carried(Store(settings.store), target)
 
     def pack(store, keys) -> None:
+        keys = list(dict.fromkeys([*keys, *_carried(store, target)]))  # another study may have exported meanwhile
         packed = 0
         for path in store.export(keys, target, files, int(part * 2**20)):
             packed += len(archive.keys(path))
             _tell(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
         if packed < len(keys):
-            left, room = _count(len(keys) - packed, "record"), _count(files, "file")
+            left, room = _count(len(keys) - packed, "record"), _count(files or 0, "file")
             _tell(f"{left} of {len(keys)}, the last of the plan, left out: there is no room in {room}")
 
     if carried:
@@ -299,13 +308,12 @@ def _carried(store, target: Path) -> list[str]:
     from .engine import archive
     from .engine.disk import StoreError
 
-    before = set(store.keys())
     try:
-        return store.import_(archive.parts(target))
+        store.import_(parts := archive.parts(target))
     except StoreError as error:
         for line in str(error).splitlines():
             _tell(f"of the earlier export: {line}")
-        return [key for key in store.keys() if key not in before]
+    return [key for path in parts for key in archive.keys(path) if key in store]
 
 
 @cli.command("list")
@@ -453,13 +461,18 @@ def list_records(store) -> None:
         if (record := opened.read(key)) is None:
             continue
         count += 1
-        accuracy = record.values.get("test_accuracy_end")
-        training = record.recipe.get("training", {})
-        what = f"{training['data']} {training['model']} {training['steps']} steps" if training else ""
-        left = f"{100 * record.values['density']:6.2f} % left" if "density" in record.values else ""
-        reached = f"  test accuracy {accuracy:.4f}" if accuracy is not None else ""
+        accuracy, density = (record.values.get(name) for name in ("test_accuracy_end", "density"))
+        training = record.recipe.get("training")  # a recipe of the user's may call otherwise so
+        told = (
+            [str(training[name]) for name in ("data", "model", "steps") if name in training]
+            if isinstance(training, dict)
+            else []
+        )
+        what = f"{' '.join(told)} steps" if len(told) == 3 else ""
+        left = f"{100 * density:6.2f} % left" if isinstance(density, int | float) else ""
+        reached = f"  test accuracy {accuracy:.4f}" if isinstance(accuracy, int | float) else ""
         dense = f"  dense weights at {sorted(opened.states(key))}" if opened.states(key) else ""
-        click.echo(f"{key[:12]}  {record.recipe['type']:9}  {left:13}  {what}{reached}{dense}")
+        click.echo(f"{key[:12]}  {record.recipe.get('type', '?')!s:9}  {left:13}  {what}{reached}{dense}")
     click.echo(f"{_count(count, 'record')} in {opened.root}")
 
 

@@ -39,6 +39,7 @@ from .recipes import (
     Training,
     Weights,
     World,
+    check_still,
     first,
     frozen,
     reached,
@@ -154,7 +155,8 @@ class LitPreserving(Counted):
 
 def _lit(world: World, training: Training) -> torch.Tensor:
     """[inputs] in which share of the training examples each is not zero."""
-    return (world.dataset(training).train[0].flatten(1) != 0).double().mean(0)
+    inputs = world.dataset(training).train[0]
+    return (inputs.reshape(len(inputs), -1) != 0).double().mean(0)
 
 
 def _ungrouped(module: torch.nn.Module) -> None:
@@ -271,12 +273,13 @@ class AtStart(Mask):
                 f"SynFlow scores a network by its outputs for an input of ones, which says nothing where inputs are "
                 f"integers, as token ids in {self.training.data} are: take criterion 'snip' or 'magnitude'"
             )
-        rehearse(
-            self.criterion,
-            world,
-            self.training,
-            lambda module, state, examples: self._scores(module, state, models.prunable(module), examples),
-        )
+
+        def tried(module, state: State, examples) -> None:
+            if self.criterion != "magnitude":
+                check_still(module, state, examples)
+            self._scores(module, state, models.prunable(module), examples)
+
+        rehearse(self.criterion, world, self.training, tried)
 
     def compute(self, world: World) -> Result:
         module, dataset = world.network(self.training), world.dataset(self.training)

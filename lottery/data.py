@@ -514,7 +514,7 @@ def _scaled(name: str, parts: dict[str, torch.Tensor], scaling: str) -> dict[str
             part: torch.nn.functional.normalize(x.flatten(1), dim=1).view_as(x).contiguous()
             for part, x in parts.items()
         }
-    if kind not in (torch.uint8, torch.float16, torch.bfloat16, torch.float32) and scaling != "standardise":
+    if kind not in (torch.uint8, torch.float16, torch.bfloat16, torch.float32):
         _check_steps(name, parts["train"], scaling)
     parts = {part: x.float() for part, x in parts.items()}
     if kind != torch.uint8 and not all(x.isfinite().all() for x in (deviation, *parts.values())):
@@ -524,15 +524,20 @@ def _scaled(name: str, parts: dict[str, torch.Tensor], scaling: str) -> dict[str
 
 def _check_steps(name: str, train: torch.Tensor, scaling: str) -> None:
     """Refuses features whose differences from example to example float64 holds and float32 does not."""
-    axes = [axis for axis in range(train.ndim) if axis != 1]
-    deviation, most = train.std(axes), train.abs().amax(axes)
+    features = [[axis for axis in range(train.ndim) if axis != kept] for kept in range(1, train.ndim)]
+    for axes in [*features, [0]]:  # along each axis, and at each place
+        _check_steps_of(name, train.std(axes), train.abs().amax(axes), scaling)
+
+
+def _check_steps_of(name: str, deviation: torch.Tensor, most: torch.Tensor, scaling: str) -> None:
     steps, fine = (most * torch.finfo(kind).eps for kind in (torch.float32, torch.float64))
     if (lost := (fine * FINE < deviation) & (deviation < steps * FINE)).any():
         first = int(lost.flatten().nonzero()[0])
+        what = "subtract" if scaling == "standardise" else "use scaling='standardise', or subtract"
         raise DataError(
             f"{name}: scaling={scaling!r} leaves numbers up to {most.flatten()[first]:.3g} with a standard deviation "
             f"of {deviation.flatten()[first]:.3g} (feature {first}), between which float32, of steps of "
-            f"{steps.flatten()[first]:.3g} there, hardly tells: use scaling='standardise', or subtract an offset"
+            f"{steps.flatten()[first]:.3g} there, hardly tells: {what} an offset"
         )
 
 

@@ -192,7 +192,7 @@ def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: in
         LandscapeError: as `check_statistics`.
     """
     _check_few(module, inputs)
-    module = models.evaluating(copy.deepcopy(module))
+    module = models.evaluating(models.own_copy(module))
     if not _normalisations(module):
         return dict(state)
     with torch.no_grad():
@@ -226,10 +226,12 @@ def _estimate(
         layer.train()
     logits, number = inputs[:0], 0
     whole = inputs[: max(len(inputs) // batch * batch, min(len(inputs), batch))]
-    for number, x in enumerate(whole.split(batch), 1):
-        for layer in layers:
-            layer.momentum = 1 / number  # which makes a cumulative average; of a layer that is called, `count` does
-        logits = forward(x)
+    with seeds.apart(inputs.device):
+        torch.manual_seed(0)  # a layer may draw in training
+        for number, x in enumerate(whole.split(batch), 1):
+            for layer in layers:
+                layer.momentum = 1 / number  # which makes a cumulative average; of a layer that is called, `count` does
+            logits = forward(x)
     for layer, momentum, hook in zip(layers, momenta, counting, strict=True):
         layer.momentum = momentum
         layer.eval()
@@ -273,7 +275,7 @@ class Evaluator:
         if "re-estimated" in statistics:
             _check_few(module, train[0])
         self.layout = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-        self.module = models.evaluating(copy.deepcopy(module))
+        self.module = models.evaluating(models.own_copy(module))
         self.module.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # torch declares it for tensors alone
         self.train, self.test, self.statistics, self.batch, self.single = train, test, statistics, batch, single
         self.casts = precision == "bf16"

@@ -22,7 +22,21 @@ from .association import auc, partial_spearman
 from .curvature import Spectrum
 from .landscape import Pair, Path, midpoint_barrier
 from .models import State
-from .recipes import Dense, Mask, Recipe, Result, Run, Stored, Training, Weights, World, first, frozen, rehearse
+from .recipes import (
+    Dense,
+    Mask,
+    Recipe,
+    Result,
+    Run,
+    Stored,
+    Training,
+    Weights,
+    World,
+    check_still,
+    first,
+    frozen,
+    rehearse,
+)
 from .signs import Aligned, Compared, Hybrid
 from .stats import Summary
 
@@ -69,7 +83,12 @@ class Beginning(Recipe):
 
     def check(self, world: World, training: Training | None = None) -> None:
         super().check(world, self.training)
-        rehearse("first gradient", world, self.training, _gradients)
+
+        def tried(module: nn.Module, state: State, examples: Pair) -> None:
+            check_still(module, state, examples)
+            _gradients(module, state, examples)
+
+        rehearse("first gradient", world, self.training, tried)
 
     def compute(self, world: World) -> Result:
         module, dataset = world.network(self.training), world.dataset(self.training)

@@ -243,6 +243,13 @@ def register(name: str, factory: Factory) -> None:
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ModelError(f"{name!r}: {_CALLED}, not {type(factory).__name__}: lambda shape, classes: …")
     try:
+        hash(factory)
+    except TypeError:
+        raise ModelError(
+            f"{name!r}: its factory cannot be told from others ({type(factory).__name__} has no hash, as dataclasses "
+            "have none): give a function, or @dataclass(frozen=True)"
+        ) from None
+    try:
         inspect.signature(factory).bind((1,), 2)
     except TypeError as error:
         raise ModelError(f"{name!r}: {_CALLED}; with these {error}") from None
@@ -343,6 +350,14 @@ def ours(module: nn.Module) -> bool:
     What a factory of the user's has returned is not, whatever its class: it may have been changed.
     """
     return type(module) in (LeNet, Conv, VGG, ResNet) and _copied not in module._forward_pre_hooks.values()
+
+
+def own_copy(module: nn.Module) -> nn.Module:
+    """A copy that leaves alone what it is given: a network may change its inputs in place."""
+    copied = copy.deepcopy(module)
+    if not ours(copied) and _copied not in copied._forward_pre_hooks.values():
+        copied.register_forward_pre_hook(_copied)
+    return copied
 
 
 def _copied(module: nn.Module, inputs: tuple) -> tuple:

@@ -5,6 +5,8 @@ of values and every ablation is one more small recipe. A recipe's key is the has
 runs it refers to stand as their keys: a changed parameter recomputes only what hangs on it.
 """
 
+import contextlib
+import copy
 import dataclasses
 import hashlib
 import json
@@ -31,6 +33,7 @@ import torch
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from . import LotteryError, masks, models, seeds
 from .data import Dataset, Pair
@@ -470,6 +473,49 @@ def rehearse(
         said = str(error) if isinstance(error, LotteryError) else f"{type(error).__name__}: {error}"
         raise RecipeError(f"{what} of network {training.model!r} fails: {said.strip().splitlines()[0]}") from error
     _rehearsed.add(key)
+
+
+def check_still(module: nn.Module, state: State, examples: Pair) -> None:
+    """Refuses networks of which no gradient can be measured in evaluation (`models.still`).
+
+    Args:
+        module, state, examples: as `rehearse` hands them on.
+
+    Raises:
+        RecipeError: if with the flags of evaluation alone it computes something else than after `eval()`, or something
+            else each time, or if it has gradients in training alone.
+    """
+    few, labels = examples[0][:2].cpu(), examples[1][:2].cpu()
+    with seeds.apart(), torch.no_grad():
+        models.load(module, state)
+        wanted = models.evaluating(copy.deepcopy(module))(few.clone())
+        found = [models.still(copy.deepcopy(module))(few.clone()) for _ in range(2)]
+    if not all(torch.allclose(one, wanted, 1e-3, 1e-5 * float(wanted.abs().max())) for one in found):
+        raise RecipeError(
+            "its layers computed otherwise than after eval(), though each had training = False: let them look at "
+            "self.training, not at a flag of their own that train() sets"
+        )
+
+    def moved(module: nn.Module) -> set[str]:
+        weights = dict(module.named_parameters())
+        loss = cross_entropy(module(few.clone()), labels)
+        if loss.requires_grad:
+            loss.backward()
+        return {name for name in models.prunable(module) if weights[name].grad is not None}
+
+    training, lost = copy.deepcopy(module), set[str]()
+    training.train()
+    with (
+        seeds.apart(),
+        torch.enable_grad(),
+        contextlib.suppress(Exception),
+    ):  # a pass in training may need more than two
+        lost = moved(training) - moved(models.still(copy.deepcopy(module)))
+    if lost:
+        raise RecipeError(
+            f"{min(lost)} has a gradient in training alone, and none in evaluation, where it is measured: let the "
+            "network not switch gradients off (set_grad_enabled), or freeze that weight"
+        )
 
 
 class Weights(Recipe):

@@ -8,7 +8,6 @@ one before and no other, fully connected or convolutional, with a flattening in 
 Matching lowers the distance of unrelated networks too: a distance means something only beside `null_comparisons`.
 """
 
-import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -288,7 +287,7 @@ def chain(module: nn.Module, inputs: torch.Tensor) -> Chain:
         SignsError: naming the layer, if the network is no chain: its hidden units have no order of their own (residual
             connections, attention, recurrence), or not that of one layer after another.
     """
-    module = models.evaluating(copy.deepcopy(module).cpu().double())
+    module = models.evaluating(models.own_copy(module).cpu().double())
     inputs = inputs[:4].cpu()
     inputs = inputs.double() if inputs.is_floating_point() else inputs
     kinds, called = models.prunable(module), []

@@ -302,7 +302,9 @@ class Speed(Recipe):
         rehearse("the speed", world, self.training, _multiplied)
 
     def compute(self, world: World) -> Result:
-        mask, shape = self.mask.tensors(world, self.training), world.dataset(self.training).shape
+        mask, given = self.mask.tensors(world, self.training), world.dataset(self.training).train[0][:1].cpu()
+        numbers = given.is_floating_point()  # else what stands for something, such as ids
+        one = torch.rand(given.shape, generator=torch.Generator().manual_seed(0)) if numbers else given
         network = models.evaluating(world.network(self.training))
         for name, kept in mask.items():
             network.get_parameter(name).data.mul_(kept)
@@ -312,9 +314,9 @@ class Speed(Recipe):
         try:
             with torch.inference_mode():
                 both = network, in_csr(network, mask)
-                _same(*both, torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)))
+                _same(*both, one)
                 for i, batch in enumerate(self.batches):
-                    x = torch.ones(batch, *shape)
+                    x = (torch.ones_like(given) if numbers else given).expand(batch, *given.shape[1:]).contiguous()
                     calls = max(1, round(0.003 / _seconds(network, x, 3)))
                     for repeat in range(self.repeats):
                         for kind, module in enumerate(both):

@@ -81,8 +81,10 @@ def for_offline(root, index):
     Raises:
         BookError: npm is missing or failed.
     """
-    pages, target = index.parent, index.parent.parent / "offline" / "html"
-    shutil.rmtree(target.parent, ignore_errors=True)
+    pages, offline = index.parent, index.parent.parent / "offline"
+    new = offline.with_name(".offline.new")
+    target = new / "html"
+    shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(pages, target)
     _copy_scripts(root, target / "_static" / "vendor")
     places = {address: f"vendor/{path}" for address, path in cdn_files(root).items()}
@@ -93,7 +95,9 @@ def for_offline(root, index):
             text = text.replace(f'src="{address}"', f'src="{static}{place}"')
             text = text.replace(f'data-base="{address}"', f'data-base="{place}"')
         path.write_text(text, encoding="utf-8")
-    return target / "index.html"
+    shutil.rmtree(offline, ignore_errors=True)
+    new.rename(offline)
+    return offline / "html" / "index.html"
 
 
 def print_pdf(root, index):

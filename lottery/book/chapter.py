@@ -279,8 +279,8 @@ class Chapter:
         self._draw_found(update=True)
         self._draw_cards(update=True)  # with notes, whose values may be glued after the verdict
         made = [record.made for record in self.used.values()]
-        finished = [one["finished"] for one in made]
-        with_ = {name: sorted({one[name] for one in made}) for name in ("torch", "numpy", "python", "lottery")}
+        finished = [one.get("finished", "?") for one in made]
+        with_ = {name: sorted({one.get(name, "?") for one in made}) for name in ("torch", "numpy", "python", "lottery")}
         rows = {
             "Cost": self._cost(),
             "Results": f"{len(made)} records, from {min(finished, default='')} to {max(finished, default='')} (UTC)",
@@ -330,7 +330,8 @@ class Chapter:
         runs = sum(record.recipe["type"] == "Run" for record in self.used.values())
         spent: dict[str, float] = {}
         for record in self.used.values():
-            spent[record.made["device"]] = spent.get(record.made["device"], 0.0) + record.made["seconds"] / 3600
+            device = record.made.get("device", "an unknown machine")
+            spent[device] = spent.get(device, 0.0) + record.made.get("seconds", 0.0) / 3600
         words = (
             f"{f'{hours:.1f} hours' if hours >= 1 else f'{60 * hours:.1f} minutes'} of {device}"
             + ("" if re.search(r", \d+ threads?$", device) else ", shared by several runs, each counted in full")

@@ -46,9 +46,9 @@ def executed(folder: Path) -> dict[str, dict[str, Any]]:
         folder: of executed notebooks.
     """
     out = {}
-    for path in sorted(folder.glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        heading = next(cell.source for cell in notebook.cells if cell.source.startswith("# "))
+    for path in planning.visible(folder, "*.ipynb"):
+        notebook = planning.read(path)
+        heading = next((cell.source for cell in notebook.cells if cell.source.startswith("# ")), f"# {path.stem}")
         out[path.stem] = notebook.metadata.get("lottery", {}) | {"title": heading.splitlines()[0][2:].strip()}
     return out
 
@@ -375,7 +375,7 @@ def _write_notebooks(app: Sphinx, failure: Exception | None) -> None:
     cited: Any = app.env.domains["cite"]
     cited = launch.cited(cited.bibdata.data.entries)
     (Path(app.outdir) / "_sources" / "requirements.txt").write_text(f"{release}/{launch.wheel()}\n")  # for Binder
-    exports = sorted((source / "results").glob("*.lotx"))
+    exports = planning.visible(source / "results", "*.lotx")
     names = sorted(Path(page).name for page in app.env.found_docs if page.startswith("book/chapters/"))
     for path in [*offered.glob("*.ipynb"), *(Path(app.outdir) / "book" / "chapters").glob("*.html")]:
         if path.stem not in names:

@@ -159,7 +159,10 @@ def parameters_of(notebook) -> dict[str, Parameter]:
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
     if len(cells) != 1:
         raise ChapterError(f"a notebook has exactly one cell with the tag `parameters`, not {len(cells)}")
-    return read_parameters(cells[0].source)
+    try:
+        return read_parameters(cells[0].source)
+    except (SyntaxError, ValueError) as error:
+        raise ChapterError(f"its parameters are not plain values: {error}") from None
 
 
 INJECTED = "# Parameters"

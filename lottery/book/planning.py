@@ -49,7 +49,7 @@ def book() -> Path:
 
 def names() -> list[str]:
     """All chapters, in order."""
-    return sorted(path.stem for path in (book() / "notebooks").glob("*.ipynb"))
+    return [path.stem for path in visible(book() / "notebooks", "*.ipynb")]
 
 
 def named(given: str) -> str:
@@ -98,9 +98,14 @@ def read(path: Path) -> nbformat.NotebookNode:
         raise ChapterError(f"{path} is no whole notebook ({said}): restore it, say by `git checkout`") from None
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that a pattern fits, but those that systems hide there: `._01.ipynb` and the like."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def published() -> dict[str, Path]:
     """The published chapters."""
-    return {path.stem: path for path in sorted((book() / "book" / "chapters").glob("*.ipynb"))}
+    return {path.stem: path for path in visible(book() / "book" / "chapters", "*.ipynb")}
 
 
 def check_profile(profile: str) -> None:

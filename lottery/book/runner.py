@@ -34,7 +34,7 @@ from ..engine.settings import VARIABLE, Settings, current
 from ..engine.store import Store
 from .chapter import git_state, versions
 from .parameters import ChapterError
-from .planning import Part, book, published, read, source
+from .planning import Part, book, published, read, source, visible
 from .text import count
 
 SCHEMA = 1
@@ -119,7 +119,7 @@ def run(
         else:
             problems += [p for p in incomplete(executed) if not failure]
             if problems:
-                problems.append(f"what was executed is in {_keep_failed(target)}")
+                problems.append(_keep_failed(target))
         if executed is None or problems:
             raise ChapterError(f"{name} did not run to its end: " + "; ".join(problems))
         _tidy(executed)
@@ -174,11 +174,14 @@ def _switched(notebook, place: Path) -> Path:
     return place
 
 
-def _keep_failed(target: Path) -> Path:
+def _keep_failed(target: Path) -> str:
     failed = book() / "_build" / "failed" / target.name
-    failed.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(target, failed)
-    return failed.relative_to(book())
+    try:
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(target, failed)
+    except OSError as error:
+        return f"what was executed could not be kept in {failed.parent}: {error.strerror or error}"
+    return f"what was executed is in {failed.relative_to(book())}"
 
 
 def _papermill(name: str, values: Mapping, target: Path, settings: Settings, show: bool) -> str | None:
@@ -403,7 +406,7 @@ def results_folder() -> Path:
 
 def results_files() -> list[Path]:
     """The committed records."""
-    return sorted(results_folder().glob("*.lotx"))
+    return visible(results_folder(), "*.lotx")
 
 
 def take_committed(names: Collection[str], keys: Iterable[str], store: Store) -> None:

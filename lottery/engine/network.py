@@ -32,6 +32,7 @@ from .precision import multiplying, undisturbed
 from .sparse import SparseLinear
 
 EXAMPLES = 16  # on which a faster network is compared with the plain one
+MORE = 48  # examples beside these, where inputs are integers
 ROUNDING = (
     1e-5  # of the largest gradient: what is smaller, as that of a bias before normalisation, may be rounding alone
 )
@@ -358,6 +359,17 @@ class Stacked(Network):
         }
 
 
+def sample(x: torch.Tensor) -> torch.Tensor:
+    """Which examples networks are tried on: the first; of integers, such as ids, also those with the largest and
+    smallest at each place."""
+    index = torch.arange(min(EXAMPLES, len(x)), device=x.device)
+    if x.is_floating_point():
+        return index
+    flat = x.reshape(len(x), -1)
+    ends = torch.stack([flat.amax(1).argmax(), flat.amin(1).argmin(), *flat.argmax(0), *flat.argmin(0)])
+    return torch.cat([index, ends[:MORE]]).unique()
+
+
 def build(training: Training, dataset: Dataset, starts: Sequence[Start]) -> Network:
     """The networks of a training on the data's device: the fastest way that does what the plain module does.
 
@@ -366,7 +378,7 @@ def build(training: Training, dataset: Dataset, starts: Sequence[Start]) -> Netw
         NotStacked: if there are several, and they cannot be stacked.
     """
     x, _ = dataset.train
-    device, few = x.device, x[:EXAMPLES]
+    device, few = x.device, x[sample(x)]
 
     module = models.build(training.model, dataset.shape, dataset.classes)
     _check(training, module, starts)

@@ -300,6 +300,8 @@ class Course:
         """Whether saved tensors are those of this training and hold the states that it has passed and is to keep."""
         if not torch.equal(saved.get("begun", torch.zeros(0, dtype=torch.uint8)), self.begun):
             return False
+        if not {"at", "rows", "train_loss"} <= saved.keys() or saved["train_loss"].shape != self.train_loss.shape:
+            return False
         wanted = {f"network/{name}": tensor.shape for name, tensor in self.network.state.items()}
         if {key: tensor.shape for key, tensor in saved.items() if key.startswith("network/")} != wanted:
             return False

@@ -28,11 +28,10 @@ from ..models import State
 from ..recipes import Training
 from . import sources
 from .errors import TrainingError, in_a_line
-from .network import EXAMPLES, Start, draws, seed
+from .network import Start, draws, sample, seed
 from .train import Course
 
 SEEDS = 3  # of initial weights that are tried; one that gives finite outputs is enough
-MORE = 48  # examples that are tried beside the first ones, where inputs are integers
 PASSES = 20  # in which a network that draws uses every layer, and what one changes shows in what it computes
 
 
@@ -76,12 +75,7 @@ def trial(training: Training, dataset: Dataset) -> None:
 
 
 def _few(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first examples; of integers, such as token ids, also those with the largest and smallest at each place."""
-    index = torch.arange(min(EXAMPLES, len(x)), device=x.device)
-    if not x.is_floating_point():
-        flat = x.view(len(x), -1)
-        ends = torch.stack([flat.amax(1).argmax(), flat.amin(1).argmin(), *flat.argmax(0), *flat.argmin(0)])
-        index = torch.cat([index, ends[:MORE]]).unique()
+    index = sample(x)
     return x[index], y[index]
 
 
@@ -487,6 +481,12 @@ def _parametrised(training: Training, module: nn.Module) -> None:
             )
 
 
+FILTERING = (
+    nn.functional.linear,
+    *(getattr(torch, f"{kind}{n}d") for kind in ("conv", "conv_transpose") for n in (1, 2, 3)),
+)
+
+
 class _Products(TorchFunctionMode):
     """Notes the matrices and filters of `torch.nn.functional.linear` and the convolutions."""
 
@@ -496,7 +496,7 @@ class _Products(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         given = kwargs or {}
-        if func in (nn.functional.linear, torch.conv1d, torch.conv2d, torch.conv3d):
+        if func in FILTERING:
             self.seen.append((args[1] if len(args) > 1 else given["weight"]).detach())
         return func(*args, **given)
 
@@ -509,7 +509,7 @@ def _multiplies(training: Training, dataset: Dataset, module: nn.Module) -> None
     for name in kinds:
         owner, own, parametrised = models.place(tried, name)
         layer = tried.get_submodule(owner)
-        known = isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) and type(layer).forward not in usual
+        known = isinstance(layer, (nn.Linear, *models.CONVOLUTIONS)) and type(layer).forward not in usual
         if not known or own != "weight" or parametrised:
             continue
         weight = tried.get_parameter(name)
