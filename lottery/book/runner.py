@@ -506,7 +506,12 @@ def run_published(
         say(f"taking in the records of {count(len(published()), 'published chapter')}")
         Store(scratch).import_(results_files())
         settings = (settings or current()).but(store=Path(scratch), read_only=True, draw=False)
-        before = {name: read(path).metadata["lottery"] for name, path in published().items()}
+        said = {name: read(path).metadata.get("lottery") for name, path in published().items()}
+        before = {name: made for name, made in said.items() if made}
+        failed |= {
+            name: ChapterError(f"{name}: the page does not say how it was made: it is not published")
+            for name in said.keys() - before.keys()
+        }
         tasks = [
             functools.partial(attempt, name, old["profile"], old["parameters"], folder=folder, settings=settings)
             for name, old in before.items()
