@@ -10,7 +10,6 @@ their public code shows) or new ones from training data ("re-estimated", as Jord
 do). *Mask*: which weights exist on the path, see `path_mask`.
 """
 
-import copy
 import hashlib
 import itertools
 import math
@@ -173,7 +172,7 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
 def _check_few(module: nn.Module, inputs: torch.Tensor) -> None:
     """`check_statistics` of a copy on two examples, where there are two."""
     if len(inputs) > 1:
-        check_statistics(copy.deepcopy(module), inputs[:2])
+        check_statistics(models.own_copy(module), inputs[:2])
 
 
 def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: int = 500) -> State:

@@ -1664,3 +1664,26 @@ def test_the_smallest_shapes_are_tried_and_trained(kind, tmp_path):
     training = r.training(model="smallest", steps=5, batch=20, optimiser="sgd", lr=0.1, **more)
     [record] = execute([tickets.dense(training, 0)], Store(tmp_path), executor="inline", show=False)
     assert record.values["test_accuracy_end"] > 0
+
+
+class Padding(nn.Module):
+    """Padding by the function, which no table of layers shows."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.words, self.out = nn.Parameter(torch.randn(9, 4)), nn.Linear(4 * LENGTH, classes)
+
+    def forward(self, x):
+        return self.out(F.embedding(x, self.words, padding_idx=0).flatten(1))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_networks_are_compared_with_their_stack_on_rare_integers_too():
+    ids = torch.randint(1, 9, (200, LENGTH), generator=torch.Generator().manual_seed(0))
+    ids[60:, 3:] = 0
+    given = data.register("rare", (ids[:160], ids[:160, 0] % 2), (ids[160:], ids[160:, 0] % 2))
+    models.register("padding", Padding)
+    training = r.training(
+        data=given, model="padding", steps=10, batch=20, optimiser="sgd", lr=0.5, validation=20, scaling="none"
+    )
+    assert not stackable(training, data.load(given, 20, "none"))

@@ -697,3 +697,15 @@ def test_a_chapter_that_cannot_be_written_is_reported_as_one_that_failed(execute
     own = settings(executed[1])
     failed = runner.attempt(FIRST, "quick", SMALL, folder=tmp_path, settings=own, show=False)
     assert isinstance(failed, LotteryError) and f"{FIRST}.ipynb" in str(failed)
+
+
+def test_files_that_a_system_hides_among_the_books_are_none(tmp_path):
+    for name in ("01_one.ipynb", "._01_one.ipynb"):
+        (tmp_path / name).touch()
+    assert planning.visible(tmp_path, "*.ipynb") == [tmp_path / "01_one.ipynb"]
+
+
+def test_parameters_that_are_no_values_are_refused_in_words():
+    cell = nbformat.v4.new_code_cell("steps: int = 2 * 400  # steps", metadata={"tags": ["parameters"]})
+    with pytest.raises(parameters.ChapterError, match="not plain values"):
+        parameters.parameters_of(nbformat.v4.new_notebook(cells=[cell]))

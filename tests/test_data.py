@@ -677,3 +677,12 @@ def test_declaring_the_operators_where_they_exist_is_harmless():
     data._torchvision_datasets()
     data.declare_torchvision_operators()
     assert torch.ops.torchvision.nms
+
+
+def test_offsets_are_seen_along_every_axis():
+    draw = torch.Generator().manual_seed(0)
+    times = 1.7e9 + torch.randint(1, 60, (300, 8), generator=draw).double().cumsum(1)
+    x, y = torch.stack([times, torch.randn(300, 8, generator=draw).double()], 2), torch.arange(300) % 2
+    for scaling in ("standardise", "unit", "none"):
+        with pytest.raises(DataError, match="subtract"):
+            data.load(data.register("times", (x, y), (x[:50], y[:50])), 50, scaling)

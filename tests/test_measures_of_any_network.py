@@ -811,3 +811,98 @@ def test_an_operation_without_a_second_derivative_is_found_in_float32_too(tmp_pa
         computed([curvature.Spectrum(tickets.dense(own, 0), 4, 1, 1)], tmp_path)
     assert not Store(tmp_path).keys()
     computed([curvature.Spectrum(tickets.dense(plain, 0), 4, 1, 1)], tmp_path)
+
+
+# Pure functions, and what networks switch themselves.
+
+
+class InPlace(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.out = nn.Linear(64, classes)
+
+    def forward(self, x):
+        x -= 0.5
+        return self.out(x.flatten(1))
+
+
+def test_pure_functions_leave_the_data_of_a_network_that_changes_its_inputs_alone():
+    module, pair = InPlace(SHAPE, CLASSES), (torch.randn(20, *SHAPE), torch.arange(20) % CLASSES)
+    before, state = pair[0].clone(), module.state_dict()
+    wanted = F.cross_entropy(module(pair[0].clone()), pair[1]).item()
+    for _ in range(2):
+        assert landscape.error_at(module, state, pair, pair)["averaged/test_loss"] == pytest.approx(wanted)
+    mask = masks.dense(state, models.prunable(module))
+    hessian = curvature.Hessian(module, state, mask, pair, keep=False)
+    direction = torch.ones(hessian.size)
+    assert torch.equal(hessian(direction), hessian(direction)) and torch.equal(pair[0], before)
+
+
+class Switched(nn.Module):
+    """Drops by a flag of its own, or differentiates in training alone."""
+
+    def __init__(self, kind, classes):
+        super().__init__()
+        self.first, self.out, self.kind, self.active = nn.Linear(64, 8), nn.Linear(8, classes), kind, True
+
+    def train(self, mode=True):
+        self.active = mode
+        return super().train(mode)
+
+    def forward(self, x):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (self.training or self.kind != "gradients")):
+            x = F.relu(self.first(x.flatten(1)))
+        return self.out(F.dropout(x, 0.5, self.active) if self.kind == "flag" else x)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("flag", "otherwise than after eval"), ("gradients", "in training alone")])
+@pytest.mark.filterwarnings("ignore")
+def test_networks_of_which_no_gradient_can_be_measured_are_refused_before_training(kind, said, tmp_path):
+    of = training(lambda shape, classes: Switched(kind, classes), kind)
+    [run] = runs(of, 1)
+    measures = [
+        curvature.Spectrum(run, 4, 1, 1),
+        marks.Beginning(of, run.weights, Dense()),
+        AtStart(of, run.weights, 0.5),
+    ]
+    for measure in measures:
+        with pytest.raises(LotteryError, match=said):
+            computed([run, measure], tmp_path)
+    assert not Store(tmp_path).keys()
+
+
+class Noisy(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x) * self.training)
+
+
+def test_statistics_of_a_layer_that_draws_are_the_same_each_time():
+    module, pair = network(Noisy(6)), (torch.randn(200, *SHAPE), torch.arange(200) % CLASSES)
+    first, again = (landscape.error_at(module, module.state_dict(), pair, pair) for _ in range(2))
+    assert first == again
+
+
+def test_integers_are_timed_as_the_integers_that_they_are_and_one_an_example_may_be_unlit(tmp_path):
+    ids = torch.arange(300) % 10
+    given = data.register("ids", (ids[:200], ids[:200] % 3), (ids[200:], ids[200:] % 3))
+    of = training(
+        lambda _, n: nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, n)),
+        "ids",
+        data=given,
+        scaling="none",
+        validation=40,
+    )
+    _, (unlit,) = computed([controls.Unlit(of)], tmp_path)
+    assert unlit.values["inputs"] == 1
+
+
+def test_a_factory_without_a_hash_is_refused_when_it_is_registered():
+    @dataclasses.dataclass
+    class Make:
+        width: int
+
+        def __call__(self, shape, classes):
+            return nn.Linear(64, classes)
+
+    with pytest.raises(models.ModelError, match="cannot be told from others"):
+        models.register("unhashable", Make(3))

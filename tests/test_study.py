@@ -477,3 +477,25 @@ def test_a_pipe_is_no_export(tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe.lotx")
     assert main(["store", "import", str(tmp_path / "pipe.lotx"), "--store", str(tmp_path / "store")]) == 1
     assert "is no file of a disk" in capsys.readouterr().err
+
+
+def test_an_export_keeps_what_another_study_has_put_there(tmp_path, capsys):
+    """Two studies with stores of their own and one folder; and one that may write fewer files than are there."""
+    for seed in (0, 1):
+        (tmp_path / "plan.yml").write_text(yaml.safe_dump([TINY | {"given": TINY["given"] | {"seed": seed}}]))
+        arguments = [
+            "--export",
+            str(tmp_path / "export"),
+            "--store",
+            str(tmp_path / f"store{seed}"),
+            "--executor",
+            "inline",
+        ]
+        assert main(["study", "--budget", "5", "--plan", str(tmp_path / "plan.yml"), *arguments]) == 0
+    both = {key for seed in (0, 1) for key in Store(tmp_path / f"store{seed}").keys()}
+    [file] = (tmp_path / "export").glob("*.lotx")
+    assert set(Store(tmp_path / "all").import_([file])) == both
+    file.unlink()
+    Store(tmp_path / "all").export(both, file, part_bytes=6000)
+    assert main(["study", "--budget", "5", "--plan", str(tmp_path / "plan.yml"), *arguments, "--files", "1"]) == 1
+    assert "would leave out" in capsys.readouterr().err
