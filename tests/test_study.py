@@ -369,7 +369,7 @@ def test_time_that_is_over_deletes_no_earlier_export(tmp_path, plan, capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "executor"), [("SIGTERM", "inline"), ("SIGINT", "processes"), ("SIGHUP", "processes")]
+    ("number", "executor"), [("SIGINT", "inline"), ("SIGHUP", "processes")]
 )
 def test_a_signal_saves_exports_and_tells(number, executor, tmp_path):
     part = {"chapter": "01_winning_tickets", "profile": "quick", "given": SMALL | {"steps": 200_000}}
