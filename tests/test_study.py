@@ -368,9 +368,7 @@ def test_time_that_is_over_deletes_no_earlier_export(tmp_path, plan, capsys):
     assert other.exists() and before <= set(Store(tmp_path / "two").import_([first])) and before
 
 
-@pytest.mark.parametrize(
-    ("number", "executor"), [("SIGINT", "inline"), ("SIGHUP", "processes")]
-)
+@pytest.mark.parametrize(("number", "executor"), [("SIGINT", "inline"), ("SIGHUP", "processes")])
 def test_a_signal_saves_exports_and_tells(number, executor, tmp_path):
     part = {"chapter": "01_winning_tickets", "profile": "quick", "given": SMALL | {"steps": 200_000}}
     (tmp_path / "plan.yml").write_text(yaml.safe_dump([{**part, "given": SMALL | {"steps": 50, "levels": 1}}, part]))
