@@ -142,7 +142,6 @@ def _run(names, profile, given, publish, export, settings) -> None:
             lacking = _count(sum(key not in store for key in own), "recipe")
             click.echo(f"{part.chapter}{places[part.chapter]}: planned, {lacking} to compute")
     keys = list(dict.fromkeys(key for one in keys_of.values() for key in one))
-    carried = _carried(store, export) if export else []
     if publish:
         runner.take_committed(names, keys, store)
     try:
@@ -174,7 +173,7 @@ def _run(names, profile, given, publish, export, settings) -> None:
     finally:
         if export and (there := [key for key in keys if key in store]):
             if len(there) < len(keys):  # broken off: what the file had stays in it
-                there = list(dict.fromkeys([*there, *carried]))
+                there = list(dict.fromkeys([*there, *_carried(store, export)]))
             for path in store.export(there, export):
                 click.echo(f"records: {path}")
 

@@ -170,8 +170,8 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
 
 
 def _check_few(module: nn.Module, inputs: torch.Tensor) -> None:
-    """`check_statistics` of a copy on two examples, where there are two."""
-    if len(inputs) > 1:
+    """`check_statistics` of a copy on two examples, where there are two; of the papers' networks all is known."""
+    if len(inputs) > 1 and not models.ours(module):
         check_statistics(models.own_copy(module), inputs[:2])
 
 

@@ -505,11 +505,8 @@ def check_still(module: nn.Module, state: State, examples: Pair) -> None:
 
     training, lost = copy.deepcopy(module), set[str]()
     training.train()
-    with (
-        seeds.apart(),
-        torch.enable_grad(),
-        contextlib.suppress(Exception),
-    ):  # a pass in training may need more than two
+    # A pass in training may need more than two examples: then nothing is said here.
+    with seeds.apart(), torch.enable_grad(), contextlib.suppress(Exception):
         lost = moved(training) - moved(models.still(copy.deepcopy(module)))
     if lost:
         raise RecipeError(
