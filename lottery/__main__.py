@@ -358,12 +358,20 @@ def _published(chapter: str) -> dict:
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
 def show_parameters(chapters) -> None:
     """List what chapters can be given."""
-    from .book import parameters, planning
+    from .book import planning
 
+    failed = []
     for name in [planning.named(one) for one in chapters] or planning.names():
+        try:
+            known = planning.declared(name)
+        except planning.ChapterError as error:
+            failed.append(str(error))
+            continue
         click.echo(f"{name}:")
-        for parameter in parameters.parameters_of(planning.source(name)).values():
+        for parameter in known.values():
             click.echo(f"  {parameter}")
+    if failed:
+        raise LotteryError("\n".join(failed))
 
 
 @cli.command()

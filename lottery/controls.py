@@ -307,19 +307,18 @@ class AtStart(Mask):
         if self.criterion == "synflow":
             # a mask of −inf among the buffers stays a mask
             state = {n: t.abs() if t.is_floating_point() and t.isfinite().all() else t for n, t in state.items()}
-        weights = {name: state[name].double().requires_grad_() for name in names}
-        double = {name: t.double() if t.is_floating_point() else t for name, t in state.items()} | weights
-        inputs = examples[0].cpu()
+        weights = {name: state[name].double() for name in names}
+        double = {name: t.double() if t.is_floating_point() else t for name, t in state.items()}
+        module, (inputs, labels) = module.double(), (part.cpu() for part in examples)
         inputs = inputs.double() if inputs.is_floating_point() else inputs
-        double, module = models.once(module, double), models.still(module.double())
-        if self.criterion == "synflow":
-            loss = functional_call(module, double, torch.ones_like(inputs[:1])).sum()
-        else:
-            loss = cross_entropy(functional_call(module, double, inputs), examples[1].cpu())
-        gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        found = zip(weights.items(), gradients, strict=True)
-        scores = {n: torch.zeros_like(w) if g is None else (w * g).detach() for (n, w), g in found}
-        return scores if self.criterion == "synflow" else {name: score.abs() for name, score in scores.items()}
+        if self.criterion == "snip":
+            found = models.gradients(module, double, weights, inputs, labels)
+            return {name: (weights[name] * gradient).abs() for name, gradient in found.items()}
+        free = [weight.requires_grad_() for weight in weights.values()]
+        double, module = models.once(module, double | weights), models.still(module)
+        loss = functional_call(module, double, torch.ones_like(inputs[:1])).sum()
+        found = torch.autograd.grad(loss, free, allow_unused=True, materialize_grads=True)
+        return {name: (w * g).detach() for (name, w), g in zip(weights.items(), found, strict=True)}
 
 
 def _largest(size: torch.Tensor, count: int, near: float) -> tuple[torch.Tensor, float]:

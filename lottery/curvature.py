@@ -8,8 +8,8 @@ against a dense eigendecomposition.
 
 import contextlib
 import functools
+import itertools
 import math
-import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,14 +25,10 @@ from torch.nn.functional import cross_entropy
 from . import masks, models, recipes, seeds
 from .landscape import LandscapeError, Pair, check_finite, scene
 from .masks import Mask
-from .models import State
+from .models import NO_MEMORY, FewerAtOnce, State
 from .recipes import Recipe, Result, Run, Weights, World, first, frozen, on_device, trained
 
-NO_MEMORY = re.compile("can't allocate memory|(not enough|out of) memory", re.IGNORECASE)
-
-
-class FewerAtOnce(UserWarning):
-    """A Hessian that does not fit into memory goes on with fewer examples at once; the sum is the same."""
+TRIES = 3  # directions in which products are compared, until one agrees: kinks may lie in the way
 
 
 @contextlib.contextmanager
@@ -500,11 +496,17 @@ def lowest_loss(
         target: the search ends where the loss is no higher.
         steps: of Adam at most; 0 gives the loss right after pruning.
         lr: Adam's learning rate.
-        chunk: examples at a time.
+        chunk: examples at a time, or fewer where memory ends.
 
     Returns:
         The loss and where it is found.
     """
+    return models.fitting(functools.partial(_lowest_loss, module, state, mask, data, target, steps, lr), chunk)
+
+
+def _lowest_loss(
+    module: nn.Module, state: State, mask: Mask, data: Pair, target: float, steps: int, lr: float, chunk: int
+) -> tuple[float, State]:
     module = models.own_copy(module)
     models.load(module, masks.apply(state, mask))
     models.still(module).requires_grad_(False)
@@ -631,7 +633,7 @@ def _rehearsed(module: nn.Module, state: State, examples: Pair) -> None:
         rounding = 4 * torch.finfo(wanted.dtype).eps * float(gradients[0].abs().max() * unit)
         return torch.allclose(there(direction), wanted, close, close * float(wanted.abs().max()) + rounding)
 
-    if not any(agrees(seed, length) for seed, length in enumerate(lengths)):
+    if not any(itertools.starmap(agrees, itertools.product(range(TRIES), lengths))):
         raise LandscapeError(
             "products with the Hessian are not what gradients change by: some operation of this network has no right "
             "second derivative; take one that PyTorch differentiates twice"

@@ -31,6 +31,7 @@ from .recipes import Altered, Masked, Recipe, Result, Run, Training, Weights, Wo
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 STATISTICS = ("averaged", "re-estimated")
+FEW = 16  # examples that a network of the user's is tried on
 MEASURES = ("test_error", "test_loss", "train_loss")
 
 
@@ -170,9 +171,9 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
 
 
 def _check_few(module: nn.Module, inputs: torch.Tensor) -> None:
-    """`check_statistics` of a copy on two examples, where there are two; of the papers' networks all is known."""
+    """`check_statistics` of a copy on a few examples; of the papers' networks all is known."""
     if len(inputs) > 1 and not models.ours(module):
-        check_statistics(models.own_copy(module), inputs[:2])
+        check_statistics(models.own_copy(module), inputs[:FEW])
 
 
 def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: int = 500) -> State:

@@ -10,12 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 from . import LotteryError, controls, masks, models, stats, tickets
 from .association import auc, partial_spearman
@@ -105,11 +102,7 @@ class Beginning(Recipe):
 
 def _gradients(module: nn.Module, state: State, examples: Pair) -> State:
     """Gradients of the loss in the prunable weights; zero where the outputs do not hang on them."""
-    weights = {name: state[name].clone().requires_grad_() for name in models.prunable(module)}
-    now = models.once(module, {**state, **weights})
-    loss = cross_entropy(functional_call(models.still(module), now, examples[0]), examples[1])
-    found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-    return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(weights.items(), found, strict=True)}
+    return models.gradients(module, state, {name: state[name] for name in models.prunable(module)}, *examples)
 
 
 def measurements(run: Run, dense: Run, curved: int, examples: int = 0, test_examples: int = 0) -> dict[str, Recipe]:

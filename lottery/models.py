@@ -6,12 +6,17 @@ tensors are (weights that may be pruned, shared or frozen ones, buffers) stands 
 
 import contextlib
 import copy
+import functools
 import inspect
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrize
 
@@ -21,8 +26,7 @@ State = dict[str, torch.Tensor]
 Factory = Callable[[tuple[int, ...], int], nn.Module]
 
 _registered: dict[str, Factory] = {}
-
-
+NO_MEMORY = re.compile("can't allocate memory|(not enough|out of) memory", re.IGNORECASE)
 _CALLED = "a factory is called with the shape of one input, a tuple, and the number of classes"
 
 
@@ -639,17 +643,41 @@ def padding(module: nn.Module) -> dict[str, int]:
     return found
 
 
+class FewerAtOnce(UserWarning):
+    """What does not fit into memory goes on with fewer runs or examples at once; results are the same."""
+
+
+def fitting(work: Callable[[int], Any], at_once: int) -> Any:
+    """What a computation gives with as many examples at once as fit into memory, and at most so many.
+
+    Where memory ends it begins anew with half of them.
+    """
+    while True:
+        try:
+            return work(at_once)
+        except (MemoryError, RuntimeError) as error:  # of which torch.OutOfMemoryError is one
+            if at_once == 1 or not (isinstance(error, MemoryError) or NO_MEMORY.search(str(error))):
+                raise
+        # Outside of the clause, for the error holds the frames, and these the tensors.
+        at_once = (at_once + 1) // 2
+        warnings.warn(f"memory ends: it goes on with {at_once} examples at once", FewerAtOnce, stacklevel=2)
+
+
 def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int = 1000):
     """Mean cross-entropy and accuracy, each example seen exactly once; logits that are no numbers are no answer.
 
     Args:
         forward: maps inputs [N, ...] to logits [N, classes], or to [R, N, classes] for R stacked networks.
         inputs, labels: [N, ...] and [N].
-        batch: examples at a time.
+        batch: examples at a time, or fewer where memory ends.
 
     Returns:
         Two float64 arrays of shape [R] (R = 1 for a single network).
     """
+    return fitting(functools.partial(_evaluated, forward, inputs, labels), batch)
+
+
+def _evaluated(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batch: int):
     loss = correct = torch.zeros((), dtype=torch.float64, device=inputs.device)
     for x, y in zip(inputs.split(batch), labels.split(batch), strict=True):
         logits = forward(x)
@@ -659,3 +687,26 @@ def evaluate(forward: Callable, inputs: torch.Tensor, labels: torch.Tensor, batc
         loss = loss + losses.double().sum(1)
         correct = correct + ((logits.argmax(2) == target) & ~losses.isnan()).double().sum(1)
     return (loss / len(labels)).cpu().numpy(), (correct / len(labels)).cpu().numpy()
+
+
+def gradients(module: nn.Module, state: State, weights: State, inputs: torch.Tensor, labels: torch.Tensor) -> State:
+    """Gradients of the mean cross-entropy in some weights, without dropout; zero where the outputs do not hang on them.
+
+    Args:
+        module: the architecture, to be used up.
+        state: all its tensors.
+        weights: those of the state in which to differentiate, by name.
+        inputs, labels: [N, ...] and [N]; as many at once as fit into memory.
+    """
+    module, weights = still(module), {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
+    now = once(module, {**state, **weights})
+
+    def summed(at_once: int) -> list[torch.Tensor]:
+        total = [torch.zeros_like(weight) for weight in weights.values()]
+        for x, y in zip(inputs.split(at_once), labels.split(at_once), strict=True):
+            loss = cross_entropy(functional_call(module, now, x), y) * (len(y) / len(labels))
+            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
+            total = [one + more for one, more in zip(total, found, strict=True)]
+        return total
+
+    return dict(zip(weights, fitting(summed, len(labels)), strict=True))

@@ -1587,6 +1587,28 @@ class Binarised(nn.Linear):
         return F.linear(x, self.weight + (signs - self.weight).detach(), self.bias)
 
 
+class Centred(nn.Module):
+    """Knows no kind of PyTorch's, and multiplies by its transposed, centred weight."""
+
+    def __init__(self, a, b):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(b, a))
+
+    def forward(self, x):
+        return x @ (self.kernel - self.kernel.mean(1, keepdim=True)).T
+
+
+class Factored(nn.Module):
+    """Multiplies by a product of two square matrices, each of which may be pruned."""
+
+    def __init__(self, a):
+        super().__init__()
+        self.left, self.right = (nn.Parameter(torch.randn(a, a) / a**0.5) for _ in range(2))
+
+    def forward(self, x):
+        return F.linear(x, 2 * (self.left @ self.right))
+
+
 class Adapted(nn.Linear):
     def __init__(self, a, b):
         super().__init__(a, b)
@@ -1602,7 +1624,9 @@ class Adapted(nn.Linear):
         (lambda n: [nn.Unflatten(1, (1, 8, 8)), Standardised(1, 2, 3), nn.Flatten(), nn.Linear(72, n)], "1.weight"),
         (lambda n: [nn.Linear(64, 8), nn.ReLU(), Binarised(8, n)], "2.weight"),
         (lambda n: [Adapted(64, n)], "0.weight"),
+        (lambda n: [Centred(64, 16), nn.ReLU(), nn.Linear(16, n)], "0.kernel"),
         (lambda n: [Cosine(64, 64), nn.ReLU(), nn.Linear(64, n)], None),
+        (lambda n: [Factored(64), nn.ReLU(), nn.Linear(64, n)], None),
     ],
 )
 def test_layers_whose_zero_weights_still_act_are_refused(layers, name):
@@ -1613,6 +1637,32 @@ def test_layers_whose_zero_weights_still_act_are_refused(layers, name):
         return
     with pytest.raises(TrainingError, match=rf"multiplies by what it computes from 1\.{name}"):
         trial(training, data.load("digits", 100))
+
+
+class Words(nn.Module):
+    """Reads ids, or pixels that are darker than half, as integers."""
+
+    def __init__(self, classes, threshold):
+        super().__init__()
+        self.threshold, self.embedding, self.out = threshold, nn.Embedding(50, 8), nn.Linear(8, classes)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x):
+        x = (x > 0.5) if self.threshold else x
+        return self.out(self.embedding(x.long().flatten(1)).mean(1))
+
+
+@pytest.mark.parametrize("scaling", ["unit", "unit-norm"])
+def test_ids_in_bytes_that_pass_for_images_are_refused(scaling):
+    ids = torch.randint(0, 50, (220, 3, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    given = data.register("bytes", (ids[:160], ids[:160, 0, 0].long() % 2), (ids[160:], ids[160:, 0, 0].long() % 2))
+    models.register("words", lambda _, n: Words(n, False))
+    models.register("dark", lambda _, n: Words(n, True))
+    how = {"steps": 5, "batch": 20, "optimiser": "sgd", "lr": 0.1, "scaling": scaling}
+    with pytest.raises(TrainingError, match=r'gives what it gives for zeros.*scaling="none" keeps them integers'):
+        trial(r.training(data=given, model="words", validation=20, **how), data.load(given, 20, scaling))
+    how["scaling"] = "unit"
+    trial(r.training(data="digits", model="dark", validation=100, **how), data.load("digits", 100, "unit"))
 
 
 def test_a_matrix_that_a_normalisation_layer_of_the_users_adds_is_pruned():

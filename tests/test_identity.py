@@ -206,7 +206,7 @@ def clipped(limit):
     ("one", "other"),
     [
         (nn.functional.relu, nn.functional.relu6),
-        (torch.relu, torch.nn.functional.hardtanh),
+        (torch.relu, nn.functional.hardtanh),
         (clipped(50.0), clipped(60.0)),
         (functools.partial(torch.clamp, max=50.0), functools.partial(torch.clamp, max=60.0)),
         (lambda x: x.clamp(max=50.0), lambda x: x.clamp(max=60.0)),
@@ -221,6 +221,38 @@ def test_another_function_that_a_layer_holds_makes_another_network(one, other):
     first, same, changed = described(one), described(one), described(other)
     assert identity.difference(first, same) is None
     assert identity.difference(first, changed) is not None
+
+
+class Frozen(nn.Module):
+    """An order, a covariance and a scale, which not every number can stand for."""
+
+    def __init__(self, _shape, classes, first=63):
+        super().__init__()
+        self.order = nn.Parameter(torch.arange(64).roll(first), requires_grad=False)
+        self.covariance = nn.Parameter(2 * torch.eye(64), requires_grad=False)
+        self.sigma, self.out = nn.Parameter(torch.full((64,), 0.1)), nn.Linear(64, classes)
+
+    def forward(self, x):
+        x = x.flatten(1).index_select(1, self.order) @ torch.linalg.cholesky(self.covariance)
+        return self.out(x + torch.distributions.Normal(0.0, self.sigma).rsample((len(x),)) if self.training else x)
+
+
+class Ghost(nn.BatchNorm1d):
+    def forward(self, x):
+        return torch.cat([super(Ghost, self).forward(part) for part in x.chunk(4)]) if self.training else x
+
+
+def test_networks_that_cannot_take_drawn_weights_or_few_examples_have_a_fingerprint():
+    training = r.training(data="digits", model="odd", steps=5, batch=20, optimiser="sgd", lr=0.1, validation=100)
+    found = []
+    for first in (63, 62):
+        models.register("odd", functools.partial(Frozen, first=first))
+        identity.forget()
+        found.append(identity.network(training))
+    assert "other outputs" in identity.difference(*found)
+    models.register("odd", lambda _, n: nn.Sequential(nn.Flatten(), Ghost(64), nn.Linear(64, n)))
+    identity.forget()
+    assert "probe" in identity.network(training)
 
 
 def test_buffers_that_nothing_fills_are_not_compared():

@@ -1,5 +1,6 @@
 """Networks: the papers' sizes, initial weights that depend on the seed alone, names that are refused."""
 
+import copy
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lottery import data, masks, models, recipes
+from lottery import curvature, data, masks, models, recipes
 from lottery.engine import train
 from lottery.models import ModelError
 
@@ -331,3 +332,38 @@ def test_a_factory_that_fails_is_an_error_that_says_how_it_was_called(monkeypatc
             models.ModelError, match=r"network 'linear_class' failed: TypeError: .*here \(20,\) and 2\)"
         ):
             ask("linear_class", (20,), 2)
+
+
+def short_of_memory(most: int):
+    """A hook for networks that cannot take so many examples."""
+
+    def hook(_, given):
+        if len(given[0]) > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 524288000 bytes")
+
+    return hook
+
+
+@pytest.mark.parametrize("what", ["evaluated", "differentiated", "searched"])
+def test_what_does_not_fit_into_memory_is_computed_of_fewer_examples_at_once(what):
+    net = models.build("lenet-12-6", (1, 8, 8), 10)
+    x, y = torch.randn(50, 1, 8, 8), torch.arange(50) % 10
+    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    mask = masks.dense(state, models.prunable(net))
+
+    def computed(module):
+        if what == "evaluated":
+            with torch.no_grad():
+                return torch.tensor(np.array(models.evaluate(module, x, y)))
+        if what == "differentiated":
+            found = models.gradients(module, state, {name: state[name] for name in mask}, x, y)
+            return torch.cat([gradient.flatten() for gradient in found.values()])
+        return torch.tensor(curvature.lowest_loss(module, state, mask, (x, y), 0.0, 3)[0])
+
+    whole = computed(copy.deepcopy(net))
+    net.register_forward_pre_hook(short_of_memory(10))
+    with pytest.warns(models.FewerAtOnce):
+        assert torch.allclose(computed(net), whole, 1e-5, 1e-7)
+    net.register_forward_pre_hook(short_of_memory(0))
+    with pytest.raises(RuntimeError, match="can't allocate"), pytest.warns(models.FewerAtOnce):
+        computed(net)

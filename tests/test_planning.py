@@ -8,9 +8,10 @@ import nbformat
 import pytest
 
 from lottery.__main__ import main
-from lottery.book import gates, planning
+from lottery.book import gates, planning, study
 from lottery.book.entries import EntryError
 from lottery.book.parameters import ChapterError, ParameterError
+from lottery.engine import settings
 from lottery.engine.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,3 +132,16 @@ def test_a_network_that_a_chapter_does_not_take_is_refused_in_a_few_words(tmp_pa
     ) as caught:
         part.check(Store(tmp_path))
     assert "'fc' fits no layer; kinds: conv, output; names: " in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_a_notebook_that_is_no_chapter_is_named_and_stops_no_other(project, capsys):
+    root = project()
+    nbformat.write(nbformat.v4.new_notebook(), root / "notebooks" / "Untitled.ipynb")
+    assert main(["parameters"]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{FIRST}:\n  data") and "notebooks/Untitled.ipynb: a notebook has exactly" in said.err
+    told, own = [], settings.made(store=root / "store", executor="inline")
+    small = {"model": "lenet-12-6", "steps": 50, "levels": 1, "replicates": 1}
+    parts = [planning.Part("Untitled"), planning.Part(FIRST, "quick", small)]
+    assert study.run(parts, 5, own, lambda *_: None, told.append) == 1
+    assert "failed, nothing of it was computed: notebooks/Untitled.ipynb" in told[0] and "complete" in told[1]

@@ -4,9 +4,29 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .. import stats
+from .. import models, stats
+from ..engine.world import network_of
+from ..recipes import Training
 from . import figures, quantities, text
 from .chapter import Chapter
+
+
+def check_rates(chapter: Chapter, training: Training, rates: Mapping[str, float]) -> None:
+    """Refuses rates of pruning under which some layer would have nothing to compare its ticket with.
+
+    Args:
+        chapter: where.
+        training: of which network.
+        rates: kind of layer → share of its survivors that a round removes.
+
+    Raises:
+        ParameterError: naming the layer.
+    """
+    network = network_of(training)
+    for name, kind in models.prunable(network).items():
+        size, rate = network.get_parameter(name).numel(), rates[kind]
+        said = f"a round would remove none of the {size:,} weights of {name}, and every layer is compared"
+        chapter.require(round(rate * size), f"{said}: raise the rate of its layer to more than {0.5 / size:.2g}")
 
 
 def show_distances(chapter: Chapter, further: Mapping[str, np.ndarray], places: Sequence[str]) -> np.ndarray:

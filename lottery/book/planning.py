@@ -85,6 +85,19 @@ def source(name: str) -> nbformat.NotebookNode:
     return read(book() / "notebooks" / f"{name}.ipynb")
 
 
+def declared(name: str) -> dict[str, parameters.Parameter]:
+    """The parameters of a chapter.
+
+    Raises:
+        ChapterError: naming the notebook, if there is none or it says of no cell, or in no plain values, what they are.
+    """
+    notebook = source(name)
+    try:
+        return parameters.parameters_of(notebook)
+    except ChapterError as error:
+        raise ChapterError(f"notebooks/{name}.ipynb: {error}") from None
+
+
 def read(path: Path) -> nbformat.NotebookNode:
     """A notebook.
 
@@ -138,8 +151,8 @@ def profile_parameters(name: str, profile: str, notebook: nbformat.NotebookNode 
     for where, entry in (("common", common), (name, own)):
         if not isinstance(entry, dict):
             raise entries.EntryError(f"{path}, {where}: must have parameters and values, `levels: 5`")
-    declared = parameters.parameters_of(notebook or source(name))
-    return {k: v for k, v in common.items() if k in declared} | own
+    known = parameters.parameters_of(notebook) if notebook else declared(name)
+    return {k: v for k, v in common.items() if k in known} | own
 
 
 @dataclass(frozen=True)
@@ -157,14 +170,14 @@ class Part:
         Raises:
             LotteryError: if there is no such chapter, profile or parameter, or a value is not allowed.
         """
-        declared = parameters.parameters_of(source(self.chapter))
+        known = declared(self.chapter)
         profile = profile_parameters(self.chapter, self.profile)
         try:
-            parameters.check_parameters(declared, {k: v for k, v in profile.items() if k not in self.given})
+            parameters.check_parameters(known, {k: v for k, v in profile.items() if k not in self.given})
         except ParameterError as error:
             raise entries.EntryError(f"{PLACE / self.profile}.yml, {self.chapter}: {error}") from None
         try:
-            return parameters.check_parameters(declared, profile | dict(self.given))
+            return parameters.check_parameters(known, profile | dict(self.given))
         except ParameterError as error:
             raise ParameterError(f"{self.chapter}: {error}") from None
 
@@ -222,10 +235,10 @@ class Part:
 
     def _networks(self) -> str:
         """Which networks the chapter takes, if another one was given."""
-        declared = parameters.parameters_of(source(self.chapter))
+        known = declared(self.chapter)
         given = [name for name in self.given if name.endswith("model")]
         return "".join(
-            f"\n{name} = {self.given[name]!r}, where this chapter takes: {declared[name].help}" for name in given
+            f"\n{name} = {self.given[name]!r}, where this chapter takes: {known[name].help}" for name in given
         )
 
 

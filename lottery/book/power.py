@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import claims, parameters, planning
+from . import claims, planning
 
 FURTHER = "further_replicates"  # what chapter 1 calls replicates of fewer levels
 
@@ -42,7 +42,7 @@ def power(rule: claims.Rule, made: Mapping[str, Any]) -> Power:
         return Power(
             (f"{rule.id}: a stand-in, whose spread says nothing of the claim's own study. It lacks: {lacking}",)
         )
-    declared = parameters.parameters_of(planning.source(rule.chapter))
+    declared = planning.declared(rule.chapter)
     raised, lines, within = replicates_of(rule), [], []
     most = min(math.inf if (high := declared[name].high) is None else high for name in raised)
     usual = made["parameters"].get("replicates", 0)

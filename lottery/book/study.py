@@ -175,14 +175,23 @@ def _without_data(parts: Sequence[Part], store: Store, until: float) -> Iterator
 
     From `until` on no further data set is looked for: who needs it says so when its turn comes.
     """
-    for name in dict.fromkeys(str(part.parameters["data"]) for part in parts if "data" in part.parameters):
-        those = (part for part in parts if part.parameters.get("data") == name)
+    asked = [(part, _data(part)) for part in parts]
+    for name in dict.fromkeys(name for _, name in asked if name):
+        those = (part for part, its in asked if its == name)
         lacking = (part for part in those if time.monotonic() < until and _lacks(part, store))
         if (first := next(lacking, None)) is not None:
             try:
                 data.describe(name)
             except data.DataError as error:
                 yield error, [first, *lacking]
+
+
+def _data(part: Part) -> str:
+    """Which data a part is of; "" if none, or if its notebook cannot be read, which is told in its turn."""
+    try:
+        return str(part.parameters.get("data", ""))
+    except LotteryError:
+        return ""
 
 
 def _lacks(part: Part, store: Store) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from .. import LotteryError, __version__, models, seeds
-from ..models import State
+from ..models import FewerAtOnce, State
 from ..recipes import Recipe, Run, Training
 from . import identity, settings, stopping
 from . import train as engine
@@ -33,10 +33,6 @@ from .precision import check_precision, exact, multiplying, undisturbed
 from .stopping import OutOfTime
 from .store import Checkpoint, Store
 from .world import dataset_of, network_of, world
-
-
-class FewerAtOnce(UserWarning):
-    """Runs that did not fit into memory together go on as smaller batches."""
 
 
 class MadeElsewhere(UserWarning):

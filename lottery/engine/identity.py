@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from .. import LotteryError, models, seeds
+from ..data import Dataset
 from ..recipes import Recipe, Scaling, Training, closure, defined, inside
 from . import sources
 from .disk import FOLDER
@@ -33,6 +34,7 @@ from .store import Store
 from .world import ExecutionError, dataset_of
 
 EXAMPLES, NUMBERS = 4, 8  # of the data that a network is probed with, and of each output that are kept
+MORE = 64  # examples, for networks that fail on so few or under drawn weights
 FEW = 3  # numbers of each tensor that are kept
 TOLERANCE = 1e-3  # relative; what the same network computes on other machines differs by far less
 NOISE = 1e-6  # what is smaller in a tensor may be rounding alone, as the mean of what was centred before
@@ -54,20 +56,20 @@ def network(training: Training) -> dict:
 @undisturbed()
 def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -> dict:
     dataset = dataset_of(Training(data, name, 1, 1, "sgd", 1.0, validation=validation, scaling=scaling))
-    few = dataset.validation[0][:EXAMPLES].cpu()
+    few, many = dataset.validation[0][:EXAMPLES].cpu(), dataset.train[0][:MORE].cpu()
     try:
-        modules = [models.build(name, dataset.shape, dataset.classes)]
-        if len(few) == 1 and any(isinstance(layer, tuple(models.BY_DIMENSION)) for layer in modules[0].modules()):
-            few = dataset.train[0][:EXAMPLES].cpu()  # batch normalisation does not train on one
-        fresh, before = _settings(modules[0]), _behind(modules[0], factory)
-        modules.append(models.build(name, dataset.shape, dataset.classes))
-        found, again = (_described(module) | _probed(module, few, factory is not None) for module in modules)
-        used, after = _settings(modules[1]), _behind(modules[1], factory)
+        module = models.build(name, dataset.shape, dataset.classes)
+        if len(few) == 1 and any(isinstance(layer, tuple(models.BY_DIMENSION)) for layer in module.modules()):
+            few = many[:EXAMPLES]  # batch normalisation does not train on one
+        try:
+            found, again = _twice(name, factory, dataset, few)
+        except Exception:  # covariances, orders, scales: what not every number can stand for
+            found, again = _twice(name, factory, dataset, many, drawn=False)
     except LotteryError:
         raise
     except Exception as error:
         raise ExecutionError(
-            f"the network {name} fails on {len(few)} examples of {data}: {type(error).__name__}: {error}"
+            f"the network {name} fails on {len(many)} examples of {data}: {type(error).__name__}: {error}"
         ) from error
     if not _alike(found.get("buffers", []), again.get("buffers", [])):
         del found["buffers"]  # what was never filled, say: of use to nobody, and to be compared with nothing
@@ -76,11 +78,21 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
             f"the network {name} comes out otherwise each time: it must draw with torch's default generator alone "
             "(torch.rand, torch.nn.init), or no run of it could be repeated"
         )
+    return found | ({"source": text} if (text := _source(module, factory)) else {})
+
+
+def _twice(name: str, factory, dataset: Dataset, x: torch.Tensor, drawn: bool = True) -> tuple[dict, dict]:
+    """The fingerprints of a network that is built twice; the first one's settings are those that no pass changes."""
+    one = models.build(name, dataset.shape, dataset.classes)
+    fresh, before = _settings(one), _behind(one, factory)
+    other = models.build(name, dataset.shape, dataset.classes)
+    found, again = (_described(module) | _probed(module, x, factory is not None, drawn) for module in (one, other))
+    used, after = _settings(other), _behind(other, factory)
     if settings := {key: _short(_said(held)) for key, held in fresh.items() if repr(held) == repr(used.get(key))}:
         found["settings"] = settings  # but for what building a network or a pass changes: counters, notes
     if behind := {key: text for key, text in before.items() if text == after.get(key)}:
         found["behind"] = behind
-    return found | ({"source": text} if (text := _source(modules[0], factory)) else {})
+    return found, again
 
 
 def _described(module: nn.Module) -> dict:
@@ -90,10 +102,10 @@ def _described(module: nn.Module) -> dict:
     return {"layers": _short(layers), "tensors": _short("\n".join(table))}
 
 
-def _probed(module: nn.Module, x: torch.Tensor, own: bool) -> dict:
+def _probed(module: nn.Module, x: torch.Tensor, own: bool, drawn: bool) -> dict:
     """The numbers of a fingerprint; of the user's own networks, initial weights and buffers after a step, too."""
     initial = [_few(parameter) for parameter in module.parameters()] if own else []
-    found: dict[str, list] = {"probe": _probe(module, x)}
+    found: dict[str, list] = {"probe": _probe(module, x, drawn)}
     return found | ({"initial": initial, "buffers": [_few(buffer) for buffer in module.buffers()]} if own else {})
 
 
@@ -108,11 +120,12 @@ def _rounded(numbers: Iterable) -> list[float]:
     return [float(f"{value:.6g}") if np.isfinite(value := float(number)) else 0.0 for number in numbers]
 
 
-def _probe(module: nn.Module, x: torch.Tensor) -> list[float]:
-    """Size of the initial weights, outputs under fixed ones in evaluation and in training, size of the gradient."""
+def _probe(module: nn.Module, x: torch.Tensor, drawn: bool) -> list[float]:
+    """Size of the initial weights; outputs in evaluation and in training, and size of the gradient, under weights that
+    are drawn here, or as they are."""
     numbers = [sum(parameter.detach().double().abs().sum() for parameter in module.parameters())]
     with seeds.apart(), torch.no_grad():
-        for name, parameter in sorted(module.named_parameters()):
+        for name, parameter in sorted(module.named_parameters()) if drawn else ():
             stream = np.random.Generator(np.random.PCG64(int(_short(name), 16)))
             fan_in = max(1, parameter[:1].numel()) if parameter.ndim else 1
             draw = stream.standard_normal(tuple(parameter.shape), dtype=np.float32) / np.sqrt(fan_in)

@@ -618,15 +618,16 @@ def memory(training: Training, dataset: Dataset) -> tuple[int, int]:
 
     Args:
         training: of which model, batch and optimiser count.
-        dataset: of whose inputs two and four are tried.
+        dataset: of whose inputs two are tried, repeated.
 
     Returns:
         Bytes for training (weights, gradients, mask and optimiser, and what the backward pass keeps of a batch), and
         bytes an example for evaluation.
     """
     module = models.build(training.model, dataset.shape, dataset.classes)
-    two, four = (_kept(module, dataset.train[0][:2].cpu().repeat(n, *[1] * len(dataset.shape))) for n in (1, 2))
-    kept = [(large - small) // 2 for small, large in zip(two, four, strict=False)]
+    two = dataset.train[0][:2].cpu()
+    few, twice = (_kept(module, two.repeat(times, *[1] * len(dataset.shape))) for times in (4, 8))
+    kept = [(large - small) // 8 for small, large in zip(few, twice, strict=False)]
     weights = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
     copies = 7 if training.optimiser == "adam" else 6
     return copies * weights + training.batch * sum(kept), 3 * max(kept, default=1)

@@ -68,6 +68,7 @@ def trial(training: Training, dataset: Dataset) -> None:
             _says_what_is_not_pruned(training, module)
             _parametrised(training, module)
             _multiplies(training, small, module)
+            _reads(training, small, module)
         _trains(training, small, state, models.prunable(module))
         if not models.ours(module):
             _repeats(training.model, copy.deepcopy(module), *small.train, overlapping)
@@ -481,55 +482,92 @@ def _parametrised(training: Training, module: nn.Module) -> None:
             )
 
 
-FILTERING = (
-    nn.functional.linear,
-    *(getattr(torch, f"{kind}{n}d") for kind in ("conv", "conv_transpose") for n in (1, 2, 3)),
-)
+MULTIPLY = {"linear", "matmul", "__matmul__", "__rmatmul__", "mm", "addmm", "bmm", "baddbmm", "einsum"}
+MULTIPLY |= {f"conv{transposed}{n}d" for n in (1, 2, 3) for transposed in ("", "_transpose")}
+MIXING = ("mm", "mv", "dot", "conv", "linear", "embedding", "attention", "rnn")  # in the names of a backward pass
 
 
 class _Products(TorchFunctionMode):
-    """Notes the matrices and filters of `torch.nn.functional.linear` and the convolutions."""
+    """Notes what matrix products and convolutions are given that is computed from parameters, entry by entry or by
+    sums; not what came out of other products."""
 
     def __init__(self):
         super().__init__()
         self.seen: list[torch.Tensor] = []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        given = kwargs or {}
-        if func in FILTERING:
-            self.seen.append((args[1] if len(args) > 1 else given["weight"]).detach())
-        return func(*args, **given)
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in MULTIPLY:
+            given = (one for value in (*args, *kwargs.values()) for one in _several(value))
+            self.seen += [one for one in given if isinstance(one, torch.Tensor) and one.requires_grad and _plain(one)]
+        return func(*args, **kwargs)
+
+
+def _several(value) -> Sequence:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _plain(tensor: torch.Tensor) -> bool:
+    """Whether no product stands between a tensor and the parameters that it is computed from."""
+    nodes = [tensor.grad_fn]
+    for node in nodes:
+        if any(name in type(node).__name__.lower() for name in MIXING):
+            return False
+        nodes += [before for before, _ in getattr(node, "next_functions", ()) if before not in nodes]
+    return True
 
 
 def _multiplies(training: Training, dataset: Dataset, module: nn.Module) -> None:
     """A layer with a forward pass of its own may compute what it multiplies by from its weight: that must be zero where
     the weight is, as binarised and standardised weights are not."""
-    usual = {kind.forward for kind in (nn.Linear, *models.CONVOLUTIONS)}
-    tried, kinds = models.evaluating(copy.deepcopy(module)), models.prunable(module)
+    kinds, x = models.prunable(module), dataset.train[0]
     for name in kinds:
-        owner, own, parametrised = models.place(tried, name)
-        layer = tried.get_submodule(owner)
-        known = isinstance(layer, (nn.Linear, *models.CONVOLUTIONS)) and type(layer).forward not in usual
-        if not known or own != "weight" or parametrised:
+        tried = models.evaluating(copy.deepcopy(module))
+        owner, _, parametrised = models.place(tried, name)
+        layer, weight = tried.get_submodule(owner), tried.get_parameter(name)
+        if parametrised or type(layer).forward.__module__.startswith("torch.") or weight.ndim < 2:
             continue
-        weight = tried.get_parameter(name)
-        inputs: list[tuple] = []
-        hook = layer.register_forward_pre_hook(functools.partial(lambda to, _, given: to.append(given), inputs))
-        with torch.no_grad(), _named(training.model, "in evaluation"):
-            tried(dataset.train[0])
-            hook.remove()
+        with torch.no_grad():
             for other in layer.parameters():
                 if other is not weight and other.requires_grad:
                     other.uniform_(0.1, 1)
             weight.mul_(weight.abs() > weight.abs().median())
-            with _Products() as products:
-                if inputs and inputs[0]:
-                    layer(*inputs[0])
-        if any(seen.shape == weight.shape and seen[weight == 0].any() for seen in products.seen):
-            raise TrainingError(
-                f"network {training.model!r}: {owner} multiplies by what it computes from {name}, and that is not zero "
-                "where the weight is, so that it cannot be pruned: let it multiply by the weight itself, or freeze it"
-            )
+        tried.requires_grad_(False)
+        weight.requires_grad_(True)
+        with _named(training.model, "in evaluation"), _Products() as products:
+            tried(x)
+        zero = weight == 0
+        ways = [zero, zero.T] if weight.ndim == 2 else [zero]
+        for seen in products.seen:
+            fitting = [way for way in ways if way.shape == seen.shape]
+            if fitting and all(seen[way].any() for way in fitting):
+                raise TrainingError(
+                    f"network {training.model!r}: {owner or 'it'} multiplies by what it computes from {name}, and that "
+                    f"is not zero where the weight is, so that it cannot be pruned: let it multiply by the weight "
+                    f"itself, or freeze it"
+                )
+
+
+def _reads(training: Training, dataset: Dataset, module: nn.Module) -> None:
+    """Floats in which token ids were meant are all 0 where a network makes integers of them again."""
+    x, tried = dataset.train[0].clone(), models.evaluating(copy.deepcopy(module))
+    if not x.is_floating_point():
+        return
+    with _named(training.model, "in evaluation"):
+        outputs = tried(x.requires_grad_())
+        if outputs.requires_grad and torch.autograd.grad(outputs.sum(), x, allow_unused=True)[0] is not None:
+            return
+        with torch.no_grad():
+            for parameter in tried.parameters():
+                if parameter.is_floating_point():
+                    parameter.add_(torch.randn_like(parameter))  # for a layer may start at zero
+            same = torch.equal(tried(x), tried(torch.zeros_like(x)))
+    if same:
+        raise TrainingError(
+            f"network {training.model!r} gives what it gives for zeros, whatever its inputs: under scaling="
+            f"{training.scaling!r} these are floats between {x.min():.3g} and {x.max():.3g}. Token ids or categories: "
+            f'scaling="none" keeps them integers'
+        )
 
 
 def _trains(training: Training, dataset: Dataset, state: models.State, kinds: dict[str, str]) -> None:
