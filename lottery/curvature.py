@@ -598,6 +598,10 @@ class Adaptive(recipes.Mask):
     def reads(self):
         return [*self.run.end.reads(), *self.run.mask.needed()]
 
+    def check(self, world: World, training=None) -> None:
+        super().check(world, training)
+        recipes.rehearse("the loss of a pruned copy", world, self.run.training, _searched)
+
     def compute(self, world: World) -> Result:
         module, dataset = scene(world, self.run.training)
         state, mask = trained(world, self.run, world.device)
@@ -605,6 +609,12 @@ class Adaptive(recipes.Mask):
         ratio = measured_ratio(module, state, mask, scores, first(dataset.train, self.examples), self.epsilon)
         values, arrays = masks.to_record(masks.prune(mask, scores, dict.fromkeys(mask, ratio), "global"))
         return values | {"ratio": ratio}, arrays
+
+
+def _searched(module: nn.Module, state: State, examples: Pair) -> None:
+    check_finite(state, module)
+    recipes.check_still(module, state, examples)
+    lowest_loss(module, state, masks.dense(state, models.prunable(module)), examples, 0.0, 1)
 
 
 def _rehearsed(module: nn.Module, state: State, examples: Pair) -> None:
@@ -747,6 +757,10 @@ class Prunable(Recipe):
 
     def reads(self):
         return [*self.run.end.reads(), *self.run.mask.needed()]
+
+    def check(self, world: World, training=None) -> None:
+        super().check(world, training)
+        recipes.rehearse("the loss of a pruned copy", world, self.run.training, _searched)
 
     def compute(self, world: World) -> Result:
         training = self.run.training

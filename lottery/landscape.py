@@ -55,7 +55,8 @@ def check_finite(state: State, module: nn.Module | None = None) -> None:
     for name, tensor in state.items():
         meant = name in buffers if module else ((tensor == 0) | (tensor == -torch.inf)).all()
         if tensor.isnan().any() or (tensor.isinf().any() and not meant):
-            raise LandscapeError(f"{name} is not finite: a diverged run has no place in the landscape")
+            unset = ", nor a buffer that nothing fills" if module and name in buffers else ""
+            raise LandscapeError(f"{name} is not finite: a diverged run has no place in the landscape{unset}")
 
 
 def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
@@ -85,7 +86,7 @@ def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
     result = {}
     for name, tensor in states[0].items():
         used = [(c, state[name]) for c, state in zip(coefficients, states, strict=True) if c]
-        if name in constant or not tensor.is_floating_point():
+        if name in constant or not (tensor.is_floating_point() or tensor.is_complex()):
             result[name] = used[0][1].clone()
             counted = name.endswith("num_batches_tracked")
             if not counted and any(not torch.equal(other, used[0][1]) for _, other in used):
@@ -146,8 +147,8 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
     with torch.no_grad(), seeds.apart():
         module.train()  # which may return nothing
         module(inputs.clone())
-        own = [(name, tensor) for name, tensor in module.named_buffers() if id(tensor) not in known]
-        other = [name for name, t in own if t.is_floating_point() and not torch.equal(t, before[name])]
+        own = [(n, t) for n, t in module.named_buffers() if id(t) not in known and t.is_floating_point()]
+        other = [n for n, t in own if not torch.equal(t.nan_to_num(), before[n].nan_to_num())]
         if other:
             raise LandscapeError(
                 f"{other[0]} changes in training, and is no running statistic of PyTorch's normalisation: nobody knows "
@@ -764,6 +765,7 @@ def _check_points(world: World, recipe: "Path | Plane") -> None:
     def tried(module: nn.Module, state: State, examples: Pair) -> None:
         few = examples[0].cpu(), examples[1].cpu()
         _check_few(module, few[0])
+        check_finite(state, module)
         Evaluator(module, few, few, precision=how[0], layout=how[1])(state)
 
     rehearse("a path", world, training, tried, *how)

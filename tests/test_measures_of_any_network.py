@@ -425,6 +425,34 @@ def test_curvature_is_that_of_the_network_with_its_complex_buffers(tmp_path):
     assert spectrum.values["loss"] == pytest.approx(record.values["train_loss_end"], rel=1e-4)
 
 
+class Unfilled(nn.Module):
+    """A buffer that nothing fills, and complex frequencies that are drawn."""
+
+    def __init__(self, filled, classes):
+        super().__init__()
+        self.out = nn.Linear(20, classes)
+        self.register_buffer("frequencies", torch.randn(64, 10, dtype=torch.complex64) / 8)
+        self.register_buffer("unset", torch.full((3,), 1.0 if filled else torch.nan))
+
+    def forward(self, x):
+        phases = torch.exp(1j * (x.flatten(1).to(self.frequencies.dtype) @ self.frequencies).real)
+        return self.out(torch.view_as_real(phases).flatten(1))
+
+
+def test_complex_buffers_lie_between_and_unfilled_ones_are_refused_before_training(tmp_path):
+    for filled in (True, False):
+        pair = runs(training(lambda _, n, filled=filled: Unfilled(filled, n), f"filled {filled}"), 2)
+        measures = [landscape.path(*pair, alphas=3), curvature.Prunable(pair[0], 0.1, steps=1)]
+        if filled:
+            _, (path, _) = computed(measures, tmp_path / "filled")
+            assert all(np.isfinite(values).all() for values in path.arrays.values())
+            continue
+        for measure in measures:
+            with pytest.raises(LotteryError, match=r"unset is not finite.*a buffer that nothing fills"):
+                computed([measure], tmp_path)
+    assert not Store(tmp_path).keys()
+
+
 def test_what_a_run_starts_and_ends_with_is_cut_by_its_mask(tmp_path):
     of = training(lambda shape, classes: network())
     last = tickets.retrained(of, 0, 1, 0.6, "none")[-1]
@@ -864,6 +892,8 @@ def test_networks_of_which_no_gradient_can_be_measured_are_refused_before_traini
         curvature.Spectrum(run, 4, 1, 1),
         marks.Beginning(of, run.weights, Dense()),
         AtStart(of, run.weights, 0.5),
+        curvature.Prunable(run, 0.1, steps=1),
+        recipes.Run(of, recipes.Rewound(run, 0), curvature.Adaptive(run, 0.1), run.order),
     ]
     for measure in measures:
         with pytest.raises(LotteryError, match=said):
