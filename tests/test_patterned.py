@@ -44,7 +44,10 @@ def test_chance_is_a_half_for_tickets_themselves(chapter, tables):
     assert rows[1][3:] == ["0.75", "0.50"] and words.startswith("21 % left, 2 pairs")
 
 
-def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tables):
+def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tables, monkeypatch):
+    offered = {}
+    monkeypatch.setattr(chapter, "offer_csv", lambda name, table: offered.update({name: table}), raising=False)
+
     def pairs(*rows):  # of one pair: distances of two layers with signs, then without
         arrays = np.full((2, 2, len(signs.MEASURES), 2), np.nan)
         place = signs.MATCHED.index("layers"), signs.MEASURES.index("distance")
@@ -59,6 +62,10 @@ def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tabl
     assert header == ["layer", "signs", "one-shot"]
     both = [["conv1", "with", "1.00"], ["fc1", "with", "0.00"]]
     assert rows == [*both, ["conv1", "without", "0.50"], ["fc1", "without", "1.00"]]
+    table = offered["pairs_by_kind.csv"].set_index(["kind", "signs", "pair", "layer"])["distance"]
+    assert (
+        len(table) == 8 and table["one-shot", "without", 0, "fc1"] == 0.4 and table["tickets", "with", 0, "fc1"] == 0.5
+    )
     kept = {"fc1.weight": torch.ones(2, 4, dtype=torch.bool), "conv1.weight": torch.ones(6, 1, 1, 1, dtype=torch.bool)}
     kept["conv1.weight"][2:] = False  # six units, two weights; the other layer has two and eight
     told = patterned.show_layers(chapter, found, mask=Record("", {}, *masks.to_record(kept), {}))

@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from .. import stats
 from . import claims, launch, planning
 from .chapter import templates
 
@@ -110,16 +112,23 @@ def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 
 def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Place -> how many claims "agree" there (or are supported), which of these with every Holm's p below 0.05
-    ("corrected"), and how many open ones "cannot" agree any more, since one of their checks fails.
+    ("corrected"; "together" over the checks of all works and questions), and how many open ones "cannot" agree any
+    more, since one of their checks fails.
     """
-    rows = {where: {"agree": 0, "corrected": [], "cannot": 0} for where in (*PLACES,)[:3] + (QUESTION,)}
-    for name, one in ledger["claims"].items():
-        verdict = claims.read(one["verdict"]) if one["verdict"] else None
-        if verdict and (row := rows.get(place(one["kind"], verdict)[0])):
+    verdicts = {name: claims.read(one["verdict"]) for name, one in ledger["claims"].items() if one["verdict"]}
+    counted = [(name, check) for name, one in verdicts.items() for check in one.checks if np.isfinite(check.holm)]
+    raised: dict[str, list[float]] = {}
+    for (name, _), p in zip(counted, stats.holm([check.p for _, check in counted]), strict=True):
+        raised.setdefault(name, []).append(p)
+    rows = {where: {"agree": 0, "corrected": [], "together": [], "cannot": 0} for where in (*PLACES,)[:3] + (QUESTION,)}
+    for name, verdict in verdicts.items():
+        if row := rows.get(place(ledger["claims"][name]["kind"], verdict)[0]):
             agrees = verdict.outcome == claims.AGREES
             row["agree"] += agrees
             if agrees and all(check.holm < 0.05 for check in verdict.checks):
                 row["corrected"].append(name)
+            if agrees and len(raised.get(name, ())) == len(verdict.checks) and max(raised[name]) < 0.05:
+                row["together"].append(name)
             row["cannot"] += verdict.outcome == claims.OPEN and any(
                 check.outcome == "fails" for check in verdict.checks
             )

@@ -58,7 +58,8 @@ def show_apart(chapter: Chapter, apart: Mapping[str, np.ndarray], left: str) -> 
 def show_layers(
     chapter: Chapter, pairs: Mapping[str, Sequence[Record]], near: str = "tickets", mask: Record | None = None
 ) -> dict[str, str]:
-    """Shows how often two tickets are nearer than two networks of another kind, in each layer, with and without signs.
+    """Shows how often two tickets are nearer than two networks of another kind, in each layer, with and without signs;
+    and offers the distances.
 
     Args:
         chapter: where.
@@ -100,6 +101,16 @@ def show_layers(
         words += " Last, of the mean over layers: all alike, by their units, by the weights that they have left."
     named = [[name, "with" if signed else "without", *areas] for (signed, name), areas in rows.items()]
     chapter.show_table(["layer", "signs", *others], named, words)
+    distances = {
+        kind: tidy.frame(
+            ("signs", "pair", "layer"),
+            {"distance": np.stack([tidy.compared(some, "distance", signed=signed) for signed in signs.SIGNED])},
+            signs=["with" if signed else "without" for signed in signs.SIGNED],
+            layer=layers,
+        )
+        for kind, some in pairs.items()
+    }
+    chapter.offer_csv("pairs_by_kind.csv", tidy.stacked(distances, "kind"))
     return told
 
 

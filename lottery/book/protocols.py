@@ -13,7 +13,7 @@ UNSTATED: dict[str, dict[str, Any]] = {
     "images in [0, 1]": {"scaling": "unit"},
     "images standardised": {"scaling": "standardise"},
     "Adam's epsilon 1e-7": {"adam_epsilon": 1e-7},
-    "no start beyond two deviations": {"cut_start": 2.0},
+    "starting weights cut off at two deviations": {"cut_start": 2.0},
 }
 """What the paper leaves open of that training: words → fields of `recipes.Training`, each another way to do it."""
 
