@@ -20,13 +20,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.overrides import TorchFunctionMode
 
 from .. import LotteryError, masks, models, seeds
 from ..data import Dataset
 from ..models import State
 from ..recipes import Training
-from . import sources
+from . import products, sources
 from .errors import TrainingError, in_a_line
 from .network import Start, draws, sample, seed
 from .train import Course
@@ -72,6 +71,7 @@ def trial(training: Training, dataset: Dataset) -> None:
         _trains(training, small, state, models.prunable(module))
         if not models.ours(module):
             _repeats(training.model, copy.deepcopy(module), *small.train, overlapping)
+            _alone(training.model, small)
     dataset.intact(training.model)
 
 
@@ -138,6 +138,28 @@ def _held(name: str, dataset: Dataset, state: models.State, module: nn.Module) -
             f"network {name!r} draws something that its state dict does not hold, which would not be trained, pruned "
             f"or saved: register layers as attributes or in an nn.ModuleList, tensors with register_buffer; keep no "
             f"function that holds the network itself (a lambda or a hook with self in it), for copies share it"
+        )
+
+
+def _alone(name: str, dataset: Dataset) -> None:
+    """A copy computes with its own tensors: no function that it holds reads those of what it was copied from."""
+    x = dataset.train[0].cpu()
+    torch.manual_seed(0)
+    original = models.registered()[name](dataset.shape, dataset.classes)
+    tensors = [t for t in (*original.parameters(), *original.buffers()) if t.is_floating_point()]
+    with _named(name, "when it is copied"), torch.no_grad():
+        copied = models.evaluating(copy.deepcopy(original))
+        before, kept = copied(x.clone()), [tensor.data for tensor in tensors]
+        for tensor in tensors:
+            tensor.data = tensor.data + 1
+        after = copied(x.clone())
+        for tensor, data in zip(tensors, kept, strict=True):
+            tensor.data = data
+    if not torch.equal(before.nan_to_num(), after.nan_to_num()):
+        raise TrainingError(
+            f"network {name!r} holds a function that reads the network itself (a lambda or a hook with self in it): "
+            f"copies share it, and would compute with tensors that are never trained: write it as a method, or hand it "
+            f"what it reads"
         )
 
 
@@ -276,8 +298,11 @@ def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pai
         )
     entries = models.table(module)
     if stay := [key for key in changed if not entries[key].persistent]:
-        later = [trained() for _ in range(PASSES)][-1]
-        if not (_as_before(usual, later) and _as_before(judged, evaluated())):
+        with torch.no_grad():
+            for key in stay:
+                known = models.tensors(module)[key]
+                known.copy_(~known if known.dtype == torch.bool else known * 2 + 1000)
+        if not (_as_before(usual, trained()) and _as_before(judged, evaluated())):
             raise TrainingError(
                 f"network {name!r} changes {_some(sorted(stay))} in training and computes with it, and its state dict "
                 f"does not hold it, so what starts from trained weights would begin with another value: register it "
@@ -482,86 +507,29 @@ def _parametrised(training: Training, module: nn.Module) -> None:
             )
 
 
-MULTIPLY = {"linear", "matmul", "__matmul__", "__rmatmul__", "mm", "addmm", "bmm", "baddbmm", "einsum"}
-MULTIPLY |= {f"conv{transposed}{n}d" for n in (1, 2, 3) for transposed in ("", "_transpose")}
-MIXING = ("mm", "mv", "dot", "conv", "linear", "embedding", "attention", "rnn")  # in the names of a backward pass
-
-
-class _Products(TorchFunctionMode):
-    """Notes what matrix products and convolutions are given that is computed from parameters, entry by entry or by
-    sums; not what came out of other products."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen: list[torch.Tensor] = []
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in MULTIPLY:
-            given = (one for value in (*args, *kwargs.values()) for one in _several(value))
-            self.seen += [one for one in given if isinstance(one, torch.Tensor) and one.requires_grad and _plain(one)]
-        return func(*args, **kwargs)
-
-
-def _several(value) -> Sequence:
-    return value if isinstance(value, list | tuple) else (value,)
-
-
-def _plain(tensor: torch.Tensor) -> bool:
-    """Whether no product stands between a tensor and the parameters that it is computed from."""
-    nodes = [tensor.grad_fn]
-    for node in nodes:
-        if any(name in type(node).__name__.lower() for name in MIXING):
-            return False
-        nodes += [before for before, _ in getattr(node, "next_functions", ()) if before not in nodes]
-    return True
-
-
 def _multiplies(training: Training, dataset: Dataset, module: nn.Module) -> None:
-    """A layer with a forward pass of its own may compute what it multiplies by from its weight: that must be zero where
-    the weight is, as binarised and standardised weights are not."""
-    kinds, x = models.prunable(module), dataset.train[0]
-    for name in kinds:
-        tried = models.evaluating(copy.deepcopy(module))
-        owner, _, parametrised = models.place(tried, name)
-        layer, weight = tried.get_submodule(owner), tried.get_parameter(name)
-        if parametrised or type(layer).forward.__module__.startswith("torch.") or weight.ndim < 2:
-            continue
-        with torch.no_grad():
-            for other in layer.parameters():
-                if other is not weight and other.requires_grad:
-                    other.uniform_(0.1, 1)
-            weight.mul_(weight.abs() > weight.abs().median())
-        tried.requires_grad_(False)
-        weight.requires_grad_(True)
-        with _named(training.model, "in evaluation"), _Products() as products:
-            tried(x)
-        zero = weight == 0
-        ways = [zero, zero.T] if weight.ndim == 2 else [zero]
-        for seen in products.seen:
-            fitting = [way for way in ways if way.shape == seen.shape]
-            if fitting and all(seen[way].any() for way in fitting):
-                raise TrainingError(
-                    f"network {training.model!r}: {owner or 'it'} multiplies by what it computes from {name}, and that "
-                    f"is not zero where the weight is, so that it cannot be pruned: let it multiply by the weight "
-                    f"itself, or freeze it"
-                )
+    """What a network multiplies its inputs by is zero where a weight is, as binarised and standardised weights are
+    not."""
+    with _named(training.model, "in evaluation"):
+        name = products.acting(module, dataset.train[0])
+    if name is not None:
+        owner, *_ = models.place(module, name)
+        raise TrainingError(
+            f"network {training.model!r}: {owner or 'it'} multiplies by what it computes from {name}, and that is not "
+            f"zero where the weight is, so that it cannot be pruned: let it multiply by the weight itself, or freeze it"
+        )
 
 
 def _reads(training: Training, dataset: Dataset, module: nn.Module) -> None:
     """Floats in which token ids were meant are all 0 where a network makes integers of them again."""
-    x, tried = dataset.train[0].clone(), models.evaluating(copy.deepcopy(module))
+    x, tried = dataset.train[0], models.evaluating(copy.deepcopy(module))
     if not x.is_floating_point():
         return
-    with _named(training.model, "in evaluation"):
-        outputs = tried(x.requires_grad_())
-        if outputs.requires_grad and torch.autograd.grad(outputs.sum(), x, allow_unused=True)[0] is not None:
-            return
-        with torch.no_grad():
-            for parameter in tried.parameters():
-                if parameter.is_floating_point():
-                    parameter.add_(torch.randn_like(parameter))  # for a layer may start at zero
-            same = torch.equal(tried(x), tried(torch.zeros_like(x)))
+    with _named(training.model, "in evaluation"), torch.no_grad():
+        for parameter in tried.parameters():
+            if parameter.is_floating_point() and parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter))  # for a layer may start at zero
+        same = torch.equal(tried(x.clone()), tried(torch.zeros_like(x)))
     if same:
         raise TrainingError(
             f"network {training.model!r} gives what it gives for zeros, whatever its inputs: under scaling="
