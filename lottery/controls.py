@@ -461,7 +461,7 @@ class EdgePopup(Mask):
             optimiser.zero_grad()
             for name, gradient in zip(used, gradients, strict=True):
                 if gradient is not None:  # as if all were used
-                    scores[name].grad = gradient.mul_(state[name]).mul_(scores[name].sgn())
+                    scores[name].grad = gradient * state[name] * scores[name].sgn()
             optimiser.step()
             schedule.step()
         for what, values in {"loss": loss, **{f"scores of {name}": score for name, score in scores.items()}}.items():

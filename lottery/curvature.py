@@ -137,19 +137,24 @@ class Hessian:
         return list(zip(self.inputs.split(self.chunk), self.labels.split(self.chunk), strict=True))
 
     def _bytes(self) -> int:
-        """What the gradient graph of one example takes of memory: twice what it keeps, for what comes and goes."""
+        """What the gradient graph of one example takes of memory: twice what it keeps, for what comes and goes; 0 where
+        that is not known."""
         kept: dict[int, int] = {}
 
         def count(tensor):
-            if tensor.data_ptr() not in own:
+            if tensor.layout == torch.strided and tensor.data_ptr() not in own:
                 kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
             return tensor
 
         own = {tensor.data_ptr() for tensor in (*self.module.parameters(), *self.module.buffers())}
         two = min(2, self.examples)
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            self._graph(self.inputs[:two], self.labels[:two])
-        return max(1, 2 * sum(kept.values()) // two)
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                self._graph(self.inputs[:two], self.labels[:two])
+        except RuntimeError as error:  # torch.func takes no such hooks
+            if NO_MEMORY.search(str(error)):
+                raise
+        return 2 * sum(kept.values()) // two
 
     def _halve(self) -> None:
         if self.chunk == 1:

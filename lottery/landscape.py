@@ -797,16 +797,31 @@ def _check_integers(world: World, recipe: "Path | Plane", module: nn.Module) -> 
             "lies between them. Measure between networks of one replicate, or let the network draw it under a seed of "
             "its own"
         )
-    before = {name: tensor.clone() for name, tensor in module.named_buffers()}
-    with torch.no_grad(), seeds.apart():
-        module.train()
-        module(first(world.dataset(training).train, 2)[0].cpu())
-    moves = [name for name, tensor in module.named_buffers() if name in own and not tensor.equal(before[name])]
-    if moves and len({getattr(point, "step", None) for point in recipe.points}) > 1:
+    x, found = world.dataset(training).train[0], []
+    for few in (x[:FEW], x[-FEW:]):
+        moving = models.own_copy(module)
+        with torch.no_grad(), seeds.apart():
+            moving.train()
+            moving(few.cpu())
+        found.append({name: tensor for name, tensor in moving.named_buffers() if name in own})
+    counts = [name for name, tensor in module.named_buffers() if name in own and not tensor.equal(found[0][name])]
+    noted = [name for name in own if not found[0][name].equal(found[1][name])]
+    different = {run.key for point in recipe.points for run, _ in point.needed()}
+    if (counts and len({_taken(point) for point in recipe.points}) > 1) or (noted and len(different) > 1):
         raise LandscapeError(
-            f"{moves[0]} holds integers that change in training, and these points are of different steps: nothing lies "
-            "between them. Make it a plain attribute, or measure between ends of training"
+            f"{(noted or counts)[0]} holds integers that change in training, and these points are of different steps "
+            "or were trained otherwise: nothing lies between them. Make it a plain attribute, or measure between ends "
+            "of training"
         )
+
+
+def _taken(weights: Recipe) -> int:
+    """How many steps of training are behind some weights."""
+    if isinstance(weights, recipes.Rewound):
+        return _taken(weights.run.weights) + weights.step - weights.run.start
+    if isinstance(weights, recipes.Continued):
+        return _taken(weights.run.end)
+    return max(map(_taken, (part for part in weights.parts() if isinstance(part, recipes.Weights))), default=0)
 
 
 def path(*runs: Run, alphas: int = 11, mask: recipes.Mask | None = None, **sample) -> Path:

@@ -12,7 +12,7 @@ import torch
 
 from .. import data, masks, models
 from ..landscape import LandscapeError, Path, Plane
-from ..recipes import Continued, Dense, Mask, Pruned, Recipe, Rewound, Run, Thinned, Training
+from ..recipes import Continued, Dense, Mask, Pruned, Recipe, Rewound, Run, Thinned, Training, closure
 from . import identity
 from .precision import check_precision
 from .trial import trial
@@ -114,13 +114,28 @@ class _Fits:
                     f"point {number} has {sum(own.values())}, whose mask is not nested in the path's: name the mask of "
                     f"the network with the most weights (`landscape.path(dense, sparse)` takes that of the first)"
                 )
-            rounds = recipe.mask.pruned_from and point.run.mask.pruned_from and step > point.run.start
-            if rounds and recipe.mask not in list(_rounds(point.run.mask)):
+            if step > point.run.start and _apart(point.run.mask, recipe.mask, bool(own) and own == whole):
                 raise LandscapeError(
                     f"the mask of a {type(recipe).__name__.lower()} is none that the mask of its point {number} was "
                     f"pruned from, so that point has weights which the path would cut: name a mask that keeps those of "
                     f"all points, such as mask=recipes.Dense()"
                 )
+
+
+def _apart(mask: Mask, wider: Mask, as_many: bool) -> bool:
+    """Whether a mask cannot lie within one that is meant to be as wide: it is no earlier round of it, both were found
+    apart from each other, or they have as many weights and are two.
+
+    Args:
+        mask, wider: which.
+        as_many: whether both are known to keep as many weights of each layer.
+    """
+    if isinstance(wider, Dense) or wider in list(_rounds(mask)):
+        return False
+    if mask.pruned_from and wider.pruned_from:
+        return True
+    found = wider in set(closure([mask]))
+    return as_many if found else type(mask) is not type(wider)
 
 
 def _rounds(mask: Mask) -> Iterator[Mask]:
