@@ -877,6 +877,7 @@ def spread(weights: torch.Tensor) -> torch.Tensor:
     return weights.std() if weights.numel() > 1 else weights.abs().max()
 
 
+INITIAL = ("large_init", "small_init")  # criteria that look at the start alone
 Criterion = Literal[
     "magnitude",
     "small_final",
@@ -942,6 +943,21 @@ class Pruned(Round):
     @property
     def pruned_from(self) -> Mask:
         return self.run.mask
+
+    def check(self, world: "World", training: Training | None = None) -> None:
+        super().check(world, training)
+        rounds, part = list[Pruned](), self
+        while isinstance(part, Pruned) and part.criterion in INITIAL and isinstance(part.run.weights, Initial):
+            rounds.append(part)
+            part = part.run.mask
+        if rounds and self.scope == "global" and isinstance(part, Dense):  # known before anything is trained
+            of = self.run.training
+            mask = part.tensors(world, of)
+            for one in reversed(rounds):
+                start = one.run.weights.tensors(world, of)
+                mask = masks.prune(
+                    mask, masks.scores(one.criterion, start, start, mask), one.rates(world, of), one.scope
+                )
 
     def compute(self, world: "World") -> Result:
         training = self.run.training

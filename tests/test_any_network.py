@@ -1598,6 +1598,74 @@ class Centred(nn.Module):
         return x @ (self.kernel - self.kernel.mean(1, keepdim=True)).T
 
 
+class InList(nn.Module):
+    """Standardises, while it trains alone, weights that stand in a list."""
+
+    def __init__(self, a, b):
+        super().__init__()
+        self.kernels = nn.ParameterList([nn.Parameter(torch.randn(b, a))])
+
+    def forward(self, x):
+        kernel = self.kernels[0]
+        return F.linear(x, kernel - kernel.mean(1, keepdim=True) if self.training else kernel)
+
+
+class Unfolded(nn.Module):
+    """Convolves by hand, with binarised filters."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(4, 1, 3, 3))
+
+    def forward(self, x):
+        signs = torch.where(self.kernel >= 0, 1.0, -1.0)
+        kernel = self.kernel + (signs - self.kernel).detach()
+        return (kernel.flatten(1) @ F.unfold(x.view(-1, 1, 8, 8), 3)).flatten(1)
+
+
+class Complex(nn.Module):
+    """Multiplies by complex weights in two parts, and sums two matrices: each part is zero where it is pruned."""
+
+    def __init__(self, a, b):
+        super().__init__()
+        self.real, self.imaginary, self.more = (nn.Parameter(torch.randn(a, b) / a) for _ in range(3))
+
+    def forward(self, x):
+        z = x.to(torch.complex64) @ torch.complex(self.real, self.imaginary)
+        return z.abs() + x @ (self.real + self.more)
+
+
+class Queries(nn.Module):
+    """Learned queries, normalised before their projection, as inputs of a layer are."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.queries, self.positions = nn.Parameter(torch.randn(4, 12)), nn.Parameter(torch.randn(4, 12))
+        self.norm, self.asked, self.key, self.out = (
+            nn.LayerNorm(12),
+            nn.Linear(12, 12),
+            nn.Linear(1, 12),
+            nn.Linear(12, classes),
+        )
+
+    def forward(self, x):
+        keys = self.key(x.flatten(1)[..., None])
+        asked = self.asked(self.norm(self.queries) + self.positions)
+        return self.out((torch.softmax(asked @ keys.mT, -1) @ keys).mean(1))
+
+
+class Gathered(nn.Module):
+    """Each example has a matrix of its own among as many as are tried."""
+
+    def __init__(self, a, b):
+        super().__init__()
+        self.gate, self.experts = nn.Linear(a, 16), nn.Parameter(torch.randn(16, a, b) / a)
+
+    def forward(self, x):
+        share, asked = torch.softmax(self.gate(x), -1).max(-1)
+        return torch.bmm(x[:, None], self.experts[asked])[:, 0] * share[:, None]
+
+
 class Factored(nn.Module):
     """Multiplies by a product of two square matrices, each of which may be pruned."""
 
@@ -1625,6 +1693,11 @@ class Adapted(nn.Linear):
         (lambda n: [nn.Linear(64, 8), nn.ReLU(), Binarised(8, n)], "2.weight"),
         (lambda n: [Adapted(64, n)], "0.weight"),
         (lambda n: [Centred(64, 16), nn.ReLU(), nn.Linear(16, n)], "0.kernel"),
+        (lambda n: [InList(64, 16), nn.ReLU(), nn.Linear(16, n)], "0.kernels.0"),
+        (lambda n: [Unfolded(), nn.ReLU(), nn.Linear(144, n)], "0.kernel"),
+        (lambda n: [Complex(64, 16), nn.ReLU(), nn.Linear(16, n)], None),
+        (lambda n: [Queries(n)], None),
+        (lambda n: [Gathered(64, 8), nn.ReLU(), nn.Linear(8, n)], None),
         (lambda n: [Cosine(64, 64), nn.ReLU(), nn.Linear(64, n)], None),
         (lambda n: [Factored(64), nn.ReLU(), nn.Linear(64, n)], None),
     ],
@@ -1637,6 +1710,91 @@ def test_layers_whose_zero_weights_still_act_are_refused(layers, name):
         return
     with pytest.raises(TrainingError, match=rf"multiplies by what it computes from 1\.{name}"):
         trial(training, data.load("digits", 100))
+
+
+class Written(nn.Module):
+    """Draws some weights anew later than in its first steps."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.first, self.out = nn.Linear(64, 12), nn.Linear(12, classes)
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x):
+        if self.training:
+            self.count += 1
+            if self.count == 5:
+                with torch.no_grad():
+                    self.first.weight[:3] = 0.1
+        return self.out(F.relu(self.first(x.flatten(1))))
+
+
+def test_pruned_weights_that_a_network_writes_late_are_found_at_the_end():
+    models.register("written", lambda _, n: Written(n))
+    training = r.training(data="digits", model="written", steps=6, batch=20, optimiser="sgd", lr=0.1, validation=100)
+    dataset = data.load("digits", 100)
+    trial(training, dataset)
+    start = models.initial_weights("written", dataset.shape, dataset.classes, 0)
+    mask = masks.dense(start, ["first.weight", "out.weight"])
+    train(training, dataset, [Start(start, mask)])
+    pruned = masks.prune(mask, masks.magnitude_scores(start, mask), dict.fromkeys(mask, 0.5))
+    with pytest.raises(TrainingError, match=r"has written into first\.weight in the course of its training"):
+        train(training, dataset, [Start(start, pruned)])
+
+
+class Reading(nn.Module):
+    """A lambda that reads the network itself, where this starts at a constant."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.first, self.out = nn.Linear(64, 12), nn.Linear(12, classes)
+        self.scale = nn.Parameter(torch.ones(12))
+        self.act = lambda h: F.relu(h) * self.scale
+
+    def forward(self, x):
+        return self.out(self.act(self.first(x.flatten(1))))
+
+
+class Annealed(nn.Module):
+    """Counts slowly in a buffer that is not kept."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.out = nn.Linear(64, classes)
+        self.register_buffer("count", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.count += 1
+        return self.out(x.flatten(1)) / (1 - self.count / 100_000).clamp(min=0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [(Reading, "a function that reads the network itself"), (Annealed, "does not hold it")]
+)
+def test_what_copies_or_the_state_dict_lack_is_refused(kind, said):
+    models.register("lacking", lambda _, n: kind(n))
+    training = r.training(data="digits", model="lacking", steps=6, batch=20, optimiser="sgd", lr=0.1, validation=100)
+    with pytest.raises(TrainingError, match=said):
+        trial(training, data.load("digits", 100))
+
+
+class OutsideOfTorch(nn.Module):
+    """Reads its inputs by NumPy, which takes none that require a gradient."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.out = nn.Linear(34, classes)
+
+    def forward(self, x):
+        spectrum = np.fft.rfft(x.numpy().reshape(len(x), -1), n=66, axis=1).real
+        return self.out(torch.from_numpy(spectrum.astype("float32")))
+
+
+def test_inputs_are_read_as_they_are():
+    models.register("outside", lambda _, n: OutsideOfTorch(n))
+    training = r.training(data="digits", model="outside", steps=6, batch=20, optimiser="sgd", lr=0.1, validation=100)
+    trial(training, data.load("digits", 100))
 
 
 class Words(nn.Module):

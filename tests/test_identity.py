@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from lottery import models, tickets
+from lottery import data, models, tickets
 from lottery import recipes as r
 from lottery.controls import AtStart
 from lottery.engine import identity
@@ -253,6 +253,56 @@ def test_networks_that_cannot_take_drawn_weights_or_few_examples_have_a_fingerpr
     models.register("odd", lambda _, n: nn.Sequential(nn.Flatten(), Ghost(64), nn.Linear(64, n)))
     identity.forget()
     assert "probe" in identity.network(training)
+
+
+VECTORS = torch.randn(26, 12, generator=torch.Generator().manual_seed(1))
+VECTORS[0] = 0
+SHUFFLED = torch.cat([VECTORS[:1], VECTORS[1:].flip(0)])
+
+
+class Scaled(torch.nn.Module):
+    """A scale that must be positive, so that under drawn weights nothing is a number; or a last layer of zeros."""
+
+    def __init__(self, classes, factor, how):
+        super().__init__()
+        self.how, self.factors = how, np.asarray([factor, 1.0], dtype="float32")
+        self.scale = torch.nn.Parameter(torch.ones(64))
+        self.order = torch.nn.Parameter(torch.arange(64), requires_grad=False)
+        self.out = torch.nn.Linear(64, classes)
+        if how == "zero":
+            torch.nn.init.zeros_(self.out.weight)
+
+    def forward(self, x):
+        x = x.flatten(1)[:, self.order] * float(self.factors[0])
+        return self.out(torch.sin(x) if self.how == "zero" else torch.sin(x) / self.scale.sqrt())
+
+
+def words(vectors, freeze):
+    embedding = torch.nn.Embedding.from_pretrained(vectors.clone(), freeze=freeze, padding_idx=0)
+    return torch.nn.Sequential(embedding, torch.nn.Flatten(), torch.nn.Linear(96, 2))
+
+
+@pytest.mark.parametrize("how", ["positive", "zero", "frozen", "pretrained"])
+def test_networks_that_differ_where_a_probe_says_nothing_are_told_apart(how):
+    ids = torch.randint(0, 26, (200, 8), generator=torch.Generator().manual_seed(0))
+    given, scaling = "digits", "standardise"
+    if how in ("frozen", "pretrained"):
+        given, scaling = data.register("ids", (ids[:160], ids[:160, 0] % 2), (ids[160:], ids[160:, 0] % 2)), "none"
+    how_long = {"steps": 5, "batch": 20, "optimiser": "sgd", "lr": 0.1, "validation": 20}
+    training, found = r.training(data=given, model="told", scaling=scaling, **how_long), []
+    for factor, vectors in ((1.0, VECTORS), (9.0, SHUFFLED)):
+        if how in ("frozen", "pretrained"):
+            models.register("told", lambda _, n, vectors=vectors: words(vectors, how == "frozen"))
+        else:
+            models.register("told", lambda _, n, factor=factor: Scaled(n, factor, how))
+        identity.forget()
+        found.append(identity.network(training))
+    assert identity.difference(*found) in (
+        "other outputs, initial weights or gradients on the same examples",
+        "other initial weights",
+    )
+    older = found[0] | {"initial": [numbers[:-1] for numbers in found[0]["initial"]]}
+    assert identity.difference(older, found[0]) is None
 
 
 def test_buffers_that_nothing_fills_are_not_compared():

@@ -24,7 +24,7 @@ from lottery import (
     tickets,
     worth,
 )
-from lottery.controls import AtStart, DegreePreserving, Drawn
+from lottery.controls import AtStart, DegreePreserving, Drawn, EdgePopup, complement
 from lottery.engine import execute
 from lottery.engine.errors import TrainingError
 from lottery.engine.store import Store
@@ -899,6 +899,69 @@ def test_networks_of_which_no_gradient_can_be_measured_are_refused_before_traini
         with pytest.raises(LotteryError, match=said):
             computed([run, measure], tmp_path)
     assert not Store(tmp_path).keys()
+
+
+class Gated(nn.Module):
+    """Weights of a noise that is there in training alone, a mean of weights, a gradient inside, and a count."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.gate, self.noise = nn.Parameter(torch.randn(64, 8) / 8), nn.Parameter(torch.randn(64, 8) / 8)
+        self.energy, self.latents, self.out = nn.Linear(8, 1), nn.Parameter(torch.randn(4, 8)), nn.Linear(8, classes)
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x):
+        h = x.flatten(1) @ self.gate + self.latents.sum(0)
+        if self.training:
+            self.count += 1
+            h = h + torch.randn_like(h) * F.softplus(x.flatten(1) @ self.noise)
+        force = torch.func.vmap(torch.func.grad(lambda v: torch.tanh(self.energy(v)).sum()))
+        return self.out(h + force(h))
+
+
+def test_noise_that_is_there_in_training_alone_and_gradients_inside_are_measured(tmp_path):
+    of = training(lambda shape, classes: Gated(classes), "gated")
+    chain = tickets.imp(of, 0, 1, 0.5)
+    wanted = [
+        curvature.Spectrum(chain[1], 4, 1, 1),
+        curvature.Prunable(chain[0], 0.1, steps=1),
+        marks.Beginning(of, chain[0].weights, Dense()),
+        EdgePopup(of, chain[0].end, 0.5, 3),
+        landscape.projection(chain[0], chain[1].mask, alphas=3),
+    ]
+    _, found = computed(wanted, tmp_path)
+    assert all(found)
+    fine = tickets.retrained(of, 0, 1, 0.5, "fine-tuning", step=10)
+    with pytest.raises(LotteryError, match="count holds integers that change in training"):
+        computed([landscape.path(*fine, alphas=3)], tmp_path / "not")
+    assert not Store(tmp_path / "not").keys()
+
+
+@pytest.mark.parametrize("kind", ["shuffled", "complement", "snip"])
+def test_paths_to_masks_that_cannot_nest_are_refused_before_training(kind, tmp_path):
+    of = training(lambda s, c: nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, c)), "nested")
+    ticket = tickets.imp(of, 0, 2, 0.5)[2]
+    other = {
+        "shuffled": lambda: tickets.shuffled(ticket, 0),
+        "complement": lambda: complement(ticket, 0),
+        "snip": lambda: recipes.Run(of, recipes.Initial(0), AtStart(of, recipes.Initial(0), 0.25), (0,)),
+    }
+    with pytest.raises(LotteryError, match="is none that the mask of its point 2 was pruned from"):
+        computed([landscape.path(ticket, other[kind](), alphas=3)], tmp_path)
+    assert not Store(tmp_path).keys()
+
+
+def test_a_layer_that_its_start_would_empty_is_refused_before_training(tmp_path):
+    of = training(lambda s, c: nn.Sequential(nn.Flatten(), Small(64, 20), nn.ReLU(), nn.Linear(20, c)), "emptied")
+    with pytest.raises(LotteryError, match=r"leave layer 1\.weight empty"):
+        computed(tickets.imp(of, 0, 1, 0.9, scope="global", criterion="large_init"), tmp_path)
+    assert not Store(tmp_path).keys()
+
+
+class Small(nn.Linear):
+    def reset_parameters(self):
+        nn.init.normal_(self.weight, std=1e-6)
+        nn.init.zeros_(self.bias)
 
 
 class Noisy(nn.BatchNorm2d):

@@ -1,10 +1,11 @@
 """Patterns of signs in kernels as tables and explorer of a chapter; see `lottery.kernels`."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
 
 from .. import kernels, masks, signs
 from ..engine.store import Record
@@ -101,7 +102,7 @@ def show_layers(
         words += " Last, of the mean over layers: all alike, by their units, by the weights that they have left."
     named = [[name, "with" if signed else "without", *areas] for (signed, name), areas in rows.items()]
     chapter.show_table(["layer", "signs", *others], named, words)
-    distances = {
+    distances: dict[Hashable, pd.DataFrame] = {
         kind: tidy.frame(
             ("signs", "pair", "layer"),
             {"distance": np.stack([tidy.compared(some, "distance", signed=signed) for signed in signs.SIGNED])},
