@@ -33,7 +33,6 @@ SHAPING = (
     "clone",
 )
 SHAPING += ("split", "unbind", "accumulategrad", "contiguous", "reshape")
-DRAWS = 3  # of the weights that are not zero
 FEWER = 5  # examples of the second pass; what is as large in both is no activation
 
 
@@ -127,44 +126,41 @@ def acting(module: nn.Module, x: torch.Tensor) -> str | None:
 
 
 def _acts(module: nn.Module, x: torch.Tensor, name: str, training: bool, place: tuple[int, int]) -> bool:
-    """Whether what is multiplied by changes with the other weights where a weight is zero, or is not zero there while
-    all other parameters are; of layers of PyTorch's kinds, while theirs are anything."""
+    """Whether what is multiplied by changes with the other weights where a weight is zero or, in evaluation, is not
+    zero there while all other parameters are; of layers of PyTorch's kinds, while theirs are anything."""
     owner, own, _ = models.place(module, name)
     layer = module.get_submodule(owner)
-    kept = module.get_parameter(name).detach()
-    kept = kept.abs() > kept.abs().median()
-    found = _multiplied(module, x, name, training, place, kept, {})
-    if found is None or found.shape[1] < kept.numel():
+    found = _multiplied(module, x, name, training, place, {})
+    if found is None or found.shape[1] < module.get_parameter(name).numel():
         return False  # a sum over the weight, which its zeros leave out
-    still = (found == found[0]).all(0)
-    if still.float().mean() < 0.25:
+    if (found == found[0]).all(0).float().mean() < 0.25:
         return True
     others = {other: torch.zeros_like(p) for other, p in module.named_parameters() if p.is_floating_point()}
-    settings = [others]
+    settings = [] if training else [others]  # noise in training acts where a weight is zero, and is meant to
     if own == "weight" and isinstance(layer, (nn.Linear, *models.CONVOLUTIONS)):
         mine = {f"{owner}.{other}" if owner else other: p for other, p in layer.named_parameters() if p.requires_grad}
         settings.append({other: torch.empty_like(p).uniform_(0.1, 1) for other, p in mine.items()})
     for setting in settings:
-        found = _multiplied(module, x, name, training, place, kept, setting)
+        found = _multiplied(module, x, name, training, place, setting)
         if found is not None and found[:, (found == found[0]).all(0)].any():
             return True
     return False
 
 
-def _multiplied(module, x, name, training, place, kept, others) -> torch.Tensor | None:
-    """What is multiplied by, [DRAWS, entries], with a weight that is drawn where it is kept; None if a pass fails."""
+def _multiplied(module, x, name, training, place, others) -> torch.Tensor | None:
+    """What is multiplied by, [3, entries], with half of a weight at zero and the rest as it is, turned and smaller, and
+    shuffled: at its own scale, since loops may end for no other. None if a pass fails."""
     number, operand = place
-    found = []
-    for draw in range(DRAWS):
+    stream, found = torch.Generator().manual_seed(0), []
+    weight = module.get_parameter(name).detach()
+    kept = (torch.rand(weight.shape, generator=stream) > 0.5).to(weight.device)
+    values = weight[kept] if weight.any() else 0.1 * torch.randn(int(kept.sum()), generator=stream).to(weight)
+    for left in (values, -0.7 * values, values[torch.randperm(len(values), generator=stream).to(weight.device)]):
         tried = copy.deepcopy(module)
-        stream = torch.Generator().manual_seed(draw)
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.suppress(Exception):
             for other, value in others.items():
                 tried.get_parameter(other).copy_(value)
-            weight = tried.get_parameter(name)
-            drawn = torch.randn(weight.shape, generator=stream).to(weight)
-            weight.copy_(drawn * kept)
-            with contextlib.suppress(Exception):
-                found.append(_calls(tried, x, training)[number].operands[operand].detach().nan_to_num().flatten())
-    alike = len(found) == DRAWS and len({one.shape for one in found}) == 1
+            tried.get_parameter(name).zero_()[kept] = left
+            found.append(_calls(tried, x, training)[number].operands[operand].detach().nan_to_num().flatten())
+    alike = len(found) == 3 and len({one.shape for one in found}) == 1
     return torch.stack(found) if alike else None
