@@ -1764,6 +1764,38 @@ def test_pruned_weights_that_a_network_writes_late_are_found_at_the_end():
         train(training, dataset, [Start(start, pruned)])
 
 
+class MaxNorm(nn.Module):
+    """Bounds the lengths of its weights at its fifth step, and reads them then alone."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.first, self.out = nn.Linear(64, 256), nn.Linear(256, classes)
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x):
+        if self.training:
+            self.count += 1
+            if self.count == 5:
+                with torch.no_grad():
+                    self.first.weight.mul_(0.5)
+        return self.out(F.relu(self.first(x.flatten(1))))
+
+
+def test_a_network_that_reads_a_sparse_layer_later_trains_with_the_plain_module():
+    models.register("max norm", lambda _, n: MaxNorm(n))
+    training = r.training(data="digits", model="max norm", steps=6, batch=20, optimiser="sgd", lr=0.1, validation=100)
+    dataset = data.load("digits", 100)
+    start = models.initial_weights("max norm", dataset.shape, dataset.classes, 0)
+    mask = masks.dense(start, ["first.weight", "out.weight"])
+    mask = masks.prune(mask, masks.magnitude_scores(start, mask), dict.fromkeys(mask, 0.95))
+    start = masks.apply(start, mask)
+    with pytest.warns(Slower, match="trains without sparse products"):
+        [found] = train(training, dataset, [Start(start, mask)])
+    module = models.build("max norm", dataset.shape, dataset.classes)
+    module.load_state_dict(found.states[6])
+    assert module.count == 6 and not module.first.weight[~mask["first.weight"]].any()
+
+
 class Reading(nn.Module):
     """A lambda that reads the network itself, where this starts at a constant."""
 

@@ -84,6 +84,10 @@ class _Multiply(torch.autograd.Function):
         return into_x, into_values, None
 
 
+class WeightRead(AttributeError):
+    """A network has read the weight of a layer that holds its survivors alone."""
+
+
 class SparseLinear(nn.Module):
     """Takes the place of a linear layer whose weights are masked.
 
@@ -109,7 +113,7 @@ class SparseLinear(nn.Module):
 
     def __getattr__(self, name):
         if name == "weight":
-            raise AttributeError("its forward reads the weight of a layer, of which only the survivors are here")
+            raise WeightRead("its forward reads the weight of a layer, of which only the survivors are here")
         return super().__getattr__(name)
 
     @property

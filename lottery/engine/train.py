@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,8 +23,9 @@ from ..recipes import Training
 from . import graphs, stopping
 from .batches import Batches
 from .errors import Diverged, NotStacked, TrainingError, empty_frames
-from .network import EXAMPLES, Network, Start, build, memory, seed
+from .network import EXAMPLES, Network, Slower, Start, build, memory, seed
 from .precision import check_precision, multiplying
+from .sparse import WeightRead
 
 TOGETHER = 2**31  # bytes that networks which train together may take to evaluate a batch
 COLUMNS = ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
@@ -102,9 +104,15 @@ def train(
         TrainingError: if starts do not fit the network or each other, a loss is not finite, or the device does not have
             the precision.
     """
+    given = (training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline)
     try:
         with seeds.alone:
-            return _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline)
+            try:
+                return _train(*given)
+            except WeightRead as error:  # in a pass that is not like the first one
+                empty_frames(error)
+                warnings.warn(f"{training.model} trains without sparse products: {error}", Slower, stacklevel=2)
+            return _train(*given, plainly=True)
     except Exception as error:
         empty_frames(error)
         if len(starts) > 1 and isinstance(error, RuntimeError) and "vmap" in str(error):
@@ -113,10 +121,12 @@ def train(
             ) from None
         raise
     finally:
-        del starts, dataset
+        del starts, dataset, given
 
 
-def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline) -> list[Outcome]:
+def _train(
+    training, dataset, starts, keep, checkpoint, checkpoint_seconds, progress, deadline, plainly=False
+) -> list[Outcome]:
     device, last = dataset.train[0].device, training.steps
     with contextlib.ExitStack() as stack:
         stack.enter_context(
@@ -124,10 +134,10 @@ def _train(training, dataset, starts, keep, checkpoint, checkpoint_seconds, prog
         )  # whatever the caller works in
         if device.type == "cuda":
             stack.enter_context(torch.cuda.device(device))
-        course = Course(training, dataset, starts, keep)
+        course = Course(training, dataset, starts, keep, plainly)
         if course.network.seeded:
             stack.enter_context(seeds.apart(device))
-        course.begin(checkpoint.load() if checkpoint else None)
+        course.begin(checkpoint.load() if checkpoint and not plainly else None)
         told, saved_at = course.first, time.monotonic()
         while course.step < last:
             if stopping.due(deadline):
@@ -150,6 +160,7 @@ class Course:
 
     Args:
         training, dataset, starts, keep: as of `train`.
+        plainly: with the plain module, and no faster way.
 
     Attributes:
         step: steps done, of the schedule's.
@@ -157,14 +168,16 @@ class Course:
         network: what is trained.
     """
 
-    def __init__(self, training: Training, dataset: Dataset, starts: Sequence[Start], keep: Iterable[int]):
+    def __init__(
+        self, training: Training, dataset: Dataset, starts: Sequence[Start], keep: Iterable[int], plainly: bool = False
+    ):
         self.training, self.dataset, self.first = training, dataset, starts[0].step
         self.begun, self.masks = _fingerprint(starts), [start.mask for start in starts]
         if any(start.step != self.first or set(start.mask) != set(starts[0].mask) for start in starts):
             raise TrainingError("networks that train together must start at the same step and mask the same layers")
         self.device = dataset.train[0].device
         check_precision(training.precision, self.device)
-        self.network: Network = build(training, dataset, starts)
+        self.network: Network = build(training, dataset, starts, plainly)
         self.orders = [start.order for start in starts]
         self.batches = Batches(training, self.orders, len(dataset.train[1]), self.device)
         self.keep = {step for step in keep if self.first <= step <= training.steps} | {training.steps}
