@@ -1769,7 +1769,7 @@ class MaxNorm(nn.Module):
 
     def __init__(self, classes):
         super().__init__()
-        self.first, self.out = nn.Linear(64, 256), nn.Linear(256, classes)
+        self.first, self.out = nn.Linear(64, 1024), nn.Linear(1024, classes)
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
     def forward(self, x):
