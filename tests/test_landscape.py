@@ -894,8 +894,11 @@ def test_a_path_whose_mask_cuts_a_solution_is_refused(chain):
     runs, store = chain
     with pytest.raises(LandscapeError, match="not nested in the path's"):  # as numbers tell
         run([landscape.path(*runs[:2], mask=runs[1].mask)], store)
+    shuffled = r.Shuffled(runs[1].mask, 0)
+    with pytest.raises(LandscapeError, match="is none that the mask of its point 1 was pruned from"):  # as recipes tell
+        run([landscape.path(runs[1], runs[2], mask=shuffled)], store)
     with pytest.raises(ExecutionError, match="not nested in the path's"):  # as only masks tell
-        run([landscape.path(runs[1], runs[2], mask=r.Shuffled(runs[1].mask, 0))], store)
+        run([landscape.path(*(tickets.shuffled(runs[2], draw) for draw in (0, 1)), mask=shuffled)], store)
 
 
 def test_a_plane_is_recorded(chain):
