@@ -46,3 +46,13 @@ def test_what_is_told_of_several_networks():
     measured = {"global_minus_layer_pp": stats.summary([1.0, 3.0])}
     assert deeper.differences(rules, measured) == {"global_minus_layer_pp_told": "1.00 and 3.00 pp"}
     assert deeper.differences(rules, {}) == {"global_minus_layer_pp_told": "not measured"}
+
+
+def test_leads_at_one_size_are_dots_and_at_several_lines():
+    density, nan = np.array([1.0, 0.5, 0.25]), np.nan
+    one, two = np.array([[nan, nan, 1.0], [nan, nan, 3.0]]), np.array([[nan, 1.0, 1.0], [nan, 3.0, 3.0]])
+    figure = deeper.leads("Net", {"high": (density, one), "low": (density, one + 2)})
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["high", "low"]
+    assert figure.axes[0].get_xlim()[0] <= 0
+    figure = deeper.leads("Net", {"high": (density, two), "low": (density, two + 2)})
+    assert figure.axes[0].get_xlabel() == "weights left (%)"

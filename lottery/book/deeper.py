@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from .. import stats
 from . import claims, figures, quantities, text
@@ -18,6 +19,23 @@ Runs = Mapping[str, Mapping[str, np.ndarray]]
 def last_of_all(values: Sequence[np.ndarray]) -> int:
     """The last level at which none of some arrays [replicates, levels + 1] lacks a value."""
     return int(np.flatnonzero(np.logical_and.reduce([np.isfinite(rows).all(axis=0) for rows in values]))[-1])
+
+
+def leads(name: str, ahead: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """How far tickets are ahead of reinitialised ones, by setting: against the weights left, or at the only size.
+
+    Args:
+        name: of the network.
+        ahead: words of a setting → density [L + 1] and differences [R, L + 1] in points, NaN where nothing was run.
+    """
+    label, sizes = "ticket − reinitialised (pp)", {int(np.isfinite(gap).any(axis=0).sum()) for _, gap in ahead.values()}
+    if sizes != {1}:
+        figure = figures.against_density(ahead, label, name, dense_line=False, percent=False)
+        return figures.paper_line(figure, 0, "paper, high rate: about 0")
+    rows = {words: gap[:, np.isfinite(gap).any(axis=0)][:, 0] for words, (_, gap) in ahead.items()}
+    paper = dict.fromkeys([*rows][:1], 0.0)  # the high rate comes first
+    entries = [(words, stats.spread(values), paper.get(words)) for words, values in rows.items()]
+    return figures.ordering(entries, label, name)
 
 
 def sparsest(accuracy: Runs, density: Runs, labels: Mapping[str, tuple[str, str]]) -> str:
