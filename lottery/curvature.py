@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from . import masks, models, recipes, seeds
 from .landscape import LandscapeError, Pair, check_finite, scene
 from .masks import Mask
-from .models import NO_MEMORY, FewerAtOnce, State
+from .models import FewerAtOnce, State, out_of_memory
 from .recipes import Recipe, Result, Run, Weights, World, first, frozen, on_device, trained
 
 TRIES = 3  # directions in which products are compared, until one agrees: kinks may lie in the way
@@ -152,7 +152,7 @@ class Hessian:
             with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
                 self._graph(self.inputs[:two], self.labels[:two])
         except RuntimeError as error:  # torch.func takes no such hooks
-            if NO_MEMORY.search(str(error)):
+            if out_of_memory(error):
                 raise
         return 2 * sum(kept.values()) // two
 
@@ -176,7 +176,7 @@ class Hessian:
             try:
                 return work()
             except (MemoryError, RuntimeError) as error:  # of which torch.OutOfMemoryError is one
-                if not (isinstance(error, MemoryError) or NO_MEMORY.search(str(error))):
+                if not out_of_memory(error):
                     raise
             # Outside of the clause, for the error holds the frames, and these the tensors.
             self._halve()
@@ -302,7 +302,7 @@ def _grown(basis: torch.Tensor, rows: int) -> torch.Tensor:
     try:
         larger = basis.new_empty(rows, basis.shape[1])
     except RuntimeError as error:
-        if not NO_MEMORY.search(str(error)):
+        if not out_of_memory(error):
             raise
         gigabytes = rows * basis.shape[1] * basis.element_size() / 1e9
         raise LandscapeError(

@@ -647,6 +647,11 @@ class FewerAtOnce(UserWarning):
     """What does not fit into memory goes on with fewer runs or examples at once; results are the same."""
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory has ended, of a GPU or of the machine."""
+    return isinstance(error, MemoryError) or NO_MEMORY.search(str(error)) is not None
+
+
 def fitting(work: Callable[[int], Any], at_once: int) -> Any:
     """What a computation gives with as many examples at once as fit into memory, and at most so many.
 
@@ -656,7 +661,7 @@ def fitting(work: Callable[[int], Any], at_once: int) -> Any:
         try:
             return work(at_once)
         except (MemoryError, RuntimeError) as error:  # of which torch.OutOfMemoryError is one
-            if at_once == 1 or not (isinstance(error, MemoryError) or NO_MEMORY.search(str(error))):
+            if at_once == 1 or not out_of_memory(error):
                 raise
         # Outside of the clause, for the error holds the frames, and these the tensors.
         at_once = (at_once + 1) // 2

@@ -1734,12 +1734,12 @@ def test_layers_whose_zero_weights_still_act_are_refused(layers, name):
         trial(training, data.load("digits", 100))
 
 
-class Written(nn.Module):
-    """Draws some weights anew later than in its first steps."""
+class AtItsFifthStep(nn.Module):
+    """Does something with its first weights at its fifth step of training, and reads them then alone."""
 
-    def __init__(self, classes):
+    def __init__(self, width, classes, change):
         super().__init__()
-        self.first, self.out = nn.Linear(64, 12), nn.Linear(12, classes)
+        self.first, self.out, self.change = nn.Linear(64, width), nn.Linear(width, classes), change
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
     def forward(self, x):
@@ -1747,12 +1747,12 @@ class Written(nn.Module):
             self.count += 1
             if self.count == 5:
                 with torch.no_grad():
-                    self.first.weight[:3] = 0.1
+                    self.change(self.first.weight)
         return self.out(F.relu(self.first(x.flatten(1))))
 
 
 def test_pruned_weights_that_a_network_writes_late_are_found_at_the_end():
-    models.register("written", lambda _, n: Written(n))
+    models.register("written", lambda _, n: AtItsFifthStep(12, n, lambda weight: weight[:3].fill_(0.1)))
     training = r.training(data="digits", model="written", steps=6, batch=20, optimiser="sgd", lr=0.1, validation=100)
     dataset = data.load("digits", 100)
     trial(training, dataset)
@@ -1764,25 +1764,8 @@ def test_pruned_weights_that_a_network_writes_late_are_found_at_the_end():
         train(training, dataset, [Start(start, pruned)])
 
 
-class MaxNorm(nn.Module):
-    """Bounds the lengths of its weights at its fifth step, and reads them then alone."""
-
-    def __init__(self, classes):
-        super().__init__()
-        self.first, self.out = nn.Linear(64, 1024), nn.Linear(1024, classes)
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
-
-    def forward(self, x):
-        if self.training:
-            self.count += 1
-            if self.count == 5:
-                with torch.no_grad():
-                    self.first.weight.mul_(0.5)
-        return self.out(F.relu(self.first(x.flatten(1))))
-
-
 def test_a_network_that_reads_a_sparse_layer_later_trains_with_the_plain_module():
-    models.register("max norm", lambda _, n: MaxNorm(n))
+    models.register("max norm", lambda _, n: AtItsFifthStep(1024, n, lambda weight: weight.mul_(0.5)))
     training = r.training(data="digits", model="max norm", steps=6, batch=20, optimiser="sgd", lr=0.1, validation=100)
     dataset = data.load("digits", 100)
     start = models.initial_weights("max norm", dataset.shape, dataset.classes, 0)

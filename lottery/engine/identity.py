@@ -59,8 +59,10 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
     dataset = dataset_of(Training(data, name, 1, 1, "sgd", 1.0, validation=validation, scaling=scaling))
     few, many = dataset.validation[0][:EXAMPLES].cpu(), dataset.train[0][:MORE].cpu()
     try:
-        module = models.build(name, dataset.shape, dataset.classes)
-        if len(few) == 1 and any(isinstance(layer, tuple(models.BY_DIMENSION)) for layer in module.modules()):
+        if len(few) == 1 and any(
+            isinstance(layer, tuple(models.BY_DIMENSION))
+            for layer in models.build(name, dataset.shape, dataset.classes).modules()
+        ):
             few = many[:EXAMPLES]  # batch normalisation does not train on one
         try:
             found, again = _twice(name, factory, dataset, few)
@@ -81,7 +83,7 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
             f"the network {name} comes out otherwise each time: it must draw with torch's default generator alone "
             "(torch.rand, torch.nn.init), or no run of it could be repeated"
         )
-    return found | ({"source": text} if (text := _source(module, factory)) else {})
+    return found
 
 
 def _twice(name: str, factory, dataset: Dataset, x: torch.Tensor, drawn: bool = True) -> tuple[dict, dict]:
@@ -95,6 +97,8 @@ def _twice(name: str, factory, dataset: Dataset, x: torch.Tensor, drawn: bool = 
         found["settings"] = settings  # but for what building a network or a pass changes: counters, notes
     if behind := {key: text for key, text in before.items() if text == after.get(key)}:
         found["behind"] = behind
+    if source := _source(one, factory):
+        found["source"] = source
     return found, again
 
 
