@@ -31,7 +31,8 @@ PAPER = {"ticket": {0.211: 0.62, 0.036: 1.0}, "reinitialised": {0.211: 0.62 * 2.
 
 
 def numbers() -> dict:
-    """What is drawn: weights left [L] and, of each treatment, iterations [R, L] over the dense network's mean.
+    """What is drawn: weights left [L] and, of each treatment, iterations [R, L] over the dense network's mean; those of
+    the whole training, too.
 
     NaN (null in JSON) where nothing was run.
     """
@@ -47,7 +48,8 @@ def numbers() -> dict:
         stops = {name: np.nanmean(tidy.column(records[name], "early_stop_step"), axis=1) for name in SHOWN}
     density = tidy.column(records["ticket"], "density")[0, 0]
     dense = stops["ticket"][:, 0].mean()
-    return {"density": density, "dense": dense} | {name: stop / dense for name, stop in stops.items()}
+    whole = published["parameters"]["steps"] / dense
+    return {"density": density, "dense": dense, "whole": whole} | {name: stop / dense for name, stop in stops.items()}
 
 
 def rounded(found: dict) -> dict:
@@ -62,16 +64,18 @@ def rounded(found: dict) -> dict:
 def draw(found: dict):
     """The figure."""
     series = {name: (found["density"], found[name]) for name in SHOWN}
-    figure = figures.against_density(series, "iterations, dense network = 1", percent=False, logy=True)
+    figure = figures.against_density(series, "iterations to the smallest\nvalidation loss, dense network = 1", percent=False, logy=True)
     figure.set_size_inches(7.5, 3.94)
     axes = figure.axes[0]
-    axes.set_ylim(0.5, 10)
+    axes.set_ylim(0.5, 13)
+    axes.axhline(found["whole"], color=figures.INK, linewidth=0.8, linestyle=":")
+    axes.text(0.99, found["whole"], "end of training", ha="right", va="bottom", transform=axes.get_yaxis_transform())
     axes.set_yticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
     for name, color in (("ticket", figures.PALETTE[0]), ("reinitialised", figures.PALETTE[1])):
         look = {"markersize": 10, "markerfacecolor": "white", "markeredgewidth": 2.2, "color": color, "zorder": 6}
         axes.plot(list(PAPER[name]), list(PAPER[name].values()), "D", linestyle="none", **look)
-    axes.plot([], [], "D", color=figures.INK, markerfacecolor="white", markeredgewidth=2.2, label="stated in the paper")
-    axes.legend(*[[one[-1]] for one in axes.get_legend_handles_labels()], loc="upper left", frameon=False)
+    axes.plot([], [], "D", color=figures.INK, markerfacecolor="white", markeredgewidth=2.2, label="the paper")
+    axes.legend(*[[one[-1]] for one in axes.get_legend_handles_labels()], loc="upper left", frameon=False, borderpad=0)
     return figure
 
 

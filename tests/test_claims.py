@@ -420,15 +420,18 @@ def test_verdicts_are_collected_from_chapters(rule):
         claims.collect([made, made])
 
 
-def test_holm_is_over_the_checks_of_a_work(rule):
-    rules = {name: replace_id(rule, name) for name in ("W-C1", "W-C2", "W-C3")}
+def test_holm_is_over_the_checks_of_a_work_or_over_all_questions(rule):
+    rules = {name: replace_id(rule, name) for name in ("W-C1", "W-C2", "W-C3", "Q1-P1")}
+    rules["Q1-P1"] = rules["Q1-P1"].model_copy(update={"kind": "probe"})
     verdict = claims.judge(rule, {"a": SURE, "b": LESS}, FULL)
     stand_in = claims.judge(rule, {"a": SURE, "b": LESS}, {})
-    got = claims.ledger(dict(zip(rules, (verdict, verdict, stand_in), strict=True)), rules)["claims"]
+    got = claims.ledger(dict(zip(rules, (verdict, verdict, stand_in, verdict), strict=True)), rules)["claims"]
     ps = [check.p for check in verdict.checks] * 2
     raised = [check["holm"] for name in ("W-C1", "W-C2") for check in got[name]["verdict"]["checks"]]
     assert raised == pytest.approx(list(stats.holm(ps)))
     assert got["W-C3"]["verdict"]["checks"][0]["holm"] is None
+    asked = [check["holm"] for check in got["Q1-P1"]["verdict"]["checks"]]
+    assert asked == pytest.approx(list(stats.holm(ps[: len(asked)])))
 
 
 def test_a_verdict_of_no_claim(rule):
@@ -509,7 +512,9 @@ def test_works_are_cited():
 
 def test_a_changed_rule_says_what_it_was_and_why():
     changes = [change for rule in RULES.values() for change in rule.revised]
-    outcomes = {"supported", "not supported", "agrees", "agrees in part", "disagrees", "open"}
+    words = ("supported", "reconstructed")
+    outcomes = {"agrees", "agrees in part", "disagrees", "open", *words, *(f"{word} in part" for word in words)}
+    outcomes |= {f"not {word}" for word in words}
     assert {change.gave for change in changes if change.gave} <= outcomes
     assert RULES["C-C5"].earlier("agrees") == ["open"] and RULES["C-C5"].earlier("open") == ["agrees"]
     assert changes and all(len(change.old) > 10 and len(change.reason) > 10 for change in changes)

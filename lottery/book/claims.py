@@ -452,7 +452,9 @@ class Verdict:
 
     @property
     def needed(self) -> int | None:
-        """Replicates that would decide what is open; None if nothing is, or no number of them would."""
+        """Replicates that would decide what is open; None if nothing is, or no number of them would, as of a stand-in."""
+        if self.scale == STAND_IN:
+            return None
         asked = [check.needed for check in self.checks if check.outcome == "open"]
         known = [needed for needed in asked if needed is not None]
         return max(known) if known and len(known) == len(asked) else None
@@ -679,7 +681,8 @@ def collect(chapters: Iterable[Mapping[str, Any]]) -> dict[str, Judged]:
 def ledger(judged: Mapping[str, Verdict | Judged], rules: Mapping[str, Rule] | None = None) -> dict:
     """All claims as plain values for `book/claims.json`; `book/claims.schema.json` says what they mean.
 
-    Holm's correction is over the checks of a work that were tested at the paper's or at reduced scale.
+    Holm's correction is over the checks of a work that were tested at the paper's or at reduced scale, or over those of
+    all probes, whichever work they are after.
 
     Args:
         judged: claim -> its verdict, with the keys of its records where they are known; claims that no chapter has
@@ -717,11 +720,12 @@ def ledger(judged: Mapping[str, Verdict | Judged], rules: Mapping[str, Rule] | N
 
 
 def _adjusted(verdicts: Mapping[str, Verdict], rules: Mapping[str, Rule]) -> dict[str, Verdict]:
-    """The verdicts with Holm's p over the checks of each work."""
+    """The verdicts with Holm's p over the checks of each work, and over those of all probes."""
     families: dict[str, list[tuple[str, int]]] = {}
     for name, verdict in verdicts.items():
         if verdict.scale != STAND_IN:
-            families.setdefault(rules[name].work, []).extend((name, i) for i in range(len(verdict.checks)))
+            family = "probe" if rules[name].kind == "probe" else rules[name].work
+            families.setdefault(family, []).extend((name, i) for i in range(len(verdict.checks)))
     out = dict(verdicts)
     for places in families.values():
         raised = stats.holm([verdicts[name].checks[i].p for name, i in places])

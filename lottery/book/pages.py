@@ -120,7 +120,8 @@ def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     raised: dict[str, list[float]] = {}
     for (name, _), p in zip(counted, stats.holm([check.p for _, check in counted]), strict=True):
         raised.setdefault(name, []).append(p)
-    rows = {where: {"agree": 0, "corrected": [], "together": [], "cannot": 0} for where in (*PLACES,)[:3] + (QUESTION,)}
+    places = [where for where in PLACES if where != claims.STAND_IN]
+    rows = {where: {"agree": 0, "corrected": [], "together": [], "cannot": 0} for where in places}
     for name, verdict in verdicts.items():
         if row := rows.get(place(ledger["claims"][name]["kind"], verdict)[0]):
             agrees = verdict.outcome == claims.AGREES
@@ -129,9 +130,7 @@ def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 row["corrected"].append(name)
             if agrees and len(raised.get(name, ())) == len(verdict.checks) and max(raised[name]) < 0.05:
                 row["together"].append(name)
-            row["cannot"] += verdict.outcome == claims.OPEN and any(
-                check.outcome == "fails" for check in verdict.checks
-            )
+            row["cannot"] += verdict.scale != claims.STAND_IN and verdict.outcome == claims.OPEN and verdict.failing > 0
     return rows
 
 
@@ -264,10 +263,22 @@ class FromChapters(_FromBook):
             by_chapter.setdefault(rule.chapter, []).append(rule)
             for other in rule.rests_on:
                 needed_by.setdefault(other, []).append(rule.id)
+        yield self._changes(chapters)
         for name, own in sorted(by_chapter.items()):
             shown = [(rule, _bounds(rule)) for rule in own]
             body = self._html("rules.html", rules=shown, needed_by=needed_by)
             yield self._section(_numbered(name, titles.get(name)), f"rules-{name}", [body])
+
+    def _changes(self, chapters) -> nodes.raw:
+        """How many rules were changed, and which claims came out otherwise before."""
+        rules, judged = claims.load(), ledger(chapters)["claims"]
+        verdicts = {name: claims.read(one["verdict"]) for name, one in judged.items() if one["verdict"]}
+        now = {name: place(rule.kind, verdicts.get(name))[1] for name, rule in rules.items()}
+        changed = [rule for rule in rules.values() if rule.revised]
+        known = [rule for rule in changed if any(change.known for change in rule.revised)]
+        compared = [(rule, rule.earlier(now[rule.id]), now[rule.id]) for rule in known if now[rule.id] in _SAID]
+        others = [one for one in compared if one[1]]
+        return self._html("changes.html", rules=rules, changed=changed, known=known, others=others)
 
     def provenance(self, chapters) -> Iterable[nodes.Node]:
         for name, made in chapters.items():
