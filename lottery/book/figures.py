@@ -681,7 +681,7 @@ def magnitudes(panels: Mapping[str, tuple[Any, Any, Any, float]], title: str = "
 def ordering(
     entries: Sequence[tuple[str, Summary, float | None]], xlabel: str, title: str = "", line: float = 0
 ) -> Figure:
-    """Dots and intervals: our means with 95 % intervals and min-max, beside the paper's values.
+    """Dots and intervals: our means with 95 % intervals and min-max, of two replicates both, beside the paper's values.
 
     Args:
         entries: (label, summary, the paper's value or None), drawn from top to bottom; all in the unit of the axis.
@@ -699,7 +699,11 @@ def ordering(
     figure, [ax] = _figure(title, (7, 1.7 + 0.5 * len(entries)))
     inside = (0, 100) if xlabel.endswith("accuracy (%)") else (-math.inf, math.inf)  # where the quantity can be
     for y, (_label, ours, paper) in enumerate(entries):
-        ax.plot([ours.low, ours.high], [y, y], color=PALETTE[0], linewidth=1.4, alpha=0.5, solid_capstyle="butt")
+        look = {"color": PALETTE[0], "linewidth": 1.4, "alpha": 0.5, "solid_capstyle": "butt"}
+        if ours.n == 2:  # a line between two values would look like a narrow interval
+            look |= {"linewidth": 0, "marker": "o", "markersize": 5, "alpha": 1, "zorder": 5}
+            look |= {"markerfacecolor": "white"}
+        ax.plot([ours.low, ours.high], [y, y], **look)
         if not math.isnan(ours.ci_low):
             ends = np.clip([ours.ci_low, ours.ci_high], *inside)
             ax.plot(ends, [y, y], color=PALETTE[0], linewidth=4.5, solid_capstyle="butt")
@@ -943,6 +947,8 @@ def _band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: Any, **line: Any)
     if values.shape[0] > 1:
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         ax.fill_between(x, low, high, color=colour, alpha=0.17, linewidth=0)
+        if len(x) == 1:  # a band without a width is not seen
+            ax.vlines(x, low, high, color=colour, alpha=0.5, linewidth=2)
     ax.plot(x, mean, color=colour, markeredgecolor="white", markeredgewidth=0.8, zorder=3, **line)
     return mean
 

@@ -235,25 +235,27 @@ class FromChapters(_FromBook):
             "scale": {where: words.partition(",")[0] for where, words in PLACES.items() if where in wheres},
             "outcome": {badge: badge for badge in BADGES if badge in labels},
         }
+        names = {key: work.name if work.cite else "Questions of our own" for key, work in works.items()}
+        own = {key: [rule for rule in rules.values() if rule.work == key] for key in works}
+        index = {names[key]: [(rule, counted[rule.id][1]) for rule in those] for key, those in own.items()}
+        yield self._html("index.html", works=index)
         yield self._html("filters.html", choices=choices)
         for key, work in works.items():
-            own = [rule for rule in rules.values() if rule.work == key]
-            notes = {rule.id: rule.noted(chapters.get(rule.chapter, {}).get("values", {})) for rule in own}
+            notes = {rule.id: rule.noted(chapters.get(rule.chapter, {}).get("values", {})) for rule in own[key]}
             entries = [
                 (rule, verdicts.get(rule.id), self._chapter(rule.chapter), *counted[rule.id], notes[rule.id])
-                for rule in own
+                for rule in own[key]
             ]
             said = (
                 f"{{cite:t}}`{work.cite}`; read: {work.read}."
                 if work.cite
                 else "Questions of our own: no claims of a work."
             )
-            name = work.name if work.cite else "Questions of our own"
             body = [*self.parse_text_to_nodes(said), self._html("claims.html", entries=entries)]
             tested = [(rule, verdict) for rule, verdict, *_ in entries if verdict and verdict.scale != claims.STAND_IN]
             if rows := [(rule, check) for rule, verdict in tested for check in verdict.checks]:
                 body.append(self._html("checks.html", rows=rows))
-            yield self._section(name, key, body)
+            yield self._section(names[key], key, body)
 
     def rules(self, chapters) -> Iterable[nodes.Node]:
         titles = {name: made["title"] for name, made in chapters.items()}
