@@ -2,7 +2,7 @@
 
 Pairs share networks: with n networks there are n (n − 1) / 2 pairs, but only n independent draws. Intervals here come
 from drawing networks anew with replacement, not pairs (Davison & Hinkley 1997, Section 2.3; for pairs of one set this
-is the bootstrap of a U-statistic).
+is the bootstrap of a U-statistic). Measurements that only rounding tells apart are equal (`lottery.stats.tied`).
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from . import LotteryError
+from .stats import tied
 
 
 class AssociationError(LotteryError):
@@ -35,18 +36,18 @@ def dprime(near, far) -> float:
         AssociationError: if a kind has fewer than two, or one is not a number.
     """
     near, far = _both(near, far, 2)
+    if (near == near[0]).all() and (far == far[0]).all():
+        return 0.0 if near[0] == far[0] else float(np.copysign(np.inf, far[0] - near[0]))
     spread = np.sqrt((near.var(ddof=1) + far.var(ddof=1)) / 2)
-    apart = far.mean() - near.mean()
-    if spread == 0:
-        return float(np.sign(apart) * np.inf) if apart else 0.0
-    return float(apart / spread)
+    return float((far.mean() - near.mean()) / spread)
 
 
 def _both(near, far, least: int) -> tuple[np.ndarray, np.ndarray]:
     near, far = np.asarray(near, float).ravel(), np.asarray(far, float).ravel()
     if min(near.size, far.size) < least or np.isnan(near).any() or np.isnan(far).any():
         raise AssociationError(f"separation needs {least} or more distances of both kinds, all of them numbers")
-    return near, far
+    both = tied(np.concatenate([near, far]))
+    return both[: near.size], both[near.size :]
 
 
 def contrast(
@@ -105,8 +106,7 @@ def contrast(
 
 def ranks(values) -> np.ndarray:
     """Ranks from 1 on, ties at their mean."""
-    values = np.asarray(values, float)
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    _, place, count = np.unique(tied(values), return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count - 1) / 2)[place]
 
 

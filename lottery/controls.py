@@ -39,6 +39,7 @@ from .recipes import (
     Training,
     Weights,
     World,
+    beside_padding,
     check_still,
     first,
     frozen,
@@ -55,6 +56,8 @@ class ControlError(LotteryError):
 class Complement(Counted):
     """As many weights of each layer as a mask keeps, drawn from those that it cuts.
 
+    An embedding's row for padding is as in the mask.
+
     Attributes:
         mask: the mask that is avoided.
         replicate, draw: the stream.
@@ -65,9 +68,13 @@ class Complement(Counted):
     draw: Annotated[int, Field(ge=0)] = 0
 
     def tensors(self, world: World, training: Training) -> masks.Mask:
+        mask = self.mask.tensors(world, training)
+        return beside_padding(world.network(training), mask, lambda acting: self._outside(acting, training))
+
+    def _outside(self, mask: masks.Mask, training: Training) -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.CONTROL, 0, self.replicate, self.draw)
         result = {}
-        for name, kept in self.mask.tensors(world, training).items():
+        for name, kept in mask.items():
             outside, count = (~kept).flatten().nonzero().flatten(), int(kept.sum())
             self.room(name, count, kept.numel())
             result[name] = torch.zeros_like(kept, memory_format=torch.contiguous_format)
@@ -86,7 +93,7 @@ class Complement(Counted):
 class DegreePreserving(Counted):
     """A random mask in which each unit has as many incoming and outgoing connections as in another.
 
-    See `lottery.signs.degree_preserving`.
+    See `lottery.signs.degree_preserving`. An embedding's row for padding trades none: it is as in the mask.
 
     Attributes:
         mask: the mask whose degrees are kept.
@@ -105,8 +112,9 @@ class DegreePreserving(Counted):
     def tensors(self, world: World, training: Training) -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.CONTROL, 1, self.replicate, self.draw)
         mask = self.mask.tensors(world, training)
-        _ungrouped(world.network(training))
-        return signs.degree_preserving(mask, stream)
+        module = world.network(training)
+        _ungrouped(module)
+        return beside_padding(module, mask, lambda acting: signs.degree_preserving(acting, stream))
 
 
 @frozen

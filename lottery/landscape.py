@@ -111,9 +111,9 @@ def path_mask(*given: Mask) -> Mask:
 
     Raises:
         LandscapeError: if the others are not nested in it; then name another mask, e.g. their union.
-        MaskError: if they are of networks of other shapes.
+        MaskError: if they are of networks of other layers or shapes.
     """
-    masks.check_shapes(given[0], *given)
+    masks.check_shapes({name: None for mask in given for name in mask}, *given)
     densest = max(given, key=masks.density)
     if any((other[name] & ~kept).any() for other in given for name, kept in densest.items()):
         raise LandscapeError("the masks are not nested: say which mask holds on the path")

@@ -51,9 +51,9 @@ def distance(mask: Mask, other: Mask) -> float:
     """The share of all weights that one mask keeps and the other cuts (You et al. 2020, a Hamming distance).
 
     Raises:
-        MaskError: if the masks are of networks of other shapes, or of none.
+        MaskError: if the masks are of networks of other layers or shapes, or of none.
     """
-    check_shapes(mask, mask, other)
+    check_shapes({**mask, **other}, mask, other)
     if not mask:
         raise MaskError("masks without a layer have no distance")
     return sum(int((kept ^ other[name]).sum()) for name, kept in mask.items()) / sum(k.numel() for k in mask.values())

@@ -841,6 +841,33 @@ def unpadded(module: nn.Module, mask: masks.Mask) -> masks.Mask:
     return mask
 
 
+def beside_padding(module: nn.Module, mask: masks.Mask, draw: Callable[[masks.Mask], masks.Mask]) -> masks.Mask:
+    """A random mask that has the rows of embeddings for padding as another has them: survivors there cannot act.
+
+    Args:
+        module: with the embeddings.
+        mask: the other.
+        draw: takes its layers without these rows, and makes the rest.
+    """
+    padding = {name: row for name, row in models.padding(module).items() if name in mask}
+    acting = {name: torch.cat([mask[name][:row], mask[name][row + 1 :]]) for name, row in padding.items()}
+    drawn = draw({**mask, **acting})
+    rows = {name: [drawn[name][:row], mask[name][row][None], drawn[name][row:]] for name, row in padding.items()}
+    return {**drawn, **{name: torch.cat(parts) for name, parts in rows.items()}}
+
+
+def padding_first(module: nn.Module, scores: State) -> State:
+    """Scores by which the rows of embeddings for padding are pruned before all else, as they are by magnitude."""
+    padding = {name: row for name, row in models.padding(module).items() if name in scores}
+    if not padding:
+        return scores
+    least = min(float(score.min()) for score in scores.values() if score.numel())
+    scores = {name: score.clone() if name in padding else score for name, score in scores.items()}
+    for name, row in padding.items():
+        scores[name][row] = least - abs(least) - 1
+    return scores
+
+
 @frozen
 class Noisy(Altered):
     """Weights with independent Gaussian noise on every prunable weight (Frankle & Carbin 2019, Appendix F, Figure 25).
@@ -919,7 +946,8 @@ class Pruned(Round):
         run: the trained run.
         fraction: the part of the survivors that goes; see `lottery.masks.rates`.
         scope: "layer" or "global"; see `lottery.masks.prune`.
-        criterion: what the survivors have most of; see `lottery.masks.scores`.
+        criterion: what the survivors have most of; see `lottery.masks.scores`. By any, an embedding's row for padding
+            goes first.
         draw: which random scores the criterion "random" draws, from a stream of the run's order.
     """
 
@@ -955,9 +983,8 @@ class Pruned(Round):
             mask = part.tensors(world, of)
             for one in reversed(rounds):
                 start = one.run.weights.tensors(world, of)
-                mask = masks.prune(
-                    mask, masks.scores(one.criterion, start, start, mask), one.rates(world, of), one.scope
-                )
+                scores = padding_first(world.network(of), masks.scores(one.criterion, start, start, mask))
+                mask = masks.prune(mask, scores, one.rates(world, of), one.scope)
 
     def compute(self, world: "World") -> Result:
         training = self.run.training
@@ -971,8 +998,10 @@ class Pruned(Round):
             return masks.magnitude_scores(state, mask)
         if self.criterion == "random":
             stream = seeds.generator(training.seed, seeds.SCORES, self.draw, *self.run.order)
-            return masks.random_scores(mask, stream)
-        return masks.scores(self.criterion, self.run.weights.tensors(world, training), state, mask)
+            scores = masks.random_scores(mask, stream)
+        else:
+            scores = masks.scores(self.criterion, self.run.weights.tensors(world, training), state, mask)
+        return padding_first(world.network(training), scores)
 
 
 class Counted(Mask):
@@ -987,7 +1016,7 @@ class Counted(Mask):
 
 @frozen
 class Shuffled(Counted):
-    """A random mask with the same count in each layer as another.
+    """A random mask with the same count in each layer as another; an embedding's row for padding is as there.
 
     Attributes:
         mask: the mask whose counts are kept.
@@ -1000,12 +1029,13 @@ class Shuffled(Counted):
 
     def tensors(self, world: "World", training: "Training") -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.MASK, self.replicate, self.draw)
-        return masks.shuffle(self.mask.tensors(world, training), stream)
+        mask = self.mask.tensors(world, training)
+        return beside_padding(world.network(training), mask, lambda acting: masks.shuffle(acting, stream))
 
 
 @frozen
 class Thinned(Round):
-    """A random mask nested in another: one round of random pruning.
+    """A random mask nested in another: one round of random pruning, in which an embedding's row for padding goes first.
 
     Attributes:
         mask: what is left before.
@@ -1026,7 +1056,8 @@ class Thinned(Round):
     def tensors(self, world: "World", training: "Training") -> masks.Mask:
         stream = seeds.generator(training.seed, seeds.THIN, self.replicate, self.draw)
         before = self.mask.tensors(world, training)
-        return masks.prune(before, masks.random_scores(before, stream), self.rates(world, training), self.scope)
+        scores = padding_first(world.network(training), masks.random_scores(before, stream))
+        return masks.prune(before, scores, self.rates(world, training), self.scope)
 
 
 def closure(

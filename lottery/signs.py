@@ -80,7 +80,7 @@ def _check(a: Signs, b: Signs) -> None:
 
 
 def _ternary(layer: torch.Tensor) -> bool:
-    return not layer.is_floating_point() or bool(((layer == 0) | (layer.abs() == 1)).all())
+    return torch.equal(layer, layer.sign())
 
 
 def _rows(layer: torch.Tensor, signed: bool) -> torch.Tensor:

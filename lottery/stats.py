@@ -56,6 +56,9 @@ class Summary:
 SHARES = 0.1
 """A scale of shares, and of points, as `summary` takes it."""
 
+ROUNDING = 1e-12
+"""What rounding may leave of the size of numbers where they are equal."""
+
 
 def summary(values: ArrayLike, confidence: float = CONFIDENCE, scale: float = 0.0) -> Summary:
     """Summarises replicates: their mean with a t-interval, which one replicate does not have.
@@ -99,10 +102,30 @@ def spread(values: ArrayLike) -> Summary:
 
 def _alike(values: np.ndarray, scale: float) -> np.ndarray:
     """Values as they are; where they differ by no more than rounding leaves at a scale, their mean each."""
-    if not values.size or not np.isfinite(values).all() or np.ptp(values) > 1e-12 * scale:
+    if not values.size or not np.isfinite(values).all() or np.ptp(values) > ROUNDING * scale:
         return values
     mean = float(values.mean())
-    return np.full_like(values, mean if abs(mean) > 1e-12 * scale else 0.0)
+    return np.full_like(values, mean if abs(mean) > ROUNDING * scale else 0.0)
+
+
+def tied(values: ArrayLike, scale: float = 0.0) -> np.ndarray:
+    """Values of which those that only rounding tells apart are equal: to 0, or to the smallest of them.
+
+    For what compares them one by one, such as ranks. Others stay as they are, bit by bit; so do NaN and infinite ones.
+
+    Args:
+        values: of any shape; rounding is measured by the largest finite one.
+        scale: as of :func:`summary`.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    most = ROUNDING * max(np.abs(values[np.isfinite(values)]).max(initial=0), scale)
+    order = np.argsort(values, axis=None, kind="stable")
+    rising = np.where(np.abs(values) <= most, 0.0, values).flat[order]
+    with np.errstate(invalid="ignore"):  # between infinite ones
+        new = ~(np.diff(rising, prepend=np.nan) <= most)
+    result = np.empty_like(rising)
+    result[order] = rising[new][np.cumsum(new) - 1]
+    return result.reshape(values.shape)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Summary:
@@ -143,7 +166,9 @@ def ratio(a: ArrayLike, base: ArrayLike, confidence: float = CONFIDENCE) -> Summ
     if a.size > 1:
         spread = np.cov(a, base) * _t(a.size, confidence) ** 2 / a.size
         square, mixed, rest = under**2 - spread[1, 1], over * under - spread[0, 1], over**2 - spread[0, 0]
-        if square > 0:
+        if square > 0 and np.ptp(_alike(a - over / under * base, np.abs(a).max())) == 0:
+            low = high = float(over / under)  # one ratio but for rounding, whose root would not be small
+        elif square > 0:
             root = math.sqrt(max(mixed**2 - square * rest, 0.0))
             low, high = (mixed - root) / square, (mixed + root) / square
     each = a / base if (base > 0).all() else np.full(1, np.nan)
@@ -238,7 +263,8 @@ def smallest(summarise: Callable[[int, float], Summary], count: int) -> Summary:
         raise StatsError("the smallest of no means is not defined")
     usual = [summarise(which, CONFIDENCE) for which in range(count)]
     wary = [summarise(which, 1 - (1 - CONFIDENCE) / count) for which in range(count)]
-    least = min(usual, key=lambda one: -math.inf if math.isnan(one.mean) else one.mean)
+    means = [-math.inf if math.isnan(one.mean) else one.mean for one in usual]
+    least = usual[[math.isclose(mean, min(means), rel_tol=ROUNDING) for mean in means].index(True)]
     ends = min(one.ci_low for one in usual), min(one.ci_high for one in wary)
     if not all(one.bounded for one in (*usual, *wary)):
         ends = math.nan, math.nan
@@ -396,9 +422,9 @@ def at_density(density: Sequence[float] | np.ndarray, target: float, tolerance: 
     Raises:
         StatsError: if no level is that near.
     """
-    distance = np.abs(np.log(np.asarray(density, dtype=np.float64) / target))
+    distance = tied(np.abs(np.log(np.asarray(density, dtype=np.float64) / target)))
     index = int(distance.argmin())
-    if distance[index] > math.log1p(tolerance):
+    if distance[index] > math.log1p(tolerance) * (1 + ROUNDING):
         raise StatsError(f"no level near {100 * target:.1f} % of weights; the nearest is {100 * density[index]:.1f} %")
     return index
 
@@ -406,7 +432,7 @@ def at_density(density: Sequence[float] | np.ndarray, target: float, tolerance: 
 def trend(values: ArrayLike) -> float:
     """Spearman's rank correlation of [L] values with their place in the row: -1 falls, 1 rises at every step.
 
-    NaN where a trend is undefined: fewer than three values, or all of them equal.
+    NaN where a trend is undefined: fewer than three values, or all of them equal but for rounding.
 
     Raises:
         StatsError: if a value is not finite or the array is not one-dimensional.
@@ -414,6 +440,7 @@ def trend(values: ArrayLike) -> float:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise StatsError("a trend needs a row of finite values")
+    values = tied(values)
     if values.size < 3 or np.ptp(values) == 0:
         return math.nan
     return float(np.corrcoef(np.arange(values.size), distributions.rankdata(values))[0, 1])
@@ -427,7 +454,8 @@ def break_even(density: ArrayLike, gain: ArrayLike) -> float:
 
     Args:
         density: [L] share of weights left, falling; the first is the dense network's.
-        gain: [L] gain over the dense network at each level (mean over replicates).
+        gain: [L] gain over the dense network at each level (mean over replicates), in shares or points: what rounding
+            leaves of these is no loss.
 
     Returns:
         The density of break-even. The smallest density if the gain is not negative there (then it is an upper bound).
@@ -439,6 +467,7 @@ def break_even(density: ArrayLike, gain: ArrayLike) -> float:
     density, gain = _pair(density, gain)
     if not (np.isfinite(gain).all() and (density > 0).all() and (np.diff(density) < 0).all()):
         raise StatsError("break-even needs falling densities and finite gains")
+    gain = tied(gain, SHARES)
     kept = np.flatnonzero(gain[1:] >= 0) + 1
     if kept.size == 0:
         return math.nan

@@ -26,6 +26,16 @@ def test_dprime_tells_apart_what_saturates_the_auc():
         dprime([0.1], [0.2, 0.3])
 
 
+def test_what_only_rounding_tells_apart_is_equal():
+    more = 0.1 + 0.2
+    assert auc([more] * 4, [0.3] * 4) == auc([0.3] * 4, [more] * 4) == 0.5
+    assert dprime([more, 0.3], [0.3, 0.3]) == 0 and dprime([more, 0.3], [0.4, 0.4]) == np.inf
+    assert dprime([0.4, 0.4, 0.4], [0.1, 0.1, 0.1]) == -np.inf  # their means are rounded
+    assert ranks([more, 0.3, 1, 5e-17, 0]).tolist() == [3.5, 3.5, 5, 1.5, 1.5]
+    assert partial_spearman([more, 0.3, 1, 2], [1, 2, 4, 3]) == partial_spearman([0.3, more, 1, 2], [1, 2, 4, 3])
+    assert np.isnan(partial_spearman([more, 0.3, 0.3, more], [1, 2, 3, 4]))
+
+
 def test_ranks_are_scipys():
     values = np.random.default_rng(0).integers(0, 9, 50)
     np.testing.assert_array_equal(ranks(values), stats.rankdata(values))

@@ -104,6 +104,15 @@ def test_functions_of_several_networks_refuse_other_shapes(combine):
         combine({"weight": GREY}, {"weight": COLOUR})
 
 
+@pytest.mark.parametrize("combine", [masks.distance, landscape.path_mask])
+def test_a_layer_that_only_one_of_two_masks_has_is_refused_whichever_has_it(combine):
+    one = {"a": torch.ones(2, 2, dtype=torch.bool)}
+    more = one | {"b": torch.zeros(9, 9, dtype=torch.bool)}
+    for pair in ((one, more), (more, one)):
+        with pytest.raises(MaskError, match=r"b is (\[9, 9\] and absent|absent and \[9, 9\])"):
+            combine(*pair)
+
+
 # Counts, nesting, order: properties.
 
 
@@ -325,6 +334,88 @@ def test_units_without_weights_are_counted_through_layers_of_all_kinds():
     assert masks.cut_off(mask) == (2, 1)
     mask["fc"][:, 17] = False
     assert masks.cut_off(mask) == (2, 2)
+
+
+# Rows of embeddings for padding, in which no weight can act.
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(6, 8, padding_idx=2), nn.Linear(8, 6)
+
+
+class OfWords:
+    """A world of this network."""
+
+    def network(self, training):
+        return Words()
+
+    def state(self, run, step):
+        return Words().state_dict()
+
+
+@recipes.frozen
+class ForWords(recipes.Weights):
+    """Its weights."""
+
+    def tensors(self, world, training):
+        return Words().state_dict()
+
+
+@recipes.frozen
+class CutWords(recipes.Mask):
+    """A mask of so many weights of words, and so many of the row for padding."""
+
+    kept: int
+    padded: int
+
+    def tensors(self, world, training):
+        words, out = torch.zeros(2, 6, 8, dtype=torch.bool)
+        words.view(-1)[torch.tensor([i * 7 % 48 for i in range(48) if i * 7 % 48 // 8 != 2])[: self.kept]] = True
+        words[2, : self.padded] = True
+        out.view(-1)[::3] = True
+        return {"words.weight": words, "out.weight": out}
+
+
+def acting(mask):
+    """The words that are none for padding."""
+    return mask["words.weight"][[0, 1, 3, 4, 5]]
+
+
+@pytest.mark.parametrize("padded", [0, 3, 8])
+@pytest.mark.parametrize("control", [recipes.Shuffled, controls.Complement, controls.DegreePreserving])
+def test_random_masks_have_the_row_for_padding_as_another_has_it(control, padded):
+    of = CutWords(13, padded)
+    mask = of.tensors(OfWords(), TRAINING)
+    for draw in range(8):
+        found = control(of, 0, draw).tensors(OfWords(), TRAINING)
+        assert list(found) == list(mask) and masks.count(found) == masks.count(mask)
+        assert torch.equal(found["words.weight"][2], mask["words.weight"][2])
+        assert acting(found).sum() == acting(mask).sum()
+        assert not torch.equal(found["out.weight"], mask["out.weight"])
+        if control is controls.DegreePreserving:
+            assert all(torch.equal(acting(found).sum(axis), acting(mask).sum(axis)) for axis in (0, 1))
+
+
+def test_a_complement_needs_room_outside_the_row_for_padding():
+    with pytest.raises(controls.ControlError, match=r"words\.weight keeps 21 of 40 weights"):
+        controls.Complement(CutWords(21, 0), 0).tensors(OfWords(), TRAINING)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("criterion", ["thinned", "random", "small_final", "movement", "large_final_same_sign"])
+def test_every_round_takes_the_row_for_padding_first_as_that_by_magnitude_does(criterion, scope):
+    dense = recipes.Run(TRAINING, ForWords(), recipes.Dense(), (0,))
+    for draw in range(4):
+        if criterion == "thinned":
+            found = recipes.Thinned(recipes.Dense(), 0.3, 0, draw, scope).tensors(OfWords(), TRAINING)
+        else:
+            values, bits = recipes.Pruned(dense, 0.3, scope, criterion, draw).compute(OfWords())
+            shapes = values["shapes"]
+            found = masks.unpack({name.removeprefix("mask/"): array for name, array in bits.items()}, shapes)
+        assert sum(masks.count(found).values()) == (68 if scope == "layer" else 67)
+        assert not found["words.weight"][2].any() and acting(found).any()
 
 
 # The densities that the paper prints (Frankle & Carbin 2019): a check of rates, rounding and layer sizes at once.

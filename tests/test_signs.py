@@ -514,3 +514,13 @@ def test_weights_are_not_taken_for_signs(compared):
     with pytest.raises(SignsError, match=r"layer layer has other values than −1, 0 and 1: give signs, ternary"):
         compared(weights, {"layer": 1.1 * weights["layer"]})
     compared({"layer": weights["layer"].sign()}, {"layer": weights["layer"].sign()})
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.float16])
+@pytest.mark.parametrize("compared", [signs.agreement, signs.flips, signs.distances, signs.compare])
+def test_integers_are_signs_where_they_are_ternary(compared, dtype):
+    found, fine = torch.tensor([[3, 2], [1, 1]], dtype=dtype), torch.tensor([[1, 0], [1, 1]], dtype=dtype)
+    for one, other in ((found, fine), (fine, found)):
+        with pytest.raises(SignsError, match=r"layer layer has other values than −1, 0 and 1: give signs, ternary"):
+            compared({"layer": one}, {"layer": other})
+    compared({"layer": fine}, {"layer": fine})

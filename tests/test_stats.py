@@ -362,3 +362,38 @@ def test_tests_know_the_confidence_of_their_interval(confidence):
 def test_what_cannot_be_tested_is_refused_in_words(wrong, words):
     with pytest.raises(stats.StatsError, match=words):
         wrong()
+
+
+def test_values_that_only_rounding_tells_apart_are_tied_and_others_stay_as_they_are():
+    found = stats.tied([0.1 + 0.2, math.nan, 0.3, math.inf, -5e-17, 0.0, -math.inf, math.inf, 0.3 + 1e-9])
+    np.testing.assert_array_equal(found, [0.3, math.nan, 0.3, math.inf, 0, 0, -math.inf, math.inf, 0.3 + 1e-9])
+    values = np.random.default_rng(0).normal(size=(5, 8))
+    np.testing.assert_array_equal(stats.tied(values), values)
+    assert stats.tied([]).size == 0 and not stats.tied([1e-17, -1e-17], scale=stats.SHARES).any()
+
+
+def test_rounding_is_no_loss_no_trend_and_no_nearer_level():
+    dense, ticket = np.array([0.1, 0.2, 0.3]), np.array([0.3, 0.2, 0.1])
+    gain = ticket.mean() - dense.mean()
+    assert gain < 0 and stats.break_even([1, 0.5, 0.25], [0, -0.05, gain]) == 0.25
+    assert stats.break_even([1, 0.5, 0.25], [0, gain, gain]) == 0.25
+    assert stats.break_even([1, 0.5, 0.25], [0, gain, -0.05]) == 0.5
+    assert math.isnan(stats.trend([0.1 + 0.2, 0.3, 0.3, 0.3]))
+    assert stats.trend([0.3, 0.1 + 0.2, 1]) == stats.trend([0.3, 0.3, 1]) < 1
+    level = 0.5 * np.exp(np.array([1, -1]) * 0.05)  # both as far away
+    assert stats.at_density(level, 0.5) == stats.at_density(level[::-1], 0.5) == 0
+    assert stats.at_density([1, 0.01 * 1.1], 0.01) == 1  # the whole tolerance
+
+
+def test_replicates_of_one_ratio_count_as_signs_however_it_is_rounded():
+    base = np.array([100.0, 110, 123])
+    found = stats.ratio(0.7 * base, base)
+    assert found.ci_low == found.ci_high == found.mean == pytest.approx(0.7) and stats.p_value(found, most=1) == 0.25
+
+
+def test_the_first_of_equal_means_is_the_smallest_however_they_are_rounded():
+    rows = [[0.1 + 0.2, 0.1 + 0.2], [0.1, 0.5], [0.5, 0.5]]
+    assert stats.summary(rows[0]).mean > stats.summary(rows[1]).mean
+    assert stats.smallest(lambda which, confidence: stats.summary(rows[which], confidence), 3).low == 0.1 + 0.2
+    unknown = stats.summary([1, 2]), stats.ratio([1, 2], [0, 0])
+    assert math.isnan(stats.smallest(lambda which, confidence: unknown[which], 2).mean)
