@@ -64,7 +64,9 @@ def rounded(found: dict) -> dict:
 def draw(found: dict):
     """The figure."""
     series = {name: (found["density"], found[name]) for name in SHOWN}
-    figure = figures.against_density(series, "iterations to the smallest\nvalidation loss, dense network = 1", percent=False, logy=True)
+    figure = figures.against_density(
+        series, "iterations to the smallest\nvalidation loss, dense network = 1", percent=False, logy=True
+    )
     figure.set_size_inches(7.5, 3.94)
     axes = figure.axes[0]
     axes.set_ylim(0.5, 13)

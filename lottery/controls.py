@@ -295,6 +295,8 @@ class AtStart(Mask):
         state = self.weights.tensors(world, self.training)
         mask = masks.dense(state, names)
         total, left = sum(kept.numel() for kept in mask.values()), sum(kept.numel() for kept in mask.values())
+        if not round(total * self.keep):
+            raise ControlError(f"a share of {self.keep:g} of {total} weights is none: keep more (`keep`)")
         rounds = self.rounds if self.criterion == "synflow" else 1
         for number in range(1, rounds + 1):
             goal = round(total * self.keep ** (number / rounds))
@@ -320,12 +322,13 @@ class AtStart(Mask):
         module, (inputs, labels) = module.double(), (part.cpu() for part in examples)
         inputs = inputs.double() if inputs.is_floating_point() else inputs
         if self.criterion == "snip":
-            found = models.gradients(module, double, weights, inputs, labels)
+            with models.Double():
+                found = models.gradients(module, double, weights, inputs, labels)
             return {name: (weights[name] * gradient).abs() for name, gradient in found.items()}
         free = [weight.requires_grad_() for weight in weights.values()]
-        double, module = models.once(module, double | weights), models.still(module)
-        loss = functional_call(module, double, torch.ones_like(inputs[:1])).sum()
-        found = torch.autograd.grad(loss, free, allow_unused=True, materialize_grads=True)
+        ones = torch.ones_like(inputs[:1])
+        with models.Double():
+            _, found = models.slopes(models.still(module), double | weights, free, lambda of: of(ones).sum())
         return {name: (w * g).detach() for (name, w), g in zip(weights.items(), found, strict=True)}
 
 
@@ -453,6 +456,12 @@ class EdgePopup(Mask):
         optimiser = torch.optim.SGD(scores.values(), self.lr, self.momentum, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
         per_epoch, order, loss = len(labels) // training.batch, torch.empty(0), torch.empty(0)
+
+        def lost(of, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            with casts:
+                logits = of(x)
+            return cross_entropy(logits.float(), y)
+
         for step in range(self.steps):
             if step % per_epoch == 0:
                 order = torch.from_numpy(stream.permutation(len(labels))).to(device)
@@ -461,15 +470,12 @@ class EdgePopup(Mask):
             for name, score in scores.items():
                 mask, least[name] = _largest(score.abs(), counts[name], least[name])
                 used[name] = mask.mul_(state[name]).requires_grad_()
-            with casts:
-                images = inputs[batch].contiguous(memory_format=layout)
-                logits = _called(module, state | used, (images,))
-            loss = cross_entropy(logits.float(), labels[batch])
-            gradients = torch.autograd.grad(loss, list(used.values()), allow_unused=True)
+            x, y = inputs[batch].contiguous(memory_format=layout), labels[batch]
+            loss, _ = models.slopes(module, state | used, [*used.values()], lambda of, x=x, y=y: lost(of, x, y))
             optimiser.zero_grad()
-            for name, gradient in zip(used, gradients, strict=True):
-                if gradient is not None:  # as if all were used
-                    scores[name].grad = gradient * state[name] * scores[name].sgn()
+            for name, weight in used.items():
+                if weight.grad is not None:  # as if all were used
+                    scores[name].grad = weight.grad * state[name] * scores[name].sgn()
             optimiser.step()
             schedule.step()
         for what, values in {"loss": loss, **{f"scores of {name}": score for name, score in scores.items()}}.items():

@@ -272,6 +272,9 @@ def lanczos(product: Callable, start: torch.Tensor, steps: int, stop: Callable |
         steps: how many; fewer are done if the space is exhausted.
         stop: called with the diagonals after each step; ends the iteration by returning True.
 
+    Raises:
+        LandscapeError: if a product is not finite.
+
     Returns:
         The diagonal [m], the off-diagonal [m] (its last entry leads out of the space; 0 if exhausted), both float64
         arrays, and the orthonormal basis [m, n].
@@ -290,6 +293,8 @@ def lanczos(product: Callable, start: torch.Tensor, steps: int, stop: Callable |
         for _ in range(2):
             image = image - known.T @ (known @ image)
         off.append(float(image.norm()))
+        if not math.isfinite(off[-1]):
+            raise LandscapeError(f"product {step + 1} of Lanczos is not finite: the matrix has no eigenvalues")
         if off[-1] <= exhausted * max(map(abs, diagonal + off)) or step + 1 == len(start):
             off[-1] = 0.0
         if not off[-1] or (stop and stop(np.array(diagonal), np.array(off))):

@@ -5,6 +5,7 @@ A batch is then an index into a tensor; there is no `DataLoader` and no image li
 
 import contextlib
 import hashlib
+import numbers
 import os
 import pickle
 from collections.abc import Iterable, Sized
@@ -291,7 +292,9 @@ def check(name: str, validation: int | None = None, scaling: str | None = None) 
     if validation is None and scaling in (None, "none"):
         return
     inputs = _raw(name)[0][0]
-    if validation is not None and validation not in range(1, len(inputs)):
+    if validation is not None and not (
+        isinstance(validation, numbers.Integral) and validation in range(1, len(inputs))
+    ):
         raise DataError(f"{name}: validation must be from 1 to {len(inputs) - 1} of {len(inputs)} training examples")
     if scaling in (None, "none"):
         return

@@ -419,9 +419,11 @@ def midpoint_barrier(values: np.ndarray) -> float:
     Unlike `error_barrier` it can be negative: halfway between two solutions may be better than both.
 
     Raises:
-        LandscapeError: if the path has no middle, that is an even number of points.
+        LandscapeError: if the path has no middle, that is an even number of points, or more axes than one.
     """
     values = np.asarray(values, dtype=float)
+    if values.ndim != 1:
+        raise LandscapeError(f"values along one path, [S], are wanted, not an array of shape {values.shape}")
     if len(values) < 3 or len(values) % 2 == 0:
         raise LandscapeError(f"a path of {len(values)} points has no midpoint: take an odd number, at least 3")
     return float(values[len(values) // 2] - (values[0] + values[-1]) / 2)

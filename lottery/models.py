@@ -10,7 +10,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
 
 from . import LotteryError, seeds
 
@@ -386,6 +387,11 @@ def _check_tensors(name: str, module: nn.Module) -> None:
                 f"network {name!r}: {key} has no shape yet (a lazy layer): pass one batch of zeros through the "
                 f"network in its factory, or use the layer that is not lazy"
             )
+        if tensor.is_meta:
+            raise ModelError(
+                f"network {name!r}: {key} is on the device 'meta', where tensors have no numbers: let the factory "
+                f"build the network on the CPU"
+            )
         if tensor.layout != torch.strided:
             raise ModelError(
                 f"network {name!r}: {key} is {str(tensor.layout).removeprefix('torch.')}, which cannot be copied and "
@@ -704,14 +710,64 @@ def gradients(module: nn.Module, state: State, weights: State, inputs: torch.Ten
         inputs, labels: [N, ...] and [N]; as many at once as fit into memory.
     """
     module, weights = still(module), {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
-    now = once(module, {**state, **weights})
+    now, free = {**state, **weights}, list(weights.values())
 
     def summed(at_once: int) -> list[torch.Tensor]:
-        total = [torch.zeros_like(weight) for weight in weights.values()]
+        total = [torch.zeros_like(weight) for weight in free]
         for x, y in zip(inputs.split(at_once), labels.split(at_once), strict=True):
-            loss = cross_entropy(functional_call(module, now, x), y) * (len(y) / len(labels))
-            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
+            share = len(y) / len(labels)
+            _, found = slopes(module, now, free, lambda of, x=x, y=y, share=share: cross_entropy(of(x), y) * share)
             total = [one + more for one, more in zip(total, found, strict=True)]
         return total
 
     return dict(zip(weights, fitting(summed, len(labels)), strict=True))
+
+
+def slopes(
+    module: nn.Module, state: State, free: Sequence[torch.Tensor], loss: Callable[[nn.Module], torch.Tensor]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """A loss of a module under the tensors of a state, and its gradients in some of them; zero where it does not hang
+    on them.
+
+    Args:
+        module: the architecture.
+        state: all its tensors.
+        free: leaves that require gradients, of which the state is made.
+        loss: module → a number.
+    """
+
+    def both(module: nn.Module) -> torch.Tensor:
+        value = loss(module)
+        if value.requires_grad:
+            value.backward()  # `autograd.grad` cannot go through a reentrant checkpoint
+        return value.detach()
+
+    for leaf in free:
+        leaf.grad = None
+    value = functional_call(_Inside(module, both), {f"module.{key}": t for key, t in once(module, state).items()}, ())
+    return value, [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in free]
+
+
+class _Inside(nn.Module):
+    """Does something with a module while `functional_call` has other tensors in it. So a backward pass there finds the
+    same ones: activation checkpoints compute anew in it."""
+
+    def __init__(self, module: nn.Module, does: Callable[[nn.Module], torch.Tensor]):
+        super().__init__()
+        self.module, self.does = module, does
+
+    def forward(self) -> torch.Tensor:
+        return self.does(self.module)
+
+
+class Double(TorchFunctionMode):
+    """Lets a network that was made float64 compute in it throughout: what its forward names float32, or makes without a
+    name, is float64 here."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        func = torch.Tensor.double if func is torch.Tensor.float else func
+        args = [torch.float64 if one is torch.float32 else one for one in args]
+        named = {key: torch.float64 if one is torch.float32 else one for key, one in (kwargs or {}).items()}
+        result: Any = func(*args, **named)
+        single = isinstance(result, torch.Tensor) and result.dtype is torch.float32
+        return result.double() if single else result

@@ -304,7 +304,7 @@ def chain(module: nn.Module, inputs: torch.Tensor) -> Chain:
     for name, layer in module.named_modules():
         if [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
             layer.register_forward_hook(lambda *_, name=name: called.append(name))
-    with seeds.apart(), torch.no_grad():
+    with seeds.apart(), torch.no_grad(), models.Double():
         torch.manual_seed(0)
         for tensor in module.state_dict().values():
             if tensor.is_floating_point():  # of any sign; what must be positive, such as variances, stays so

@@ -1267,6 +1267,11 @@ REFUSED = {
         "in layer 'first'.*cannot be multipl",
     ),
     "lazy": (lambda: Net(lambda: first(nn.LazyLinear(16)), simple), ModelError, "first.weight has no shape yet"),
+    "meta": (
+        lambda: Net(lambda: first(nn.Linear(WIDTH, 16, device="meta")), simple),
+        ModelError,
+        "first.weight is on the device 'meta'.*on the CPU",
+    ),
     "old weight norm": (lambda: Net(lambda: first(weight_norm(nn.Linear(WIDTH, 16))), simple), TrainingError, "copied"),
     "orthogonal": (
         lambda: Net(lambda: first(parametrizations.orthogonal(nn.Linear(WIDTH, 16))), simple),
@@ -1340,6 +1345,24 @@ def test_what_a_pass_leaves_in_attributes_is_no_state():
 def test_buffers_that_a_pass_changes_and_none_reads_again_need_not_persist(make):
     models.register("passing", lambda shape, classes: make())
     trial(recipe("plain", model="passing"), examples())
+
+
+def test_a_network_may_be_evaluated_with_an_average_of_weights_that_starts_at_zero():
+    def averaged(net, x):
+        h = torch.relu(net.first(x.flatten(1)))
+        if not net.training:
+            return torch.nn.functional.linear(h, net.mean, net.head.bias)
+        with torch.no_grad():
+            net.mean.lerp_(net.head.weight, 0.1)
+        return net.head(h)
+
+    def made(shape, classes):
+        net = Net(first, averaged)
+        net.register_buffer("mean", torch.zeros_like(net.head.weight))
+        return net
+
+    models.register("averaged", made)
+    trial(recipe("plain", model="averaged"), examples())
 
 
 def test_buffers_beside_each_other_in_one_memory_are_let_pass():

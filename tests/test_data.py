@@ -446,7 +446,7 @@ def test_an_unknown_scaling_is_refused():
         data.load("digits", 10, "loud")
 
 
-@pytest.mark.parametrize("validation", [0, 1400, None, 2.5])
+@pytest.mark.parametrize("validation", [0, 1400, None, 2.5, 5.0])
 def test_a_validation_set_must_leave_something_on_both_sides(validation):
     with pytest.raises(DataError, match="from 1 to 1399 of 1400"):
         data.load("digits", validation)

@@ -116,6 +116,36 @@ def test_a_setting_that_shows_only_in_buffers_or_in_the_draw_of_weights_makes_an
     assert identity.difference(older, other) is identity.difference(other, older) is None
 
 
+@pytest.mark.parametrize("how", ["frozen", "constant", "all"])
+def test_signs_of_a_start_make_another_network(how):
+    def described(sign, factorises=False):
+        def made(shape, classes):
+            net = Net(classes)
+            with torch.no_grad():
+                if how == "all":
+                    net.last.weight.mul_(sign)
+                elif how == "constant":
+                    net.last.bias.fill_(0.5 * sign)
+                else:
+                    net.last.weight.copy_(torch.ones_like(net.last.weight)).view(-1)[-7:] = sign
+                    net.last.weight.requires_grad_(False)
+                if factorises:
+                    torch.linalg.svd(torch.eye(2))
+            return net
+
+        models.register("own", made)
+        return identity.network(training(model="own"))
+
+    one, again, other = described(1), described(1), described(-1)
+    assert identity.difference(one, again) is None
+    assert identity.difference(one, other) == "other initial weights"
+    older = {name: value for name, value in one.items() if name != "signed"}
+    older["initial"] = [numbers[:-1] for numbers in one["initial"]]
+    assert identity.difference(older, one) is identity.difference(older, other) is None
+    singular, turned = described(1, True), described(-1, True)  # signs of singular vectors are any machine's own
+    assert identity.difference(singular, turned) is None
+
+
 RATE = 0.1
 
 

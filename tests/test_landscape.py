@@ -89,6 +89,8 @@ def test_the_midpoint_can_be_better_than_both_ends_and_must_exist():
     for points in (1, 2, 4):
         with pytest.raises(landscape.LandscapeError, match="no midpoint"):
             landscape.midpoint_barrier(np.zeros(points))
+    with pytest.raises(landscape.LandscapeError, match=r"shape \(3, 3\)"):
+        landscape.midpoint_barrier(np.zeros((3, 3)))
 
 
 def test_a_path_rises_above_the_line_between_its_ends_and_not_above_the_lower_one():
@@ -490,6 +492,8 @@ def test_top_eigenvalues_and_vectors_are_those_of_eigh(small):
     assert curvature.curvature(product, 3 * vectors[0]) == pytest.approx(values[0])
     with pytest.raises(LandscapeError, match="not converged after 6 steps"):
         curvature.top_eigenvalues(product, start, k=5, tolerance=1e-12, steps=6)
+    with pytest.raises(LandscapeError, match="product 1 of Lanczos is not finite"):
+        curvature.top_eigenvalues(lambda vector: vector * math.nan, start)
 
 
 @pytest.mark.parametrize("gap", [3e-4, 1e-3, 2e-3])

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 from lottery import (
     LotteryError,
@@ -254,6 +255,8 @@ def test_scores_that_are_all_zero_choose_no_mask(criterion, tmp_path):
 
     with pytest.raises(execute.ExecutionError, match="cannot choose between them"):
         computed([AtStart(training(factory), Initial(0), 0.8, criterion)], tmp_path)
+    with pytest.raises(execute.ExecutionError, match="none: keep more"):
+        computed([AtStart(training(lambda s, c: network(), "all"), Initial(0), 1e-9, criterion)], tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:.*a unit without weights is not a number:lottery.engine.trial.Doubtful")
@@ -388,6 +391,48 @@ def test_the_ends_of_a_path_are_the_runs_of_a_network_that_merges_its_weights_fo
     _, (a, b, path) = computed([*runs(of), landscape.path(*runs(of), alphas=3)], tmp_path)
     ends = [record.values["test_loss_end"] for record in (a, b)]
     assert path.arrays["averaged/test_loss"][[0, -1]] == pytest.approx(ends, rel=1e-4)
+
+
+class Checkpointed(nn.Module):
+    """Computes its first layers anew in the backward pass."""
+
+    def __init__(self, reentrant=None):
+        super().__init__()
+        self.first, self.last, self.reentrant = nn.Sequential(nn.Linear(6, 8), nn.Tanh()), nn.Linear(8, 3), reentrant
+
+    def forward(self, x):
+        if self.reentrant is None:
+            return self.last(self.first(x))
+        return self.last(checkpoint(self.first, x.requires_grad_(), use_reentrant=self.reentrant))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradients_through_checkpoints_are_those_under_the_same_weights(reentrant):
+    state = {name: torch.randn_like(tensor) for name, tensor in Checkpointed().state_dict().items()}
+    weights = {name: state[name] for name in ("first.0.weight", "last.weight")}
+    x, y = torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1])
+    plain, found = (models.gradients(Checkpointed(how), state, weights, x.clone(), y) for how in (None, reentrant))
+    assert all(torch.equal(found[name], gradient) for name, gradient in plain.items()) and plain["last.weight"].any()
+
+
+class Named(nn.Module):
+    """Its forward pass names float32, and makes a tensor without a name."""
+
+    def __init__(self, classes=3):
+        super().__init__()
+        self.first, self.last = nn.Linear(12, 8), nn.Linear(8, classes)
+
+    def forward(self, x):
+        chosen = F.one_hot((x.flatten(1)[:, :3] > 0).long(), 4).float().flatten(1)
+        return self.last(torch.relu(self.first(chosen) + torch.zeros(8)))
+
+
+def test_what_is_computed_in_float64_may_name_float32(tmp_path):
+    assert signs.chain(Named(), torch.randn(6, 5)).layers == ("first.weight", "last.weight")
+    of = training(lambda s, c: Named(c))
+    for criterion in ("snip", "synflow"):
+        _, [mask] = computed([AtStart(of, Initial(0), 0.5, criterion, rounds=2)], tmp_path / criterion)
+        assert sum(int(kept.sum()) for kept in mask.arrays.values()) > 0
 
 
 @pytest.mark.filterwarnings("ignore::lottery.engine.trial.NotPruned")

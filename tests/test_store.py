@@ -91,6 +91,18 @@ def test_a_file_in_place_of_the_store_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="is a file, not a folder"):
         Store(tmp_path / "file")
+    (tmp_path / "partial").write_text("")
+    with pytest.raises(StoreError, match="partial; mend that"):
+        put(Store(tmp_path))
+
+
+def test_a_store_stays_where_it_is_when_the_process_goes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store("results")
+    put(store)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert store.keys() == [KEY]
 
 
 def test_a_store_of_a_later_version_is_an_error(store):

@@ -452,7 +452,7 @@ class Verdict:
 
     @property
     def needed(self) -> int | None:
-        """Replicates that would decide what is open; None if nothing is, or no number of them would, as of a stand-in."""
+        """Replicates that decide what is open; None if nothing is, no number of them would, or it is a stand-in."""
         if self.scale == STAND_IN:
             return None
         asked = [check.needed for check in self.checks if check.outcome == "open"]

@@ -41,8 +41,8 @@ def show_barriers(
         figures.paper_line(figure, 75, "precursor, step 0: about 75"),
         caption="Marks are pairs of successive levels, by step rewound to. The claim allows coloured ones in the "
         f"shade only: left of ε = {100 * epsilon:.2f} points (dashed) a barrier below 2 ε, right of it one above. "
-        "Grey: pairs that it is not about, before the third level or rewound late; the highest are the first rounds from "
-        "step 0. Barriers are on a linear axis within one point of zero.",
+        "Grey: pairs that it is not about, before the third level or rewound late; the highest are the first rounds "
+        "from step 0. Barriers are on a linear axis within one point of zero.",
         headline=True,
     )
 

@@ -109,7 +109,8 @@ class Steps:
 
     def close(self) -> None:
         """Removes the file."""
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it only feeds a bar
+            self.path.unlink()
 
 
 def steps_done(store: Store, key: str) -> int:

@@ -104,8 +104,11 @@ def make(folder: Path) -> None:
     """Makes a folder, and those above it, durably."""
     if not folder.is_dir():
         make(folder.parent)
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(folder)
+        except FileExistsError:  # which another process has made, or no folder
+            if not folder.is_dir():
+                raise
         sync(folder.parent)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import LotteryError, models, seeds
 from ..data import Dataset
@@ -76,7 +77,7 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
         raise ExecutionError(
             f"the network {name} fails on {len(many)} examples of {data}: {type(error).__name__}: {error}"
         ) from error
-    if not _alike(found.get("buffers", []), again.get("buffers", [])):
+    if not _alike(found.get("buffers", []), again.get("buffers", []), True):
         del found["buffers"]  # what was never filled, say: of use to nobody, and to be compared with nothing
     if difference(found, again):
         raise ExecutionError(
@@ -88,10 +89,13 @@ def _network(name: str, factory, data: str, validation: int, scaling: Scaling) -
 
 def _twice(name: str, factory, dataset: Dataset, x: torch.Tensor, drawn: bool = True) -> tuple[dict, dict]:
     """The fingerprints of a network that is built twice; the first one's settings are those that no pass changes."""
-    one = models.build(name, dataset.shape, dataset.classes)
+    with _Factorised() as factorised:
+        one = models.build(name, dataset.shape, dataset.classes)
     fresh, before = _settings(one), _behind(one, factory)
     other = models.build(name, dataset.shape, dataset.classes)
     found, again = (_described(module) | _probed(module, x, factory is not None, drawn) for module in (one, other))
+    if not factorised.seen:
+        found["signed"] = again["signed"] = True
     used, after = _settings(other), _behind(other, factory)
     if settings := {key: _short(_said(held)) for key, held in fresh.items() if repr(held) == repr(used.get(key))}:
         found["settings"] = settings  # but for what building a network or a pass changes: counters, notes
@@ -116,13 +120,26 @@ def _probed(module: nn.Module, x: torch.Tensor, own: bool, drawn: bool) -> dict:
     return found | ({"initial": initial, "buffers": [_few(buffer) for buffer in module.buffers()]} if own else {})
 
 
+class _Factorised(TorchDispatchMode):
+    """Notes whether singular vectors and the like are computed, whose signs are any machine's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen = self.seen or re.search("linalg|svd|qr|eig", str(func)) is not None
+        return func(*args, **(kwargs or {}))
+
+
 def _few(tensor: torch.Tensor) -> list[float]:
-    """The first numbers of a tensor, and mean sizes of all: alike, and by their places, which tells other orders."""
+    """The first numbers of a tensor, and mean sizes of all: alike, and by their places, which tells other orders; and
+    so with signs."""
     real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
     numbers = real.to_dense().double().flatten()
     places = torch.arange(len(numbers), dtype=torch.float64, device=numbers.device) * GOLDEN % 1
-    sizes = (numbers.abs().sum() / max(1, len(numbers)), (numbers.abs() * places).sum() / max(1, len(numbers)))
-    return _rounded([*numbers[:FEW], *sizes])
+    sums = (numbers.abs().sum(), (numbers.abs() * places).sum(), (numbers * places).sum())
+    return _rounded([*numbers[:FEW], *(one / max(1, len(numbers)) for one in sums)])
 
 
 def _rounded(numbers: Iterable) -> list[float]:
@@ -301,13 +318,15 @@ def _close(one: list[float], other: list[float]) -> bool:
     return outputs and np.allclose(a[[0, -1]], b[[0, -1]], TOLERANCE)
 
 
-def _alike(one: list[list[float]], other: list[list[float]]) -> bool:
-    """Whether tensors begin alike in size, up to rounding beside the largest number of each, as far as both are told:
-    signs of singular vectors, which some initialisations are made of, are any machine's own."""
+def _alike(one: list[list[float]], other: list[list[float]], signed: bool) -> bool:
+    """Whether tensors begin alike, up to rounding beside the largest number of each, as far as both are told; without
+    signs alike in size, for those of singular vectors are any machine's own."""
 
     def near(a: list[float], b: list[float]) -> bool:
-        told = min(len(a), len(b))
-        return np.allclose(np.abs(a[:told]), np.abs(b[:told]), TOLERANCE, NOISE + TOLERANCE * max(map(abs, a)))
+        told = min(len(a), len(b)) - (not signed and len(a) == len(b))  # the last is a sum with signs
+        one, other = (np.array(numbers[:told]) for numbers in (a, b))
+        one, other = (one, other) if signed else (np.abs(one), np.abs(other))
+        return np.allclose(one, other, TOLERANCE, NOISE + TOLERANCE * max(map(abs, a)))
 
     return len(one) == len(other) and all(map(near, one, other))
 
@@ -320,7 +339,7 @@ def difference(one: dict, other: dict) -> str | None:
     if "probe" in one and "probe" in other and not _close(one["probe"], other["probe"]):
         return "other outputs, initial weights or gradients on the same examples"
     for part, words in (("initial", "other initial weights"), ("buffers", "other buffers after a step of training")):
-        if part in one and part in other and not _alike(one[part], other[part]):
+        if part in one and part in other and not _alike(one[part], other[part], "signed" in one and "signed" in other):
             return words
     for part, words in (("settings", "another value of "), ("behind", "another code or value of ")):
         known, now = (found.get(part, {}) for found in (one, other))

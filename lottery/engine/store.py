@@ -87,7 +87,7 @@ class Store:
     """
 
     def __init__(self, root: str | os.PathLike = "results", existing: bool = False):
-        self.root = Path(root)
+        self.root = Path(root).absolute()  # wherever the process goes
         with disk.explained(f"the store {self.root}"):
             if self.root.exists() and not self.root.is_dir():
                 raise StoreError(f"{self.root} is a file, not a folder: name another folder for the store")

@@ -538,9 +538,9 @@ def _reads(training: Training, dataset: Dataset, module: nn.Module) -> None:
     if not x.is_floating_point():
         return
     with _named(training.model, "in evaluation"), torch.no_grad():
-        for parameter in tried.parameters():
-            if parameter.is_floating_point() and not parameter.any():
-                parameter.add_(0.01 * torch.randn_like(parameter))  # a layer that starts at zero hides what is before
+        for tensor in (*tried.parameters(), *tried.buffers()):
+            if tensor.is_floating_point() and not tensor.any():
+                tensor.add_(0.01 * torch.randn_like(tensor))  # what starts at zero hides what is before
         same = torch.equal(tried(x.clone()), tried(torch.zeros_like(x)))
     if same:
         raise TrainingError(
