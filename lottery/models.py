@@ -765,9 +765,9 @@ class Double(TorchFunctionMode):
     name, is float64 here."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        func = torch.Tensor.double if func is torch.Tensor.float else func
+        widened: Any = torch.Tensor.double if func is torch.Tensor.float else func
         args = [torch.float64 if one is torch.float32 else one for one in args]
         named = {key: torch.float64 if one is torch.float32 else one for key, one in (kwargs or {}).items()}
-        result: Any = func(*args, **named)
+        result = widened(*args, **named)
         single = isinstance(result, torch.Tensor) and result.dtype is torch.float32
         return result.double() if single else result
