@@ -748,6 +748,10 @@ def test_a_perturbed_start_leaves_the_row_of_padding_alone(tmp_path):
     assert not state["0.weight"][0].any()
     mask = masks.dense(before, models.prunable(world.network(of)))
     assert landscape.distance(state, before, mask) == pytest.approx(landscape.distance(before, to, mask), rel=1e-5)
+    half = tickets.imp(of, 0, 1, 0.5)[1]  # 20 of 36 that can act: known before it is trained
+    with pytest.raises(LotteryError, match="keeps 20 of 36 weights"):
+        computed([complement(half, 0)], tmp_path / "complement")
+    assert not Store(tmp_path / "complement").keys()
 
 
 def test_layers_that_start_equal_but_for_rounding_are_left_out(tmp_path):

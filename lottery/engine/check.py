@@ -159,6 +159,7 @@ class _Network:
     Attributes:
         weights, mask: the shapes of what they have.
         kinds, counts: of the weights that may be pruned.
+        acting: the counts without embeddings' rows for padding.
     """
 
     def __init__(self, model: str, dataset: str):
@@ -167,6 +168,8 @@ class _Network:
         self.kinds = models.prunable(module)
         self.mask = {name: self.weights[name] for name in self.kinds}
         self.counts: Counts = {(name,): shape.numel() for name, shape in self.mask.items()}
+        padding = {name: self.mask[name][1:].numel() for name in models.padding(module) if name in self.mask}
+        self.acting: Counts = {key: count - padding.get(key[0], 0) for key, count in self.counts.items()}
 
 
 LEAST = 10
@@ -199,7 +202,7 @@ class _Counts:
     def _after(self, mask: Mask, before: Counts | None, training: Training, network: _Network) -> Counts | None:
         """What a mask leaves of that which decides, with its own fractions if it has any, how many weights it keeps."""
         if mask.pruned_from is None:
-            whole = network.counts
+            whole = network.acting
             for names, count in (before or {}).items():
                 mask.room(names[0], count, sum(whole[name,] for name in names))
             return before
