@@ -31,8 +31,10 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
     found, replicates = areas(networks, epsilon), text.count(len(networks.accuracy), "replicate")
     kind = networks.area_of_kind(epsilon)
     entries = _ranked({**found, "(the bare kind)": kind})
+    equal = {mark for mark, area in entries.items() if area.mean == 0.5 and not area.ci_high > area.ci_low}
+    rows = [(f"{mark} (all equal)" if mark in equal else mark, area, None) for mark, area in entries.items()]
     chapter.figure(
-        figures.ordering([(mark, area, None) for mark, area in entries.items()], "area under the curve", line=0.5),
+        figures.ordering(rows, "area under the curve", line=0.5),
         "Area under the curve within a density: " + ", ".join(f"{m} {area.mean:.2f}" for m, area in entries.items()),
         "How often a matching network has the better mark than another one of as many weights: the farther right, the "
         "better it tells them apart. The line at 0.5 is chance; the bare kind is what a mark should beat: whether the "

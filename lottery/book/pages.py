@@ -81,6 +81,8 @@ PLACES = {
     QUESTION: "questions of our own, some after a published idea, which are no claims of a work",
 }
 """Where a claim is counted, as tallies and filters of the scoreboard have it."""
+MAIN = ("C-C1", "C-C2", "C-C3", "C-C4", "C-C5", "C-C9b", "C-C12", "B-C1", "B-C2", "A-C1", "A-C4")
+"""The works' claims that the front page has in a table."""
 _SAID = (claims.AGREES, claims.IN_PART, claims.OPEN, claims.DISAGREES)
 _SAID += tuple(form.format(word) for word in ("reconstructed", "supported") for form in ("{}", "{} in part", "not {}"))
 BADGES = (*_SAID, claims.STAND_IN, claims.NOT_MEASURED)
@@ -214,7 +216,7 @@ class FromChapters(_FromBook):
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
         draw = {"outcomes": self.outcomes, "scoreboard": self.scoreboard, "rules": self.rules}
-        draw["provenance"] = self.provenance
+        draw |= {"provenance": self.provenance, "main": self.main}
         if name not in draw:
             raise self.error(f"from-chapters has {', '.join(draw)}, not {name!r}")
         return list(draw[name](self.chapters()))
@@ -224,6 +226,13 @@ class FromChapters(_FromBook):
         rows, weights = tally(book), weighed(book)
         total = sum(sum(row.values()) for where, row in rows.items() if where != QUESTION)
         yield self._html("outcomes.html", rows=rows, total=total, words=PLACES, weights=weights)
+
+    def main(self, chapters) -> Iterable[nodes.Node]:
+        book, rules = ledger(chapters), claims.load()
+        judged = {name: book["claims"][name]["verdict"] for name in MAIN}
+        verdicts = {name: claims.read(one) if one else None for name, one in judged.items()}
+        rows = [(rules[name], verdicts[name], place(rules[name].kind, verdicts[name])[1]) for name in MAIN]
+        yield self._html("main.html", rows=rows)
 
     def scoreboard(self, chapters) -> Iterable[nodes.Node]:
         book, rules, works = ledger(chapters), claims.load(), claims.works()
@@ -278,7 +287,8 @@ class FromChapters(_FromBook):
         now = {name: place(rule.kind, verdicts.get(name))[1] for name, rule in rules.items()}
         changed = [rule for rule in rules.values() if rule.revised]
         known = [rule for rule in changed if any(change.known for change in rule.revised)]
-        compared = [(rule, rule.earlier(now[rule.id]), now[rule.id]) for rule in known if now[rule.id] in _SAID]
+        tested = [rule for rule in known if (one := verdicts.get(rule.id)) and one.scale != claims.STAND_IN]
+        compared = [(rule, rule.earlier(now[rule.id]), now[rule.id]) for rule in tested]
         others = [one for one in compared if one[1]]
         return self._html("changes.html", rules=rules, changed=changed, known=known, others=others)
 
