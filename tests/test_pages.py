@@ -112,6 +112,13 @@ def test_chapters_offer_notebooks_that_run_from_nothing(published_book):
     assert needed == f"{launch.release(config['repository']['url'])}/{launch.wheel()}\n"
 
 
+def test_the_rules_begin_with_every_claim_that_had_another_outcome(published_book):
+    board, rules = ((published_book / "book" / f"{name}.html").read_text("utf-8") for name in ("scoreboard", "rules"))
+    before = re.findall(r'<tr id="([^"]+)"(?:(?!</tr>).)*; before: ', board, re.DOTALL)
+    listed = re.findall(r'<td><a href="#([^"]+)">', rules.partition("</table>")[0])
+    assert before and sorted(listed) == sorted(before)
+
+
 def test_what_an_earlier_build_made_of_a_chapter_that_is_gone_is_removed(tmp_path):
     name, out = "00_a_ticket_from_scratch", tmp_path / "html"
     for folder, suffix in ((out / "_sources" / "book" / "chapters", ".ipynb"), (out / "book" / "chapters", ".html")):

@@ -47,8 +47,8 @@ def show_distances(chapter: Chapter, further: Mapping[str, np.ndarray], places: 
         "How many times as far as the rest kept weights move, in the dense network's training: those of the ticket, "
         "those that pruning once keeps, and the same after movements were dealt out at random. At the line, 1, as far "
         "as the rest; the paper has tickets above it. Of a layer, compare the last two, which were both pruned once; a "
-        "ticket comes of many rounds, for which nothing was dealt out. Thick bars are 95 % intervals, thin ones go from "
-        "the smallest to the largest replicate.",
+        "ticket comes of many rounds, for which nothing was dealt out. Thick bars are 95 % intervals, thin ones go "
+        "from the smallest to the largest replicate.",
         headline=True,
     )
     beyond = further["pruned once"] / further["movements dealt out"]
