@@ -1,5 +1,6 @@
 """The published chapters pass the gates."""
 
+import functools
 import shlex
 import shutil
 
@@ -172,6 +173,11 @@ def test_power_prints_a_command_that_is_taken_or_says_that_none_is(capsys):
     """Of every open claim: the published study with more replicates, and nothing else, where the chapter takes them."""
     printed, taken = [], 0
     published = {one: nbformat.read(path, as_version=4).metadata for one, path in runner.published().items()}
+
+    @functools.cache
+    def known(chapter, profile):
+        return len(planning.Part(chapter, profile, published[chapter]["lottery"]["parameters"]).keys)
+
     for name, rule in claims.load().items():
         if rule.chapter in published:
             assert main(["power", name]) == 0
@@ -186,7 +192,7 @@ def test_power_prints_a_command_that_is_taken_or_says_that_none_is(capsys):
             now = {key: one.default for key, one in declared.items()} | part.parameters
             changed = [key for key, value in old.items() if now[key] != value]
             assert changed and all(key.endswith("replicates") for key in changed), name
-            assert len(part.keys) > len(planning.Part(part.chapter, part.profile, old).keys), name
+            assert len(part.keys) > known(part.chapter, part.profile), name
     assert taken and any("that the chapter takes" in line for line in printed)
 
 

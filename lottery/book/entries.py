@@ -1,5 +1,7 @@
 """The book's YAML files: what they say, and what is wrong with them in words that name the file and the entry."""
 
+import copy
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,11 +55,16 @@ def read(path: Path) -> Any:
         EntryError: if it is none.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return copy.deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except RecursionError:
         raise EntryError(f"{path} cannot be read: its lists stand too deep in each other") from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise EntryError(f"{path} cannot be read: {error or type(error).__name__}") from None
+
+
+@functools.lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    return yaml.load(text, _Loader)
 
 
 def table(path: Path) -> dict[str, Any]:
