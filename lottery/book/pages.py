@@ -112,12 +112,17 @@ def tally(ledger: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     return {where: {badge: row[badge] for badge in BADGES if badge in row} for where, row in rows.items()}
 
 
+def judged(ledger: Mapping[str, Any]) -> dict[str, claims.Verdict]:
+    """Claim -> its verdict, of those that a chapter has judged."""
+    return {name: claims.read(one["verdict"]) for name, one in ledger["claims"].items() if one["verdict"]}
+
+
 def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Place -> how many claims "agree" there (or are supported), which of these with every Holm's p below 0.05
     ("corrected"; "together" over the checks of all works and questions), and how many open ones "cannot" agree any
     more, since one of their checks fails.
     """
-    verdicts = {name: claims.read(one["verdict"]) for name, one in ledger["claims"].items() if one["verdict"]}
+    verdicts = judged(ledger)
     counted = [(name, check) for name, one in verdicts.items() for check in one.checks if np.isfinite(check.holm)]
     raised: dict[str, list[float]] = {}
     for (name, _), p in zip(counted, stats.holm([check.p for _, check in counted]), strict=True):
@@ -228,15 +233,13 @@ class FromChapters(_FromBook):
         yield self._html("outcomes.html", rows=rows, total=total, words=PLACES, weights=weights)
 
     def main(self, chapters) -> Iterable[nodes.Node]:
-        book, rules = ledger(chapters), claims.load()
-        judged = {name: book["claims"][name]["verdict"] for name in MAIN}
-        verdicts = {name: claims.read(one) if one else None for name, one in judged.items()}
-        rows = [(rules[name], verdicts[name], place(rules[name].kind, verdicts[name])[1]) for name in MAIN]
+        rules, verdicts = claims.load(), judged(ledger(chapters))
+        rows = [(rules[name], one := verdicts.get(name), place(rules[name].kind, one)[1]) for name in MAIN]
         yield self._html("main.html", rows=rows)
 
     def scoreboard(self, chapters) -> Iterable[nodes.Node]:
         book, rules, works = ledger(chapters), claims.load(), claims.works()
-        verdicts = {name: claims.read(one["verdict"]) for name, one in book["claims"].items() if one["verdict"]}
+        verdicts = judged(book)
         counted = {name: place(rule.kind, verdicts.get(name)) for name, rule in rules.items()}
         wheres, labels = ({one[i] for one in counted.values()} for i in (0, 1))
         choices = {
@@ -282,8 +285,7 @@ class FromChapters(_FromBook):
 
     def _changes(self, chapters) -> nodes.raw:
         """How many rules were changed, and which claims came out otherwise before."""
-        rules, judged = claims.load(), ledger(chapters)["claims"]
-        verdicts = {name: claims.read(one["verdict"]) for name, one in judged.items() if one["verdict"]}
+        rules, verdicts = claims.load(), judged(ledger(chapters))
         now = {name: place(rule.kind, verdicts.get(name))[1] for name, rule in rules.items()}
         changed = [rule for rule in rules.values() if rule.revised]
         known = [rule for rule in changed if any(change.known for change in rule.revised)]
