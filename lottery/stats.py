@@ -286,12 +286,12 @@ def negated(value: Summary) -> Summary:
 
 
 def p_value(value: Summary, least: float = -math.inf, most: float = math.inf) -> float:
-    """How likely evidence as strong as this is if the mean does not lie between the bounds; two-sided.
+    """How likely evidence as strong as this, for the side on which the mean lies, is if the true value is the bound.
 
-    One bound: a t-test against it. Two: equivalence, the larger of the tests against each (TOST). It is below 0.05
-    where the interval lies between the bounds. The standard error is read off the half of the interval that faces the
-    bound: exact for means and differences, and for ratios at p = 0.05. Where all draws of a bootstrap agree, replicates
-    count as signs: 2 · ½ⁿ.
+    Two-sided. One bound: a t-test against it. Between two bounds: equivalence, the larger of the tests against each
+    (TOST); beyond one: the test against that. It is below 0.05 where the whole interval lies between the bounds, or
+    beyond one. The standard error is read off the half of the interval that faces the bound: exact for means and
+    differences, and for ratios at p = 0.05. Where all draws of a bootstrap agree, replicates count as signs: 2 · ½ⁿ.
 
     Returns:
         NaN where there is no interval.
@@ -303,13 +303,18 @@ def p_value(value: Summary, least: float = -math.inf, most: float = math.inf) ->
         raise StatsError("a p-value needs a bound: give least, most or both")
     if not value.bounded:
         return math.nan
-    sides = [(value.mean - least, value.mean - value.ci_low), (most - value.mean, value.ci_high - value.mean)]
+    below, above = value.mean - value.ci_low, value.ci_high - value.mean
+    if value.mean < least:
+        return _p(least - value.mean, above, value)
+    if value.mean > most:
+        return _p(value.mean - most, below, value)
+    sides = [(value.mean - least, below), (most - value.mean, above)]
     return max(_p(distance, half, value) for distance, half in sides if math.isfinite(distance))
 
 
 def _p(distance: float, half: float, value: Summary) -> float:
     if half == 0:
-        return min(1.0, 2 * 0.5**value.n) if distance >= 0 else 1.0
+        return min(1.0, 2 * 0.5**value.n)
     return min(1.0, 2 * float(distributions.t.sf(distance / half * _t(value.n, value.confidence), value.n - 1)))
 
 
@@ -372,11 +377,11 @@ def detectable(value: Summary, bounds: Iterable[float] = (), wanted: float = POW
         wanted: the share of studies.
 
     Returns:
-        NaN where there is no interval.
+        NaN where there is no interval, or no spread to go by.
     """
     spread = max((deviation(value, bound) for bound in bounds), default=deviation(value))
     if not math.isfinite(spread) or spread == 0:
-        return spread
+        return math.nan
     low, high = 0.0, spread
     while power(high, spread, value.n) < wanted:
         high *= 2
@@ -386,25 +391,30 @@ def detectable(value: Summary, bounds: Iterable[float] = (), wanted: float = POW
     return high
 
 
-def replicates_needed(*tests: tuple[float, float], wanted: float = POWER, most: int = 1000) -> int | None:
-    """Replicates for which :func:`power` is as wanted; None if that takes more than `most`.
+def joint_power(tests: Iterable[tuple[float, float]], n: int) -> float:
+    """The probability, at least, that all of several tests see their effects: one minus the sum of what each misses.
 
     Args:
-        tests: effect and deviation of each test that must see its effect, two for equivalence: of several, that one
-            does not is at most as likely as the sum of what each misses.
+        tests: effect and deviation of each, as for :func:`power`; two for equivalence.
+        n: replicates.
+    """
+    return max(0.0, 1 - sum(1 - power(effect, spread, n) for effect, spread in tests))
+
+
+def replicates_needed(*tests: tuple[float, float], wanted: float = POWER, most: int = 1000) -> int | None:
+    """Replicates for which :func:`joint_power` is as wanted; None if that takes more than `most`.
+
+    Args:
+        tests: effect and deviation of each test that must see its effect.
         wanted: the probability that all see theirs.
         most: replicates that are thought of.
     """
-
-    def seen(n: int) -> float:
-        return 1 - sum(1 - power(effect, spread, n) for effect, spread in tests)
-
-    if not np.isfinite(tests).all() or seen(most) < wanted:
+    if not np.isfinite(tests).all() or joint_power(tests, most) < wanted:
         return None
     low, high = 1, most
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if seen(middle) >= wanted else (middle, high)
+        low, high = (low, middle) if joint_power(tests, middle) >= wanted else (middle, high)
     return high
 
 

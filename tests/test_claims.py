@@ -98,10 +98,33 @@ def test_a_check_holds_or_fails_only_if_all_of_its_interval_does(mean, half, bou
         assert got == ("holds" if all(ends) else "open" if any(ends) else "fails")
 
 
-def test_p_is_small_exactly_where_a_check_holds(rule):
+def test_p_is_small_exactly_where_a_check_is_decided(rule):
     for value in (WIDE, SURE, LESS):
         check = claims.judge(rule, {"a": value}, FULL).checks[0]
-        assert (check.p < 0.05) == (check.outcome == "holds")
+        assert (check.p < 0.05) == (check.outcome != "open")
+
+
+def test_a_decided_claim_says_how_often_an_equal_study_decides_it_so(rule):
+    got = {"a": stats.summary([1.4, 1.5, 1.7]), "b": LESS}
+    verdict = claims.judge(rule, got, FULL)
+    first = verdict.checks[0]
+    assert verdict.outcome == "agrees" and verdict.again == min(check.again for check in verdict.checks)
+    assert first.again == pytest.approx(stats.power(first.measured - 1, np.std([1.4, 1.5, 1.7], ddof=1), 3))
+    below = claims.judge(rule, got | {"a": stats.summary([0.3, 0.4, 0.6])}, FULL)
+    assert below.outcome == "disagrees" and below.again == below.central.again > 0.5
+    unsure = claims.judge(rule, {"a": WIDE}, FULL)
+    assert math.isnan(unsure.again) and math.isnan(unsure.checks[0].again)
+    assert math.isnan(claims.judge(rule, {"a": stats.summary([2.0] * 6)}, FULL).checks[0].again)  # no spread to go by
+
+
+def test_the_interval_has_the_papers_value_or_not(tmp_path):
+    rule = loaded(tmp_path, TEXT.replace("at_least: 1,", "at_least: 1, stated: 1.5,"))["W-C1"]
+    assert rule.hash == loaded(tmp_path, TEXT)["W-C1"].hash
+    for values, covers in (([1.4, 1.5, 1.7], True), ([2.4, 2.5, 2.6], False), ([1.5], None)):
+        check = claims.judge(rule, {"a": stats.summary(values)}, FULL).checks[0]
+        assert check.covers is covers
+        page = templates.get_template("measured.html").module.papers(check)
+        assert ("outside of our interval" in page, "within our interval" in page) == (covers is False, covers is True)
 
 
 def test_equivalence_has_two_sides(tmp_path):
@@ -292,7 +315,7 @@ def test_the_table_of_checks_has_holms_p_and_the_smallest_distance(rule):
     cells = [re.findall("<td>(.*?)</td>", row) for row in page.split("<tr>")[2:]]
     p = f"{verdict.checks[0].p:.2g}"
     assert cells[0][3:] == [verdict.checks[0].text, "open", p, p, rule.smallest(verdict.checks[0])]
-    assert cells[1][3:] == ["not measured", "open", "–", "–", "–"] and 'href="rules.html#W-C1"' in cells[0][0]
+    assert cells[1][3:] == ["not measured", "not measured", "–", "–", "–"] and 'href="rules.html#W-C1"' in cells[0][0]
 
 
 # What would decide.

@@ -7,6 +7,7 @@ import shutil
 import nbformat
 import pytest
 
+from lottery import data
 from lottery.__main__ import main
 from lottery.book import build, claims, findings, gates, launch, parameters, planning, runner
 from lottery.book.chapter import as_written
@@ -20,6 +21,15 @@ pytestmark = pytest.mark.skipif(not runner.published(), reason="no chapter is pu
 def test_they_pass_the_gates():
     """That their records give the same numbers again is the business of `run --published`, a step of its own in CI."""
     assert gates.verify() == []
+
+
+def test_a_study_is_planned_where_there_are_no_data_sets(monkeypatch, tmp_path):
+    """Also that of a chapter which looks at its network's layers first; else `run --published` would take the data."""
+    monkeypatch.setenv("LOTTERY_DATA", str(tmp_path))
+    data.forget()
+    made = nbformat.read(runner.published()["12_anatomy_of_a_ticket"], as_version=4).metadata["lottery"]
+    part = planning.Part(made["chapter"], made["profile"], made["parameters"])
+    assert sorted(part.keys) == sorted(made["keys"])
 
 
 def test_a_page_that_was_executed_before_its_findings_were_written_is_noticed(tmp_path):

@@ -122,7 +122,7 @@ def test_all_quantities_of_the_rules_are_computed_and_judged():
         | quantities.structure_quantities(DENSITY, accuracy, accuracy - 0.005, accuracy - 0.006)
         | quantities.oneshot_quantities(DENSITY, accuracy, accuracy - per_level(lambda d: 0.001 * (d < 1)))
     )
-    names = "C-C1 C-C2 C-C2b C-C3 C-C4 C-C5"
+    names = "C-C1 C-C1b C-C2 C-C2b C-C2c C-C2d C-C3 C-C3b C-C4 C-C5"
     assert asked(names) == set(got)
     assert outcomes(names, got) == dict.fromkeys(names.split(), "agrees")
 
@@ -242,7 +242,7 @@ def test_the_claims_on_anatomy_agree_with_numbers_that_fit_them():
     speed = np.array([[9, 8, 7]] * 3)
     got |= quantities.continued_quantities(density, speed, line, speed + 2, line - [[0, 0.001, 0.002]])
     got |= quantities.capacity_quantities(*capacity(better=0.01))
-    names = "C-C9 C-C9b C-C9p C-C10 C-C11 C-C11b C-C12"
+    names = "C-C9 C-C9b C-C9p C-C10 C-C10b C-C11 C-C11b C-C12"
     assert asked(names) == set(got)
     assert outcomes(names, got) == dict.fromkeys(names.split(), "agrees")
 
@@ -680,7 +680,7 @@ def test_the_claims_on_barriers_agree_with_numbers_that_fit_them():
     got |= quantities.robustness_quantities(high, none, DENSE)
     got |= stability([0.4, 0.0, 0.0], length=15_000)
     got |= quantities.transplant_quantities(*[np.full((3, 1), 0.9)] * 2, np.zeros((3, 1)), DENSE)
-    names = "B-C1 B-C1p B-C2 B-C2b B-C3 B-C8 B-C10 D1-C1 D1-C1b D1-C2"
+    names = "B-C1 B-C1p B-C2 B-C2b B-C3 B-C8 B-C10 D1-C1 D1-C1b D1-C1c D1-C2"
     assert asked(names) == set(got)
     assert outcomes(names, got) == dict.fromkeys(names.split(), "agrees")
 
@@ -702,7 +702,7 @@ def test_convolutional_tickets_of_the_paper():
     got = quantities.convolution_quantities(paper)
     assert got["speedup_conv_4"].mean == pytest.approx(3.5) and got["gain_conv_6_pp"].mean == pytest.approx(3.3)
     assert got["gain_conv_2_min_pp"].mean == pytest.approx(0)
-    names = "C-C6 C-C6b C-C6c"
+    names = "C-C6 C-C6b C-C6c C-C6d C-C6e C-C6f"
     assert asked(names) == set(got) and outcomes(names, got) == dict.fromkeys(names.split(), "agrees")
     losing = {"Conv-6": convolution(1.0, 0.0, lost=0.02)}
     assert quantities.convolution_quantities(losing, least=0.015)["gain_conv_6_min_pp"].mean == pytest.approx(0)
@@ -766,8 +766,9 @@ def test_deeper_networks_need_a_low_rate_or_warm_up():
     assert got["warm_shortfall_pp"].mean == pytest.approx(0, abs=1e-9)
     assert got["gap_high_pp"].mean == pytest.approx(0) and got["gap_low_minus_high_pp"].mean == pytest.approx(1)
     vgg = {f"vgg_{name}": value for name, value in got.items() if name.startswith("gap")}
-    assert asked("C-C7 C-C7b") == set(got | vgg)
-    assert outcomes("C-C7 C-C7b", got | vgg) == {"C-C7": "agrees", "C-C7b": "agrees"}
+    names = "C-C7 C-C7b C-C7c"
+    assert asked(names) == set(got | vgg)
+    assert outcomes(names, got | vgg) == dict.fromkeys(names.split(), "agrees")
     assert "low_shortfall_pp" not in quantities.warmup_quantities(DENSITY, tickets, reinit, 0.11)
     dense = {name: values[:, :1] for name, values in tickets.items()}
     assert quantities.warmup_quantities(DENSITY[:1], dense, dense, 0.11) == {}

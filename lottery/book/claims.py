@@ -44,6 +44,9 @@ AGREES, IN_PART, OPEN, DISAGREES = OUTCOMES
 FULL = 3
 """Replicates that a full verdict takes at reduced scale."""
 
+SCHEMA = "claims.schema.json"
+"""What says what the ledger means; it lies beside it."""
+
 NEEDS = {
     "altered_levels": "sizes at which signs and magnitudes are exchanged",
     "criteria_levels": "sizes at which criteria are compared",
@@ -141,6 +144,8 @@ class CheckRule(_Entry):
     says: str
     central: bool = False
     paper: str = ""
+    stated: Number | None = None
+    """The paper's value as a number in the unit that bounds have; it decides nothing."""
     at_least: Number | None = None
     above: Number | None = None
     at_most: Number | None = None
@@ -259,7 +264,7 @@ class Rule(_Entry):
         decides = {
             "kind": self.kind,
             "needs": self.needs.model_dump(),
-            "checks": [check.model_dump(exclude={"says", "paper"}) for check in self.checks],
+            "checks": [check.model_dump(exclude={"says", "paper", "stated"}) for check in self.checks],
             "quantities": {name: quantity.says for name, quantity in self.quantities.items()},
         }
         if exact := sorted(name for name, quantity in self.quantities.items() if quantity.exact):
@@ -357,9 +362,13 @@ class Check:
         bounds: (kind, value) pairs, e.g. ``(("at_least", 0.2),)``; all must hold.
         outcome: "holds", "fails" or "open".
         text: what was measured, for display; the bounds too in ``bound``.
-        p: of the test that the interval stands for, two-sided: below 0.05 where the check holds; NaN without one.
+        p: of the test that the interval stands for, two-sided, for the side of the bounds on which the estimate lies:
+            below 0.05 where the check holds or fails; NaN without an interval.
         n: replicates; 0 if nothing was measured.
         holm: p as if this had been the only check of its work; NaN until :func:`ledger` knows them all.
+        again: of a check that is decided, the probability that as many new replicates decide it in the same way, if
+            mean and spread are as measured; NaN of others.
+        covers: whether the interval has the paper's value in it; None without either.
         shown: whether an open check has an effect in the claimed direction, whose size alone is undecided.
         detectable: the smallest distance from the bound that n replicates would have seen in four of five studies.
         needed: replicates that would decide an open check in four of five studies if mean and spread stay, more than
@@ -382,6 +391,13 @@ class Check:
     holm: float = math.nan
     detectable: float = math.nan
     needed: int | None = None
+    again: float = math.nan
+    covers: bool | None = None
+
+    @property
+    def state(self) -> str:
+        """The outcome, or "not measured" where there is no value."""
+        return NOT_MEASURED if math.isnan(self.measured) else self.outcome
 
 
 @dataclass(frozen=True)
@@ -432,6 +448,13 @@ class Verdict:
     def study(self) -> str:
         """What the study was, in words; where no work says what it should be, it can only be as planned."""
         return self.protocol or ("the paper's scale" if self.kind == "claim" else "as planned")
+
+    @property
+    def again(self) -> float:
+        """Of a claim that is decided, `Check.again` of the check that decides it and is the least sure; else NaN."""
+        ways = {"fails"} if self.outcome == DISAGREES else {"holds", "fails"} if self.outcome != OPEN else set()
+        asked = [check for check in self.checks if check.central or self.outcome != DISAGREES]
+        return min((check.again for check in asked if check.outcome in ways), default=math.nan)
 
     @property
     def failing(self) -> int:
@@ -591,23 +614,30 @@ def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary |
     if math.isnan(value.mean):
         return check
     seen = stats.detectable(value, (bound for _, bound in rule.bounds))
-    check = replace(check, text=_shown(found, rule, quantity), detectable=seen)
+    covers = value.ci_low <= rule.stated <= value.ci_high if value.bounded and rule.stated is not None else None
+    check = replace(check, text=_shown(found, rule, quantity), detectable=seen, covers=covers)
     if check.interval is None:
         return check
     if value.ci_low == value.ci_high and value.n < stats.ALIKE and not quantity.exact:
         return replace(check, needed=stats.ALIKE)  # so few replicates agree by chance
     sides = {kind: _side(kind, bound, *check.interval) for kind, bound in rule.bounds}
     outcome = "fails" if "fails" in sides.values() else "open" if "open" in sides.values() else "holds"
+    tests = _tests(rule, value)
     if outcome != "open":
-        return replace(check, outcome=outcome)
-    return replace(check, needed=_needed(rule, value), shown=_directed(rule, quantity.no_effect, *check.interval))
+        sure = value.ci_low < value.ci_high
+        return replace(check, outcome=outcome, again=stats.joint_power(tests, value.n) if sure else math.nan)
+    return replace(
+        check, needed=stats.replicates_needed(*tests), shown=_directed(rule, quantity.no_effect, *check.interval)
+    )
 
 
-def _needed(rule: CheckRule, value: Summary) -> int | None:
-    """Replicates that show on which side of its bounds a mean lies: of the one that it is beyond, else of all."""
+def _tests(rule: CheckRule, value: Summary) -> list[tuple[float, float]]:
+    """Effect and deviation of the tests that show on which side of its bounds a mean lies: of the one that it is
+    beyond, else of all.
+    """
     beyond = [bound for kind, bound in rule.bounds if _side(kind, bound, value.mean, value.mean) == "fails"]
     asked = beyond or [bound for _, bound in rule.bounds]
-    return stats.replicates_needed(*((abs(value.mean - one), stats.deviation(value, one)) for one in asked))
+    return [(abs(value.mean - one), stats.deviation(value, one)) for one in asked]
 
 
 def _directed(rule: CheckRule, nothing: float | None, low: float, high: float) -> bool:
@@ -697,7 +727,7 @@ def ledger(judged: Mapping[str, Verdict | Judged], rules: Mapping[str, Rule] | N
         raise ClaimError(f"no rule for {', '.join(unknown)} in {FILE.name}")
     entries = {name: one if isinstance(one, Judged) else Judged(one) for name, one in judged.items()}
     adjusted = _adjusted({name: one.verdict for name, one in entries.items()}, rules)
-    out: dict[str, Any] = {"version": 1, "claims": {}, "counts": {}}
+    out: dict[str, Any] = {"$schema": SCHEMA, "version": 1, "claims": {}, "counts": {}}
     for name, rule in rules.items():
         verdict, one = adjusted.get(name), entries.get(name)
         out["claims"][name] = {
@@ -706,7 +736,7 @@ def ledger(judged: Mapping[str, Verdict | Judged], rules: Mapping[str, Rule] | N
             "chapter": rule.chapter,
             "title": rule.title,
             "rule": rule.hash,
-            "revised": [{"date": str(r.date), "known": r.known} for r in rule.revised],
+            "revised": [{"date": str(r.date), "known": r.known, "gave": r.gave} for r in rule.revised],
             "rests_on": list(rule.rests_on),
             "verdict": verdict.json() if verdict else None,
             "records": list(one.keys) if one else [],
@@ -749,7 +779,7 @@ def read(value: Mapping[str, Any]) -> Verdict:
     return Verdict(**known | {"checks": tuple(map(check, value["checks"])), "unmet": tuple(value["unmet"])})
 
 
-_NANS = {"measured", "p", "holm", "detectable"}
+_NANS = {"measured", "p", "holm", "detectable", "again"}
 
 
 def _plain(value: Any) -> Any:

@@ -108,13 +108,16 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
         chapter.glue(**dict.fromkeys(glued, "not run"))
         return None
     ends = far[:, 1:, 4].mean(0)
-    signs, barriers = ([f"{float(f'{one:.2g}'):g}" for one in far[:, 1:, i].mean(0)] for i in (0, 3))
+    signs = [f"{float(f'{one:.2g}'):g}" for one in far[:, 1:, 0].mean(0)]
+    some = sorted({0, min(1, len(shares) - 1), len(shares) // 2, len(shares) - 1})
+    rises = {shares[i]: far[:, 1 + i, 3] for i in some}
+    barriers = {share: text.interval(rise, 1, "", 2 if rise.mean() < 1 else 0) for share, rise in rises.items()}
     told = (
         f"from {text.number(min(ends))} to {text.number(max(ends))} %",
         text.interval(far[:, 0, 0], 1, "%", 1),
         text.interval(far[:, 0, 3], 1, "pp"),
         f"{signs[0]} to {signs[-1]} %",
-        ", ".join(f"{mean} with {share} %" for mean, share in zip(barriers, shares, strict=True)),
+        ", ".join(f"{barrier} with {share} %" for share, barrier in barriers.items()),
         text.interval(100 * (again[:, -1] - fresh), 1, "pp") if shares[-1] == 100 else "not run",
     )
     chapter.glue(**dict(zip(glued, told, strict=True)))

@@ -18,6 +18,7 @@ import hashlib
 import html
 import json
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ PLACES = {
     QUESTION: "questions of our own, some after a published idea, which are no claims of a work",
 }
 """Where a claim is counted, as tallies and filters of the scoreboard have it."""
-MAIN = ("C-C1", "C-C2", "C-C3", "C-C4", "C-C5", "C-C9b", "C-C12", "B-C1", "B-C2", "A-C1", "A-C4")
+MAIN = ("C-C1", "C-C1b", "C-C2", "C-C2d", "C-C3", "C-C3b", "C-C4", "C-C5", "C-C9b", "C-C12")
+MAIN += ("B-C1", "B-C2", "A-C1", "A-C4")
 """The works' claims that the front page has in a table."""
 _SAID = (claims.AGREES, claims.IN_PART, claims.OPEN, claims.DISAGREES)
 _SAID += tuple(form.format(word) for word in ("reconstructed", "supported") for form in ("{}", "{} in part", "not {}"))
@@ -289,8 +291,7 @@ class FromChapters(_FromBook):
         now = {name: place(rule.kind, verdicts.get(name))[1] for name, rule in rules.items()}
         changed = [rule for rule in rules.values() if rule.revised]
         known = [rule for rule in changed if any(change.known for change in rule.revised)]
-        tested = [rule for rule in known if (one := verdicts.get(rule.id)) and one.scale != claims.STAND_IN]
-        compared = [(rule, rule.earlier(now[rule.id]), now[rule.id]) for rule in tested]
+        compared = [(rule, rule.earlier(now[rule.id]), now[rule.id]) for rule in known]
         others = [one for one in compared if one[1]]
         return self._html("changes.html", rules=rules, changed=changed, known=known, others=others)
 
@@ -388,8 +389,10 @@ def _shorten(_app, _what, _name, _object, _options, signature: str | None, retur
 
 def _write_ledger(app: Sphinx, failure: Exception | None) -> None:
     if failure is None and app.builder.format == "html":
-        text = json.dumps(ledger(executed(Path(app.srcdir) / "book" / "chapters")), indent=1, ensure_ascii=False)
-        (Path(app.outdir) / "book" / LEDGER).write_text(text + "\n", encoding="utf-8")
+        source, made = Path(app.srcdir) / "book", Path(app.outdir) / "book"
+        text = json.dumps(ledger(executed(source / "chapters")), indent=1, ensure_ascii=False)
+        (made / LEDGER).write_text(text + "\n", encoding="utf-8")
+        shutil.copy(source / claims.SCHEMA, made)
 
 
 def _launch_buttons(app: Sphinx, _page: str, _template: str, context: dict, _doctree: nodes.document | None) -> None:

@@ -98,14 +98,15 @@ def conv(given: Mapping[str, Any], **more) -> recipes.Training:
 
     Args:
         given: the parameters: `conv_data`, `conv_steps`, `conv_rate` (of learning), `conv_evaluations`,
-            `conv_precision`; whatever else `training` reads, such as `batch`, Conv-2 shares with the chapter's network.
+            `conv_precision`, `conv_layout`; whatever else `training` reads, such as `batch`, Conv-2 shares with the
+            chapter's network.
         more: as of `training`.
 
     Raises:
         RecipeError: if there is no such training.
     """
-    own = {name: given[f"conv_{name}"] for name in ("data", "steps", "evaluations", "precision")}
-    own |= {"model": "conv-2", "optimiser": "adam", "learning_rate": given["conv_rate"], "layout": "channels_last"}
+    own = {name: given[f"conv_{name}"] for name in ("data", "steps", "evaluations", "precision", "layout")}
+    own |= {"model": "conv-2", "optimiser": "adam", "learning_rate": given["conv_rate"]}
     return training(given, **own | more)
 
 

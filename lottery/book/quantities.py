@@ -914,7 +914,7 @@ def range_quantities(density: ArrayLike, error: ArrayLike, random_error: ArrayLi
 
     out: Quantities = {"ticket_least_density": stats.bootstrap(least, error, within=(0, 1))}
     for name, target in (("random_dense_excess", 0.8), ("random_sparse_excess", 0.2)):
-        if (level := _level(density, target, error, random)) is not None:
+        if (level := _level(density, target, error, random, tolerance=0.25)) is not None:
             out[name] = paired_difference(random[:, level] / epsilon, error[:, 0] / epsilon)
     return out
 
@@ -1395,10 +1395,10 @@ def near(density: float, target: float = 0.211) -> bool:
     return _level([density], target) is not None
 
 
-def _level(density: ArrayLike, target: float, *values: ArrayLike) -> int | None:
+def _level(density: ArrayLike, target: float, *values: ArrayLike, tolerance: float = 0.1) -> int | None:
     """The level at a density, or None if there is none or not every replicate ran it."""
     try:
-        level = at_density(np.asarray(density), target)
+        level = at_density(np.asarray(density), target, tolerance)
     except ValueError:
         return None
     return level if not values or _run(*values)[level] else None
