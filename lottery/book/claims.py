@@ -614,7 +614,9 @@ def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary |
     if math.isnan(value.mean):
         return check
     seen = stats.detectable(value, (bound for _, bound in rule.bounds))
-    covers = value.ci_low <= rule.stated <= value.ci_high if value.bounded and rule.stated is not None else None
+    covers = None
+    if value.bounded and rule.stated is not None:
+        covers = bool(value.ci_low <= rule.stated <= value.ci_high)
     check = replace(check, text=_shown(found, rule, quantity), detectable=seen, covers=covers)
     if check.interval is None:
         return check
