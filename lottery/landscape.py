@@ -451,11 +451,6 @@ def above_chord(values: np.ndarray, position: np.ndarray) -> np.ndarray:
     return (values - (1 - position) * values[0] - position * values[-1])[1:-1]
 
 
-def matching(error, reference, epsilon: float = 0.005):
-    """Whether errors are at most ε above the reference's (Paul et al. 2023, Definition 2.2; ε 0.5 points here)."""
-    return np.asarray(error) <= np.asarray(reference) + epsilon + 1e-9  # equal shares may differ by their rounding
-
-
 def flat(state: State, names) -> torch.Tensor:
     """The named tensors as one float64 vector."""
     return torch.cat([state[name].double().flatten() for name in names])

@@ -291,7 +291,7 @@ class Networks:
 
     def matching(self, epsilon: float) -> np.ndarray:
         """[R, N] which are at most so much less accurate than the dense network, a share."""
-        return self.accuracy >= self.dense - epsilon - 1e-9  # equal shares may differ by their rounding
+        return stats.matching(self.dense - self.accuracy, epsilon)
 
     def better(self, mark: str) -> np.ndarray:
         """[R, N] a mark with the sign with which a ticket has less of it."""

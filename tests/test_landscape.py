@@ -129,10 +129,6 @@ def test_without_normalisation_both_statistics_are_the_same():
     assert all(found[f"averaged/{key}"] == found[f"re-estimated/{key}"] for key in landscape.MEASURES)
 
 
-def test_matching_allows_epsilon_and_no_more():
-    assert landscape.matching([0.08, 0.085, 0.0851], 0.08, 0.005).tolist() == [True, True, False]
-
-
 def test_the_mask_of_a_path_is_the_densest_and_must_hold_the_others():
     a = {"w": torch.tensor([True, True, False])}
     b = {"w": torch.tensor([True, False, False])}
@@ -1147,10 +1143,6 @@ def pinned():
 @pytest.mark.parametrize("name", KEYS)
 def test_keys_never_change(name):
     assert pinned()[name].key.startswith(KEYS[name])
-
-
-def test_just_epsilon_worse_is_matching_whatever_rounding_does():
-    assert all(landscape.matching(1 - (k - 5) / 1000, 1 - k / 1000, 0.005) for k in range(700, 1000))
 
 
 def test_three_networks_on_a_line_span_no_plane_in_either_precision():

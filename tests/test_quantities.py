@@ -663,6 +663,15 @@ def test_what_stable_and_matching_would_share_by_chance():
     assert quantities.chance_agreement(barriers, 0 * excess, DENSE) == pytest.approx((0.75, 1, 0.75))
 
 
+def test_a_network_just_epsilon_worse_matches_wherever_it_is_asked():
+    barriers, excess = np.zeros((1, 1, 1)), np.full((1, 1, 1), 0.025 - 0.02)  # by rounding more than 0.005
+    assert quantities.chance_agreement(barriers, excess, [0.02]) == (1, 1, 1)
+    agreement = quantities.stability_quantities([500], [[0.0]], [0], barriers, excess, [0.02])["stable_agreement"]
+    assert agreement.mean == 1
+    least = quantities.range_quantities([1, 0.5], [[0.02, 0.025]], [[0.02, 0.025]])["ticket_least_density"]
+    assert least.mean == 0.5
+
+
 def test_masks_without_rewinding_are_judged_by_their_worst_level():
     found, rewound = np.array([0.92, 0.91]) + SPREAD, np.array([0.93, 0.907]) + SPREAD
     got = quantities.transplant_quantities(found, rewound, np.array([-0.005, 0.001]) + SPREAD, DENSE)
