@@ -467,7 +467,7 @@ class Entry:
         name: its first name, the one that `named_parameters` gives it.
         aliases: its other names where layers share it; a state dict has them all.
         shape: its shape.
-        kind: of a weight that may be pruned (see `prunable`), else None.
+        kind: of a weight, trained or not (see `prunable`), else None.
         trainable: a parameter that asks for a gradient.
         buffer: a buffer and no parameter.
         persistent: part of the state dict.
@@ -495,7 +495,7 @@ def table(module: nn.Module) -> dict[str, Entry]:
         parameter = isinstance(tensor, nn.Parameter)
         owner, own, parametrised = place(module, name)
         trainable = parameter and tensor.requires_grad
-        kind = _kind(module.get_submodule(owner), own, tensor, parametrised) if trainable else None
+        kind = _kind(module.get_submodule(owner), own, tensor, parametrised) if parameter else None
         entries[name] = Entry(
             name, tuple(aliases), tuple(tensor.shape), kind, trainable, not parameter, name in persistent, parametrised
         )
@@ -602,6 +602,7 @@ def prunable(module: nn.Module) -> dict[str, str]:
     are frozen weights, which `unpruned` names. The kind is "conv", "fc" (attention too), "recurrent", "embedding",
     "other" or "output" (the last linear or convolutional layer, if it is linear and its weights are not another kind's,
     as those of a head tied to an embedding): Frankle & Carbin prune the output layer at half the rate of the others.
+    Where that layer is frozen there is none.
 
     Returns:
         Parameter name → kind.
@@ -618,7 +619,7 @@ def prunable(module: nn.Module) -> dict[str, str]:
         last = first.get(layers[-1], layers[-1])
         if kinds[last] == "fc":
             kinds[last] = "output"
-    return kinds
+    return {name: kind for name, kind in kinds.items() if known[name].trainable}
 
 
 def sizes(module: nn.Module) -> dict[str, int]:

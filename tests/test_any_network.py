@@ -781,6 +781,12 @@ def test_a_head_with_the_weights_of_an_embedding_leaves_no_other_layer_for_the_o
     assert not [one for one in recwarn if "output layer" in str(one.message)]
 
 
+def test_a_frozen_head_is_the_output_layer_and_no_other_is_taken_for_it(recwarn):
+    NETWORKS["frozen head"] = lambda: Net(lambda: first() | {"head": head().requires_grad_(False)}, simple)
+    trial(recipe("frozen head"), examples())
+    assert [one.category for one in recwarn if one.category in (NotPruned, Doubtful)] == [NotPruned]
+
+
 @pytest.mark.parametrize("together", [1, 2])
 def test_frozen_and_unused_weights_stay_as_they_are(together):
     for kind, names in {"frozen": ("fixed.weight", "fixed.bias"), "unused": ("second.bias",)}.items():

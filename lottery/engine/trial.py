@@ -234,11 +234,12 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
     """It has gradients that an optimiser can take; weights that have none are named."""
     x, y = dataset.train
     kinds, order, called, unused = models.prunable(module), [], [], []
+    known = {key: entry.kind for key, entry in models.table(module).items() if entry.kind} | kinds  # frozen ones, too
     tried = copy.deepcopy(module)
     with _named(name, "in training"):
         drew = [draws(tried, x) for _ in range(SEEDS)]
         for one, key in models.first_names(tried).items():  # layers that share weights each call them
-            if key in kinds:
+            if key in known:
                 owner, *_ = models.place(tried, one)
                 tried.get_submodule(owner).register_forward_hook(lambda *_, key=key: order.append(key))
         for _ in range(PASSES if any(drew) else 1):
@@ -262,7 +263,7 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
             f"{sum(sizes[key] for key in unused) / sum(sizes.values()):.1%} of the weights of {name!r} have no part in "
             f"its outputs, and are counted and pruned with the others: {_some(unused)}; leave these layers out"
         )
-    _output(name, kinds, [key for key in called if key not in unused], unused)
+    _output(name, kinds, known, [key for key in called if key not in unused], unused)
 
 
 def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pairs: Sequence[tuple[str, str]]) -> None:
@@ -453,12 +454,13 @@ def _read(holder, key, value, passed: Callable[[], State], usual: State) -> bool
         put(key, value)
 
 
-def _output(name: str, kinds: dict[str, str], called: list[str], unused: list[str]) -> None:
+def _output(name: str, kinds: dict[str, str], known: dict[str, str], called: list[str], unused: list[str]) -> None:
     """The layer of kind "output" is the last one called, or one that other layers' code reads; none if the last one has
-    the weights of an embedding."""
+    the weights of an embedding, or is frozen."""
     taken = next((key for key, kind in kinds.items() if kind == "output"), None)
-    gives = next((key for key in reversed(called) if kinds[key] in ("conv", "fc", "output", "embedding")), taken)
-    if gives != taken and gives is not None and kinds[gives] == "fc" and (taken is None or taken in called + unused):
+    gives = next((key for key in reversed(called) if known[key] in ("conv", "fc", "output", "embedding")), taken)
+    doubtful = taken in called + unused if taken else gives in kinds
+    if gives is not None and gives != taken and known[gives] == "fc" and doubtful:
         _doubt(
             f"of network {name!r}, {taken or 'no layer'} is taken for the output layer, which is pruned at a rate of "
             f"its own, but {gives} is called last: define that one last"
