@@ -573,6 +573,16 @@ def test_a_count_in_a_list_or_an_array_is_refused_where_it_is_read(count):
     trial(recipe("notes"), examples())
 
 
+def test_an_array_that_holds_a_nan_is_read_and_stays_as_it_is():
+    def made():
+        net = Net(first, lambda net, x: simple(net, x) * float(np.nanmax(net.table)))
+        net.table = np.array([1.0, math.nan])
+        return net
+
+    NETWORKS["table"] = made
+    trial(recipe("table"), examples())
+
+
 STEPS = {"global": 0}
 
 

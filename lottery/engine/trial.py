@@ -417,7 +417,8 @@ def _alike(one, other) -> bool:
     if isinstance(one, list | tuple | deque) and isinstance(other, list | tuple | deque):
         return len(one) == len(other) and all(map(_alike, one, other))
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return bool(np.array_equal(one, other))
+        numbers = one.dtype.kind in "fc" and other.dtype.kind in "fc"  # of which some may be missing
+        return bool(np.array_equal(one, other, equal_nan=numbers))
     return type(one) is type(other) and bool(one == other)
 
 
