@@ -573,6 +573,23 @@ def test_a_count_in_a_list_or_an_array_is_refused_where_it_is_read(count):
     trial(recipe("notes"), examples())
 
 
+@pytest.mark.parametrize("kind", [np.str_, np.array], ids=["text", "array of text"])
+def test_text_that_changes_is_refused_where_it_is_read(kind):
+    def noting(read):
+        def forward(net, x):
+            net.note = kind(str(net.note) + "+")
+            return simple(net, x) * (1 + read * 1e-4 * len(str(net.note)))
+
+        net = Net(first, forward)
+        net.note = kind("seen")
+        return net
+
+    NETWORKS["reads notes"], NETWORKS["notes"] = (functools.partial(noting, read) for read in (1, 0))
+    with pytest.raises(TrainingError, match="'reads notes' changes note each time"):
+        trial(recipe("reads notes"), examples())
+    trial(recipe("notes"), examples())
+
+
 def test_an_array_that_holds_a_nan_is_read_and_stays_as_it_is():
     def made():
         net = Net(first, lambda net, x: simple(net, x) * float(np.nanmax(net.table)))

@@ -314,7 +314,7 @@ def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pai
         with torch.no_grad():
             for key in stay:
                 known = models.tensors(module)[key]
-                known.copy_(~known if known.dtype == torch.bool else known * 2 + 1000)
+                known.copy_(_another(known))
         if not (_as_before(usual, trained()) and _as_before(judged, evaluated())):
             raise TrainingError(
                 f"network {name!r} changes {_some(sorted(stay))} in training and computes with it, and its state dict "
@@ -422,32 +422,35 @@ def _alike(one, other) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
+def _another(value):
+    """Quite another value: numbers far off, truth values turned round, text and times empty; a longer list."""
+    if isinstance(value, list):
+        return [_moved(one) for one in value] * max(2, 1000 // len(value)) if value else [0] * 1000
+    if isinstance(value, tuple):
+        return tuple(map(_moved, value))
+    if isinstance(value, deque):
+        return deque(map(_moved, value), value.maxlen)
+    if getattr(getattr(value, "dtype", None), "kind", "f") not in "biufcO":  # of NumPy's; torch's have none
+        return np.zeros_like(value)
+    if isinstance(value, bool):
+        return not value
+    return ~value if isinstance(value, torch.Tensor) and value.dtype == torch.bool else value * 2 + 1000
+
+
 def _moved(value):
     """Quite another number; what is none stays as it is."""
     plain = isinstance(value, int | float | np.number | torch.Tensor) and not isinstance(value, bool)
-    return value * 2 + 1000 if plain and getattr(value, "dtype", None) != torch.bool else value
+    return _another(value) if plain and getattr(value, "dtype", None) != torch.bool else value
 
 
 def _read(holder, key, value, passed: Callable[[], State], usual: State) -> bool:
     """Whether a pass computes otherwise when a value is quite another one; what it only counts or notes is not read."""
     if isinstance(value, _Position):
         return True
-    if isinstance(value, bool):
-        other = not value
-    elif isinstance(value, list):
-        other = [_moved(one) for one in value] * max(2, 1000 // len(value)) if value else [0] * 1000
-    elif isinstance(value, tuple):
-        other = tuple(map(_moved, value))
-    elif isinstance(value, deque):
-        other = deque(map(_moved, value), value.maxlen)
-    elif isinstance(value, torch.Tensor):
-        other = ~value if value.dtype == torch.bool else value * 2 + 1000
-    else:
-        other = value * 2 + 1000
     put = holder.__setitem__ if isinstance(holder, dict) else functools.partial(setattr, holder)
     key = "cell_contents" if isinstance(holder, CellType) else key
     try:
-        put(key, other)
+        put(key, _another(value))
         return not _as_before(usual, passed())
     except Exception:  # whatever a network of the user's makes of it
         return True
