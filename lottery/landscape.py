@@ -177,6 +177,16 @@ def _check_few(module: nn.Module, inputs: torch.Tensor) -> None:
         check_statistics(models.own_copy(module), inputs[:FEW])
 
 
+def _check_alone(module: nn.Module, inputs: torch.Tensor) -> None:
+    """Refuses one example where a channel has a single value in it, whose variance nothing can be estimated from."""
+    try:
+        reestimated(module, module.state_dict(), inputs)
+    except ValueError as error:  # of nn.BatchNorm
+        raise LandscapeError(
+            "normalisation has no statistics to re-estimate from one training example: give examples=2 or more"
+        ) from error
+
+
 def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: int = 500) -> State:
     """The state with the running statistics of its normalisation layers estimated anew.
 
@@ -743,8 +753,8 @@ def _check_points(world: World, recipe: "Path | Plane") -> None:
     """Refuses what would be measured as something else than it is.
 
     Raises:
-        LandscapeError: if a point is of another network, or was trained on data of another name or scaling, or the
-            points will have other integers (`_check_integers`).
+        LandscapeError: if a point is of another network, or was trained on data of another name or scaling, the points
+            will have other integers (`_check_integers`), or one example is not enough (`_check_alone`).
         RecipeError: if the network has statistics of its own (`check_statistics`), or cannot be evaluated in this
             precision and layout.
     """
@@ -766,6 +776,8 @@ def _check_points(world: World, recipe: "Path | Plane") -> None:
         Evaluator(module, few, few, precision=how[0], layout=how[1])(state)
 
     rehearse("a path", world, training, tried, *how)
+    if recipe.examples == 1:
+        _check_alone(world.network(training), world.dataset(training).train[0][:1].cpu())
     if not models.ours(module := world.network(training)):
         _check_integers(world, recipe, module)
 

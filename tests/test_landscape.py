@@ -901,6 +901,19 @@ def test_a_path_whose_mask_cuts_a_solution_is_refused(chain):
         run([landscape.path(*(tickets.shuffled(runs[2], draw) for draw in (0, 1)), mask=shuffled)], store)
 
 
+@pytest.mark.parametrize("model", ["vgg-19-8", "alone"])
+def test_one_example_is_refused_where_normalisation_needs_more(model, tmp_path):
+    models.register("alone", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10)))
+    where, runs = world(Store(tmp_path)), [tickets.dense(training(model), replicate) for replicate in range(3)]
+    triangle = Plane(runs[0].training, tuple(one.end for one in runs), runs[0].mask, examples=1)
+    for recipe in (landscape.path(*runs, examples=1), triangle):
+        with pytest.raises(LandscapeError, match="one training example: give examples=2 or more"):
+            recipe.check(where)
+        replace(recipe, examples=2).check(where)
+    wider = [tickets.dense(training("resnet-8"), replicate) for replicate in (0, 1)]
+    landscape.path(*wider, examples=1).check(where)  # of four values a channel, where it ends
+
+
 def test_a_plane_is_recorded(chain):
     runs, store = chain
     recipe = Plane(runs[0].training, tuple(run_.end for run_ in runs), Dense(), resolution=2)
