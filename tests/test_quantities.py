@@ -67,6 +67,11 @@ def test_replicates_that_end_early_count_where_they_were_run():
     assert np.isnan(changes[3]).tolist() == [False, False, True]
 
 
+def test_levels_that_no_replicate_reaches_have_no_change():
+    changes = tidy.changes([[100, 80, np.nan], [120, np.nan, np.nan]])
+    assert changes[0, 1] == pytest.approx(-0.2) and np.isnan(changes[:, 2]).all()
+
+
 def test_the_test_set_picks_no_level():
     stop, accuracy = paper()
     lucky = accuracy.copy()
@@ -732,6 +737,14 @@ def test_a_network_at_chance_is_not_fast():
     assert quantities.fastest_level(density, stop, worse, worse) == 0
     level = quantities.fastest_level(density, stop, accuracy, accuracy)
     assert 0 < level == stop[:, :-1].mean(axis=0).argmin()
+
+
+def test_levels_that_no_replicate_reaches_are_not_the_fastest():
+    density, *values = convolution(3.5, 0.034)
+    for rows in values[:2]:
+        rows[:, 15:] = np.nan
+    got = quantities.convolution_quantities({"Conv-2": (density, *values)})
+    assert got["speedup_conv_2"].mean == pytest.approx(3.5) and got["gain_conv_2_pp"].mean == pytest.approx(3.4)
 
 
 def test_masks_of_convolutions_are_compared_with_random_ones_below_a_fifth():

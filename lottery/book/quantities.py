@@ -245,7 +245,7 @@ def fastest_level(density: ArrayLike, stop: ArrayLike, accuracy: ArrayLike, vali
         The level; 0, the dense network, if no ticket is as accurate.
     """
     density, stop, validation = _floats(density, stop, validation)
-    good, times = np.nanmean(validation, axis=0), np.maximum(stop, 1).mean(axis=0)
+    good, times = validation.mean(axis=0), np.maximum(stop, 1).mean(axis=0)
     able = _run(accuracy) & (density < 1) & (good >= good[0])
     return int(np.where(able, times, np.inf).argmin()) if able.any() else 0
 
