@@ -568,12 +568,6 @@ def perturb(state: State, mask: Mask, length: float, generator: np.random.Genera
     return shift(state, random_direction(mask, generator), length)
 
 
-def retied(module: nn.Module, state: State) -> State:
-    """The state with the tensors that layers share equal under all their names: what the first one has."""
-    entries = models.table(module).values()
-    return {**state, **{alias: state[entry.name] for entry in entries for alias in entry.aliases if alias in state}}
-
-
 # The recipes that name these measurements.
 
 
@@ -658,13 +652,11 @@ class Perturbed(Altered):
         length = self.multiple * distance(state, to, mask)
         if self.along is None:
             stream = seeds.generator(training.seed, seeds.PERTURB, self.replicate, self.draw)
-            moved = perturb(state, mask, length, stream)
-        else:
-            along = self.along.tensors(world, training)
-            masks.check_shapes(mask, mask, along)
-            direction = {name: (along[name] - state[name]) * kept for name, kept in mask.items()}
-            moved = shift(state, direction, length)
-        return retied(world.network(training), moved)
+            return perturb(state, mask, length, stream)
+        along = self.along.tensors(world, training)
+        masks.check_shapes(mask, mask, along)
+        direction = {name: (along[name] - state[name]) * kept for name, kept in mask.items()}
+        return shift(state, direction, length)
 
 
 @frozen

@@ -754,6 +754,25 @@ def test_a_perturbed_start_leaves_the_row_of_padding_alone(tmp_path):
     assert not Store(tmp_path / "complement").keys()
 
 
+def test_a_changed_start_of_tied_weights_is_changed_under_all_their_names(tmp_path):
+    def make(shape, classes):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, classes))
+        net[3].weight = net[1].weight
+        return net
+
+    of, (one, other) = training(make, "tied", steps=1, lr=1e-9), (Initial(0), Initial(1))
+    changed = [
+        landscape.Perturbed(one, Dense(), other, 0),
+        signs.FlippedSigns(one, Dense(), 0.5, 0),
+        signs.Hybrid(one, other),
+    ]
+    trained = [Run(of, start, Dense(), (1,)) for start in changed]
+    store, _ = computed(trained, tmp_path)
+    for start, run in zip(changed, trained, strict=True):
+        wanted, state = start.tensors(execute.world(store), of)["1.weight"], store.state(run.key, 1)
+        assert all(torch.allclose(state[name], wanted, atol=1e-6) for name in ("1.weight", "3.weight"))
+
+
 def test_layers_that_start_equal_but_for_rounding_are_left_out(tmp_path):
     def make(shape, classes):
         net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, classes))
