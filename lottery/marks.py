@@ -17,7 +17,8 @@ from torch import nn
 from . import LotteryError, controls, masks, models, stats, tickets
 from .association import auc, partial_spearman
 from .curvature import Spectrum
-from .landscape import Pair, Path, midpoint_barrier
+from .data import Pair
+from .landscape import Path, midpoint_barrier
 from .models import State
 from .recipes import (
     Dense,
