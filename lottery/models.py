@@ -275,16 +275,12 @@ def adopt(factories: dict[str, Factory]) -> None:
     _registered.update(factories)
 
 
-def check(name: str) -> None:
-    """Refuses a name that no network has.
+def factory_of(name: str) -> Factory:
+    """What makes a network, one of the papers' or one that was registered.
 
     Raises:
-        ModelError: with the known names.
+        ModelError: if no network has the name, with the known ones.
     """
-    _known(name)
-
-
-def _known(name: str) -> Factory:
     factory = _factory(name)
     if factory is None:
         known = ", ".join(
@@ -312,7 +308,7 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
     Raises:
         ModelError: if there is no such network or the input does not fit it, or if it has tensors that `table` refuses.
     """
-    factory = _known(name)
+    factory = factory_of(name)
     with seeds.apart():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
         module = _made(name, factory, shape, classes)
@@ -344,7 +340,7 @@ def _made(name: str, factory: Factory, shape: tuple[int, ...], classes: int) -> 
 
 def same_object(name: str, shape: tuple[int, ...], classes: int) -> bool:
     """Whether a network's factory returns one and the same module each time, and so draws no weights of its own."""
-    factory = _known(name)
+    factory = factory_of(name)
     with seeds.apart():
         return _made(name, factory, shape, classes) is _made(name, factory, shape, classes)
 
