@@ -7,7 +7,7 @@ passed in are only read. Losses are mean cross-entropies in nats, errors fractio
 Two things that the literature does in different ways are explicit. *Statistics*: what the normalisation layers of a
 network between two others use, the average of the ends' running statistics ("averaged", Paul et al. 2023 as far as
 their public code shows) or new ones from training data ("re-estimated", as Jordan et al. 2023 and Adnan et al. 2025
-do). *Mask*: which weights exist on the path, see `path_mask`.
+do). *Mask*: which weights exist on the path; every solution must lie within it.
 """
 
 import hashlib
@@ -24,12 +24,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from . import LotteryError, masks, models, recipes, seeds
-from .data import Dataset
+from .data import Dataset, Pair
 from .masks import Mask
 from .models import State, evaluate
 from .recipes import Altered, Masked, Recipe, Result, Run, Training, Weights, World, first, frozen, on_device, rehearse
 
-Pair = tuple[torch.Tensor, torch.Tensor]
 STATISTICS = ("averaged", "re-estimated")
 FEW = 16  # examples that a network of the user's is tried on
 MEASURES = ("test_error", "test_loss", "train_loss")
@@ -101,25 +100,6 @@ def combine(states: Sequence[State], coefficients: Sequence[float]) -> State:
     return result
 
 
-def interpolate(a: State, b: State, alpha: float) -> State:
-    """(1 − α)·a + α·b, running statistics of normalisation included ("averaged"); exactly a and b at the ends."""
-    return combine([a, b], [1 - alpha, alpha])
-
-
-def path_mask(*given: Mask) -> Mask:
-    """The mask for a path between masked solutions: the densest of theirs (Paul et al.'s code).
-
-    Raises:
-        LandscapeError: if the others are not nested in it; then name another mask, e.g. their union.
-        MaskError: if they are of networks of other layers or shapes.
-    """
-    masks.check_shapes({name: None for mask in given for name in mask}, *given)
-    densest = max(given, key=masks.density)
-    if any((other[name] & ~kept).any() for other in given for name, kept in densest.items()):
-        raise LandscapeError("the masks are not nested: say which mask holds on the path")
-    return densest
-
-
 def _normalisations(module: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
     """Batch and instance normalisation whose running statistics training moves: the network's own `train` may hold
     others in evaluation."""
@@ -175,6 +155,16 @@ def _check_few(module: nn.Module, inputs: torch.Tensor) -> None:
     """`check_statistics` of a copy on a few examples; of the papers' networks all is known."""
     if len(inputs) > 1 and not models.ours(module):
         check_statistics(models.own_copy(module), inputs[:FEW])
+
+
+def _check_alone(module: nn.Module, inputs: torch.Tensor) -> None:
+    """Refuses one example where a channel has a single value in it, whose variance nothing can be estimated from."""
+    try:
+        reestimated(module, module.state_dict(), inputs)
+    except ValueError as error:  # of nn.BatchNorm
+        raise LandscapeError(
+            "normalisation has no statistics to re-estimate from one training example: give examples=2 or more"
+        ) from error
 
 
 def reestimated(module: nn.Module, state: State, inputs: torch.Tensor, batch: int = 500) -> State:
@@ -312,17 +302,6 @@ class Evaluator:
         return result
 
 
-def error_at(
-    module: nn.Module, state: State, train: Pair, test: Pair, statistics: Sequence[str] = STATISTICS, batch: int = 500
-) -> dict[str, float]:
-    """Test error, test loss and training loss of one state, in evaluation mode; arguments are those of `Evaluator`.
-
-    Returns:
-        "STATISTICS/MEASURE" → number, for the statistics asked for and each of `MEASURES`.
-    """
-    return Evaluator(module, train, test, statistics, batch)(state)
-
-
 def _on_mask(points: Sequence[State], mask: Mask | None) -> None:
     masks.check_shapes(mask or {}, mask or {}, *points)
     for name, kept in (mask or {}).items():
@@ -349,14 +328,14 @@ def error_along_path(
         module: their architecture.
         points: the solutions, in order.
         train, test: data.
-        mask: which weights exist on the path; every solution must lie within it (`path_mask`). None cuts nothing,
-            which between solutions with nested masks is the denser one.
+        mask: which weights exist on the path; every solution must lie within it. None cuts nothing, which between
+            solutions with nested masks is the denser one.
         alphas: points of each segment, both ends included; 3 gives the midpoint.
-        statistics, batch: as of `error_at`.
+        statistics, batch: as of `Evaluator`.
 
     Returns:
-        "position" (0 at the first solution, 1 at the second, …) and one array of the same length for each key of
-        `error_at`.
+        "position" (0 at the first solution, 1 at the second, …) and one array of the same length for each number that
+        `Evaluator` gives.
 
     Raises:
         LandscapeError: if the solutions do not fit each other or the mask, or are not finite; or as `check_statistics`.
@@ -421,9 +400,7 @@ def midpoint_barrier(values: np.ndarray) -> float:
     Raises:
         LandscapeError: if the path has no middle, that is an even number of points, or more axes than one.
     """
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1:
-        raise LandscapeError(f"values along one path, [S], are wanted, not an array of shape {values.shape}")
+    values = _along_path(values)
     if len(values) < 3 or len(values) % 2 == 0:
         raise LandscapeError(f"a path of {len(values)} points has no midpoint: take an odd number, at least 3")
     return float(values[len(values) // 2] - (values[0] + values[-1]) / 2)
@@ -449,11 +426,6 @@ def above_chord(values: np.ndarray, position: np.ndarray) -> np.ndarray:
     if len(values) != len(position) or not len(position) or (position[0], position[-1]) != (0, 1):
         raise LandscapeError("a path of one segment has as many positions as values, from 0 to 1: give segments alone")
     return (values - (1 - position) * values[0] - position * values[-1])[1:-1]
-
-
-def matching(error, reference, epsilon: float = 0.005):
-    """Whether errors are at most ε above the reference's (Paul et al. 2023, Definition 2.2; ε 0.5 points here)."""
-    return np.asarray(error) <= np.asarray(reference) + epsilon + 1e-9  # equal shares may differ by their rounding
 
 
 def flat(state: State, names) -> torch.Tensor:
@@ -486,32 +458,6 @@ def plane_coefficients(coordinates: np.ndarray, x: float, y: float) -> list[floa
     return [float(1 - b - c), float(b), float(c)]
 
 
-def error_on_plane(
-    module: nn.Module,
-    points: Sequence[State],
-    names,
-    x: Sequence[float],
-    y: Sequence[float],
-    train: Pair,
-    test: Pair,
-    *,
-    mask: Mask | None = None,
-    statistics: Sequence[str] = STATISTICS,
-    batch: int = 500,
-) -> dict[str, np.ndarray]:
-    """Errors and losses on a grid of the plane through three solutions.
-
-    Args:
-        names: of the tensors that make the distance; see `plane`.
-        x, y: the grid's coordinates along both axes.
-        module, points, train, test, mask, statistics, batch: as of `error_along_path`.
-
-    Returns:
-        One array [len(y), len(x)] for each key of `error_at`.
-    """
-    return on_plane(Evaluator(module, train, test, statistics, batch), points, names, x, y, mask)
-
-
 def on_plane(
     measure: Callable[[State], dict[str, float]],
     points: Sequence[State],
@@ -520,7 +466,18 @@ def on_plane(
     y: Sequence[float],
     mask: Mask | None = None,
 ) -> dict[str, np.ndarray]:
-    """`error_on_plane` with a measurement of one's own; `Evaluator` is the usual one."""
+    """Errors and losses on a grid of the plane through three solutions.
+
+    Args:
+        measure: of a state; `Evaluator` is the usual one.
+        points: the solutions.
+        names: of the tensors that make the distance; see `plane`.
+        x, y: the grid's coordinates along both axes.
+        mask: as of `error_along_path`.
+
+    Returns:
+        One array [len(y), len(x)] for each number that `measure` gives.
+    """
     _on_mask(points, mask)
     coordinates = plane(points, names)
     rows = [measure(combine(points, plane_coefficients(coordinates, b, a))) for a in y for b in x]
@@ -561,12 +518,6 @@ def shift(state: State, direction: State, length: float) -> State:
 def perturb(state: State, mask: Mask, length: float, generator: np.random.Generator) -> State:
     """The state moved by a length in a random direction of the unmasked coordinates."""
     return shift(state, random_direction(mask, generator), length)
-
-
-def retied(module: nn.Module, state: State) -> State:
-    """The state with the tensors that layers share equal under all their names: what the first one has."""
-    entries = models.table(module).values()
-    return {**state, **{alias: state[entry.name] for entry in entries for alias in entry.aliases if alias in state}}
 
 
 # The recipes that name these measurements.
@@ -653,13 +604,11 @@ class Perturbed(Altered):
         length = self.multiple * distance(state, to, mask)
         if self.along is None:
             stream = seeds.generator(training.seed, seeds.PERTURB, self.replicate, self.draw)
-            moved = perturb(state, mask, length, stream)
-        else:
-            along = self.along.tensors(world, training)
-            masks.check_shapes(mask, mask, along)
-            direction = {name: (along[name] - state[name]) * kept for name, kept in mask.items()}
-            moved = shift(state, direction, length)
-        return retied(world.network(training), moved)
+            return perturb(state, mask, length, stream)
+        along = self.along.tensors(world, training)
+        masks.check_shapes(mask, mask, along)
+        direction = {name: (along[name] - state[name]) * kept for name, kept in mask.items()}
+        return shift(state, direction, length)
 
 
 @frozen
@@ -748,8 +697,8 @@ def _check_points(world: World, recipe: "Path | Plane") -> None:
     """Refuses what would be measured as something else than it is.
 
     Raises:
-        LandscapeError: if a point is of another network, or was trained on data of another name or scaling, or the
-            points will have other integers (`_check_integers`).
+        LandscapeError: if a point is of another network, or was trained on data of another name or scaling, the points
+            will have other integers (`_check_integers`), or one example is not enough (`_check_alone`).
         RecipeError: if the network has statistics of its own (`check_statistics`), or cannot be evaluated in this
             precision and layout.
     """
@@ -771,6 +720,8 @@ def _check_points(world: World, recipe: "Path | Plane") -> None:
         Evaluator(module, few, few, precision=how[0], layout=how[1])(state)
 
     rehearse("a path", world, training, tried, *how)
+    if recipe.examples == 1:
+        _check_alone(world.network(training), world.dataset(training).train[0][:1].cpu())
     if not models.ours(module := world.network(training)):
         _check_integers(world, recipe, module)
 

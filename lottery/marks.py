@@ -17,7 +17,8 @@ from torch import nn
 from . import LotteryError, controls, masks, models, stats, tickets
 from .association import auc, partial_spearman
 from .curvature import Spectrum
-from .landscape import Pair, Path, midpoint_barrier
+from .data import Pair
+from .landscape import Path, midpoint_barrier
 from .models import State
 from .recipes import (
     Dense,
@@ -291,7 +292,7 @@ class Networks:
 
     def matching(self, epsilon: float) -> np.ndarray:
         """[R, N] which are at most so much less accurate than the dense network, a share."""
-        return self.accuracy >= self.dense - epsilon - 1e-9  # equal shares may differ by their rounding
+        return stats.matching(self.dense - self.accuracy, epsilon)
 
     def better(self, mark: str) -> np.ndarray:
         """[R, N] a mark with the sign with which a ticket has less of it."""

@@ -275,16 +275,12 @@ def adopt(factories: dict[str, Factory]) -> None:
     _registered.update(factories)
 
 
-def check(name: str) -> None:
-    """Refuses a name that no network has.
+def factory_of(name: str) -> Factory:
+    """What makes a network, one of the papers' or one that was registered.
 
     Raises:
-        ModelError: with the known names.
+        ModelError: if no network has the name, with the known ones.
     """
-    _known(name)
-
-
-def _known(name: str) -> Factory:
     factory = _factory(name)
     if factory is None:
         known = ", ".join(
@@ -312,7 +308,7 @@ def build(name: str, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.
     Raises:
         ModelError: if there is no such network or the input does not fit it, or if it has tensors that `table` refuses.
     """
-    factory = _known(name)
+    factory = factory_of(name)
     with seeds.apart():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
         module = _made(name, factory, shape, classes)
@@ -344,7 +340,7 @@ def _made(name: str, factory: Factory, shape: tuple[int, ...], classes: int) -> 
 
 def same_object(name: str, shape: tuple[int, ...], classes: int) -> bool:
     """Whether a network's factory returns one and the same module each time, and so draws no weights of its own."""
-    factory = _known(name)
+    factory = factory_of(name)
     with seeds.apart():
         return _made(name, factory, shape, classes) is _made(name, factory, shape, classes)
 
@@ -467,7 +463,7 @@ class Entry:
         name: its first name, the one that `named_parameters` gives it.
         aliases: its other names where layers share it; a state dict has them all.
         shape: its shape.
-        kind: of a weight that may be pruned (see `prunable`), else None.
+        kind: of a weight, trained or not (see `prunable`), else None.
         trainable: a parameter that asks for a gradient.
         buffer: a buffer and no parameter.
         persistent: part of the state dict.
@@ -495,7 +491,7 @@ def table(module: nn.Module) -> dict[str, Entry]:
         parameter = isinstance(tensor, nn.Parameter)
         owner, own, parametrised = place(module, name)
         trainable = parameter and tensor.requires_grad
-        kind = _kind(module.get_submodule(owner), own, tensor, parametrised) if trainable else None
+        kind = _kind(module.get_submodule(owner), own, tensor, parametrised) if parameter else None
         entries[name] = Entry(
             name, tuple(aliases), tuple(tensor.shape), kind, trainable, not parameter, name in persistent, parametrised
         )
@@ -602,6 +598,7 @@ def prunable(module: nn.Module) -> dict[str, str]:
     are frozen weights, which `unpruned` names. The kind is "conv", "fc" (attention too), "recurrent", "embedding",
     "other" or "output" (the last linear or convolutional layer, if it is linear and its weights are not another kind's,
     as those of a head tied to an embedding): Frankle & Carbin prune the output layer at half the rate of the others.
+    Where that layer is frozen there is none.
 
     Returns:
         Parameter name → kind.
@@ -618,7 +615,7 @@ def prunable(module: nn.Module) -> dict[str, str]:
         last = first.get(layers[-1], layers[-1])
         if kinds[last] == "fc":
             kinds[last] = "output"
-    return kinds
+    return {name: kind for name, kind in kinds.items() if known[name].trainable}
 
 
 def sizes(module: nn.Module) -> dict[str, int]:

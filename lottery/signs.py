@@ -21,7 +21,6 @@ from torch import nn
 from . import LotteryError, masks, models, recipes, seeds
 from .association import auc as auc  # both are asked for as signs.auc, too
 from .association import dprime as dprime
-from .landscape import retied
 from .masks import Mask
 from .models import State
 from .recipes import Altered, Recipe, Result, Run, Training, Weights, World, frozen
@@ -693,7 +692,7 @@ class FlippedSigns(Altered):
             chosen = places[torch.from_numpy(stream.permutation(len(places))[: round(self.share * len(places))])]
             state[name] = state[name].clone(memory_format=torch.contiguous_format)
             state[name].view(-1)[chosen] *= -1
-        return retied(world.network(training), state)
+        return state
 
 
 @frozen
@@ -730,7 +729,7 @@ class Hybrid(Altered):
             name: torch.where(replaced(one[name], other[name], self.where, stream), other[name], one[name])
             for name in models.prunable(module)
         }
-        return retied(module, {**one, **moved})
+        return {**one, **moved}
 
 
 def replaced(one: torch.Tensor, other: torch.Tensor, where: str, generator: np.random.Generator) -> torch.Tensor:

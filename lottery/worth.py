@@ -159,9 +159,12 @@ def sparse_from(density: ArrayLike, times: ArrayLike) -> float:
         times: [L] how many times as fast sparse products are.
 
     Returns:
-        NaN if they are not faster at the last level; the first density if they are faster at all.
+        NaN if they are not faster at the last level, or a level is missing; the first density if they are faster at
+        all.
     """
     density, ahead = np.asarray(density, dtype=np.float64), np.log(np.asarray(times, dtype=np.float64))
+    if np.isnan(ahead).any():
+        return math.nan
     slower = np.flatnonzero(ahead <= 0)
     if not slower.size:
         return float(density[0])

@@ -573,6 +573,33 @@ def test_a_count_in_a_list_or_an_array_is_refused_where_it_is_read(count):
     trial(recipe("notes"), examples())
 
 
+@pytest.mark.parametrize("kind", [np.str_, np.array], ids=["text", "array of text"])
+def test_text_that_changes_is_refused_where_it_is_read(kind):
+    def noting(read):
+        def forward(net, x):
+            net.note = kind(str(net.note) + "+")
+            return simple(net, x) * (1 + read * 1e-4 * len(str(net.note)))
+
+        net = Net(first, forward)
+        net.note = kind("seen")
+        return net
+
+    NETWORKS["reads notes"], NETWORKS["notes"] = (functools.partial(noting, read) for read in (1, 0))
+    with pytest.raises(TrainingError, match="'reads notes' changes note each time"):
+        trial(recipe("reads notes"), examples())
+    trial(recipe("notes"), examples())
+
+
+def test_an_array_that_holds_a_nan_is_read_and_stays_as_it_is():
+    def made():
+        net = Net(first, lambda net, x: simple(net, x) * float(np.nanmax(net.table)))
+        net.table = np.array([1.0, math.nan])
+        return net
+
+    NETWORKS["table"] = made
+    trial(recipe("table"), examples())
+
+
 STEPS = {"global": 0}
 
 
@@ -779,6 +806,12 @@ def test_a_head_with_the_weights_of_an_embedding_leaves_no_other_layer_for_the_o
     tokens, y = torch.arange(240).view(60, 4) % CLASSES, torch.arange(60) % CLASSES
     trial(recipe("tied head", scaling="none"), Dataset("tokens", *[(tokens, y)] * 3, CLASSES))
     assert not [one for one in recwarn if "output layer" in str(one.message)]
+
+
+def test_a_frozen_head_is_the_output_layer_and_no_other_is_taken_for_it(recwarn):
+    NETWORKS["frozen head"] = lambda: Net(lambda: first() | {"head": head().requires_grad_(False)}, simple)
+    trial(recipe("frozen head"), examples())
+    assert [one.category for one in recwarn if one.category in (NotPruned, Doubtful)] == [NotPruned]
 
 
 @pytest.mark.parametrize("together", [1, 2])

@@ -117,28 +117,16 @@ def test_the_ends_of_a_path_are_exactly_the_ends(name):
     other = {key: tensor * 1.5 if tensor.is_floating_point() else tensor for key, tensor in one.items()}
     path = landscape.error_along_path(module, [one, other], data, data, mask=mask, alphas=3)
     for end, state in ((0, one), (-1, other)):
-        expected = landscape.error_at(module, state, data, data)
+        expected = landscape.Evaluator(module, data, data)(state)
         assert {key: values[end] for key, values in path.items() if key != "position"} == expected
-        mixed = landscape.interpolate(one, other, 0.0 if end == 0 else 1.0)
+        mixed = landscape.combine([one, other], [1.0, 0.0] if end == 0 else [0.0, 1.0])
         assert all(torch.equal(mixed[key], state[key]) for key in state)
 
 
 def test_without_normalisation_both_statistics_are_the_same():
     module, state, _, data = digits()
-    found = landscape.error_at(module, state, data, data)
+    found = landscape.Evaluator(module, data, data)(state)
     assert all(found[f"averaged/{key}"] == found[f"re-estimated/{key}"] for key in landscape.MEASURES)
-
-
-def test_matching_allows_epsilon_and_no_more():
-    assert landscape.matching([0.08, 0.085, 0.0851], 0.08, 0.005).tolist() == [True, True, False]
-
-
-def test_the_mask_of_a_path_is_the_densest_and_must_hold_the_others():
-    a = {"w": torch.tensor([True, True, False])}
-    b = {"w": torch.tensor([True, False, False])}
-    assert landscape.path_mask(b, a) is a
-    with pytest.raises(LandscapeError, match="not nested"):
-        landscape.path_mask(a, {"w": torch.tensor([False, False, True])})
 
 
 def test_bad_solutions_are_refused():
@@ -147,10 +135,10 @@ def test_bad_solutions_are_refused():
     with pytest.raises(LandscapeError, match="not nested in the path's"):
         landscape.error_along_path(module, [state, outside], data, data, mask=mask)
     with pytest.raises(LandscapeError, match="different architectures"):
-        landscape.interpolate(state, digits("lenet-6")[1], 0.5)
+        landscape.combine([state, digits("lenet-6")[1]], [0.5, 0.5])
     broken = {**state, "fc1.weight": state["fc1.weight"] * math.nan}
     for refused in (
-        lambda: landscape.interpolate(state, broken, 0.5),
+        lambda: landscape.combine([state, broken], [0.5, 0.5]),
         lambda: curvature.Hessian(module, broken, mask, data),
         lambda: curvature.measured_ratio(module, broken, mask, masks.magnitude_scores(state, mask), data, 0.1),
     ):
@@ -159,7 +147,7 @@ def test_bad_solutions_are_refused():
     with pytest.raises(LandscapeError, match="at least two"):
         landscape.error_along_path(module, [state], data, data)
     with pytest.raises(LandscapeError, match="no statistics"):
-        landscape.error_at(module, state, data, data, ["guessed"])
+        landscape.Evaluator(module, data, data, ["guessed"])
     with pytest.raises(LandscapeError, match="sum to 1"):
         landscape.combine([state, state], [0.5, 0.6])
 
@@ -250,16 +238,16 @@ def test_a_plane_keeps_distances_and_gives_its_solutions_back():
         back = landscape.combine(points, landscape.plane_coefficients(where, *where[i]))
         torch.testing.assert_close(back["a"], points[i]["a"])
     with pytest.raises(LandscapeError, match="one line"):
-        landscape.plane([points[0], points[1], landscape.interpolate(*points[:2], 0.3)], ["a"])
+        landscape.plane([points[0], points[1], landscape.combine(points[:2], [0.7, 0.3])], ["a"])
 
 
 def test_the_surface_on_a_plane_is_that_of_its_states():
     module, one, _, data = digits()
     points = [one, digits(seed=1)[1], digits(seed=2)[1]]
     names = list(models.prunable(module))
-    where = landscape.plane(points, names)
-    found = landscape.error_on_plane(module, points, names, where[:, 0], [0.0], data, data)["averaged/train_loss"]
-    ends = [landscape.error_at(module, point, data, data)["averaged/train_loss"] for point in points[:2]]
+    where, measure = landscape.plane(points, names), landscape.Evaluator(module, data, data)
+    found = landscape.on_plane(measure, points, names, where[:, 0], [0.0])["averaged/train_loss"]
+    ends = [measure(point)["averaged/train_loss"] for point in points[:2]]
     assert found.shape == (1, 3) and found[0, :2] == pytest.approx(ends)
 
 
@@ -307,7 +295,7 @@ def test_hessian_products_are_those_of_the_dense_matrix(small, chunk, keep):
     torch.testing.assert_close(product(vector), exact @ vector)
     torch.testing.assert_close(product(vector), exact @ vector)  # the graph is still there
     torch.testing.assert_close(product.gradient(), slope)
-    assert product.loss == pytest.approx(landscape.error_at(module, state, data, data)["averaged/train_loss"])
+    assert product.loss == pytest.approx(landscape.Evaluator(module, data, data)(state)["averaged/train_loss"])
 
 
 def test_hessian_products_of_a_normalised_network_hold_its_statistics_fixed():
@@ -369,7 +357,8 @@ def odd(kind, seed=0):
     state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     names = [name for name, parameter in module.named_parameters() if parameter.ndim > 1]
     mask = {name: torch.rand(state[name].shape, generator=draw) < 0.8 for name in names}
-    return module, landscape.retied(module, masks.apply(state, mask)), mask, data
+    models.load(module, masks.apply(state, mask))  # under all names of what is tied
+    return module, {key: tensor.clone() for key, tensor in module.state_dict().items()}, mask, data
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -383,7 +372,6 @@ def test_hessian_products_of_any_network_are_differences_of_gradients(kind, keep
     for sign in (1, -1):
         moved = {name: tensor + sign * 1e-5 * direction[name] if name in direction else tensor
                  for name, tensor in state.items()}  # fmt: skip
-        moved = landscape.retied(module, moved)
         ends.append(curvature.Hessian(module, moved, mask, data, keep=False).gradient())
     torch.testing.assert_close(product(vector), (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-8)
     if kind == "unused":
@@ -405,7 +393,7 @@ def test_paths_and_planes_of_any_network_pass_through_their_solutions(kind):
     if kind == "tied":
         assert torch.equal(middle["b.weight"], middle["c.weight"])
     where = landscape.plane(states, list(mask))
-    surface = landscape.error_on_plane(module, states, list(mask), where[:2, 0], [0.0], data, data)
+    surface = landscape.on_plane(landscape.Evaluator(module, data, data), states, list(mask), where[:2, 0], [0.0])
     np.testing.assert_allclose(surface["averaged/train_loss"][0], found["averaged/train_loss"][[0, 2]], rtol=1e-6)
 
 
@@ -417,7 +405,7 @@ def test_an_infinite_parameter_and_any_nan_are_divergence_and_an_infinite_buffer
         with pytest.raises(LandscapeError, match=f"{name} is not finite"):
             landscape.check_finite(broken, module)
         with pytest.raises(LandscapeError, match=f"{name} is not finite"):
-            landscape.interpolate(state, broken, 0.5)
+            landscape.combine([state, broken], [0.5, 0.5])
 
 
 @pytest.mark.parametrize("free", [10**4, 10**5])
@@ -761,7 +749,7 @@ def test_the_search_for_a_low_loss_stays_in_the_subspace():
     assert loss <= before - 0.01
     assert all((found[name][~kept] == 0).all() for name, kept in pruned.items())
     assert all(torch.equal(found[key], cut[key]) for key in found if key not in pruned)
-    assert landscape.error_at(module, found, data, data)["averaged/train_loss"] == pytest.approx(loss, abs=1e-5)
+    assert landscape.Evaluator(module, data, data)(found)["averaged/train_loss"] == pytest.approx(loss, abs=1e-5)
 
 
 # Recipes.
@@ -824,7 +812,7 @@ def test_a_sampled_path_is_that_of_the_first_examples(chain):
     train, test = (r.first(pair, n) for pair, n in ((dataset.train, 300), (dataset.test, 200)))
     ends = [store.state(run_.key, 12) for run_ in runs[:2]]
     for place, alpha in enumerate((0, 0.5, 1)):
-        expected = landscape.error_at(module, landscape.interpolate(*ends, alpha), train, test, batch=300)
+        expected = landscape.Evaluator(module, train, test, batch=300)(landscape.combine(ends, [1 - alpha, alpha]))
         for name, value in expected.items():  # statistics and loss from one pass: the variance by n, not by n − 1
             close = 2e-3 if name == "re-estimated/train_loss" else 1e-5
             assert found.arrays[name][place] == pytest.approx(value, rel=close), (name, alpha)
@@ -837,7 +825,7 @@ def test_statistics_of_a_sample_that_is_no_single_batch_are_averages_over_batche
     measure = landscape.evaluator(world(store), recipe)
     module, dataset = landscape.scene(world(store), recipe.training)
     state = store.state(runs[0].key, 12)
-    assert measure(state) == landscape.error_at(module, state, r.first(dataset.train, 1000), dataset.test)
+    assert measure(state) == landscape.Evaluator(module, r.first(dataset.train, 1000), dataset.test)(state)
 
 
 def test_precision_and_layout_change_a_sampled_path_by_rounding_alone(chain):
@@ -903,6 +891,19 @@ def test_a_path_whose_mask_cuts_a_solution_is_refused(chain):
         run([landscape.path(runs[1], runs[2], mask=shuffled)], store)
     with pytest.raises(ExecutionError, match="not nested in the path's"):  # as only masks tell
         run([landscape.path(*(tickets.shuffled(runs[2], draw) for draw in (0, 1)), mask=shuffled)], store)
+
+
+@pytest.mark.parametrize("model", ["vgg-19-8", "alone"])
+def test_one_example_is_refused_where_normalisation_needs_more(model, tmp_path):
+    models.register("alone", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10)))
+    where, runs = world(Store(tmp_path)), [tickets.dense(training(model), replicate) for replicate in range(3)]
+    triangle = Plane(runs[0].training, tuple(one.end for one in runs), runs[0].mask, examples=1)
+    for recipe in (landscape.path(*runs, examples=1), triangle):
+        with pytest.raises(LandscapeError, match="one training example: give examples=2 or more"):
+            recipe.check(where)
+        replace(recipe, examples=2).check(where)
+    wider = [tickets.dense(training("resnet-8"), replicate) for replicate in (0, 1)]
+    landscape.path(*wider, examples=1).check(where)  # of four values a channel, where it ends
 
 
 def test_a_plane_is_recorded(chain):
@@ -1149,13 +1150,9 @@ def test_keys_never_change(name):
     assert pinned()[name].key.startswith(KEYS[name])
 
 
-def test_just_epsilon_worse_is_matching_whatever_rounding_does():
-    assert all(landscape.matching(1 - (k - 5) / 1000, 1 - k / 1000, 0.005) for k in range(700, 1000))
-
-
 def test_three_networks_on_a_line_span_no_plane_in_either_precision():
     draw = torch.Generator().manual_seed(0)
     for dtype in (torch.float32, torch.float64):
         a, b = ({"w": torch.randn(1000, generator=draw, dtype=dtype)} for _ in range(2))
         with pytest.raises(landscape.LandscapeError, match="one line"):
-            landscape.plane([a, b, landscape.interpolate(a, b, 0.3)], ["w"])
+            landscape.plane([a, b, landscape.combine([a, b], [0.7, 0.3])], ["w"])

@@ -107,7 +107,7 @@ def test_re_estimated_statistics_are_those_of_the_data(layer, tmp_path):
     a, b = runs(of)
     store, (record,) = computed([landscape.path(a, b, alphas=3)], tmp_path)
     dataset = execute.world(store).dataset(of)
-    state = landscape.interpolate(*(store.state(run.key, 30) for run in (a, b)), 0.5)
+    state = landscape.combine([store.state(run.key, 30) for run in (a, b)], [0.5, 0.5])
     module = models.evaluating(models.build(of.model, SHAPE, CLASSES))
     models.load(module, state)
     with torch.no_grad():
@@ -192,9 +192,9 @@ def test_states_that_differ_in_integers_have_ends_and_nothing_between(tmp_path):
     a, b = ({"order": torch.randperm(9, generator=torch.Generator().manual_seed(seed))} for seed in (0, 1))
     assert torch.equal(landscape.combine([a, b], [0, 1])["order"], b["order"])
     with pytest.raises(landscape.LandscapeError, match="differ in order"):
-        landscape.interpolate(a, b, 0.5)
+        landscape.combine([a, b], [0.5, 0.5])
     counted = [{"bn.num_batches_tracked": torch.tensor(count)} for count in (3, 4)]
-    assert landscape.interpolate(*counted, 0.5)["bn.num_batches_tracked"] == 3
+    assert landscape.combine(counted, [0.5, 0.5])["bn.num_batches_tracked"] == 3
     of = training(lambda shape, classes: Permuted())
     with pytest.raises(LotteryError, match="order holds integers that the network draws"):
         computed([landscape.path(*runs(of), alphas=3)], tmp_path)
@@ -657,10 +657,13 @@ def test_functions_of_states_refuse_statistics_that_cannot_be_known_between_them
     state, pair = module.state_dict(), (torch.randn(20, *SHAPE), torch.arange(20) % CLASSES)
     with pytest.raises(landscape.LandscapeError, match="changes in training"):
         landscape.error_along_path(module, [state, state], pair, pair, alphas=2, statistics=("averaged",))
-    for measure in (landscape.error_at, lambda *given: landscape.reestimated(*given[:2], given[2][0])):
+    for refused in (
+        lambda: landscape.Evaluator(module, pair, pair),
+        lambda: landscape.reestimated(module, state, pair[0]),
+    ):
         with pytest.raises(landscape.LandscapeError, match="changes in training"):
-            measure(module, state, pair, pair)
-    assert landscape.error_at(module, state, pair, pair, ("averaged",))
+            refused()
+    assert landscape.Evaluator(module, pair, pair, ("averaged",))(state)
 
 
 class Twice(nn.Module):
@@ -712,7 +715,7 @@ def test_a_padded_transformer_is_measured_as_it_is_trained():
     module = Padded(SHAPE, CLASSES).eval()
     x, y = torch.randn(20, *SHAPE), torch.arange(20) % CLASSES
     x[:, :, 5:] = 0
-    found = landscape.error_at(module, module.state_dict(), (x, y), (x, y))
+    found = landscape.Evaluator(module, (x, y), (x, y))(module.state_dict())
     wanted = F.cross_entropy(module(x), y).item()  # with gradients: the path of training
     assert found["averaged/test_loss"] == pytest.approx(wanted, rel=1e-5)
     with torch.no_grad():
@@ -752,6 +755,25 @@ def test_a_perturbed_start_leaves_the_row_of_padding_alone(tmp_path):
     with pytest.raises(LotteryError, match="keeps 20 of 36 weights"):
         computed([complement(half, 0)], tmp_path / "complement")
     assert not Store(tmp_path / "complement").keys()
+
+
+def test_a_changed_start_of_tied_weights_is_changed_under_all_their_names(tmp_path):
+    def make(shape, classes):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, classes))
+        net[3].weight = net[1].weight
+        return net
+
+    of, (one, other) = training(make, "tied", steps=1, lr=1e-9), (Initial(0), Initial(1))
+    changed = [
+        landscape.Perturbed(one, Dense(), other, 0),
+        signs.FlippedSigns(one, Dense(), 0.5, 0),
+        signs.Hybrid(one, other),
+    ]
+    trained = [Run(of, start, Dense(), (1,)) for start in changed]
+    store, _ = computed(trained, tmp_path)
+    for start, run in zip(changed, trained, strict=True):
+        wanted, state = start.tensors(execute.world(store), of)["1.weight"], store.state(run.key, 1)
+        assert all(torch.allclose(state[name], wanted, atol=1e-6) for name in ("1.weight", "3.weight"))
 
 
 def test_layers_that_start_equal_but_for_rounding_are_left_out(tmp_path):
@@ -908,7 +930,7 @@ def test_pure_functions_leave_the_data_of_a_network_that_changes_its_inputs_alon
     before, state = pair[0].clone(), module.state_dict()
     wanted = F.cross_entropy(module(pair[0].clone()), pair[1]).item()
     for _ in range(2):
-        assert landscape.error_at(module, state, pair, pair)["averaged/test_loss"] == pytest.approx(wanted)
+        assert landscape.Evaluator(module, pair, pair)(state)["averaged/test_loss"] == pytest.approx(wanted)
     mask = masks.dense(state, models.prunable(module))
     hessian = curvature.Hessian(module, state, mask, pair, keep=False)
     direction = torch.ones(hessian.size)
@@ -1020,7 +1042,7 @@ class Noisy(nn.BatchNorm2d):
 
 def test_statistics_of_a_layer_that_draws_are_the_same_each_time():
     module, pair = network(Noisy(6)), (torch.randn(200, *SHAPE), torch.arange(200) % CLASSES)
-    first, again = (landscape.error_at(module, module.state_dict(), pair, pair) for _ in range(2))
+    first, again = (landscape.Evaluator(module, pair, pair)(module.state_dict()) for _ in range(2))
     assert first == again
 
 

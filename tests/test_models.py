@@ -118,6 +118,13 @@ def test_the_output_layer_is_known_as_such():
     assert list(kinds.values()) == ["conv", "conv", "fc", "fc", "output"]
 
 
+def test_a_frozen_head_makes_no_hidden_layer_the_output():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 30), nn.ReLU(), nn.Linear(30, 10).requires_grad_(False))
+    assert models.prunable(module) == {"1.weight": "fc"}
+    module[1].requires_grad_(False), module[3].requires_grad_(True)
+    assert models.prunable(module) == {"3.weight": "output"}
+
+
 def test_images_too_small_for_the_poolings_are_an_error():
     with pytest.raises(ModelError, match="4×4 are too small for 3 poolings"):
         models.build("conv-6", (1, 4, 4), 10)

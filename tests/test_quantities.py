@@ -67,6 +67,11 @@ def test_replicates_that_end_early_count_where_they_were_run():
     assert np.isnan(changes[3]).tolist() == [False, False, True]
 
 
+def test_levels_that_no_replicate_reaches_have_no_change():
+    changes = tidy.changes([[100, 80, np.nan], [120, np.nan, np.nan]])
+    assert changes[0, 1] == pytest.approx(-0.2) and np.isnan(changes[:, 2]).all()
+
+
 def test_the_test_set_picks_no_level():
     stop, accuracy = paper()
     lucky = accuracy.copy()
@@ -663,6 +668,15 @@ def test_what_stable_and_matching_would_share_by_chance():
     assert quantities.chance_agreement(barriers, 0 * excess, DENSE) == pytest.approx((0.75, 1, 0.75))
 
 
+def test_a_network_just_epsilon_worse_matches_wherever_it_is_asked():
+    barriers, excess = np.zeros((1, 1, 1)), np.full((1, 1, 1), 0.025 - 0.02)  # by rounding more than 0.005
+    assert quantities.chance_agreement(barriers, excess, [0.02]) == (1, 1, 1)
+    agreement = quantities.stability_quantities([500], [[0.0]], [0], barriers, excess, [0.02])["stable_agreement"]
+    assert agreement.mean == 1
+    least = quantities.range_quantities([1, 0.5], [[0.02, 0.025]], [[0.02, 0.025]])["ticket_least_density"]
+    assert least.mean == 0.5
+
+
 def test_masks_without_rewinding_are_judged_by_their_worst_level():
     found, rewound = np.array([0.92, 0.91]) + SPREAD, np.array([0.93, 0.907]) + SPREAD
     got = quantities.transplant_quantities(found, rewound, np.array([-0.005, 0.001]) + SPREAD, DENSE)
@@ -723,6 +737,14 @@ def test_a_network_at_chance_is_not_fast():
     assert quantities.fastest_level(density, stop, worse, worse) == 0
     level = quantities.fastest_level(density, stop, accuracy, accuracy)
     assert 0 < level == stop[:, :-1].mean(axis=0).argmin()
+
+
+def test_levels_that_no_replicate_reaches_are_not_the_fastest():
+    density, *values = convolution(3.5, 0.034)
+    for rows in values[:2]:
+        rows[:, 15:] = np.nan
+    got = quantities.convolution_quantities({"Conv-2": (density, *values)})
+    assert got["speedup_conv_2"].mean == pytest.approx(3.5) and got["gain_conv_2_pp"].mean == pytest.approx(3.4)
 
 
 def test_masks_of_convolutions_are_compared_with_random_ones_below_a_fifth():

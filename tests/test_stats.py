@@ -281,6 +281,13 @@ def test_levels_are_found_by_their_density():
         stats.at_density(density[:5], 0.211)
 
 
+def test_just_epsilon_worse_matches_whatever_rounding_does_and_no_more():
+    right = np.arange(7000, 10_000)
+    assert stats.matching((1 - (right - 50) / 10_000) - (1 - right / 10_000), 0.005).all()
+    assert not stats.matching((1 - (right - 51) / 10_000) - (1 - right / 10_000), 0.005).any()
+    assert not stats.matching(math.nan, 0.005)
+
+
 def test_trends():
     assert stats.trend([5, 4, 3, 1]) == -1 and stats.trend([1, 2, 9]) == 1
     assert math.isnan(stats.trend([1, 2])) and math.isnan(stats.trend([2, 2, 2]))

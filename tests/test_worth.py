@@ -86,6 +86,7 @@ def test_sparse_products_win_from_where_they_cross_for_the_last_time():
     assert sparse_from([0.5, 0.2, 0.05], [0.5, 1, 2]) == pytest.approx(0.2)
     assert sparse_from([0.5, 0.2], [1.5, 2]) == 0.5
     assert np.isnan(sparse_from([0.5, 0.2, 0.05], [0.5, 1.5, 1]))
+    assert np.isnan([sparse_from([1, 0.5], times) for times in ([np.nan, 1.2], [0.5, np.nan], [2, np.nan])]).all()
 
 
 def test_a_mask_has_settled_where_it_differs_little_from_all_that_are_compared():

@@ -245,7 +245,7 @@ def fastest_level(density: ArrayLike, stop: ArrayLike, accuracy: ArrayLike, vali
         The level; 0, the dense network, if no ticket is as accurate.
     """
     density, stop, validation = _floats(density, stop, validation)
-    good, times = np.nanmean(validation, axis=0), np.maximum(stop, 1).mean(axis=0)
+    good, times = validation.mean(axis=0), np.maximum(stop, 1).mean(axis=0)
     able = _run(accuracy) & (density < 1) & (good >= good[0])
     return int(np.where(able, times, np.inf).argmin()) if able.any() else 0
 
@@ -802,7 +802,7 @@ def matching_quantities(
         for values in (enriched, accuracy)
     )
     error = 1 - np.asarray(dense, dtype=np.float64)
-    matching = 1 - right <= error[:, None] + tolerance(error) + 1e-9
+    matching = stats.matching(1 - right - error[:, None], tolerance(error))
 
     def area(group: np.ndarray, of: np.ndarray) -> Summary:
         def within(mark, kind):
@@ -843,7 +843,7 @@ def barrier_quantities(
         return {}
     epsilon = tolerance(dense_error)
 
-    def told(over, height):
+    def told(over, height):  # an excess of just ε is one, as its claims have it
         return _auc(height[over < epsilon], height[over >= epsilon])
 
     def share(which, passes):
@@ -970,7 +970,7 @@ def stability_quantities(
     epsilon, limit = tolerance(dense_error), stable_below(dense_error)
 
     def agree(barriers, over):
-        return float(((barriers < limit) == (over <= epsilon)).mean())
+        return float(((barriers < limit) == stats.matching(over, epsilon)).mean())
 
     out: Quantities = {
         "stable_agreement": stats.bootstrap(agree, np.moveaxis(tickets, 1, 0), np.moveaxis(excess, 1, 0), within=(0, 1))
@@ -1011,7 +1011,7 @@ def chance_agreement(
         The share of tickets that are stable, the share that match, and what independence makes of the two.
     """
     stable = float((np.asarray(tickets) < stable_below(dense_error)).mean())
-    match = float((np.asarray(excess) <= tolerance(dense_error)).mean())
+    match = float(stats.matching(excess, tolerance(dense_error)).mean())
     return stable, match, stable * match + (1 - stable) * (1 - match)
 
 
@@ -1431,7 +1431,7 @@ def _picked(validation: ArrayLike | None, among: np.ndarray) -> int | None:
 def _matching(error: ArrayLike) -> np.ndarray:
     """[L] which levels match the first in mean error, [R, L]."""
     error = np.asarray(error, dtype=np.float64)
-    return (error - error[:, :1]).mean(axis=0) <= tolerance(error[:, 0])
+    return stats.matching((error - error[:, :1]).mean(axis=0), tolerance(error[:, 0]))
 
 
 def _lost(density: np.ndarray, accuracy: np.ndarray) -> float:

@@ -66,7 +66,9 @@ def changes(values: ArrayLike) -> np.ndarray:
         values: [R, L], the dense network's first; NaN where a replicate was not run.
     """
     values = np.asarray(values, dtype=np.float64)
-    return values / np.nanmean(np.where(np.isnan(values), np.nan, values[:, :1]), axis=0) - 1
+    dense = np.where(np.isnan(values), np.nan, values[:, :1])
+    with np.errstate(invalid="ignore"):  # NaN where no replicate reaches the level
+        return values / (np.nansum(dense, axis=0) / (~np.isnan(dense)).sum(axis=0)) - 1
 
 
 def over_draws(records, value: str | tuple | Callable[[Record], float]):

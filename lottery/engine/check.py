@@ -285,7 +285,7 @@ def has(device: str) -> bool:
 
 def _check_training(training: Training, device: str) -> None:
     _check_size(training)
-    models.check(training.model)
+    models.factory_of(training.model)
     here = has(device)  # else other machines' GPUs are meant
     if here:
         check_precision(training.precision, device)

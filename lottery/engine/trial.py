@@ -234,11 +234,12 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
     """It has gradients that an optimiser can take; weights that have none are named."""
     x, y = dataset.train
     kinds, order, called, unused = models.prunable(module), [], [], []
+    known = {key: entry.kind for key, entry in models.table(module).items() if entry.kind} | kinds  # frozen ones, too
     tried = copy.deepcopy(module)
     with _named(name, "in training"):
         drew = [draws(tried, x) for _ in range(SEEDS)]
         for one, key in models.first_names(tried).items():  # layers that share weights each call them
-            if key in kinds:
+            if key in known:
                 owner, *_ = models.place(tried, one)
                 tried.get_submodule(owner).register_forward_hook(lambda *_, key=key: order.append(key))
         for _ in range(PASSES if any(drew) else 1):
@@ -262,7 +263,7 @@ def _differentiates(name: str, dataset: Dataset, module: nn.Module) -> None:
             f"{sum(sizes[key] for key in unused) / sum(sizes.values()):.1%} of the weights of {name!r} have no part in "
             f"its outputs, and are counted and pruned with the others: {_some(unused)}; leave these layers out"
         )
-    _output(name, kinds, [key for key in called if key not in unused], unused)
+    _output(name, kinds, known, [key for key in called if key not in unused], unused)
 
 
 def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pairs: Sequence[tuple[str, str]]) -> None:
@@ -313,7 +314,7 @@ def _repeats(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor, pai
         with torch.no_grad():
             for key in stay:
                 known = models.tensors(module)[key]
-                known.copy_(~known if known.dtype == torch.bool else known * 2 + 1000)
+                known.copy_(_another(known))
         if not (_as_before(usual, trained()) and _as_before(judged, evaluated())):
             raise TrainingError(
                 f"network {name!r} changes {_some(sorted(stay))} in training and computes with it, and its state dict "
@@ -416,36 +417,40 @@ def _alike(one, other) -> bool:
     if isinstance(one, list | tuple | deque) and isinstance(other, list | tuple | deque):
         return len(one) == len(other) and all(map(_alike, one, other))
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return bool(np.array_equal(one, other))
+        numbers = one.dtype.kind in "fc" and other.dtype.kind in "fc"  # of which some may be missing
+        return bool(np.array_equal(one, other, equal_nan=numbers))
     return type(one) is type(other) and bool(one == other)
+
+
+def _another(value):
+    """Quite another value: numbers far off, truth values turned round, text and times empty; a longer list."""
+    if isinstance(value, list):
+        return [_moved(one) for one in value] * max(2, 1000 // len(value)) if value else [0] * 1000
+    if isinstance(value, tuple):
+        return tuple(map(_moved, value))
+    if isinstance(value, deque):
+        return deque(map(_moved, value), value.maxlen)
+    if getattr(getattr(value, "dtype", None), "kind", "f") not in "biufcO":  # of NumPy's; torch's have none
+        return np.zeros_like(value)
+    if isinstance(value, bool):
+        return not value
+    return ~value if isinstance(value, torch.Tensor) and value.dtype == torch.bool else value * 2 + 1000
 
 
 def _moved(value):
     """Quite another number; what is none stays as it is."""
     plain = isinstance(value, int | float | np.number | torch.Tensor) and not isinstance(value, bool)
-    return value * 2 + 1000 if plain and getattr(value, "dtype", None) != torch.bool else value
+    return _another(value) if plain and getattr(value, "dtype", None) != torch.bool else value
 
 
 def _read(holder, key, value, passed: Callable[[], State], usual: State) -> bool:
     """Whether a pass computes otherwise when a value is quite another one; what it only counts or notes is not read."""
     if isinstance(value, _Position):
         return True
-    if isinstance(value, bool):
-        other = not value
-    elif isinstance(value, list):
-        other = [_moved(one) for one in value] * max(2, 1000 // len(value)) if value else [0] * 1000
-    elif isinstance(value, tuple):
-        other = tuple(map(_moved, value))
-    elif isinstance(value, deque):
-        other = deque(map(_moved, value), value.maxlen)
-    elif isinstance(value, torch.Tensor):
-        other = ~value if value.dtype == torch.bool else value * 2 + 1000
-    else:
-        other = value * 2 + 1000
     put = holder.__setitem__ if isinstance(holder, dict) else functools.partial(setattr, holder)
     key = "cell_contents" if isinstance(holder, CellType) else key
     try:
-        put(key, other)
+        put(key, _another(value))
         return not _as_before(usual, passed())
     except Exception:  # whatever a network of the user's makes of it
         return True
@@ -453,12 +458,13 @@ def _read(holder, key, value, passed: Callable[[], State], usual: State) -> bool
         put(key, value)
 
 
-def _output(name: str, kinds: dict[str, str], called: list[str], unused: list[str]) -> None:
+def _output(name: str, kinds: dict[str, str], known: dict[str, str], called: list[str], unused: list[str]) -> None:
     """The layer of kind "output" is the last one called, or one that other layers' code reads; none if the last one has
-    the weights of an embedding."""
+    the weights of an embedding, or is frozen."""
     taken = next((key for key, kind in kinds.items() if kind == "output"), None)
-    gives = next((key for key in reversed(called) if kinds[key] in ("conv", "fc", "output", "embedding")), taken)
-    if gives != taken and gives is not None and kinds[gives] == "fc" and (taken is None or taken in called + unused):
+    gives = next((key for key in reversed(called) if known[key] in ("conv", "fc", "output", "embedding")), taken)
+    doubtful = taken in called + unused if taken else gives in kinds
+    if gives is not None and gives != taken and known[gives] == "fc" and doubtful:
         _doubt(
             f"of network {name!r}, {taken or 'no layer'} is taken for the output layer, which is pruned at a rate of "
             f"its own, but {gives} is called last: define that one last"
