@@ -70,7 +70,7 @@ def decode(arrays: Mapping[str, np.ndarray], mask: Mask, which: str = "signs") -
 
 
 def _check(a: Signs, b: Signs) -> None:
-    if {n: t.shape for n, t in a.items()} != {n: t.shape for n, t in b.items()} or list(a) != list(b):
+    if [(name, layer.shape) for name, layer in a.items()] != [(name, layer.shape) for name, layer in b.items()]:
         raise SignsError("the two networks differ in layers or shapes: only like networks can be compared")
     for name in a:
         if not all(_ternary(of[name]) for of in (a, b)):
@@ -224,7 +224,7 @@ def match_weights(a: State, b: State, sweeps: int = 100) -> Order:
     Raises:
         SignsError: if shapes differ or layers do not follow one another.
     """
-    if {n: t.shape for n, t in a.items()} != {n: t.shape for n, t in b.items()} or list(a) != list(b):
+    if [(name, layer.shape) for name, layer in a.items()] != [(name, layer.shape) for name, layer in b.items()]:
         raise SignsError("the two networks differ in layers or shapes: only like networks can be matched")
     names = list(a)
     order = {name: np.arange(len(a[name])) for name in names[:-1]}
@@ -238,7 +238,7 @@ def match_weights(a: State, b: State, sweeps: int = 100) -> Order:
             order[name] = _assign(gain + into @ other.T)
         now = rearranged(b, order)
         found = sum(float((a[name].double() * now[name].double()).sum()) for name in names)
-        if total is not None and found <= total * (1 + 1e-12):
+        if total is not None and found - total <= 1e-12 * abs(total):
             break
         total = found
     return order

@@ -489,6 +489,14 @@ def test_matching_weights_is_no_worse_than_any_order_of_a_small_network():
     assert product(signs.match_weights(a, b)["fc1"]) == pytest.approx(best)  # one hidden layer: the optimum
 
 
+def test_matching_weights_ends_where_nothing_is_gained_below_zero(monkeypatch):
+    calls, assign = [], signs._assign
+    monkeypatch.setattr(signs, "_assign", lambda gain: calls.append(gain) or assign(gain))
+    net = {"fc1": torch.ones(4, 6), "output": torch.ones(3, 4)}
+    signs.match_weights(net, {name: -layer for name, layer in net.items()})
+    assert len(calls) == 2  # one hidden layer: the second round gains nothing
+
+
 # What the hybrids of two networks take from the second.
 
 
