@@ -224,10 +224,6 @@ class Early(Round):
     scope: Scope = "layer"
 
     @property
-    def own_training(self) -> Training:
-        return self.run.training
-
-    @property
     def pruned_from(self) -> Mask:
         return self.run.mask
 

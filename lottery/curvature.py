@@ -601,10 +601,6 @@ class Adaptive(recipes.Mask):
     epsilon: recipes.Positive
     examples: Annotated[int, Field(ge=0)] = 0
 
-    @property
-    def own_training(self) -> recipes.Training:
-        return self.run.training
-
     def reads(self):
         return [*self.run.end.reads(), *self.run.mask.needed()]
 

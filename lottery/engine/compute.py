@@ -74,7 +74,7 @@ class Report:
 
 def named(recipe: Recipe) -> str:
     """A recipe in words: type, key, network, data, steps."""
-    training = getattr(recipe, "training", None) or getattr(getattr(recipe, "run", None), "training", None)
+    training = recipe.own_training
     of = f" ({training.model} on {training.data}, {training.steps} steps)" if training is not None else ""
     return f"{type(recipe).__name__} {recipe.key[:12]}{of}"
 
