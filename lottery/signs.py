@@ -19,8 +19,7 @@ from pydantic import Field
 from torch import nn
 
 from . import LotteryError, masks, models, recipes, seeds
-from .association import auc as auc  # both are asked for as signs.auc, too
-from .association import dprime as dprime
+from .association import auc as auc  # asked for as signs.auc, too
 from .landscape import retied
 from .masks import Mask
 from .models import State
