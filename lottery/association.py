@@ -4,6 +4,7 @@ Measurements that only rounding tells apart are equal (`lottery.stats.tied`).
 """
 
 import numpy as np
+from scipy import stats
 
 from . import LotteryError
 from .stats import tied
@@ -28,8 +29,7 @@ def auc(near, far) -> float:
 
 def ranks(values) -> np.ndarray:
     """Ranks from 1 on, ties at their mean."""
-    _, place, count = np.unique(tied(values), return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[place]
+    return stats.rankdata(tied(values))
 
 
 def partial_spearman(x, y, *given) -> float:
