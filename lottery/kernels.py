@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy import special, stats
 
 from . import masks, models, recipes
 from .association import ranks
@@ -78,8 +79,6 @@ def _null(counts: np.ndarray, null: str) -> tuple[np.ndarray, np.ndarray]:
     """For each pattern how many slices could show it, and with what probability each of them does."""
     if null not in NULLS:
         raise SignsError(f"no null {null!r}; known: {', '.join(NULLS)}")
-    from scipy import special  # SciPy takes a while to import, and few need it
-
     flat, group = patterns().reshape(-1, 9), _groups()[null]
     shares = np.array([counts @ (flat == sign).sum(1) for sign in (-1, 0, 1)], float)
     if not shares[::2].any():
@@ -166,8 +165,6 @@ def enrichment(counts: np.ndarray, null: str, grouped: bool = True) -> Enrichmen
     Raises:
         SignsError: as `expected_counts`.
     """
-    from scipy import stats
-
     counts = np.asarray(counts)
     trials, probability = _null(counts, null)
     group = orbits() if grouped else np.arange(PATTERNS)

@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from . import LotteryError, masks, models, recipes, seeds
@@ -156,8 +157,6 @@ def rearranged(signs: Signs, order: Order) -> Signs:
 
 
 def _assign(gain: torch.Tensor) -> np.ndarray:
-    from scipy.optimize import linear_sum_assignment  # takes a while to import, and few need it
-
     return linear_sum_assignment(gain.double().numpy(), maximize=True)[1]
 
 
