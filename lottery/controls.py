@@ -597,11 +597,6 @@ def transferred(source: Run, training: Training) -> Run:
     return replace(source, training=training)
 
 
-def complement(run: Run, replicate: int, draw: int = 1) -> Run:
-    """The run's own starting weights under a mask of as many weights that its own mask cuts."""
-    return Run(run.training, run.weights, Complement(run.mask, replicate, draw), run.order)
-
-
 def random_lit(run: Run, replicate: int, draw: int = 1) -> Run:
     """`tickets.random_sparse`, from the same start, under a mask that also keeps the ticket's count on lit inputs."""
     return Run(run.training, Initial(replicate, draw), LitPreserving(run.mask, replicate, draw), run.order)

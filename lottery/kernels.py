@@ -119,7 +119,7 @@ class Enrichment:
     """The patterns whose counts the null leaves to chance, the most enriched first; all arrays of one length.
 
     Attributes:
-        pattern: numbers of the patterns, or of the first of each orbit; `patterns()[pattern]` shows them.
+        pattern: numbers of the first of each orbit; `patterns()[pattern]` shows them.
         count, expected: how often, and how often by chance.
         z: their difference in standard deviations of chance.
         p, q: probability of so many or more by chance (binomial); the same adjusted by Benjamini and Hochberg, so that
@@ -154,20 +154,20 @@ def enriched(counts: np.ndarray, nulls: Sequence[str], q: float = 0.05) -> np.nd
     return functools.reduce(np.intersect1d, [each.pattern[each.q <= q] for each in found])
 
 
-def enrichment(counts: np.ndarray, null: str, grouped: bool = True) -> Enrichment:
-    """Which patterns are more frequent than chance.
+def enrichment(counts: np.ndarray, null: str) -> Enrichment:
+    """Which patterns are more frequent than chance; those that turns, reflections and a flip of all signs make of each
+    other count as one.
 
     Args:
         counts: from `pattern_counts`.
         null: as of `expected_counts`.
-        grouped: whether patterns that turns, reflections and a global flip make of each other count as one.
 
     Raises:
         SignsError: as `expected_counts`.
     """
     counts = np.asarray(counts)
     trials, probability = _null(counts, null)
-    group = orbits() if grouped else np.arange(PATTERNS)
+    group = orbits()
     # Slices that differ in what they keep could show different members of an orbit: they are added up.
     cells, cell = np.unique(np.stack([group, _groups()[null]]), axis=1, return_inverse=True)
     share, slices = np.bincount(cell, probability), np.zeros(cells.shape[1])

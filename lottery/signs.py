@@ -5,7 +5,7 @@ formula we could not read), built on the unsigned NNSTD of Liu et al. (2020, "To
 networks"). A network is a dict of ternary tensors, one a layer, in the order in which data flows: each layer reads the
 one before and no other, fully connected or convolutional, with a flattening in between where shapes say so.
 
-Matching lowers the distance of unrelated networks too: a distance means something only beside `null_comparisons`.
+Matching lowers the distance of unrelated networks too: a distance means something only beside that of `null_pairs`.
 """
 
 import itertools
@@ -519,18 +519,6 @@ def null_pairs(
 def _scattered_anew(net: Signs, generator: np.random.Generator, degrees: bool) -> Signs:
     mask = {name: layer != 0 for name, layer in net.items()}
     return scattered(net, degree_preserving(mask, generator) if degrees else mask, generator)
-
-
-def null_comparisons(
-    a: Signs,
-    b: Signs,
-    generator: np.random.Generator,
-    draws: int = 10,
-    signed: bool = True,
-    matching: str | None = "layers",
-) -> list[Comparison]:
-    """What `compare` gives for `null_pairs` that keep degrees."""
-    return [compare(*pair, signed, matching) for pair in null_pairs(a, b, generator, draws)]
 
 
 # The recipes that name these measurements.

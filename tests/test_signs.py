@@ -367,7 +367,8 @@ def test_the_null_of_a_pair_has_their_degrees_and_nothing_in_common():
     for net in (a, b):  # full layers, thinned column by column
         net["fc1"] = draw(shapes, 1)["fc1"] * torch.from_numpy(generator.random((40, 200)) < live)
     found = signs.compare(a, b, signed=False)
-    null = [each.distance["fc1"] for each in signs.null_comparisons(a, b, generator, draws=5, signed=False)]
+    pairs = signs.null_pairs(a, b, generator, draws=5)
+    null = [signs.compare(*pair, signed=False).distance["fc1"] for pair in pairs]
     blind = draw(shapes, 0.26, 3), draw(shapes, 0.26, 4)
     assert len(null) == 5 and np.mean(null) == pytest.approx(found.distance["fc1"], abs=0.02)
     assert signs.compare(*blind, signed=False).distance["fc1"] > np.mean(null) + 0.1

@@ -640,12 +640,11 @@ def test_a_file_system_without_locks_is_named_with_a_way_out(store, monkeypatch,
 # Upkeep.
 
 
-def test_gc_keeps_records_and_what_it_is_told_to_keep(copy):
-    chain, keys = study(), copy.keys()
-    before = sum(path.stat().st_size for path in copy.root.glob("**/weights-*"))
-    kept = next(copy._record(chain[1].key).glob("weights-*")).stat().st_size
-    assert copy.gc(keep=[chain[1].key]) == before - kept
-    assert copy.keys() == keys and copy.states(chain[1].key) == {120} and copy.states(chain[0].key) == set()
+def test_gc_keeps_records(copy):
+    keys = copy.keys()
+    weights = sum(path.stat().st_size for path in copy.root.glob("**/weights-*"))
+    assert copy.gc() == weights > 0
+    assert copy.keys() == keys and not any(copy.states(key) for key in keys)
 
 
 def test_after_gc_a_longer_study_completes_and_equals_one_that_kept_all(copy, finished, tmp_path):

@@ -529,32 +529,6 @@ def sign_tiles(rows: Mapping[str, tuple[Any, Sequence[str]]], title: str = "") -
 
 
 @_HOUSE
-def weight_histogram(initial: Any, final: Any, title: str = "", bins: int = 60) -> Figure:
-    """Surviving weights before and after training (form of Frankle & Carbin 2019, Figure 15).
-
-    Args:
-        initial, final: [n] the surviving weights of a layer before and after training; or layer name -> [n] for one
-            panel a layer.
-        title: what is seen, in one line.
-        bins: number of bins, the same for both.
-
-    Raises:
-        ValueError: if the layers or their sizes differ.
-    """
-    initial, final = ({"": x} if not isinstance(x, Mapping) else x for x in (initial, final))
-    if not initial or list(initial) != list(final):
-        raise ValueError(f"layers differ or there are none: {list(initial)} and {list(final)}")
-    limit = weight_limit(*initial.values(), *final.values())
-    figure, axes = _figure(title, (7, 4 if len(initial) == 1 else 1.2 + 1.7 * len(initial)), rows=len(initial))
-    for ax, layer in zip(axes, initial, strict=True):
-        draw_histogram(ax, initial[layer], final[layer], limit, bins)
-        ax.set_title(layer, loc="left", weight="normal")
-        ax.set(ylabel="weights", xlabel="weight" if ax is axes[-1] else "")
-    _legend_above(figure, *axes[0].get_legend_handles_labels())
-    return figure
-
-
-@_HOUSE
 def densities(
     panels: Mapping[str, Mapping[str, tuple[Any, Any]]], xlabel: str, title: str = "", logx: bool = False
 ) -> Figure:
@@ -1036,12 +1010,15 @@ def weight_limit(*weights: Any) -> float:
     return 1.1 * max((float(np.quantile(np.abs(w), 0.995)) for w in weights if np.size(w)), default=0) or 1.0
 
 
-def draw_histogram(ax: Axes, initial: Any, final: Any, limit: float, bins: int = 60) -> None:
-    """Draws one panel of :func:`weight_histogram`; weights beyond the limit are counted in the outermost bins."""
+def draw_histogram(ax: Axes, initial: Any, final: Any, limit: float) -> None:
+    """Draws a layer's surviving weights before and after training (form of Frankle & Carbin 2019, Figure 15).
+
+    Weights beyond the limit are counted in the outermost bins.
+    """
     initial, final = np.ravel(initial), np.ravel(final)
     if initial.size != final.size:
         raise ValueError(f"{initial.size} weights before training, {final.size} after")
-    edges = np.linspace(-limit, limit, bins + 1).tolist()
+    edges = np.linspace(-limit, limit, 61).tolist()
     ax.hist(np.clip(initial, -limit, limit), edges, color=PALE, label="before training")
     look: dict[str, Any] = {"histtype": "step", "color": PALETTE[0], "linewidth": 1.8}
     ax.hist(np.clip(final, -limit, limit), edges, label="after training", **look)
