@@ -597,9 +597,9 @@ def transferred(source: Run, training: Training) -> Run:
     return replace(source, training=training)
 
 
-def random_lit(run: Run, replicate: int, draw: int = 1) -> Run:
+def random_lit(run: Run, replicate: int) -> Run:
     """`tickets.random_sparse`, from the same start, under a mask that also keeps the ticket's count on lit inputs."""
-    return Run(run.training, Initial(replicate, draw), LitPreserving(run.mask, replicate, draw), run.order)
+    return Run(run.training, Initial(replicate, 1), LitPreserving(run.mask, replicate, 1), run.order)
 
 
 def transfers(

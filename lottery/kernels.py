@@ -133,9 +133,9 @@ class Enrichment:
     p: np.ndarray
     q: np.ndarray
 
-    def top(self, number: int, q: float = 0.05) -> "Enrichment":
-        """The first so many with at most this q, the highest z first; if there are fewer, others come after them."""
-        best = np.lexsort((-self.z, self.q > q))[:number]
+    def top(self, number: int) -> "Enrichment":
+        """The first so many with q ≤ 0.05, the highest z first; if there are fewer, others come after them."""
+        best = np.lexsort((-self.z, self.q > 0.05))[:number]
         return Enrichment(*(getattr(self, field.name)[best] for field in fields(self)))
 
 

@@ -28,6 +28,7 @@ from .recipes import Altered, Recipe, Result, Run, Training, Weights, World, fro
 
 Signs = dict[str, torch.Tensor]  # int8, −1, 0 or 1, of the shape of the weights
 Order = dict[str, np.ndarray]  # layer → which unit of the second network stands for each unit of the first
+SWEEPS = 100  # rounds over all layers, at most, in which units are matched by both sides
 
 
 class SignsError(LotteryError):
@@ -184,16 +185,16 @@ def match(a: Signs, b: Signs, signed: bool = True) -> Order:
     return order
 
 
-def match_both(a: Signs, b: Signs, signed: bool = True, sweeps: int = 100) -> Order:
+def match_both(a: Signs, b: Signs, signed: bool = True) -> Order:
     """Matches hidden units by incoming and outgoing connections together.
 
     Coordinate descent in the manner of Ainsworth et al. (2023, "Git Re-Basin"): starting from `match`, one layer
     after another gets the assignment with the most shared connections given the others, until nothing is gained.
-    Arguments, returns and errors are those of `match`; `sweeps` bounds the rounds over all layers.
+    Arguments, returns and errors are those of `match`.
     """
     order, names = match(a, b, signed), list(a)
     total = shared_connections(a, rearranged(b, order), signed)
-    for _ in range(sweeps):
+    for _ in range(SWEEPS):
         for i, name in enumerate(names[:-1]):
             after = names[i + 1]
             units = len(a[name])
@@ -208,7 +209,7 @@ def match_both(a: Signs, b: Signs, signed: bool = True, sweeps: int = 100) -> Or
     return order
 
 
-def match_weights(a: State, b: State, sweeps: int = 100) -> Order:
+def match_weights(a: State, b: State) -> Order:
     """Matches hidden units by their incoming and outgoing weights: the scalar products of a's and b's, at most.
 
     The weight matching of Ainsworth et al. (2023, "Git Re-Basin", Section 3.2), which lowers the distance of two
@@ -217,7 +218,6 @@ def match_weights(a: State, b: State, sweeps: int = 100) -> Order:
 
     Args:
         a, b: the weights of each layer, in the order in which data flow.
-        sweeps: bounds the rounds over all layers.
 
     Raises:
         SignsError: if shapes differ or layers do not follow one another.
@@ -227,7 +227,7 @@ def match_weights(a: State, b: State, sweeps: int = 100) -> Order:
     names = list(a)
     order = {name: np.arange(len(a[name])) for name in names[:-1]}
     total = None
-    for _ in range(sweeps):
+    for _ in range(SWEEPS):
         for name, after in itertools.pairwise(names):
             units = len(a[name])
             partly = rearranged(b, {**order, name: np.arange(units)})

@@ -14,14 +14,13 @@ NAMES = "unlit", "seldom"
 """What values to glue are called: of inputs that are always zero, and of those that seldom are anything else."""
 
 
-def counts(training: Training, seldom: float = 0.001) -> list[controls.Unlit]:
-    """What counts such inputs in the training examples, in the order of `NAMES`.
+SELDOM = 0.001
+"""An input that is not zero in less than this share of the examples seldom is."""
 
-    Args:
-        training: whose.
-        seldom: an input that is not zero in less than this share of the examples seldom is.
-    """
-    return [controls.Unlit(training), controls.Unlit(training, seldom)]
+
+def counts(training: Training) -> list[controls.Unlit]:
+    """What counts such inputs in the training examples, in the order of `NAMES`."""
+    return [controls.Unlit(training), controls.Unlit(training, SELDOM)]
 
 
 def shares(unlit: Record, found: Sequence[Sequence[Record]]) -> np.ndarray:
