@@ -427,11 +427,7 @@ class EdgePopup(Mask):
     def compute(self, world: World) -> Result:
         device = torch.device(world.device)
         with seeds.apart(device):  # what a network draws in training is drawn from the recipe's stream
-            number = seeds.integer(self.training.seed, seeds.LEARNED, self.replicate, self.draw)
-            torch.default_generator.manual_seed(number)
-            if device.type == "cuda":
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(number)
+            seeds.seed(seeds.integer(self.training.seed, seeds.LEARNED, self.replicate, self.draw), device)
             return self._learned(world)
 
     def _learned(self, world: World) -> Result:
