@@ -31,7 +31,7 @@ def shares(unlit: Record, found: Sequence[Sequence[Record]]) -> np.ndarray:
         found: [R][L] records of masks whose first layer has a weight for each unit and input.
     """
     dark = unlit.arrays["unlit"].astype(bool)
-    first = [[next(iter(masks.from_record(one).values())).numpy() for one in row] for row in found]
+    first = [[masks.first_layer(record) for record in row] for row in found]
     return np.array([[layer[:, dark].sum() / layer.sum() for layer in row] for row in first])
 
 
