@@ -105,6 +105,11 @@ def _in_words(recipe: type, error: ValidationError) -> str:
     return f"this {recipe.__name__} cannot be: {'; '.join(said)}"
 
 
+def canonical(value) -> bytes:
+    """The one way to write a value as JSON; the hash of a recipe's is its key."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
 class Recipe:
     """Base of all recipes.
 
@@ -124,7 +129,7 @@ class Recipe:
         """64 hexadecimal digits: the SHA-256 of the canonical JSON."""
         for part in reversed(inside([self], lambda part: "key" in vars(part))):
             _ = part.key  # the deepest first: a chain may have more levels than Python has frames
-        return hashlib.sha256(json.dumps(self.json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(canonical(self.json())).hexdigest()
 
     def __hash__(self) -> int:
         return hash(self.key)

@@ -4,8 +4,9 @@ import numpy as np
 
 from lottery import recipes, tickets
 from lottery.engine.execute import execute
-from lottery.engine.records import canonical, sha
+from lottery.engine.records import sha
 from lottery.engine.store import Store
+from lottery.recipes import canonical
 
 LENET = recipes.training(
     data="digits", model="lenet-30-20", steps=60, batch=50, optimiser="adam", lr=5e-3, validation=200, scaling="unit"

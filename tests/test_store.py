@@ -22,8 +22,9 @@ from lottery import tickets
 from lottery.engine import disk, locks
 from lottery.engine import train as engine
 from lottery.engine.execute import ExecutionError, execute, plan
-from lottery.engine.records import canonical, sha
+from lottery.engine.records import sha
 from lottery.engine.store import DamagedRecord, Store, StoreError
+from lottery.recipes import canonical
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -373,7 +374,8 @@ WRITER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np, torch
-from lottery.engine.records import canonical, sha
+from lottery.engine.records import sha
+from lottery.recipes import canonical
 from lottery.engine.store import Store
 
 store, draw = Store(sys.argv[1]), random.Random(0)

@@ -11,8 +11,9 @@ import pytest
 from support import KEY, OTHER, garble, key_of, put, recipe, same
 
 from lottery.engine import archive, disk
-from lottery.engine.records import canonical, sha
+from lottery.engine.records import sha
 from lottery.engine.store import DamagedRecord, Store, StoreError
+from lottery.recipes import canonical
 
 ROOT = Path(__file__).resolve().parent.parent
 
