@@ -290,7 +290,7 @@ class AtStart(Mask):
         names = models.prunable(module)
         state = self.weights.tensors(world, self.training)
         mask = masks.dense(state, names)
-        total, left = sum(kept.numel() for kept in mask.values()), sum(kept.numel() for kept in mask.values())
+        total = left = sum(kept.numel() for kept in mask.values())
         if not round(total * self.keep):
             raise ControlError(f"a share of {self.keep:g} of {total} weights is none: keep more (`keep`)")
         rounds = self.rounds if self.criterion == "synflow" else 1
