@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import KEY, OTHER, garble, key_of, put, recipe, same
+from support import KEY, OTHER, garble, key_of, put, recipe, run, same
 
 from lottery import recipes as r
 from lottery import tickets
 from lottery.engine import disk, locks
 from lottery.engine import train as engine
-from lottery.engine.execute import ExecutionError, execute, plan
+from lottery.engine.execute import ExecutionError, plan
 from lottery.engine.records import sha
 from lottery.engine.store import DamagedRecord, Store, StoreError
 from lottery.recipes import canonical
@@ -32,10 +32,6 @@ ROOT = Path(__file__).resolve().parent.parent
 def study(levels=2, **changes):
     base = dict(data="digits", model="lenet-8", steps=120, batch=50, optimiser="adam", lr=3e-3, validation=200)
     return tickets.imp(r.training(**{**base, **changes}), 0, levels, 0.2)
-
-
-def run(recipes, store, **more):
-    return execute(recipes, store, executor="inline", show=False, **more)
 
 
 @pytest.fixture
