@@ -224,10 +224,6 @@ class Early(Round):
     scope: Scope = "layer"
 
     @property
-    def own_training(self) -> Training:
-        return self.run.training
-
-    @property
     def pruned_from(self) -> Mask:
         return self.run.mask
 
@@ -294,7 +290,7 @@ class AtStart(Mask):
         names = models.prunable(module)
         state = self.weights.tensors(world, self.training)
         mask = masks.dense(state, names)
-        total, left = sum(kept.numel() for kept in mask.values()), sum(kept.numel() for kept in mask.values())
+        total = left = sum(kept.numel() for kept in mask.values())
         if not round(total * self.keep):
             raise ControlError(f"a share of {self.keep:g} of {total} weights is none: keep more (`keep`)")
         rounds = self.rounds if self.criterion == "synflow" else 1
@@ -431,11 +427,7 @@ class EdgePopup(Mask):
     def compute(self, world: World) -> Result:
         device = torch.device(world.device)
         with seeds.apart(device):  # what a network draws in training is drawn from the recipe's stream
-            number = seeds.integer(self.training.seed, seeds.LEARNED, self.replicate, self.draw)
-            torch.default_generator.manual_seed(number)
-            if device.type == "cuda":
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(number)
+            seeds.seed(seeds.integer(self.training.seed, seeds.LEARNED, self.replicate, self.draw), device)
             return self._learned(world)
 
     def _learned(self, world: World) -> Result:
@@ -601,14 +593,9 @@ def transferred(source: Run, training: Training) -> Run:
     return replace(source, training=training)
 
 
-def complement(run: Run, replicate: int, draw: int = 1) -> Run:
-    """The run's own starting weights under a mask of as many weights that its own mask cuts."""
-    return Run(run.training, run.weights, Complement(run.mask, replicate, draw), run.order)
-
-
-def random_lit(run: Run, replicate: int, draw: int = 1) -> Run:
+def random_lit(run: Run, replicate: int) -> Run:
     """`tickets.random_sparse`, from the same start, under a mask that also keeps the ticket's count on lit inputs."""
-    return Run(run.training, Initial(replicate, draw), LitPreserving(run.mask, replicate, draw), run.order)
+    return Run(run.training, Initial(replicate, 1), LitPreserving(run.mask, replicate, 1), run.order)
 
 
 def transfers(

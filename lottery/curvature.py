@@ -13,11 +13,12 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 from pydantic import Field
+from scipy.linalg import eigh_tridiagonal
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
@@ -319,7 +320,7 @@ def _grown(basis: torch.Tensor, rows: int) -> torch.Tensor:
 
 def _ritz(diagonal: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, ascending, and eigenvectors of the tridiagonal matrix."""
-    return np.linalg.eigh(np.diag(diagonal) + np.diag(off[:-1], 1) + np.diag(off[:-1], -1))
+    return cast(tuple[np.ndarray, np.ndarray], eigh_tridiagonal(diagonal, off[:-1]))
 
 
 def top_eigenvalues(
@@ -600,10 +601,6 @@ class Adaptive(recipes.Mask):
     run: Run
     epsilon: recipes.Positive
     examples: Annotated[int, Field(ge=0)] = 0
-
-    @property
-    def own_training(self) -> recipes.Training:
-        return self.run.training
 
     def reads(self):
         return [*self.run.end.reads(), *self.run.mask.needed()]

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy import special, stats
 
 from . import masks, models, recipes
 from .association import ranks
@@ -78,8 +79,6 @@ def _null(counts: np.ndarray, null: str) -> tuple[np.ndarray, np.ndarray]:
     """For each pattern how many slices could show it, and with what probability each of them does."""
     if null not in NULLS:
         raise SignsError(f"no null {null!r}; known: {', '.join(NULLS)}")
-    from scipy import special  # SciPy takes a while to import, and few need it
-
     flat, group = patterns().reshape(-1, 9), _groups()[null]
     shares = np.array([counts @ (flat == sign).sum(1) for sign in (-1, 0, 1)], float)
     if not shares[::2].any():
@@ -120,7 +119,7 @@ class Enrichment:
     """The patterns whose counts the null leaves to chance, the most enriched first; all arrays of one length.
 
     Attributes:
-        pattern: numbers of the patterns, or of the first of each orbit; `patterns()[pattern]` shows them.
+        pattern: numbers of the first of each orbit; `patterns()[pattern]` shows them.
         count, expected: how often, and how often by chance.
         z: their difference in standard deviations of chance.
         p, q: probability of so many or more by chance (binomial); the same adjusted by Benjamini and Hochberg, so that
@@ -134,9 +133,9 @@ class Enrichment:
     p: np.ndarray
     q: np.ndarray
 
-    def top(self, number: int, q: float = 0.05) -> "Enrichment":
-        """The first so many with at most this q, the highest z first; if there are fewer, others come after them."""
-        best = np.lexsort((-self.z, self.q > q))[:number]
+    def top(self, number: int) -> "Enrichment":
+        """The first so many with q ≤ 0.05, the highest z first; if there are fewer, others come after them."""
+        best = np.lexsort((-self.z, self.q > 0.05))[:number]
         return Enrichment(*(getattr(self, field.name)[best] for field in fields(self)))
 
 
@@ -155,22 +154,20 @@ def enriched(counts: np.ndarray, nulls: Sequence[str], q: float = 0.05) -> np.nd
     return functools.reduce(np.intersect1d, [each.pattern[each.q <= q] for each in found])
 
 
-def enrichment(counts: np.ndarray, null: str, grouped: bool = True) -> Enrichment:
-    """Which patterns are more frequent than chance.
+def enrichment(counts: np.ndarray, null: str) -> Enrichment:
+    """Which patterns are more frequent than chance; those that turns, reflections and a flip of all signs make of each
+    other count as one.
 
     Args:
         counts: from `pattern_counts`.
         null: as of `expected_counts`.
-        grouped: whether patterns that turns, reflections and a global flip make of each other count as one.
 
     Raises:
         SignsError: as `expected_counts`.
     """
-    from scipy import stats
-
     counts = np.asarray(counts)
     trials, probability = _null(counts, null)
-    group = orbits() if grouped else np.arange(PATTERNS)
+    group = orbits()
     # Slices that differ in what they keep could show different members of an orbit: they are added up.
     cells, cell = np.unique(np.stack([group, _groups()[null]]), axis=1, return_inverse=True)
     share, slices = np.bincount(cell, probability), np.zeros(cells.shape[1])

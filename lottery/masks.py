@@ -288,3 +288,8 @@ def from_record(record) -> Mask:
     """The mask that a record (anything with `values` and `arrays`) holds: the inverse of `to_record`."""
     bits = {name.removeprefix("mask/"): array for name, array in record.arrays.items()}
     return unpack(bits, record.values["shapes"])
+
+
+def first_layer(record) -> np.ndarray:
+    """The first layer of the mask that a record holds: which weights are kept."""
+    return next(iter(from_record(record).values())).numpy()

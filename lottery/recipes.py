@@ -105,6 +105,11 @@ def _in_words(recipe: type, error: ValidationError) -> str:
     return f"this {recipe.__name__} cannot be: {'; '.join(said)}"
 
 
+def canonical(value) -> bytes:
+    """The one way to write a value as JSON; the hash of a recipe's is its key."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
 class Recipe:
     """Base of all recipes.
 
@@ -124,7 +129,7 @@ class Recipe:
         """64 hexadecimal digits: the SHA-256 of the canonical JSON."""
         for part in reversed(inside([self], lambda part: "key" in vars(part))):
             _ = part.key  # the deepest first: a chain may have more levels than Python has frames
-        return hashlib.sha256(json.dumps(self.json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(canonical(self.json())).hexdigest()
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -529,11 +534,6 @@ def _acts_in_evaluation(module: nn.Module, name: str, x: torch.Tensor) -> bool:
 class Weights(Recipe):
     """Where a network starts."""
 
-    @property
-    def own_training(self) -> Training | None:
-        """None, but for weights that a run of a network of its own has."""
-        return None
-
     def tensors(self, world: "World", training: Training) -> State:
         """The full state dict, on the CPU.
 
@@ -561,12 +561,6 @@ class Altered(Weights):
 
 class Mask(Recipe):
     """What is cut."""
-
-    @property
-    def own_training(self) -> Training | None:
-        """The training that a mask names itself; one that is read from a run is of that run's."""
-        own = getattr(self, "training", None)
-        return own if isinstance(own, Training) else None
 
     @property
     def counted_as(self) -> "Mask | None":
@@ -690,10 +684,6 @@ class Rewound(Weights):
     def start(self) -> int:
         return self.step
 
-    @property
-    def own_training(self) -> Training:
-        return self.run.training
-
     def fitting(self) -> list[tuple[Weights | Mask, bool]]:
         return self.run.fitting() if self.step == self.run.start else []
 
@@ -727,10 +717,6 @@ class Continued(Weights):
     @property
     def start(self) -> int:
         return self.step
-
-    @property
-    def own_training(self) -> Training:
-        return self.run.training
 
     def fitting(self) -> list[tuple[Weights | Mask, bool]]:
         return self.run.end.fitting()
@@ -959,10 +945,6 @@ class Pruned(Round):
     scope: Scope = "layer"
     criterion: Criterion = "magnitude"
     draw: Annotated[int, Field(ge=0)] = 0
-
-    @property
-    def own_training(self) -> Training:
-        return self.run.training
 
     def reads(self):
         start = [] if self.criterion == "magnitude" else self.run.weights.needed()

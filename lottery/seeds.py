@@ -57,3 +57,11 @@ def apart(*devices: torch.device) -> Iterator[None]:
     """
     with alone, torch.random.fork_rng(devices=[device for device in devices if device.type == "cuda"]):
         yield
+
+
+def seed(number: int, device: torch.device) -> None:
+    """Seeds torch's global generators that a network on a device draws from."""
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(number)

@@ -5,7 +5,7 @@ formula we could not read), built on the unsigned NNSTD of Liu et al. (2020, "To
 networks"). A network is a dict of ternary tensors, one a layer, in the order in which data flows: each layer reads the
 one before and no other, fully connected or convolutional, with a flattening in between where shapes say so.
 
-Matching lowers the distance of unrelated networks too: a distance means something only beside `null_comparisons`.
+Matching lowers the distance of unrelated networks too: a distance means something only beside that of `null_pairs`.
 """
 
 import itertools
@@ -16,17 +16,18 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from . import LotteryError, masks, models, recipes, seeds
-from .association import auc as auc  # both are asked for as signs.auc, too
-from .association import dprime as dprime
+from .association import auc as auc  # asked for as signs.auc, too
 from .masks import Mask
 from .models import State
 from .recipes import Altered, Recipe, Result, Run, Training, Weights, World, frozen
 
 Signs = dict[str, torch.Tensor]  # int8, −1, 0 or 1, of the shape of the weights
 Order = dict[str, np.ndarray]  # layer → which unit of the second network stands for each unit of the first
+SWEEPS = 100  # rounds over all layers, at most, in which units are matched by both sides
 
 
 class SignsError(LotteryError):
@@ -69,7 +70,7 @@ def decode(arrays: Mapping[str, np.ndarray], mask: Mask, which: str = "signs") -
 
 
 def _check(a: Signs, b: Signs) -> None:
-    if {n: t.shape for n, t in a.items()} != {n: t.shape for n, t in b.items()} or list(a) != list(b):
+    if [(name, layer.shape) for name, layer in a.items()] != [(name, layer.shape) for name, layer in b.items()]:
         raise SignsError("the two networks differ in layers or shapes: only like networks can be compared")
     for name in a:
         if not all(_ternary(of[name]) for of in (a, b)):
@@ -156,8 +157,6 @@ def rearranged(signs: Signs, order: Order) -> Signs:
 
 
 def _assign(gain: torch.Tensor) -> np.ndarray:
-    from scipy.optimize import linear_sum_assignment  # takes a while to import, and few need it
-
     return linear_sum_assignment(gain.double().numpy(), maximize=True)[1]
 
 
@@ -185,16 +184,16 @@ def match(a: Signs, b: Signs, signed: bool = True) -> Order:
     return order
 
 
-def match_both(a: Signs, b: Signs, signed: bool = True, sweeps: int = 100) -> Order:
+def match_both(a: Signs, b: Signs, signed: bool = True) -> Order:
     """Matches hidden units by incoming and outgoing connections together.
 
     Coordinate descent in the manner of Ainsworth et al. (2023, "Git Re-Basin"): starting from `match`, one layer
     after another gets the assignment with the most shared connections given the others, until nothing is gained.
-    Arguments, returns and errors are those of `match`; `sweeps` bounds the rounds over all layers.
+    Arguments, returns and errors are those of `match`.
     """
     order, names = match(a, b, signed), list(a)
     total = shared_connections(a, rearranged(b, order), signed)
-    for _ in range(sweeps):
+    for _ in range(SWEEPS):
         for i, name in enumerate(names[:-1]):
             after = names[i + 1]
             units = len(a[name])
@@ -209,7 +208,7 @@ def match_both(a: Signs, b: Signs, signed: bool = True, sweeps: int = 100) -> Or
     return order
 
 
-def match_weights(a: State, b: State, sweeps: int = 100) -> Order:
+def match_weights(a: State, b: State) -> Order:
     """Matches hidden units by their incoming and outgoing weights: the scalar products of a's and b's, at most.
 
     The weight matching of Ainsworth et al. (2023, "Git Re-Basin", Section 3.2), which lowers the distance of two
@@ -218,17 +217,16 @@ def match_weights(a: State, b: State, sweeps: int = 100) -> Order:
 
     Args:
         a, b: the weights of each layer, in the order in which data flow.
-        sweeps: bounds the rounds over all layers.
 
     Raises:
         SignsError: if shapes differ or layers do not follow one another.
     """
-    if {n: t.shape for n, t in a.items()} != {n: t.shape for n, t in b.items()} or list(a) != list(b):
+    if [(name, layer.shape) for name, layer in a.items()] != [(name, layer.shape) for name, layer in b.items()]:
         raise SignsError("the two networks differ in layers or shapes: only like networks can be matched")
     names = list(a)
     order = {name: np.arange(len(a[name])) for name in names[:-1]}
     total = None
-    for _ in range(sweeps):
+    for _ in range(SWEEPS):
         for name, after in itertools.pairwise(names):
             units = len(a[name])
             partly = rearranged(b, {**order, name: np.arange(units)})
@@ -237,7 +235,7 @@ def match_weights(a: State, b: State, sweeps: int = 100) -> Order:
             order[name] = _assign(gain + into @ other.T)
         now = rearranged(b, order)
         found = sum(float((a[name].double() * now[name].double()).sum()) for name in names)
-        if total is not None and found <= total * (1 + 1e-12):
+        if total is not None and found - total <= 1e-12 * abs(total):
             break
         total = found
     return order
@@ -520,18 +518,6 @@ def null_pairs(
 def _scattered_anew(net: Signs, generator: np.random.Generator, degrees: bool) -> Signs:
     mask = {name: layer != 0 for name, layer in net.items()}
     return scattered(net, degree_preserving(mask, generator) if degrees else mask, generator)
-
-
-def null_comparisons(
-    a: Signs,
-    b: Signs,
-    generator: np.random.Generator,
-    draws: int = 10,
-    signed: bool = True,
-    matching: str | None = "layers",
-) -> list[Comparison]:
-    """What `compare` gives for `null_pairs` that keep degrees."""
-    return [compare(*pair, signed, matching) for pair in null_pairs(a, b, generator, draws)]
 
 
 # The recipes that name these measurements.

@@ -1,11 +1,13 @@
 """What several test modules share."""
 
 import numpy as np
+import torch
 
 from lottery import recipes, tickets
 from lottery.engine.execute import execute
-from lottery.engine.records import canonical, sha
+from lottery.engine.records import sha
 from lottery.engine.store import Store
+from lottery.recipes import canonical
 
 LENET = recipes.training(
     data="digits", model="lenet-30-20", steps=60, batch=50, optimiser="adam", lr=5e-3, validation=200, scaling="unit"
@@ -13,9 +15,9 @@ LENET = recipes.training(
 """A training of seconds."""
 
 
-def run(found, store):
+def run(found, store, **more):
     """Records of recipes, computed here if the store lacks them."""
-    return execute(found, store, executor="inline", show=False)
+    return execute(found, store, executor="inline", show=False, **more)
 
 
 def chain_in(folder, levels, rate):
@@ -24,6 +26,13 @@ def chain_in(folder, levels, rate):
     runs = tickets.imp(LENET, 0, levels, rate)
     run(runs, store)
     return runs, store
+
+
+def normalised(shape, classes):
+    """A network with batch normalisation."""
+    inputs = torch.Size(shape).numel()
+    layers = torch.nn.Linear(inputs, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), torch.nn.Linear(16, classes)
+    return torch.nn.Sequential(torch.nn.Flatten(), *layers)
 
 
 def recipe(number):

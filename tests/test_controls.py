@@ -24,7 +24,6 @@ from lottery.controls import (
     _largest,
     cheaper,
     chosen,
-    complement,
     drawn,
     losing,
     transferred,
@@ -287,9 +286,8 @@ def test_a_transferred_ticket_starts_where_its_source_does_and_trains_as_the_tar
     found = record(moved, store)
     assert found.values["density"] == store.read(runs[2].key).values["density"]
     assert moved.training.optimiser == "sgd" and moved.weights == runs[2].weights
-    assert (
-        record(complement(runs[3], 0), store).values["weights_left"] == store.read(runs[3].key).values["weights_left"]
-    )
+    outside = replace(runs[3], mask=Complement(runs[3].mask, 0))
+    assert record(outside, store).values["weights_left"] == store.read(runs[3].key).values["weights_left"]
 
 
 def test_parts_of_a_transfer_are_made_of_two_masks_and_two_starts(chain):

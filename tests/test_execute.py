@@ -353,7 +353,7 @@ def test_batches_are_of_runs_of_one_kind_at_one_depth(store):
 def test_a_worker_with_a_gpu_trains_as_many_together_as_fit_if_that_is_faster(store, monkeypatch, faster, sizes):
     monkeypatch.setattr(computing, "pays", lambda training, device, count: faster)
     monkeypatch.setattr(computing, "fitting", lambda training, free: 4)
-    monkeypatch.setattr(computing, "_free", lambda device: 0)
+    monkeypatch.setattr(computing, "free_memory", lambda device: 0)
     together = computing._Together({tickets.dense(training(), k): set() for k in range(5)}, store, "cuda", None, None)
     seen = []
     monkeypatch.setattr(together, "_train", lambda runs: seen.append(len(runs)))

@@ -165,20 +165,18 @@ def test_tiles_show_patterns_in_rows():
 def test_the_histogram_counts_every_weight_even_outliers():
     rng = np.random.default_rng(0)
     initial, final = rng.normal(0, 0.1, 500), np.append(rng.normal(0, 0.2, 499), 50.0)
-    layers = {"fc1": initial, "output": initial[:100]}, {"fc1": final, "output": final[:100]}
-    figure = figures.weight_histogram(*layers)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["fc1", "output"]
-    assert sum(bar.get_height() for bar in figure.axes[0].containers[0]) == 500
-    assert figure.axes[0].get_xlim()[1] < 2
-    assert len(figures.weight_histogram(initial, final).axes) == 1
-    with pytest.raises(ValueError, match="layers differ"):
-        figures.weight_histogram({"a": initial}, {"b": final})
+    limit, ax = figures.weight_limit(initial, final), Figure().subplots()
+    figures.draw_histogram(ax, initial, final, limit)
+    assert sum(bar.get_height() for bar in ax.containers[0]) == 500
+    assert ax.get_xlim()[1] == pytest.approx(limit) and limit < 2
     with pytest.raises(ValueError, match="before training"):
-        figures.weight_histogram(initial, final[1:])
+        figures.draw_histogram(ax, initial, final[1:], limit)
 
 
 def test_an_empty_layer_is_drawn_empty():
-    figures.weight_histogram(np.empty(0), np.empty(0)).draw_without_rendering()
+    figure, nothing = Figure(), np.empty(0)
+    figures.draw_histogram(figure.subplots(), nothing, nothing, figures.weight_limit(nothing, nothing))
+    figure.draw_without_rendering()
 
 
 def test_ordering_shows_ours_and_the_papers():

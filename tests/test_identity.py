@@ -13,13 +13,14 @@ import types
 import numpy as np
 import pytest
 import torch
+from support import run
 from torch import nn
 
 from lottery import data, models, tickets
 from lottery import recipes as r
 from lottery.controls import AtStart
 from lottery.engine import identity
-from lottery.engine.execute import ExecutionError, execute
+from lottery.engine.execute import ExecutionError
 from lottery.engine.rebuild import changed_code, rebuild, recipe_of
 from lottery.engine.store import Store
 
@@ -38,10 +39,6 @@ def names(monkeypatch):
 def training(**changes):
     base = dict(data="digits", model="lenet-8", steps=20, batch=50, optimiser="adam", lr=3e-3, validation=200)
     return r.training(**{**base, **changes})
-
-
-def run(recipes, store):
-    return execute(recipes, store, executor="inline", show=False)
 
 
 class Net(nn.Module):

@@ -144,24 +144,20 @@ def test_what_has_no_null_is_refused(function):
 
 
 @pytest.mark.parametrize("null", NULLS)
-@pytest.mark.parametrize("grouped", [True, False])
-def test_noise_shows_no_pattern_beyond_the_false_discovery_rate(null, grouped):
+def test_noise_shows_no_pattern_beyond_the_false_discovery_rate(null):
     """Where every null holds, a study finds anything at all in at most 5 % of cases: of 40, hardly 6."""
-    found = [kernels.enrichment(kernels.pattern_counts(noise(2000, seed=seed)), null, grouped) for seed in range(40)]
+    found = [kernels.enrichment(kernels.pattern_counts(noise(2000, seed=seed)), null) for seed in range(40)]
     assert sum(bool((each.q <= 0.05).any()) for each in found) <= 6
-    if grouped:  # single patterns are too rare for z to be normal
-        z = np.concatenate([each.z[each.expected > 5] for each in found])
-        assert len(z) > 1000 and abs(z.mean()) < 0.1 and z.std() == pytest.approx(1, abs=0.1)
+    z = np.concatenate([each.z[each.expected > 5] for each in found])
+    assert len(z) > 1000 and abs(z.mean()) < 0.1 and z.std() == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("null", NULLS)
-@pytest.mark.parametrize("grouped", [True, False])
-def test_a_planted_pattern_is_found_first(null, grouped):
+def test_a_planted_pattern_is_found_first(null):
     planted = torch.tensor(EDGE, dtype=torch.int8).expand(60, 1, 3, 3)
     counts = kernels.pattern_counts(torch.cat([noise(3000), planted]))
-    found = kernels.enrichment(counts, null, grouped)
-    first = kernels.orbits()[number(EDGE)] if grouped else number(EDGE)
-    assert found.pattern[0] == first and found.q[0] < 1e-6 and found.z[0] == found.z.max()
+    found = kernels.enrichment(counts, null)
+    assert found.pattern[0] == kernels.orbits()[number(EDGE)] and found.q[0] < 1e-6 and found.z[0] == found.z.max()
     assert found.count.sum() == pytest.approx(found.expected.sum())
     assert found.count.sum() == counts.sum() or null != "layer"  # the others leave empty slices empty
 

@@ -25,7 +25,7 @@ from lottery import (
     tickets,
     worth,
 )
-from lottery.controls import AtStart, DegreePreserving, Drawn, EdgePopup, complement
+from lottery.controls import AtStart, Complement, DegreePreserving, Drawn, EdgePopup
 from lottery.engine import execute
 from lottery.engine.errors import TrainingError
 from lottery.engine.store import Store
@@ -753,7 +753,7 @@ def test_a_perturbed_start_leaves_the_row_of_padding_alone(tmp_path):
     assert landscape.distance(state, before, mask) == pytest.approx(landscape.distance(before, to, mask), rel=1e-5)
     half = tickets.imp(of, 0, 1, 0.5)[1]  # 20 of 36 that can act: known before it is trained
     with pytest.raises(LotteryError, match="keeps 20 of 36 weights"):
-        computed([complement(half, 0)], tmp_path / "complement")
+        computed([dataclasses.replace(half, mask=Complement(half.mask, 0))], tmp_path / "complement")
     assert not Store(tmp_path / "complement").keys()
 
 
@@ -1014,7 +1014,7 @@ def test_paths_to_masks_that_cannot_nest_are_refused_before_training(kind, tmp_p
     ticket = tickets.imp(of, 0, 2, 0.5)[2]
     other = {
         "shuffled": lambda: tickets.shuffled(ticket, 0),
-        "complement": lambda: complement(ticket, 0),
+        "complement": lambda: dataclasses.replace(ticket, mask=Complement(ticket.mask, 0)),
         "snip": lambda: recipes.Run(of, recipes.Initial(0), AtStart(of, recipes.Initial(0), 0.25), (0,)),
     }
     with pytest.raises(LotteryError, match="is none that the mask of its point 2 was pruned from"):

@@ -6,12 +6,13 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from support import normalised, run
 
 from lottery import data, masks, models, tickets
 from lottery import recipes as r
 from lottery.engine import compute
 from lottery.engine import execute as module
-from lottery.engine.execute import execute, world
+from lottery.engine.execute import world
 from lottery.engine.store import Store
 from lottery.recipes import Initial
 
@@ -23,10 +24,6 @@ SGD = dict(optimiser="sgd", lr=0.1, momentum=0.9, weight_decay=1e-3)
 def training(**changes):
     base = dict(data="digits", model="lenet-16-8", steps=120, batch=50, validation=200, evaluate=((120, 10),))
     return r.training(**{**base, **ADAM, **changes})
-
-
-def run(recipes, store, **more):
-    return execute(recipes, store, executor="inline", show=False, **more)
 
 
 def sha(state):
@@ -78,12 +75,6 @@ def test_a_network_with_normalisation_is_rewound_with_its_buffers(tmp_path):
     begun = ticket.weights.tensors(world(store), ticket.training)
     assert begun["2.num_batches_tracked"] == 30 and begun["2.running_mean"].any() and begun["1.bias"].any()
     assert store.state(ticket.key, 120)["2.num_batches_tracked"] == 120
-
-
-def normalised(shape, classes):
-    inputs = torch.Size(shape).numel()
-    layers = torch.nn.Linear(inputs, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), torch.nn.Linear(16, classes)
-    return torch.nn.Sequential(torch.nn.Flatten(), *layers)
 
 
 # 3. Masks are nested and exact.

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support import normalised, run
 
 from lottery import LotteryError, kernels, landscape, masks, models, signs, tickets
 from lottery import recipes as r
-from lottery.engine.execute import dataset_of, execute, world
+from lottery.engine.execute import dataset_of, world
 from lottery.engine.store import Store
 from lottery.recipes import Constant, Dense, Initial, Noisy, Pruned, RecipeError, Reshuffled, Rewound, Signed
 
@@ -28,10 +29,6 @@ def training(**changes):
         evaluate=((60, 20),),
     )
     return r.training(**{**base, **changes})
-
-
-def run(recipes, store):
-    return execute(recipes, store, executor="inline", show=False)
 
 
 @pytest.fixture(scope="module")
@@ -189,12 +186,6 @@ def test_a_noisy_ticket_trains_under_its_mask(study):
 
 
 # Transfer of signs to a new start.
-
-
-def normalised(shape, classes):
-    inputs = torch.Size(shape).numel()
-    layers = torch.nn.Linear(inputs, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), torch.nn.Linear(16, classes)
-    return torch.nn.Sequential(torch.nn.Flatten(), *layers)
 
 
 @pytest.fixture(scope="module")

@@ -367,7 +367,8 @@ def test_the_null_of_a_pair_has_their_degrees_and_nothing_in_common():
     for net in (a, b):  # full layers, thinned column by column
         net["fc1"] = draw(shapes, 1)["fc1"] * torch.from_numpy(generator.random((40, 200)) < live)
     found = signs.compare(a, b, signed=False)
-    null = [each.distance["fc1"] for each in signs.null_comparisons(a, b, generator, draws=5, signed=False)]
+    pairs = signs.null_pairs(a, b, generator, draws=5)
+    null = [signs.compare(*pair, signed=False).distance["fc1"] for pair in pairs]
     blind = draw(shapes, 0.26, 3), draw(shapes, 0.26, 4)
     assert len(null) == 5 and np.mean(null) == pytest.approx(found.distance["fc1"], abs=0.02)
     assert signs.compare(*blind, signed=False).distance["fc1"] > np.mean(null) + 0.1
@@ -487,6 +488,14 @@ def test_matching_weights_is_no_worse_than_any_order_of_a_small_network():
 
     best = max(product(order) for order in itertools.permutations(range(4)))
     assert product(signs.match_weights(a, b)["fc1"]) == pytest.approx(best)  # one hidden layer: the optimum
+
+
+def test_matching_weights_ends_where_nothing_is_gained_below_zero(monkeypatch):
+    calls, assign = [], signs._assign
+    monkeypatch.setattr(signs, "_assign", lambda gain: calls.append(gain) or assign(gain))
+    net = {"fc1": torch.ones(4, 6), "output": torch.ones(3, 4)}
+    signs.match_weights(net, {name: -layer for name, layer in net.items()})
+    assert len(calls) == 2  # one hidden layer: the second round gains nothing
 
 
 # What the hybrids of two networks take from the second.

@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import KEY, OTHER, garble, key_of, put, recipe, same
+from support import KEY, OTHER, garble, key_of, put, recipe, run, same
 
 from lottery import recipes as r
 from lottery import tickets
 from lottery.engine import disk, locks
 from lottery.engine import train as engine
-from lottery.engine.execute import ExecutionError, execute, plan
-from lottery.engine.records import canonical, sha
+from lottery.engine.execute import ExecutionError, plan
+from lottery.engine.records import sha
 from lottery.engine.store import DamagedRecord, Store, StoreError
+from lottery.recipes import canonical
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,10 +32,6 @@ ROOT = Path(__file__).resolve().parent.parent
 def study(levels=2, **changes):
     base = dict(data="digits", model="lenet-8", steps=120, batch=50, optimiser="adam", lr=3e-3, validation=200)
     return tickets.imp(r.training(**{**base, **changes}), 0, levels, 0.2)
-
-
-def run(recipes, store, **more):
-    return execute(recipes, store, executor="inline", show=False, **more)
 
 
 @pytest.fixture
@@ -373,7 +370,8 @@ WRITER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np, torch
-from lottery.engine.records import canonical, sha
+from lottery.engine.records import sha
+from lottery.recipes import canonical
 from lottery.engine.store import Store
 
 store, draw = Store(sys.argv[1]), random.Random(0)
@@ -640,12 +638,11 @@ def test_a_file_system_without_locks_is_named_with_a_way_out(store, monkeypatch,
 # Upkeep.
 
 
-def test_gc_keeps_records_and_what_it_is_told_to_keep(copy):
-    chain, keys = study(), copy.keys()
-    before = sum(path.stat().st_size for path in copy.root.glob("**/weights-*"))
-    kept = next(copy._record(chain[1].key).glob("weights-*")).stat().st_size
-    assert copy.gc(keep=[chain[1].key]) == before - kept
-    assert copy.keys() == keys and copy.states(chain[1].key) == {120} and copy.states(chain[0].key) == set()
+def test_gc_keeps_records(copy):
+    keys = copy.keys()
+    weights = sum(path.stat().st_size for path in copy.root.glob("**/weights-*"))
+    assert copy.gc() == weights > 0
+    assert copy.keys() == keys and not any(copy.states(key) for key in keys)
 
 
 def test_after_gc_a_longer_study_completes_and_equals_one_that_kept_all(copy, finished, tmp_path):

@@ -108,6 +108,7 @@ def test_layers_of_a_lenet_in_words():
     said = text.fully_connected([(300, 784), (100, 300), (10, 100)])
     assert said == "784 inputs, hidden layers of 300 and 100 units, 10 outputs, 266,200 weights"
     assert text.fully_connected([[5, 4], [2, 5]]) == "4 inputs, a hidden layer of 5 units, 2 outputs, 30 weights"
+    assert text.fully_connected([[2, 4]]) == "4 inputs, 2 outputs, 8 weights"
     assert "hidden layers of 30, 20 and 10 units" in text.fully_connected([[30, 4], [20, 30], [10, 20], [2, 10]])
 
 

@@ -197,16 +197,14 @@ class Chapter:
 
     # Output.
 
-    def figure(
-        self, figure, alt: str = "", caption: str = "", width: int | None = None, headline: bool = False
-    ) -> None:
+    def figure(self, figure, alt: str = "", caption: str = "", headline: bool = False) -> None:
         """Shows a figure with alternative text, by default its own words, and a caption.
 
         Args:
-            figure, alt, caption, width: of `figures.html_image`.
+            figure, alt, caption: of `figures.html_image`.
             headline: it carries the chapter's claim, and is shown at the top of the page instead of here.
         """
-        picture = figures.html_image(figure, alt, width, sharp=2)
+        picture = figures.html_image(figure, alt, sharp=2)
         if headline:
             self._place("headline", _rendered("figure", picture=picture, caption=caption), update=True)
         else:

@@ -14,14 +14,13 @@ NAMES = "unlit", "seldom"
 """What values to glue are called: of inputs that are always zero, and of those that seldom are anything else."""
 
 
-def counts(training: Training, seldom: float = 0.001) -> list[controls.Unlit]:
-    """What counts such inputs in the training examples, in the order of `NAMES`.
+SELDOM = 0.001
+"""An input that is not zero in less than this share of the examples seldom is."""
 
-    Args:
-        training: whose.
-        seldom: an input that is not zero in less than this share of the examples seldom is.
-    """
-    return [controls.Unlit(training), controls.Unlit(training, seldom)]
+
+def counts(training: Training) -> list[controls.Unlit]:
+    """What counts such inputs in the training examples, in the order of `NAMES`."""
+    return [controls.Unlit(training), controls.Unlit(training, SELDOM)]
 
 
 def shares(unlit: Record, found: Sequence[Sequence[Record]]) -> np.ndarray:
@@ -32,7 +31,7 @@ def shares(unlit: Record, found: Sequence[Sequence[Record]]) -> np.ndarray:
         found: [R][L] records of masks whose first layer has a weight for each unit and input.
     """
     dark = unlit.arrays["unlit"].astype(bool)
-    first = [[next(iter(masks.from_record(one).values())).numpy() for one in row] for row in found]
+    first = [[masks.first_layer(record) for record in row] for row in found]
     return np.array([[layer[:, dark].sum() / layer.sum() for layer in row] for row in first])
 
 

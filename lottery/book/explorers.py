@@ -194,7 +194,7 @@ def first_layers(
     pictures, kept = {}, {}
     for option, kinds in found.items():
         for kind, (record, title) in kinds.items():
-            mask = next(iter(masks.from_record(record).values())).numpy()
+            mask = masks.first_layer(record)
             alt = f"Connections that each pixel keeps, times a random mask's: {title}".replace("\n", " ")
             pictures[option, kind] = figures.input_mask_image(mask, form(mask.shape[1]), title, chance=True), alt
             kept[option, kind] = border(mask)
@@ -250,7 +250,7 @@ def ticket_levels(chains: Sequence[Sequence[Record]], cut: Sequence[Record]) -> 
         chains: records of the runs, one row a replicate, the dense network first.
         cut: records of the masks of the first replicate, from level 1 on; its weights and masks are shown.
     """
-    first = [next(iter(masks.from_record(record).values())).numpy() for record in cut]
+    first = [masks.first_layer(record) for record in cut]
     first = [np.ones_like(first[0]), *first]
     levels = []
     for level, mask in enumerate(first[:MOST_LEVELS]):

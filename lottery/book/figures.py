@@ -303,7 +303,6 @@ def paths(
 def barriers(
     panels: Mapping[str, Mapping[str, tuple[Any, Any]]],
     epsilon: float = 0.005,
-    title: str = "",
     judged: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Error barriers against excess errors, a mark a pair of solutions; shaded where "no barrier if and only if
@@ -312,7 +311,6 @@ def barriers(
     Args:
         panels: title -> label -> (excess error [n], barrier [n]), shares shown in percentage points.
         epsilon: the excess error up to which a network is matching, drawn as a line.
-        title: what is seen, in one line.
         judged: label -> [n] whether the claim is about a pair; others are grey. By default it is about all.
 
     Raises:
@@ -320,7 +318,7 @@ def barriers(
     """
     if not any(panels.values()):
         raise ValueError("nothing to draw: no panels, or none with a label")
-    figure, axes = _figure(title, (7, 1 + 2.8 * len(panels)), rows=len(panels))
+    figure, axes = _figure(size=(7, 1 + 2.8 * len(panels)), rows=len(panels))
     every = [np.ravel(excess) for series in panels.values() for excess, _ in series.values()]
     right = 100 * max(np.max(np.concatenate(every), initial=0) + epsilon / 2, 3 * epsilon)
     left = 100 * min(np.min(np.concatenate(every), initial=0) - epsilon / 2, -epsilon)
@@ -367,7 +365,7 @@ def subspaces() -> Figure:
     There are two weights. Pruning one of them leaves the networks on an axis: the vertical one, where the first weight
     is zero, passes through the ellipse, though not at the point to which pruning leads; the horizontal one misses it.
     """
-    figure, [ax] = _figure("", (7, 3.4))
+    figure, [ax] = _figure(size=(7, 3.4))
     solution, meets = (2.2, 1.5), (0.0, 2.12)
     ax.add_patch(Ellipse(solution, 5.4, 1.1, angle=-16, facecolor=PALETTE[5], alpha=0.35))
     ax.axvline(0, color=PALETTE[2], linewidth=2.4)
@@ -474,7 +472,7 @@ def sign_matrices(one: Any, other: Any) -> Figure:
     one, other = np.asarray(one), np.asarray(other)
     if one.ndim != 2 or one.shape != other.shape:
         raise ValueError(f"expected two matrices of one shape, got {one.shape} and {other.shape}")
-    figure, axes = _figure("", (7, 0.6 + 3 * max(0.7, 6.4 * one.shape[0] / one.shape[1])), rows=3)
+    figure, axes = _figure(size=(7, 0.6 + 3 * max(0.7, 6.4 * one.shape[0] / one.shape[1])), rows=3)
     signs, shared = ListedColormap([PALETTE[0], "white", PALETTE[1]]), ListedColormap([PALETTE[3], "white", PALETTE[2]])
     panels = (("one", one, signs), ("the other", other, signs), ("equal signs", np.sign(one) * np.sign(other), shared))
     for ax, (title, matrix, colours) in zip(axes, panels, strict=True):
@@ -491,12 +489,11 @@ def sign_matrices(one: Any, other: Any) -> Figure:
 
 
 @_HOUSE
-def sign_tiles(rows: Mapping[str, tuple[Any, Sequence[str]]], title: str = "") -> Figure:
+def sign_tiles(rows: Mapping[str, tuple[Any, Sequence[str]]]) -> Figure:
     """Patterns of signs in kernels as tiles, in labelled rows.
 
     Args:
         rows: label -> (patterns [n, h, w] of −1, 0 (pruned) and 1, their n captions); rows may differ in length.
-        title: what is seen, in one line.
 
     Raises:
         ValueError: if there is no pattern, or a row has not one caption a pattern.
@@ -509,7 +506,7 @@ def sign_tiles(rows: Mapping[str, tuple[Any, Sequence[str]]], title: str = "") -
         raise ValueError("no pattern to draw")
     h, w = next(tiles.shape[1:] for tiles, _ in drawn.values() if len(tiles))
     unit = min(6.8 / (most * (w + 1)), 0.36)
-    figure, axes = _figure(title, (7, 0.3 + len(drawn) * (0.75 + unit * h)), rows=len(drawn))
+    figure, axes = _figure(size=(7, 0.3 + len(drawn) * (0.75 + unit * h)), rows=len(drawn))
     colours = ListedColormap([PALETTE[0], "white", PALETTE[1]])
     look: dict[str, Any] = {"color": "white", "size": 11, "weight": "bold", "ha": "center", "va": "center"}
     for ax, (label, (tiles, captions)) in zip(axes, drawn.items(), strict=True):
@@ -529,48 +526,19 @@ def sign_tiles(rows: Mapping[str, tuple[Any, Sequence[str]]], title: str = "") -
 
 
 @_HOUSE
-def weight_histogram(initial: Any, final: Any, title: str = "", bins: int = 60) -> Figure:
-    """Surviving weights before and after training (form of Frankle & Carbin 2019, Figure 15).
-
-    Args:
-        initial, final: [n] the surviving weights of a layer before and after training; or layer name -> [n] for one
-            panel a layer.
-        title: what is seen, in one line.
-        bins: number of bins, the same for both.
-
-    Raises:
-        ValueError: if the layers or their sizes differ.
-    """
-    initial, final = ({"": x} if not isinstance(x, Mapping) else x for x in (initial, final))
-    if not initial or list(initial) != list(final):
-        raise ValueError(f"layers differ or there are none: {list(initial)} and {list(final)}")
-    limit = weight_limit(*initial.values(), *final.values())
-    figure, axes = _figure(title, (7, 4 if len(initial) == 1 else 1.2 + 1.7 * len(initial)), rows=len(initial))
-    for ax, layer in zip(axes, initial, strict=True):
-        draw_histogram(ax, initial[layer], final[layer], limit, bins)
-        ax.set_title(layer, loc="left", weight="normal")
-        ax.set(ylabel="weights", xlabel="weight" if ax is axes[-1] else "")
-    _legend_above(figure, *axes[0].get_legend_handles_labels())
-    return figure
-
-
-@_HOUSE
-def densities(
-    panels: Mapping[str, Mapping[str, tuple[Any, Any]]], xlabel: str, title: str = "", logx: bool = False
-) -> Figure:
+def densities(panels: Mapping[str, Mapping[str, tuple[Any, Any]]], xlabel: str, logx: bool = False) -> Figure:
     """Distributions as histograms of one area, so that few weights are compared with many; one panel below the other.
 
     Args:
         panels: title -> label -> (edges [B + 1], counts [B]); the first label is drawn as a grey area, the others as
             lines.
         xlabel: label of the axis, with its unit.
-        title: what is seen, in one line.
         logx: logarithmic axis; areas are then those over the logarithm.
 
     Raises:
         ValueError: if edges and counts do not fit, or a label has no counts in a panel.
     """
-    figure, axes = _figure(title, (7, 3.7 if len(panels) == 1 else 1.2 + 1.7 * len(panels)), rows=len(panels))
+    figure, axes = _figure(size=(7, 3.7 if len(panels) == 1 else 1.2 + 1.7 * len(panels)), rows=len(panels))
     low, high = [], []
     for ax, (name, series) in zip(axes, panels.items(), strict=True):
         for index, (label, (edges, counts)) in enumerate(series.items()):
@@ -600,7 +568,6 @@ def sorted_spectrum(
     series: Mapping[str, tuple[Any, Any]],
     marks: Mapping[str, float] | None = None,
     ylim: tuple[float, float] | None = None,
-    title: str = "",
 ) -> Figure:
     """Eigenvalues of a Hessian from the flattest direction to the sharpest, with ratios that can be pruned.
 
@@ -611,14 +578,13 @@ def sorted_spectrum(
         marks: label -> share of the survivors that can go, a dot below the spectrum: as many directions, by the laws,
             must be flat.
         ylim: limits of the eigenvalues; by default the largest and a millionth of it.
-        title: what is seen, in one line.
     """
     series = {label: pair for label, pair in series.items() if np.max(pair[0]) > 0}
     if not series:
-        return _nothing(title)
+        return _nothing()
     marks = marks or {}
     rows = {"rows": 2, "heights": (3, 1)} if marks else {}
-    figure, [ax, *strip] = _figure(title, (7, 4.6 if marks else 4), **rows)
+    figure, [ax, *strip] = _figure(size=(7, 4.6 if marks else 4), **rows)
     shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.8, max(len(series), 2)))
     highest, first = 0.0, [100 * share for share in marks.values()]
     for colour, (label, (values, weights)) in zip(shades, series.items(), strict=False):
@@ -650,15 +616,14 @@ def sorted_spectrum(
 
 
 @_HOUSE
-def magnitudes(panels: Mapping[str, tuple[Any, Any, Any, float]], title: str = "") -> Figure:
+def magnitudes(panels: Mapping[str, tuple[Any, Any, Any, float]]) -> Figure:
     """Magnitudes of the survivors right after pruning and after retraining, one panel below the other.
 
     Args:
         panels: label -> (edges [B + 1], counts right after pruning [B], counts after retraining [B], threshold), as the
             record of a `lottery.movement.Survivors` has them.
-        title: what is seen, in one line.
     """
-    figure, axes = _figure(title, (7, 3.7 if len(panels) == 1 else 1.2 + 1.55 * len(panels)), rows=len(panels))
+    figure, axes = _figure(size=(7, 3.7 if len(panels) == 1 else 1.2 + 1.55 * len(panels)), rows=len(panels))
     limit = 0.0
     for ax, (label, (edges, pruned, retrained, threshold)) in zip(axes, panels.items(), strict=True):
         edges, pruned, retrained = map(np.asarray, (edges, pruned, retrained))
@@ -865,7 +830,7 @@ def html_image(
 
 
 def _figure(
-    title: str, size: tuple[float, float] = (7, 4), rows: int = 1, heights: Sequence[float] | None = None
+    title: str = "", size: tuple[float, float] = (7, 4), rows: int = 1, heights: Sequence[float] | None = None
 ) -> tuple[Figure, list[Axes]]:
     """An empty figure and the list of its axes, one below the other, of these relative heights."""
     figure = _empty(title, size)
@@ -898,7 +863,7 @@ def _present(series: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]
     return {label: pair for label, pair in series.items() if not np.isnan(np.asarray(pair[1], dtype=float)).all()}
 
 
-def _nothing(title: str) -> Figure:
+def _nothing(title: str = "") -> Figure:
     """What is drawn where no series has a value."""
     figure, [ax] = _figure(title)
     ax.text(0.5, 0.5, "not measured", ha="center", va="center", transform=ax.transAxes)
@@ -1036,12 +1001,15 @@ def weight_limit(*weights: Any) -> float:
     return 1.1 * max((float(np.quantile(np.abs(w), 0.995)) for w in weights if np.size(w)), default=0) or 1.0
 
 
-def draw_histogram(ax: Axes, initial: Any, final: Any, limit: float, bins: int = 60) -> None:
-    """Draws one panel of :func:`weight_histogram`; weights beyond the limit are counted in the outermost bins."""
+def draw_histogram(ax: Axes, initial: Any, final: Any, limit: float) -> None:
+    """Draws a layer's surviving weights before and after training (form of Frankle & Carbin 2019, Figure 15).
+
+    Weights beyond the limit are counted in the outermost bins.
+    """
     initial, final = np.ravel(initial), np.ravel(final)
     if initial.size != final.size:
         raise ValueError(f"{initial.size} weights before training, {final.size} after")
-    edges = np.linspace(-limit, limit, bins + 1).tolist()
+    edges = np.linspace(-limit, limit, 61).tolist()
     ax.hist(np.clip(initial, -limit, limit), edges, color=PALE, label="before training")
     look: dict[str, Any] = {"histtype": "step", "color": PALETTE[0], "linewidth": 1.8}
     ax.hist(np.clip(final, -limit, limit), edges, label="after training", **look)

@@ -15,6 +15,7 @@ from .. import masks, stats
 from ..engine.store import Record
 from . import explorers, figures, leads, quantities, text, tidy
 from .chapter import Chapter
+from .dark import shares
 from .leads import Accuracy, Leads
 
 Records = Mapping[str, Sequence[Sequence[Record]]]
@@ -272,7 +273,7 @@ def show_unlit(
         found: data set → [R][L] records of the masks that were found on it.
         left: [L] texts.
     """
-    layers = [[[_first(record) for record in row] for row in of] for of in found.values()]
+    layers = [[[masks.first_layer(record) for record in row] for row in of] for of in found.values()]
     table = []
     for name, record in unlit.items():
         dark = record.arrays["unlit"].astype(bool)
@@ -305,12 +306,10 @@ def spent(
     name = next((name for name, record in unlit.items() if record.arrays["unlit"].any()), "")
     if not name:
         return dict.fromkeys(("unlit_native", "unlit_moved", "unlit_random"), "none" if unlit else "not counted")
-    dark = unlit[name].arrays["unlit"].astype(bool)
-    told = {"unlit_random": f"{text.number(float(dark.mean()), 100, 1)} %"}
+    everywhere = float(unlit[name].arrays["unlit"].astype(bool).mean())
+    told = {"unlit_random": f"{text.number(everywhere, 100, 1)} %"}
     for source, rows in found.items():
-        layers = [[_first(record) for record in row] for row in rows]
-        shares = np.array([[layer[:, dark].sum() / layer.sum() for layer in row] for row in layers])
-        told["unlit_native" if source == name else "unlit_moved"] = by_size(shares, left, "%", 1)
+        told["unlit_native" if source == name else "unlit_moved"] = by_size(shares(unlit[name], rows), left, "%", 1)
     return told
 
 
@@ -358,8 +357,3 @@ def explorer(
     controls = [("found on", names), ("trained on", names), ("weights left", left), ("what", ["lead", "training"])]
     words = "Lead over a random mask, or test accuracy in the course of training; all replicates."
     return explorers.frames(frames, controls, words, (*names, left[level], "lead"))
-
-
-def _first(record: Record) -> np.ndarray:
-    """[units, inputs] of the first layer's mask."""
-    return next(iter(masks.from_record(record).values())).numpy()

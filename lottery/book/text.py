@@ -193,9 +193,9 @@ def fully_connected(shapes: Iterable[Sequence[int]]) -> str:
     """
     layers = [tuple(shape) for shape in shapes]
     *hidden, outputs = (units for units, _ in layers)
-    units = " and ".join(filter(None, [", ".join(map(str, hidden[:-1])), str(hidden[-1])]))
-    within = f"{'hidden layers' if len(hidden) > 1 else 'a hidden layer'} of {units} units"
-    return f"{layers[0][1]:,} inputs, {within}, {outputs} outputs, {sum(a * b for a, b in layers):,} weights"
+    within = f"{'hidden layers' if len(hidden) > 1 else 'a hidden layer'} of {enumerated([*map(str, hidden)])} units, "
+    weights = sum(a * b for a, b in layers)
+    return f"{layers[0][1]:,} inputs, {within if hidden else ''}{outputs} outputs, {weights:,} weights"
 
 
 def each(words: Mapping[str, str]) -> str:

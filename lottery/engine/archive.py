@@ -19,9 +19,10 @@ from typing import IO
 
 import safetensors.numpy
 
+from ..recipes import canonical
 from . import disk
 from .disk import StoreError
-from .records import ARRAYS, BROKEN, KEY, RECORD, Damaged, Record, canonical, decode, sha
+from .records import ARRAYS, BROKEN, KEY, RECORD, Damaged, Record, decode, sha
 
 FORMAT = 2
 PART_BYTES = 50_000_000  # from here on GitHub warns of a file's size

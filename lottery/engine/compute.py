@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from .. import LotteryError, __version__, models, seeds
+from ..curvature import free_memory
 from ..models import FewerAtOnce, State
 from ..recipes import Recipe, Run, Training
 from . import identity, settings, stopping
@@ -74,7 +75,7 @@ class Report:
 
 def named(recipe: Recipe) -> str:
     """A recipe in words: type, key, network, data, steps."""
-    training = getattr(recipe, "training", None) or getattr(getattr(recipe, "run", None), "training", None)
+    training = recipe.own_training
     of = f" ({training.model} on {training.data}, {training.steps} steps)" if training is not None else ""
     return f"{type(recipe).__name__} {recipe.key[:12]}{of}"
 
@@ -265,7 +266,7 @@ class _Together:
     def _limit(self, count: int, stack: int | None) -> int:
         known = _limits.get(self.kind)
         if stack is None and self.device.startswith("cuda") and count > 1:
-            stack = min(count, known or fitting(self.training, _free(self.device)))
+            stack = min(count, known or fitting(self.training, free_memory(torch.device(self.device))))
             stack = stack if stack > 1 and pays(self.training, self.device, stack) else 1
         return min(known or count, stack or 1)
 
@@ -413,11 +414,6 @@ def _faster(training: Training, device: str, count: int) -> bool:
         return of_a_step(count) < count * of_a_step(1)
     except (RuntimeError, TrainingError):  # out of memory, or whatever a stack of such layers meets on this device
         return False
-
-
-def _free(device: str) -> int:
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + cached
 
 
 # How a record came about.

@@ -25,6 +25,7 @@ from .. import masks, models, seeds
 from ..data import Dataset
 from ..models import State
 from ..recipes import Training
+from ..seeds import seed
 from . import chain, sparse
 from .batches import moved
 from .errors import Drawing, NotStacked, Slower, TrainingError, in_a_line
@@ -569,14 +570,6 @@ def _gradients(network: Network, outputs: torch.Tensor) -> State:
     kept = {id(parameter): survive for parameter, survive in network.masked}
     masked = (g * kept.get(id(p), 1) for p, g in zip(parameters, found, strict=True))
     return {name: network.whole(name, gradient) for name, gradient in zip(network.parameters, masked, strict=True)}
-
-
-def seed(number: int, device: torch.device) -> None:
-    """Seeds torch's global generators that a network on a device draws from."""
-    torch.default_generator.manual_seed(number)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(number)
 
 
 def seeded(module: nn.Module) -> bool:

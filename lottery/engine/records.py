@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..models import State
+from ..recipes import canonical
 from .disk import StoreError
 
 RECORD, ARRAYS = "record.json", "arrays.safetensors"  # the two files of a record
@@ -47,11 +48,6 @@ class Damaged(ValueError):
 def sha(data: bytes) -> str:
     """SHA-256 in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
-
-
-def canonical(value) -> bytes:
-    """The one way to write a value as JSON; the hash of a recipe's is its key."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def fingerprint(state: State) -> str:

@@ -361,8 +361,8 @@ class Store:
         ]
 
     @_explained
-    def gc(self, keep: Iterable[str] = (), dry_run: bool = False) -> int:
-        """Drops dense weights (but those of the runs in `keep`), checkpoints of finished runs and abandoned files.
+    def gc(self, dry_run: bool = False) -> int:
+        """Drops dense weights, checkpoints of finished runs and abandoned files.
 
         Records stay, and what was dropped can be computed again. Only names of the store's own making are removed.
 
@@ -373,13 +373,13 @@ class Store:
             StoreError: if somebody computes in the store; it says who. Or if something cannot be removed.
         """
         self._must_exist()
-        keep, partial = set(keep), self.root / "partial"
+        partial = self.root / "partial"
         if not dry_run:
             self._prepare()
         alone = contextlib.nullcontext() if dry_run else locks.hold(self.root / "locks" / "in-use", wait=False)
         with alone:
             keys = self.keys()
-            victims = [path for key in keys if key not in keep for *_, path in self._weights(self._record(key))]
+            victims = [path for key in keys for *_, path in self._weights(self._record(key))]
             for name in _listed(partial):
                 if (mark := PARTIAL.fullmatch(name)) and (mark[1] in self or mark[3] == "steps"):
                     victims.append(partial / name)
@@ -406,7 +406,6 @@ class Store:
         target: str | os.PathLike,
         files: int | None = None,
         part_bytes: int = archive.PART_BYTES,
-        lenient: bool = False,
     ) -> list[Path]:
         """Packs records (without dense weights) into files, with a manifest.
 
@@ -418,7 +417,6 @@ class Store:
             target: "study.lotx" gives study.lotx, or study-00.lotx, study-01.lotx, … if one file is not enough.
             files: at most so many, which take the records in the order given and leave out what does not fit.
             part_bytes: what a file holds at most.
-            lenient: whether to pack the others where some are missing or damaged, before the error that names those.
 
         Returns:
             The files written: zip archives with one folder a record.
@@ -428,21 +426,14 @@ class Store:
         """
         self._must_exist()
         asked = list(dict.fromkeys(keys) if files else sorted(set(keys)))
-        lost = {key for key in asked if self.read(key) is None}
-        gone = StoreError(
-            "\n".join(f"there is no record {key} in {self.root} to export" for key in asked if key in lost)
-        )
-        if lost and not lenient:
-            raise gone
+        if lost := [key for key in asked if self.read(key) is None]:
+            raise StoreError("\n".join(f"there is no record {key} in {self.root} to export" for key in lost))
 
         def read(key: str) -> tuple[bytes, bytes]:
             place = self._record(key)
             return (place / RECORD).read_bytes(), (place / ARRAYS).read_bytes()
 
-        names = archive.pack([key for key in asked if key not in lost], read, Path(target), part_bytes, files)
-        if lost:
-            raise gone
-        return names
+        return archive.pack(asked, read, Path(target), part_bytes, files)
 
     @_explained
     def import_(self, sources: Iterable[str | os.PathLike], keys: Collection[str] | None = None) -> list[str]:

@@ -23,7 +23,7 @@ from ..recipes import Training
 from . import graphs, stopping
 from .batches import Batches
 from .errors import Diverged, NotStacked, TrainingError, empty_frames
-from .network import EXAMPLES, Network, Slower, Start, build, memory, seed
+from .network import EXAMPLES, Network, Slower, Start, build, memory
 from .precision import check_precision, multiplying
 from .sparse import WeightRead
 
@@ -210,7 +210,7 @@ class Course:
         """One step, and what is recorded or kept after it."""
         step, training = self.step, self.training
         if self.network.seeded:  # what a network draws is, like the batches, a function of (seed, order, step)
-            seed(seeds.integer(training.seed, seeds.DROPOUT, *self.orders[0], step), self.device)
+            seeds.seed(seeds.integer(training.seed, seeds.DROPOUT, *self.orders[0], step), self.device)
         self.act(training.learning_rate(step), self.batches[step], self.batches.augmentation(step))
         self.step, self.since = step + 1, self.since + 1
         if self.step in self.grid:
