@@ -24,7 +24,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from . import masks, models, recipes, seeds
-from .landscape import LandscapeError, Pair, check_finite, scene
+from .data import Pair
+from .landscape import LandscapeError, check_finite, scene
 from .masks import Mask
 from .models import FewerAtOnce, State, out_of_memory
 from .recipes import Recipe, Result, Run, Weights, World, first, frozen, on_device, trained

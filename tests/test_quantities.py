@@ -804,6 +804,8 @@ def test_global_pruning_reaches_smaller_tickets():
     assert got["global_break_even"].mean == pytest.approx(0.015) and got["scope_ratio"].mean == pytest.approx(4.6)
     assert got["global_minus_layer_pp"].mean == pytest.approx(np.log(4.6))
     assert asked("C-C8") == set(got) and outcomes("C-C8", got)["C-C8"] == "agrees"
+    kept = np.repeat(together[:, :1], len(DENSITY), axis=1)  # where nothing is lost there is no break-even
+    assert set(quantities.scope_quantities(DENSITY, kept, DENSITY, kept)) == {"global_minus_layer_pp"}
 
 
 def test_each_replicate_is_left_out_in_turn():

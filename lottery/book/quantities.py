@@ -335,14 +335,17 @@ def scope_quantities(
     Args:
         density, accuracy: [L], [R, L] of global pruning, test accuracy at the end of training; the first is dense.
         layer_density, layer_accuracy: the same of layer-wise pruning, level by level at the same density.
+
+    Returns:
+        No break-even where neither way of pruning has lost its tickets at the last level.
     """
     density, layer_density, together, apart = _floats(density, layer_density, accuracy, layer_accuracy)
-    out: Quantities = {
-        "global_break_even": stats.bootstrap(lambda rows: _lost(density, rows), together, log=True),
-        "scope_ratio": stats.bootstrap(
+    out: Quantities = {}
+    if _lost(density, together) > density[-1] or _lost(layer_density, apart) > layer_density[-1]:
+        out["global_break_even"] = stats.bootstrap(lambda rows: _lost(density, rows), together, log=True)
+        out["scope_ratio"] = stats.bootstrap(
             lambda rows, single: _lost(layer_density, single) / _lost(density, rows), together, apart, log=True
-        ),
-    }
+        )
     if (sparse := density < 0.07).any():
         out["global_minus_layer_pp"] = summary(100 * (together - apart)[:, sparse].mean(axis=1))
     return out
