@@ -118,7 +118,14 @@ def test_of_claims_that_agree_those_that_a_correction_leaves_are_counted():
         judged[name] = claims.judge(rule, measured, rule.needs.paper).json()
     book = pages.ledger({"01_one": made("1", judged)})
     assert book["claims"]["C-C5"]["verdict"]["label"] == "agrees"
-    assert pages.weighed(book)["paper"] == {"agree": 2, "corrected": ["C-C9"], "together": ["C-C9"], "cannot": 1}
+    assert pages.weighed(book)["paper"] == {
+        "agree": 2,
+        "corrected": ["C-C9"],
+        "together": ["C-C9"],
+        "cannot": 1,
+        "stated": 1,
+        "within": 0,
+    }
 
 
 def test_an_explorer_has_a_still_of_the_frame_that_is_shown_first():

@@ -44,11 +44,13 @@ templates = jinja2.Environment(
 """Of what chapters show, and in `pages` of what pages say of all chapters."""
 
 
-_TIGHT = re.compile(r"(?<=\bn) = (?=\d)|(?<=\d) (?=(?:%|pp|times|ε)(?!\w))")
+_TIGHT = re.compile(
+    r"(?<=\bn) = (?=\d)|(?<=\d) (?=(?:%|pp|times|ε)(?!\w))|(?<=[≥≤<>±]) (?=[−\d])|(?<=\d,) (?=[−\d.,]+\])"
+)
 
 
 def typeset(words: str) -> str:
-    """Plain words as HTML: emphasised between asterisks, and with no break before a unit or in ``n = 5``."""
+    """Plain words as HTML: emphasised between asterisks, no break before a unit, in ``n = 5``, ``≥ 2``, ``[1, 2]``."""
     words = _TIGHT.sub(lambda match: match[0].replace(" ", "\u00a0"), words)
     return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", html.escape(words, quote=False))
 

@@ -121,8 +121,9 @@ def judged(ledger: Mapping[str, Any]) -> dict[str, claims.Verdict]:
 
 def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Place -> how many claims "agree" there (or are supported), which of these with every Holm's p below 0.05
-    ("corrected"; "together" over the checks of all works and questions), and how many open ones "cannot" agree any
-    more, since one of their checks fails.
+    ("corrected"; "together" over the checks of all works and questions), how many open ones "cannot" agree any more,
+    since one of their checks fails, and of the numbers that works state ("stated") how many our intervals contain
+    ("within").
     """
     verdicts = judged(ledger)
     counted = [(name, check) for name, one in verdicts.items() for check in one.checks if np.isfinite(check.holm)]
@@ -130,7 +131,9 @@ def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for (name, _), p in zip(counted, stats.holm([check.p for _, check in counted]), strict=True):
         raised.setdefault(name, []).append(p)
     places = [where for where in PLACES if where != claims.STAND_IN]
-    rows = {where: {"agree": 0, "corrected": [], "together": [], "cannot": 0} for where in places}
+    rows = {
+        where: {"agree": 0, "corrected": [], "together": [], "cannot": 0, "stated": 0, "within": 0} for where in places
+    }
     for name, verdict in verdicts.items():
         if row := rows.get(place(ledger["claims"][name]["kind"], verdict)[0]):
             agrees = verdict.outcome == claims.AGREES
@@ -139,6 +142,8 @@ def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 row["corrected"].append(name)
             if agrees and len(raised.get(name, ())) == len(verdict.checks) and max(raised[name]) < 0.05:
                 row["together"].append(name)
+            covers = [check.covers for check in verdict.checks if check.covers is not None]
+            row["stated"], row["within"] = row["stated"] + len(covers), row["within"] + sum(covers)
             row["cannot"] += verdict.scale != claims.STAND_IN and verdict.outcome == claims.OPEN and verdict.failing > 0
     return rows
 
