@@ -543,7 +543,7 @@ def test_the_table_has_every_tensor_once():
     table = models.table(net)
     assert table["tied.there.weight"].aliases == ("tied.back.weight",) and "tied.back.weight" not in table
     assert not table["place.mask"].persistent and table["place.mask"].buffer and not table["place.mask"].trainable
-    assert not table["frozen.fixed.weight"].trainable and table["frozen.fixed.weight"].kind is None
+    assert not table["frozen.fixed.weight"].trainable and table["frozen.fixed.weight"].kind == "fc"
     assert models.table(parametrizations.weight_norm(nn.Linear(3, 3)))["parametrizations.weight.original1"].parametrised
 
 

@@ -233,7 +233,8 @@ def test_provenance_says_what_made_the_page(executed):
         assert f'href="{REPOSITORY}/{path}"' in shown
     assert made["parameters"]["steps"] == 50 and made["profile"] == "quick"
     judged = {claim: (verdict["scale"], verdict["label"]) for claim, verdict in made["verdicts"].items()}
-    assert judged == dict.fromkeys(("C-C1", "C-C2", "C-C2b"), ("stand-in", "not measured"))
+    asked = ("C-C1", "C-C1b", "C-C2", "C-C2b", "C-C2c", "C-C2d")
+    assert judged == dict.fromkeys(asked, ("stand-in", "not measured"))
     assert made["versions"]["torch"] and made["values"]["replicates"] == "2"
 
 

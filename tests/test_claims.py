@@ -120,7 +120,8 @@ def test_a_decided_claim_says_how_often_an_equal_study_decides_it_so(rule):
 def test_the_interval_has_the_papers_value_or_not(tmp_path):
     rule = loaded(tmp_path, TEXT.replace("at_least: 1,", "at_least: 1, stated: 1.5,"))["W-C1"]
     assert rule.hash == loaded(tmp_path, TEXT)["W-C1"].hash
-    for values, covers in (([1.4, 1.5, 1.7], True), ([2.4, 2.5, 2.6], False), ([1.5], None)):
+    close = [1.494, 1.495, 1.4955]  # up to 1.4966: 1.50, as it is shown
+    for values, covers in (([1.4, 1.5, 1.7], True), ([2.4, 2.5, 2.6], False), (close, True), ([1.5] * 6, None)):
         check = claims.judge(rule, {"a": stats.summary(values)}, FULL).checks[0]
         assert check.covers is covers
         page = templates.get_template("measured.html").module.papers(check)

@@ -237,7 +237,7 @@ class Path:
 
 def firsts(texts):
     """The means in texts of intervals."""
-    return [text.split(" [")[0].removesuffix(" (all the same)") for text in texts]
+    return [text.split(" [")[0].replace(" (all the same)", "") for text in texts]
 
 
 def test_a_barrier_is_shown_beside_the_errors_that_it_is_made_of():

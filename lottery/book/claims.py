@@ -368,7 +368,7 @@ class Check:
         holm: p as if this had been the only check of its work; NaN until :func:`ledger` knows them all.
         again: of a check that is decided, the probability that as many new replicates decide it in the same way, if
             mean and spread are as measured; NaN of others.
-        covers: whether the interval has the paper's value in it; None without either.
+        covers: whether the interval has the paper's value in it, at the digits shown; None without either.
         shown: whether an open check has an effect in the claimed direction, whose size alone is undecided.
         detectable: the smallest distance from the bound that n replicates would have seen in four of five studies.
         needed: replicates that would decide an open check in four of five studies if mean and spread stay, more than
@@ -451,10 +451,14 @@ class Verdict:
 
     @property
     def again(self) -> float:
-        """Of a claim that is decided, `Check.again` of the check that decides it and is the least sure; else NaN."""
+        """Of a claim that is decided, `Check.again` of the check that decides it and is the least sure.
+
+        NaN of others, and where one of these checks has none.
+        """
         ways = {"fails"} if self.outcome == DISAGREES else {"holds", "fails"} if self.outcome != OPEN else set()
         asked = [check for check in self.checks if check.central or self.outcome != DISAGREES]
-        return min((check.again for check in asked if check.outcome in ways), default=math.nan)
+        found = [check.again for check in asked if check.outcome in ways]
+        return min(found) if found and not any(map(math.isnan, found)) else math.nan
 
     @property
     def failing(self) -> int:
@@ -615,8 +619,10 @@ def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary |
         return check
     seen = stats.detectable(value, (bound for _, bound in rule.bounds))
     covers = None
-    if value.bounded and rule.stated is not None:
-        covers = bool(value.ci_low <= rule.stated <= value.ci_high)
+    if value.bounded and value.ci_low < value.ci_high and rule.stated is not None:
+        ends = value.ci_low, rule.stated, value.ci_high
+        low, stated, high = (round(one * quantity.scale, quantity.digits) for one in ends)
+        covers = bool(low <= stated <= high)  # at the digits that are shown: a paper's number is rounded, too
     check = replace(check, text=_shown(found, rule, quantity), detectable=seen, covers=covers)
     if check.interval is None:
         return check
