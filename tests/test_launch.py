@@ -76,7 +76,7 @@ def offered(name, release, **quick):
 
 @pytest.mark.parametrize(
     ("name", "published"),
-    [("00_a_ticket_from_scratch", False), ("15_losing_tickets", True)],
+    [("00_a_ticket_from_scratch", False), ("16_networks_that_work_untrained", True)],
     ids=["quick", "published"],
 )
 def test_a_downloaded_notebook_runs_from_nothing(tmp_path, release, python, name, published):
