@@ -421,16 +421,16 @@ def replicates_needed(*tests: tuple[float, float], wanted: float = POWER, most: 
 # Levels of pruning.
 
 
-def matching(excess: ArrayLike, epsilon: float) -> np.ndarray:
+def matching(excess: ArrayLike, epsilon: ArrayLike) -> np.ndarray:
     """Which excess errors over the dense network are at most ε.
 
     An excess of just ε counts, whatever rounding does: shares of 10,000 images are not exact in binary.
 
     Args:
         excess: of any shape, shares; NaN does not match.
-        epsilon: a share.
+        epsilon: a share, or one for each excess.
     """
-    return np.asarray(excess) <= epsilon + 1e-9
+    return np.asarray(excess) <= np.asarray(epsilon) + 1e-9
 
 
 def at_density(density: Sequence[float] | np.ndarray, target: float, tolerance: float = 0.1) -> int:

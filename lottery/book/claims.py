@@ -618,25 +618,29 @@ def _check(rule: CheckRule, quantity: Quantity, measured: Mapping[str, Summary |
     if math.isnan(value.mean):
         return check
     seen = stats.detectable(value, (bound for _, bound in rule.bounds))
-    covers = None
-    if value.bounded and value.ci_low < value.ci_high and rule.stated is not None:
-        ends = value.ci_low, rule.stated, value.ci_high
-        low, stated, high = (round(one * quantity.scale, quantity.digits) for one in ends)
-        covers = bool(low <= stated <= high)  # at the digits that are shown: a paper's number is rounded, too
-    check = replace(check, text=_shown(found, rule, quantity), detectable=seen, covers=covers)
+    check = replace(check, text=_shown(found, rule, quantity), detectable=seen, covers=_covers(rule, quantity, value))
     if check.interval is None:
         return check
-    if value.ci_low == value.ci_high and value.n < stats.ALIKE and not quantity.exact:
+    alike = value.ci_low == value.ci_high
+    if alike and value.n < stats.ALIKE and not quantity.exact:
         return replace(check, needed=stats.ALIKE)  # so few replicates agree by chance
     sides = {kind: _side(kind, bound, *check.interval) for kind, bound in rule.bounds}
     outcome = "fails" if "fails" in sides.values() else "open" if "open" in sides.values() else "holds"
     tests = _tests(rule, value)
     if outcome != "open":
-        sure = value.ci_low < value.ci_high
-        return replace(check, outcome=outcome, again=stats.joint_power(tests, value.n) if sure else math.nan)
+        return replace(check, outcome=outcome, again=math.nan if alike else stats.joint_power(tests, value.n))
     return replace(
         check, needed=stats.replicates_needed(*tests), shown=_directed(rule, quantity.no_effect, *check.interval)
     )
+
+
+def _covers(rule: CheckRule, quantity: Quantity, value: Summary) -> bool | None:
+    """Whether an interval has the paper's value in it, at the digits that are shown: that value is rounded, too."""
+    if rule.stated is None or not value.bounded or value.ci_low == value.ci_high:
+        return None
+    ends = value.ci_low, rule.stated, value.ci_high
+    low, stated, high = (round(one * quantity.scale, quantity.digits) for one in ends)
+    return bool(low <= stated <= high)
 
 
 def _tests(rule: CheckRule, value: Summary) -> list[tuple[float, float]]:
