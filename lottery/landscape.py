@@ -123,13 +123,9 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
     """
     layers = _normalisations(module)
     known = {id(tensor) for layer in layers for tensor in layer.buffers()}
-    before = {name: tensor.clone() for name, tensor in module.named_buffers()}
     with torch.no_grad(), seeds.apart():
         module.train()  # which may return nothing
-        module(inputs.clone())
-        own = [(n, t) for n, t in module.named_buffers() if id(t) not in known and t.is_floating_point()]
-        other = [n for n, t in own if not torch.equal(t.nan_to_num(), before[n].nan_to_num())]
-        if other:
+        if other := _followed(module, inputs, known):
             raise LandscapeError(
                 f"{other[0]} changes in training, and is no running statistic of PyTorch's normalisation: nobody knows "
                 "what it would be between two networks. Normalise with nn.BatchNorm or without buffers (nn.GroupNorm)"
@@ -149,6 +145,32 @@ def check_statistics(module: nn.Module, inputs: torch.Tensor) -> None:
             "a normalisation layer updates its running statistics at a rate of its own: let its forward pass "
             "self.momentum on, or call that of nn.BatchNorm"
         )
+
+
+def _followed(module: nn.Module, inputs: torch.Tensor, known: set[int]) -> list[str]:
+    """Names of buffers, but for those known by identity, that a pass in training goes on from: it changes them or,
+    where they had come to rest (a power iteration that has converged), would have changed other values."""
+
+    def others():
+        return {n: t for n, t in module.named_buffers() if id(t) not in known and t.is_floating_point()}
+
+    before = {name: (tensor, tensor._version, tensor.clone()) for name, tensor in module.named_buffers()}
+
+    def changed(name, tensor):
+        return not torch.equal(tensor.nan_to_num(), before[name][2].nan_to_num())
+
+    module(inputs.clone())
+    found = [name for name, tensor in others().items() if changed(name, tensor)]
+    written = {n: t for n, t in others().items() if t is not before[n][0] or t._version > before[n][1]}
+    if found or not written:
+        return found
+    for tensor in written.values():
+        tensor.copy_(torch.rand_like(tensor))
+    module(inputs.clone())
+    found = [name for name, tensor in others().items() if name in written and changed(name, tensor)]
+    for name, tensor in others().items():
+        tensor.copy_(before[name][2])
+    return found
 
 
 def _check_few(module: nn.Module, inputs: torch.Tensor) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: test processes side by side must not share cores
 
 import pytest
+import torch
 from hypothesis import settings
 
 from lottery.engine.settings import cores
@@ -56,6 +57,11 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     """The files that take longest come first, so that no process waits for one at the end."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_runtest_setup():
+    """Networks that tests draw without a seed are the same in whatever order, and process, the tests run."""
+    torch.manual_seed(0)
 
 
 @pytest.hookimpl(optionalhook=True)

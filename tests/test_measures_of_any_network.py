@@ -649,8 +649,36 @@ def test_layers_that_start_at_zero_are_left_out_of_what_is_relative_to_the_start
 # Public functions refuse what the recipes refuse, and measure the function that is trained.
 
 
+def at_rest():
+    """A power iteration that has converged to the last bit: a pass changes nothing."""
+    layer = nn.Conv2d(6, 6, 1)
+    layer.weight.data = torch.diag(torch.tensor([1, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3]))[..., None, None]
+    return parametrizations.spectral_norm(layer)
+
+
+class Kept(nn.BatchNorm2d):
+    """Batch normalisation that writes the same into a buffer whenever it is asked."""
+
+    def __init__(self):
+        super().__init__(6)
+        self.register_buffer("scale", torch.ones(6))
+
+    def forward(self, x):
+        self.scale.copy_(torch.ones(6))
+        return super().forward(x) * self.scale[:, None, None]
+
+
+def test_a_buffer_that_is_written_but_follows_nothing_is_left_alone():
+    module, pair = network(Kept()), (torch.randn(20, *SHAPE), torch.arange(20) % CLASSES)
+    evaluate = landscape.Evaluator(module, pair, pair)
+    assert evaluate(module.state_dict())
+    assert torch.equal(module.get_buffer("1.scale"), torch.ones(6))
+
+
 @pytest.mark.parametrize(
-    "layer", [OwnStatistics, lambda: parametrizations.spectral_norm(nn.Conv2d(6, 6, 1))], ids=["own", "spectral"]
+    "layer",
+    [OwnStatistics, lambda: parametrizations.spectral_norm(nn.Conv2d(6, 6, 1)), at_rest],
+    ids=["own", "spectral", "at rest"],
 )
 def test_functions_of_states_refuse_statistics_that_cannot_be_known_between_them(layer):
     module = network(layer())
