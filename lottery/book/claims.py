@@ -76,6 +76,7 @@ NEEDS = {
     "vgg": "VGG",
     "vgg_levels": "rounds of pruning VGG-19",
     "vgg_steps": "steps of VGG-19",
+    "vgg_replicates": "replicates of VGG-19",
     "score_protocol": "protocol of learning masks",
     "score_steps": "steps of learning a mask",
     "cheap_protocol": "protocol of cheap masks",

@@ -77,6 +77,7 @@ def told(plan: Mapping[str, Any], accuracy: Runs, density: Runs, reinitialised: 
         "rewinding": rewinding,
         "gaps": gaps,
         "mean_of": text.enumerated(meant, " %") or "no size",
+        "replicates": str(plan["replicates"]),
         "dense": f"{100 * high[:, 0].mean():.1f} %",
     }
 
