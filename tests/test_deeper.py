@@ -23,10 +23,10 @@ def test_the_last_level_in_words():
 
 def test_what_was_run_and_what_rewinding_gives():
     plan = {"steps": 3000, "batch": 64, "levels": 1, "rewind_step": 100, "said": {"high": "rate 0.1", "low": "0.01"}}
-    plan |= {"least": 0.11, "high_rate": 0.1, "low_rate": 0.01, "warm_rate": 0.03}
+    plan |= {"least": 0.11, "high_rate": 0.1, "low_rate": 0.01, "warm_rate": 0.03, "replicates": 3}
     told = deeper.told(plan, ACCURACY, DENSITY, [1])
     assert told["training"] == "3,000 iterations, batches of 64, rate 0.1, 0.01"
-    assert told["pruning"] == "1 round" and told["reinit_at"] == "level 1"
+    assert told["pruning"] == "1 round" and told["replicates"] == "3" and told["reinit_at"] == "level 1"
     assert told["rewind_at"] == "step 100 (3.33 % of training)"
     assert told["rates"] == "0.1 high, 0.01 low, 0.03 with warm-up"
     assert told["rewinding"] == "5.00 and 7.00 pp" and told["dense"] == "91.0 %"
