@@ -164,13 +164,9 @@ def _followed(module: nn.Module, inputs: torch.Tensor, known: set[int]) -> list[
     written = {n: t for n, t in others().items() if t is not before[n][0] or t._version > before[n][1]}
     if found or not written:
         return found
-    for tensor in written.values():
-        tensor.copy_(torch.rand_like(tensor))
-    module(inputs.clone())
-    found = [name for name, tensor in others().items() if name in written and changed(name, tensor)]
-    for name, tensor in others().items():
-        tensor.copy_(before[name][2])
-    return found
+    other = {name: torch.rand_like(tensor) for name, tensor in written.items()}
+    torch.func.functional_call(module, other, (inputs.clone(),))  # which tells in `other` what they are then
+    return [name for name, tensor in other.items() if changed(name, tensor)]
 
 
 def _check_few(module: nn.Module, inputs: torch.Tensor) -> None:

@@ -668,11 +668,25 @@ class Kept(nn.BatchNorm2d):
         return super().forward(x) * self.scale[:, None, None]
 
 
-def test_a_buffer_that_is_written_but_follows_nothing_is_left_alone():
-    module, pair = network(Kept()), (torch.randn(20, *SHAPE), torch.arange(20) % CLASSES)
+class Shown(nn.BatchNorm2d):
+    """Batch normalisation that shows its weights, the very tensor, as a buffer."""
+
+    def __init__(self):
+        super().__init__(6)
+        self.register_buffer("scale", torch.ones(6))
+
+    def forward(self, x):
+        self.scale = self.weight.detach()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("layer", [Kept, Shown])
+def test_a_buffer_that_is_written_but_follows_nothing_is_left_alone(layer):
+    module, pair = network(layer()), (torch.randn(20, *SHAPE), torch.arange(20) % CLASSES)
     evaluate = landscape.Evaluator(module, pair, pair)
     assert evaluate(module.state_dict())
-    assert torch.equal(module.get_buffer("1.scale"), torch.ones(6))
+    landscape.check_statistics(module, pair[0])
+    assert torch.equal(module.get_buffer("1.scale"), torch.ones(6)) and torch.equal(module[1].weight, torch.ones(6))
 
 
 @pytest.mark.parametrize(
