@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import json
+import logging
 import os
 import pickle
 import signal
@@ -1084,6 +1085,19 @@ def test_a_signal_saves_what_is_trained_and_ends_in_one_line(store, executor, si
     out, err = study.communicate(timeout=120)
     assert out == f"stopped by {signal_.name}: 3 of 3 recipes are left, and those begun are saved\n"
     assert (study.returncode, err) == (128 + signal_, "")
+
+
+def _an_error_logged() -> None:
+    logging.getLogger("distributed.worker").error("Failed to communicate with scheduler during heartbeat.")
+
+
+def test_an_own_cluster_logs_nothing_beside_what_a_study_says(capfd):
+    """A heartbeat that is under way as the cluster closes fails, now and then, and is logged with its traceback."""
+    pytest.importorskip("distributed")
+    with workers.Dask(1, None, ({}, {})) as pool:
+        pool.client.run(_an_error_logged)
+        pool.client.run_on_scheduler(_an_error_logged)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("address", ["foo", "tcp://127.0.0.1:one", "xyz://127.0.0.1:1", "tcp://127.0.0.1:1"])
