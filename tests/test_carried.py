@@ -10,13 +10,13 @@ from lottery.book import carried
 def test_each_kind_of_start_is_seen_beside_the_dense_network_and_the_ticket():
     found = {"ticket": [[["dense 0", "t 0"]], [["dense 1", "t 1"]]]}
     found["new magnitudes, signs kept"] = [[[None, "k 0"], [None, "again 0"]], [[None, "k 1"], [None, "again 1"]]]
-    found["transferred"] = [[[None, "m 0"]], [[None, "m 1"]]]
+    found["signs transferred"] = [[[None, "m 0"]], [[None, "m 1"]]]
     both = {"dense": ["dense 0", "dense 1"], "ticket": ["t 0", "t 1"]}
     assert carried.curves(found, 1) == {
         "new magnitudes": both | {"new magnitudes, signs kept": ["k 0", "k 1"]},
         "reshuffled": both,
         "one constant": both,
-        "transferred": both | {"transferred": ["m 0", "m 1"]},
+        "signs transferred": both | {"signs transferred": ["m 0", "m 1"]},
     }
 
 

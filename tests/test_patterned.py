@@ -69,7 +69,7 @@ def test_tickets_are_compared_in_each_layer_with_signs_and_without(chapter, tabl
     kept = {"fc1.weight": torch.ones(2, 4, dtype=torch.bool), "conv1.weight": torch.ones(6, 1, 1, 1, dtype=torch.bool)}
     kept["conv1.weight"][2:] = False  # six units, two weights; the other layer has two and eight
     told = patterned.show_layers(chapter, found, mask=Record("", {}, *masks.to_record(kept), {}))
-    assert [row[0] for row in tables[1][1][2:5]] == ["alike", "by units", "by weights"]
+    assert [row[0] for row in tables[1][1][2:5]] == ["mean, layers alike", "mean, by units", "mean, by weights"]
     assert (told["share_conv1"], told["share_fc1"]) == ("20.0 %", "80.0 %")
     means = [told[f"one_shot_{name}"] for name in ("alike", "units", "weights")]
     assert means == ["0.50", "1.00", "0.00"] and told["one_shot_weights_unsigned"] == "1.00"

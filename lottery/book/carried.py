@@ -15,14 +15,14 @@ def curves(found: Mapping[str, Sequence], level: int) -> dict[str, dict[str, lis
 
     Args:
         found: label → [R][draws][levels + 1] records; "ticket", and labels that begin with a kind of `text.MAGNITUDES`
-            or with "transferred". The first draw is shown.
+            or with "signs transferred". The first draw is shown.
         level: which.
     """
     networks = {"dense": [row[0][0] for row in found["ticket"]]}
     networks |= {label: [row[0][level] for row in rows] for label, rows in found.items()}
     return {
         kind: {name: runs for name, runs in networks.items() if name in ("dense", "ticket") or name.startswith(kind)}
-        for kind in (*text.MAGNITUDES.values(), "transferred")
+        for kind in (*text.MAGNITUDES.values(), "signs transferred")
     }
 
 
@@ -37,7 +37,8 @@ def show_criteria(chapter: Chapter, accuracy: Mapping[str, np.ndarray], left: st
     entries = [(words, stats.summary(100 * row), None) for words, row in accuracy.items()]
     if entries:
         figure = figures.ordering(sorted(entries, key=lambda entry: -entry[1].mean), "test accuracy (%)")
-        words = f"What a mask keeps, {left} of the weights left, and test accuracy at early stopping, best first."
+        words = f"What a mask keeps, {left} of the weights left, and test accuracy at early stopping, best first: mean "
+        words += "(dot), 95 % interval (thick), range (thin)."
         chapter.figure(figure, caption=words)
 
 

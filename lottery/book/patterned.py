@@ -100,7 +100,8 @@ def show_layers(
     words = "How often two tickets are nearer than two networks of the kind, in one layer; 0.5 is chance."
     if shares:
         words += " Last, of the mean over layers: all alike, by their units, by the weights that they have left."
-    named = [[name, "with" if signed else "without", *areas] for (signed, name), areas in rows.items()]
+    said = {name: f"mean, {name.replace('alike', 'layers alike')}" for name in shares}
+    named = [[said.get(name, name), "with" if s else "without", *areas] for (s, name), areas in rows.items()]
     chapter.show_table(["layer", "signs", *others], named, words)
     distances: dict[Hashable, pd.DataFrame] = {
         kind: tidy.frame(
