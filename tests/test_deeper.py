@@ -29,7 +29,11 @@ def test_what_was_run_and_what_rewinding_gives():
     assert told["pruning"] == "1 round" and told["replicates"] == "3" and told["reinit_at"] == "level 1"
     assert told["rewind_at"] == "step 100 (3.33 % of training)"
     assert told["rates"] == "0.1 high, 0.01 low, 0.03 with warm-up"
-    assert told["rewinding"] == "5.00 and 7.00 pp" and told["dense"] == "91.0 %"
+    assert told["rewinding"] == "5.00 and 7.00 pp with 21.4 % of the weights"
+    assert told["dense"] == "91.0 % (rate 0.1), 90.0 % (0.01)" and told["scope"] == "not run"
+    both = ACCURACY["ticket"] | {"warm": np.array([[0.9, 0.8], [0.9, 0.9]])}
+    apart = ACCURACY | {"ticket": both, "layer-wise": {"warm": np.array([[0.9, 0.81], [0.9, 0.93]])}}
+    assert deeper.told(plan, apart, DENSITY, [1])["scope"] == "−3.00 and −1.00 pp with 21.4 %"
     assert told["gaps"] == "5.0 (21.4 %)" and told["mean_of"] == "21.4 %"
     assert deeper.told(plan | {"least": 0.3}, ACCURACY, DENSITY, [1])["mean_of"] == "no size"
     alone = deeper.told(plan, {name: runs for name, runs in ACCURACY.items() if name != "rewound"}, DENSITY, [1])
@@ -37,10 +41,18 @@ def test_what_was_run_and_what_rewinding_gives():
 
 
 def test_what_is_told_of_several_networks():
-    told = {name: {"pruning": f"{n} rounds", "reinit_at": "level 1"} for n, name in enumerate("AB", 1)}
+    told = {
+        name: {"pruning": f"{n} rounds", "reinit_at": "level 1", "dense": "9 %", "mean_of": "2 %"}
+        for n, name in enumerate("AB", 1)
+    }
     assert deeper.together(told, 0.2, 3) == {
         "pruning": "20 %; A: 1 rounds; B: 2 rounds",
         "reinit_at": "3 a ticket; A: level 1; B: level 1",
+        "dense": "A: 9 %; B: 9 %",
+        "mean_of": "A: 2 %; B: 2 %",
+        "first_dense": "A: 9 %",
+        "first_mean_of": "A: 2 %",
+        "draws": "3 reinitialisations",
     }
     rules = {"C-C8": claims.load()["C-C8"]}
     measured = {"global_minus_layer_pp": stats.summary([1.0, 3.0])}
@@ -51,8 +63,9 @@ def test_what_is_told_of_several_networks():
 def test_leads_at_one_size_are_dots_and_at_several_lines():
     density, nan = np.array([1.0, 0.5, 0.25]), np.nan
     one, two = np.array([[nan, nan, 1.0], [nan, nan, 3.0]]), np.array([[nan, 1.0, 1.0], [nan, 3.0, 3.0]])
-    figure = deeper.leads("Net", {"high": (density, one), "low": (density, one + 2)})
+    figure, words = deeper.leads("Net", {"high": (density, one), "low": (density, one + 2)})
+    assert "Means and both values; with 25.0 % of the weights, high: 2.0 pp; low: 4.0 pp." in words
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["high", "low"]
     assert figure.axes[0].get_xlim()[0] <= 0
-    figure = deeper.leads("Net", {"high": (density, two), "low": (density, two + 2)})
+    figure, _ = deeper.leads("Net", {"high": (density, two), "low": (density, two + 2)})
     assert figure.axes[0].get_xlabel() == "weights left (%)"

@@ -10,6 +10,12 @@ from . import figures, text, tidy
 from .chapter import Chapter
 
 
+def at(found: Mapping[str, Sequence], level: int) -> dict[str, list[Record]]:
+    """The dense networks, and the first draw of each start at a level: label → [R] records."""
+    dense = {"dense": [row[0][0] for row in found["ticket"]]}
+    return dense | {label: [row[0][level] for row in rows] for label, rows in found.items()}
+
+
 def curves(found: Mapping[str, Sequence], level: int) -> dict[str, dict[str, list[Record]]]:
     """What `explorers.learning_curves` shows of a ticket's other starts: their kind → label → records.
 
@@ -18,10 +24,12 @@ def curves(found: Mapping[str, Sequence], level: int) -> dict[str, dict[str, lis
             or with "signs transferred". The first draw is shown.
         level: which.
     """
-    networks = {"dense": [row[0][0] for row in found["ticket"]]}
-    networks |= {label: [row[0][level] for row in rows] for label, rows in found.items()}
     return {
-        kind: {name: runs for name, runs in networks.items() if name in ("dense", "ticket") or name.startswith(kind)}
+        kind: {
+            name: runs
+            for name, runs in at(found, level).items()
+            if name in ("dense", "ticket") or name.startswith(kind)
+        }
         for kind in (*text.MAGNITUDES.values(), "signs transferred")
     }
 
