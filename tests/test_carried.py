@@ -20,6 +20,16 @@ def test_each_kind_of_start_is_seen_beside_the_dense_network_and_the_ticket():
     }
 
 
+def test_what_keeping_trained_values_changes():
+    row = [SimpleNamespace(values={"early_stop_test_accuracy": accuracy}) for accuracy in (0.8, 0.9)]
+    ticket = np.array([[0.8, 0.87], [0.8, 0.88], [0.1, 0.1]])
+    share = {"weights rewound": np.array([[0.2], [0.3], [0.9]]), "weights kept": np.array([[0.4], [0.4]])}
+    found = carried.kept([row, row], ticket, share, 1)
+    assert found["flip_excess"].startswith("15.0 pp") and found["kept_gain"].startswith("2.50 pp")
+    nothing = dict.fromkeys(found, "not known: that level was not reached")
+    assert carried.kept([], ticket, share, 1) == carried.kept([row[:1]], ticket, share, 1) == nothing
+
+
 def test_criteria_are_shown_the_best_first():
     shown = []
     chapter = SimpleNamespace(figure=lambda figure, caption: shown.append((figure, caption)))

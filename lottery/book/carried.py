@@ -50,6 +50,28 @@ def show_criteria(chapter: Chapter, accuracy: Mapping[str, np.ndarray], left: st
         chapter.figure(figure, caption=words)
 
 
+def kept(
+    records: Sequence[Sequence[Record]], ticket: np.ndarray, flipped: Mapping[str, np.ndarray], level: int
+) -> dict[str, str]:
+    """What keeping the survivors' trained values between rounds changes at a level, to glue: how many more of them have
+    flipped their sign, and the lead in accuracy over tickets, where validation loss is smallest.
+
+    Args:
+        records: [R'][L' + 1] of the search that keeps values.
+        ticket: [R, L + 1] accuracies.
+        flipped: "weights kept" [R', L'] and "weights rewound" [R, L], shares of the survivors, levels from 1 on.
+        level: which.
+    """
+    if not records or level >= len(records[0]):
+        return dict.fromkeys(("flip_excess", "kept_gain"), "not known: that level was not reached")
+    later, some = tidy.column(records, "early_stop_test_accuracy")[:, level], len(records)
+    more = flipped["weights kept"][:, level - 1] - flipped["weights rewound"][:some, level - 1]
+    return {
+        "flip_excess": text.interval(more, 100, "pp", 1),
+        "kept_gain": text.interval(later - ticket[:some, level], 100, "pp"),
+    }
+
+
 def flipped(records: Sequence[Record]) -> dict[str, object]:
     """How many survivors changed their sign in training, in all and in each layer, as means to glue.
 

@@ -541,7 +541,7 @@ def _scale(rule: Rule, context: Mapping[str, Any]) -> tuple[Scale, tuple[str, ..
         return PAPER, (), ""
     less = _unmet(rule.needs.reduced, context) if rule.needs.reduced else whole
     if less:
-        return STAND_IN, tuple(less.values()), "a stand-in: " + "; ".join(less.values())
+        return STAND_IN, tuple(less.values()), "a stand-in (reduced scale asks for more): " + "; ".join(less.values())
     shown = []
     for key, need in rule.needs.paper.items():
         if key in whole:
