@@ -30,6 +30,11 @@ def test_what_keeping_trained_values_changes():
     assert carried.kept([], ticket, share, 1) == carried.kept([row[:1]], ticket, share, 1) == nothing
 
 
+def test_how_far_one_start_is_ahead_of_another():
+    accuracy = {"ticket": np.array([[0.5, 0.9], [0.5, 0.92]]), "constant": np.array([[0.5, 0.89], [0.5, 0.9]])}
+    assert carried.ahead(accuracy, "ticket", "constant", 1).startswith("1.50 pp")
+
+
 def test_criteria_are_shown_the_best_first():
     shown = []
     chapter = SimpleNamespace(figure=lambda figure, caption: shown.append((figure, caption)))

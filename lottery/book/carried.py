@@ -34,6 +34,17 @@ def curves(found: Mapping[str, Sequence], level: int) -> dict[str, dict[str, lis
     }
 
 
+def ahead(accuracy: Mapping[str, np.ndarray], one: str, other: str, level: int) -> str:
+    """How far one kind of start is ahead of another at a level, replicate by replicate, in points, to glue.
+
+    Args:
+        accuracy: label → [R, L + 1] shares.
+        one, other: labels.
+        level: which.
+    """
+    return text.interval((accuracy[one] - accuracy[other])[:, level], 100, "pp")
+
+
 def show_criteria(chapter: Chapter, accuracy: Mapping[str, np.ndarray], left: str) -> None:
     """Shows how accurate a start is under masks of several criteria, the best first; nothing if there are none.
 
