@@ -1,9 +1,12 @@
 """Tickets of deeper networks, as a chapter tells of them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from lottery import stats
 from lottery.book import claims, deeper
+from lottery.engine.records import Record
 
 ACCURACY = {
     "ticket": {"high": np.array([[0.9, 0.8], [0.92, 0.82]]), "low": np.array([[0.9, 0.7], [0.9, 0.7]])},
@@ -38,6 +41,29 @@ def test_what_was_run_and_what_rewinding_gives():
     assert deeper.told(plan | {"least": 0.3}, ACCURACY, DENSITY, [1])["mean_of"] == "no size"
     alone = deeper.told(plan, {name: runs for name, runs in ACCURACY.items() if name != "rewound"}, DENSITY, [1])
     assert alone["rewind_at"] == alone["rewinding"] == "not run"
+
+
+def test_how_far_training_went():
+    def run(end, early, learned, density):
+        history = {"history/step": np.array([0, 20, 30]), "history/test_accuracy": np.array([0.1, early, end])}
+        values = {"test_accuracy_end": end, "train_accuracy_end": learned, "density": density}
+        return Record("", {}, values, history, {})
+
+    dense, ticket, fresh = run(0.8, 0.7, 0.9, 1.0), run(0.81, 0.75, 0.95, 0.2), run(0.78, 0.65, 0.85, 0.2)
+    behind = run(0.79, 0.75, 0.95, 0.2)
+    records = {
+        "ticket": {"high": [[[dense, ticket]], [[dense, behind]]], "low": [[[dense, ticket]], [[dense, ticket]]]},
+        "reinitialised": {setting: [[[None, fresh]], [[None, fresh]]] for setting in ("high", "low")},
+    }
+    tables = []
+    chapter = SimpleNamespace(show_table=lambda header, rows, caption: tables.append((header, rows, caption)))
+    deeper.show_unfinished(chapter, "Net", records, {"steps": 30, "said": {"high": "rate 0.1", "low": "0.01"}})
+    [(header, rows, caption)] = tables
+    assert rows == [
+        ["rate 0.1", "80.0 %", "1 of 2", "95.0 %", "85.0 %", "10.0 pp", "2.0 pp"],
+        ["0.01", "80.0 %", "2 of 2", "95.0 %", "85.0 %", "10.0 pp", "3.0 pp"],
+    ]
+    assert len(header) == 7 and "with 20.0 % of the weights" in caption
 
 
 def test_what_is_told_of_several_networks():

@@ -24,12 +24,9 @@ def curves(found: Mapping[str, Sequence], level: int) -> dict[str, dict[str, lis
             or with "signs transferred". The first draw is shown.
         level: which.
     """
+    networks = at(found, level)
     return {
-        kind: {
-            name: runs
-            for name, runs in at(found, level).items()
-            if name in ("dense", "ticket") or name.startswith(kind)
-        }
+        kind: {name: runs for name, runs in networks.items() if name in ("dense", "ticket") or name.startswith(kind)}
         for kind in (*text.MAGNITUDES.values(), "signs transferred")
     }
 
