@@ -104,6 +104,12 @@ def test_p_is_small_exactly_where_a_check_is_decided(rule):
         assert (check.p < 0.05) == (check.outcome != "open")
 
 
+def test_an_outcome_is_told_by_the_central_check_or_by_the_one_that_keeps_it_from_agreeing(rule):
+    unsure = stats.summary([-2.0, 0.1, 1.0])
+    for a, b, told in ((SURE, SURE, "b"), (SURE, unsure, "b"), (SURE, LESS, "a"), (WIDE, LESS, "a"), (LESS, unsure, "a")):
+        assert claims.judge(rule, {"a": a, "b": b}, FULL).telling.quantity == told
+
+
 def test_a_decided_claim_says_how_often_an_equal_study_decides_it_so(rule):
     got = {"a": stats.summary([1.4, 1.5, 1.7]), "b": LESS}
     verdict = claims.judge(rule, got, FULL)

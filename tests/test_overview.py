@@ -100,7 +100,7 @@ def test_reconstructions_agree_with_nobody_and_what_was_not_measured_was_not_run
     assert not any(rows["paper"].values()) and not any(rows["reduced"].values())
 
 
-def test_of_claims_that_agree_those_that_a_correction_leaves_are_counted():
+def test_claims_that_a_correction_leaves_decided_are_counted():
     rules = claims.load()
     judged = {}
     rule = rules["C-C11b"]
@@ -110,7 +110,7 @@ def test_of_claims_that_agree_those_that_a_correction_leaves_are_counted():
     found = claims.judge(rule, {name: stats.summary(one) for name, one in spread.items()}, rule.needs.paper)
     assert found.outcome == "open" and found.scale == "paper"
     judged["C-C11b"] = found.json()
-    for name, off in (("C-C9", 1000.0), ("C-C5", 0.0135)):
+    for name, off in (("C-C9", 1000.0), ("C-C5", 0.0135), ("C-C3", -1000.0)):
         rule, measured = rules[name], {}
         for check in rule.checks:
             [(_, bound)] = check.bounds
@@ -122,8 +122,12 @@ def test_of_claims_that_agree_those_that_a_correction_leaves_are_counted():
         "agree": 2,
         "corrected": ["C-C9"],
         "together": ["C-C9"],
+        "disagree": 1,
+        "refuted": ["C-C3"],
+        "open": 1,
+        "against": 1,
         "cannot": 1,
-        "stated": 1,
+        "stated": 2,
         "within": 0,
     }
 

@@ -430,6 +430,12 @@ class Verdict:
         return next(check for check in self.checks if check.central)
 
     @property
+    def telling(self) -> Check:
+        """The check that the outcome follows from: the central one, or where that holds and another does not, that."""
+        others = [one for one in self.checks if one.outcome == ("fails" if self.outcome == IN_PART else OPEN)]
+        return others[0] if self.central.outcome == "holds" and others else self.central
+
+    @property
     def label(self) -> str:
         """The outcome as a badge says it: a reconstruction has no work to agree with, and a stand-in no verdict.
 

@@ -121,9 +121,10 @@ def judged(ledger: Mapping[str, Any]) -> dict[str, claims.Verdict]:
 
 def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Place -> how many claims "agree" there (or are supported), which of these with every Holm's p below 0.05
-    ("corrected"; "together" over the checks of all works and questions), how many open ones "cannot" agree any more,
-    since one of their checks fails, and of the numbers that works state ("stated") how many our intervals contain
-    ("within").
+    ("corrected"; "together" over the checks of all works and questions), how many "disagree", which of these with
+    Holm's p of the central check below 0.05 ("refuted"), how many are "open", how many of those have means "against"
+    them or "cannot" agree any more, since one of their checks fails, and of the numbers that works state ("stated")
+    how many our intervals contain ("within").
     """
     verdicts = judged(ledger)
     counted = [(name, check) for name, one in verdicts.items() for check in one.checks if np.isfinite(check.holm)]
@@ -131,8 +132,9 @@ def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for (name, _), p in zip(counted, stats.holm([check.p for _, check in counted]), strict=True):
         raised.setdefault(name, []).append(p)
     places = [where for where in PLACES if where != claims.STAND_IN]
+    counts = ("agree", "disagree", "open", "against", "cannot", "stated", "within")
     rows = {
-        where: {"agree": 0, "corrected": [], "together": [], "cannot": 0, "stated": 0, "within": 0} for where in places
+        where: dict.fromkeys(counts, 0) | {"corrected": [], "together": [], "refuted": []} for where in places
     }
     for name, verdict in verdicts.items():
         if row := rows.get(place(ledger["claims"][name]["kind"], verdict)[0]):
@@ -144,7 +146,13 @@ def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 row["together"].append(name)
             covers = [check.covers for check in verdict.checks if check.covers is not None]
             row["stated"], row["within"] = row["stated"] + len(covers), row["within"] + sum(covers)
-            row["cannot"] += verdict.scale != claims.STAND_IN and verdict.outcome == claims.OPEN and verdict.failing > 0
+            row["disagree"] += verdict.outcome == claims.DISAGREES
+            if verdict.outcome == claims.DISAGREES and verdict.central.holm < 0.05:
+                row["refuted"].append(name)
+            if verdict.scale != claims.STAND_IN and verdict.outcome == claims.OPEN:
+                row["open"] += 1
+                row["against"] += verdict.against == "the claim"
+                row["cannot"] += verdict.failing > 0
     return rows
 
 
