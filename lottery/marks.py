@@ -318,7 +318,7 @@ class Networks:
     def areas_apart(self, mark: str, epsilon: float) -> float:
         """`area` within a level, of each replicate by itself, as the mean over those that have both sorts."""
         matching, better = self.matching(epsilon), self.better(mark)
-        each = [separation(better[[r]], matching[[r]], self.level, LEAST) for r in range(len(better))]
+        each = separations(better, matching, self.level, LEAST)
         return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
 
     def rank(self, mark: str, within: bool = True) -> float:
@@ -346,6 +346,12 @@ def separation(mark: ArrayLike, matching: ArrayLike, group: ArrayLike | None = N
     parts = [(mark[:, inside], matching[:, inside]) for inside in _groups(mark.shape[1], group, least)]
     found = [auc(values[kind], values[~kind]) for values, kind in parts if kind.any() and not kind.all()]
     return float(np.mean(found)) if found else float("nan")
+
+
+def separations(mark: ArrayLike, matching: ArrayLike, group: ArrayLike | None = None, least: int = 1) -> np.ndarray:
+    """[R] `separation` of the networks of each replicate by themselves; arguments are its."""
+    mark, matching = np.asarray(mark), np.asarray(matching)
+    return np.array([separation(mark[[r]], matching[[r]], group, least) for r in range(len(mark))])
 
 
 def rank_correlation(mark: ArrayLike, accuracy: ArrayLike, group: ArrayLike | None = None, least: int = LEAST) -> float:
@@ -376,7 +382,9 @@ def predicted(features: ArrayLike, matching: ArrayLike) -> np.ndarray:
         matching: [R, N].
 
     Returns:
-        [R, N] log-odds; NaN for a replicate beside which all networks are of one kind.
+        [R, N] log-odds; NaN for a replicate beside which all networks are of one kind. Every replicate has a model of
+        its own, whose intercept is the lower, the more of the replicate's networks match: compare odds within a
+        replicate (`separations`), for over all, weak features come out too weak.
     """
     from sklearn.linear_model import LogisticRegression  # takes a second to import, and few need it
     from sklearn.pipeline import make_pipeline

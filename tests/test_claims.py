@@ -106,7 +106,13 @@ def test_p_is_small_exactly_where_a_check_is_decided(rule):
 
 def test_an_outcome_is_told_by_the_central_check_or_by_the_one_that_keeps_it_from_agreeing(rule):
     unsure = stats.summary([-2.0, 0.1, 1.0])
-    for a, b, told in ((SURE, SURE, "b"), (SURE, unsure, "b"), (SURE, LESS, "a"), (WIDE, LESS, "a"), (LESS, unsure, "a")):
+    for a, b, told in (
+        (SURE, SURE, "b"),
+        (SURE, unsure, "b"),
+        (SURE, LESS, "a"),
+        (WIDE, LESS, "a"),
+        (LESS, unsure, "a"),
+    ):
         assert claims.judge(rule, {"a": a, "b": b}, FULL).telling.quantity == told
 
 

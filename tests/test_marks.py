@@ -110,6 +110,13 @@ def test_regressions_see_the_other_replicates_alone():
     assert np.isnan(marks.predicted([odd], np.ones((3, 4), dtype=bool))).all()
 
 
+def test_odds_are_compared_within_the_replicate_that_a_model_has_not_seen():
+    matching = np.array([[True] * (n + 1) + [False] * (7 - n) for n in range(6)])
+    odds = -marks.predicted([np.zeros(matching.shape)], matching)  # knows nothing but how many of the others match
+    assert marks.separation(odds, matching) < 0.4
+    assert marks.separations(odds, matching).tolist() == [0.5] * 6
+
+
 def test_marks_are_judged_in_the_direction_that_the_works_expect():
     good = {"signed_distance": [0.1, 0.2, 0.8, 0.9], "unsigned_distance": 0.5, "error_barrier": [0.9, 0.9, 0.1, 0.1]}
     good = one_level(networks(**good))

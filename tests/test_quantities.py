@@ -1016,10 +1016,10 @@ def test_signs_turned_against_a_ticket():
 
 
 def test_the_worst_mask_is_picked_by_validation_and_judged_by_another_training():
-    validation = np.array([[0.9, 0.8, 0.95], [0.7, 0.9, 0.9]])
-    again = np.array([[0.90, 0.89, 0.92], [0.88, 0.90, 0.90]])
-    got = quantities.worst_mask_quantities(validation, again)["worst_mask_loss_pp"]
-    assert (got.low, got.high) == (pytest.approx(2), pytest.approx(2)) and asked("Q2-P4") == {"worst_mask_loss_pp"}
+    validation = np.array([[[0.9, 0.8, 0.95], [0.7, 0.9, 0.9]], [[0.9, 0.95, 0.8], [0.9, 0.9, 0.7]]])
+    first, again = [[0.90, 0.92, 0.85], [0.80, 0.80, 0.84]], [[0.90, 0.89, 0.92], [0.88, 0.90, 0.90]]
+    got = quantities.worst_mask_quantities(validation, [first, again])["worst_mask_loss_pp"]  # (2 + 6) / 2, (2 − 4) / 2
+    assert (got.low, got.high) == (pytest.approx(-1), pytest.approx(4)) and asked("Q2-P4") == {"worst_mask_loss_pp"}
 
 
 def test_a_search_is_paid_back_by_what_its_ticket_saves():

@@ -45,8 +45,9 @@ def measured(found: Mapping[str, ArrayLike], records: Mapping) -> quantities.Qua
         opposed = starts.pop("opposed")
         all_of |= quantities.flipped_start_quantities({0: found["ticket"], **starts}, found["reinitialised"], opposed)
     if any(records["drawn"]):
-        validation, again = tidy.early_validation(records["drawn"]), at_stop(records["drawn again"])
-        all_of |= quantities.worst_mask_quantities(validation, again)
+        twice = records["drawn"], records["drawn again"]
+        validation, accuracy = (list(map(value, twice)) for value in (tidy.early_validation, at_stop))
+        all_of |= quantities.worst_mask_quantities(validation, accuracy)
     if records["conv"]:
         all_of |= quantities.losing_conv_quantities({kind: at_stop(runs) for kind, runs in records["conv"].items()})
     return all_of

@@ -133,9 +133,7 @@ def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         raised.setdefault(name, []).append(p)
     places = [where for where in PLACES if where != claims.STAND_IN]
     counts = ("agree", "disagree", "open", "against", "cannot", "stated", "within")
-    rows = {
-        where: dict.fromkeys(counts, 0) | {"corrected": [], "together": [], "refuted": []} for where in places
-    }
+    rows = {where: dict.fromkeys(counts, 0) | {"corrected": [], "together": [], "refuted": []} for where in places}
     for name, verdict in verdicts.items():
         if row := rows.get(place(ledger["claims"][name]["kind"], verdict)[0]):
             agrees = verdict.outcome == claims.AGREES

@@ -1134,17 +1134,18 @@ def flipped_start_quantities(flipped: Mapping[float, ArrayLike], reinit: ArrayLi
     }
 
 
-def worst_mask_quantities(validation: ArrayLike, again: ArrayLike) -> Quantities:
+def worst_mask_quantities(validation: ArrayLike, accuracy: ArrayLike) -> Quantities:
     """The worst of several random masks, trained again with other batches: the quantity of Q2-P4.
 
     Args:
-        validation: [R, N] validation accuracy at early stopping of N masks: picks the worst.
-        again: [R, N] their test accuracy at early stopping when trained again.
+        validation: [2, R, N] validation accuracy at early stopping of N masks in two trainings. Each picks the worst
+            for the other to judge, and the two losses of a replicate are averaged.
+        accuracy: [2, R, N] their test accuracy at early stopping.
     """
-    again, worst = 100 * np.asarray(again, dtype=np.float64), np.asarray(validation).argmin(axis=1)
-    rows = np.arange(len(again))
-    others = (again.sum(axis=1) - again[rows, worst]) / (again.shape[1] - 1)
-    return {"worst_mask_loss_pp": paired_difference(others, again[rows, worst])}
+    accuracy, worst = 100 * np.asarray(accuracy, dtype=np.float64)[::-1], np.asarray(validation).argmin(axis=2)
+    its = np.take_along_axis(accuracy, worst[..., None], axis=2)[..., 0]
+    others = (accuracy.sum(axis=2) - its) / (accuracy.shape[2] - 1)
+    return {"worst_mask_loss_pp": paired_difference(others.mean(axis=0), its.mean(axis=0))}
 
 
 def payback(ledger: Ledger, alike: bool = False) -> Summary | None:
@@ -1301,24 +1302,23 @@ def mark_quantities(networks: marks.Networks, epsilon: float) -> Quantities:
         "density": [density],
         "kind": [density, kind],
     }
-    odds = {name: -marks.predicted(values, matching) for name, values in features.items()}
+    told = {name: marks.separations(-marks.predicted(values, matching), matching) for name, values in features.items()}
 
     within = functools.partial(marks.separation, group=networks.level, least=marks.LEAST)
 
     def gain(one: np.ndarray, other: np.ndarray, kind: np.ndarray) -> float:
         return within(one, kind) - within(other, kind)
 
-    def told(one: np.ndarray, other: np.ndarray, kind: np.ndarray) -> float:
-        known = np.isfinite(one).all() and np.isfinite(other).all()
-        return marks.separation(one, kind) - marks.separation(other, kind) if known else math.nan
+    def more(one: str, other: str) -> Summary:
+        return stats.cut(summary(told[one] - told[other]), -1, 1)
 
     return {
         "mark_signed_auc": networks.area("signed distance", epsilon),
         "mark_sign_gain_auc": stats.bootstrap(gain, signed, unsigned, matching, within=(-1, 1)),
         "mark_barrier_auc": networks.area("error barrier", epsilon),
-        "marks_gain_auc": stats.bootstrap(told, odds["all"], odds["density"], matching, within=(-1, 1)),
-        "marks_over_kind_auc": stats.bootstrap(told, odds["all"], odds["kind"], matching, within=(-1, 1)),
-        "marks_without_gradient_auc": stats.bootstrap(told, odds["some"], odds["density"], matching, within=(-1, 1)),
+        "marks_gain_auc": more("all", "density"),
+        "marks_over_kind_auc": more("all", "kind"),
+        "marks_without_gradient_auc": more("some", "density"),
     }
 
 
