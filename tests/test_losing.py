@@ -117,7 +117,9 @@ def test_what_was_not_run_is_not_measured():
         name: value if isinstance(value, float) else value.mean for name, value in losing.measured(found, more).items()
     }
     assert got["flipped_loss_pp"] == pytest.approx(-1) and got["flipped_trend"] == pytest.approx(-1)
-    assert got["adversarial_start_loss_pp"] == pytest.approx(1) and got["worst_mask_loss_pp"] == pytest.approx((2 + 0) / 2)
+    assert got["adversarial_start_loss_pp"] == pytest.approx(1) and got["worst_mask_loss_pp"] == pytest.approx(
+        (2 + 0) / 2
+    )
     assert got["conv_small_final_loss_pp"] == pytest.approx(10)
     assert got["conv_rescaled_recovered"] == pytest.approx(0.75)
     assert got["conv_small_init_loss_pp"] == pytest.approx(2)

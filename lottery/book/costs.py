@@ -48,14 +48,16 @@ def in_steps(ledger: Ledger, none: str) -> dict[str, str]:
         none: words where a ticket saves no steps.
 
     Returns:
-        "search_trainings", how many dense trainings it takes; "repaid_steps", reuses to early stop that repay it.
+        "search_trainings", how many dense trainings it takes; "repaid_steps", what that means for reuses that
+        end early, as a clause.
     """
     trainings, saved = ledger.level + 1, ledger.stop[:, 0] - ledger.stop[:, ledger.level]
     search = np.full(len(saved), trainings * ledger.steps)
     reuses = stats.ratio(search, saved) if saved.mean() > 0 else None
-    repaid = text.format_interval(reuses, 1, "reuses", 0) if reuses else none
+    repaid = f"it is repaid after {text.format_interval(reuses, 1, 'reuses', 0)}" if reuses else none
     if reuses and not reuses.bounded:  # the steps saved may be none
-        repaid = repaid.replace(", n", ", with no upper bound, n")
+        fewer = text.interval(saved, 1, f"of {ledger.steps:,} steps", 0)
+        repaid = f"no saving is shown: a ticket saves {fewer}"
     return {"search_trainings": f"{trainings}", "repaid_steps": repaid}
 
 
@@ -234,13 +236,21 @@ def rivals(accuracy: Masks, ends: Masks) -> dict[str, str]:
 
     Returns:
         "early_loss_end", what LeNet's early mask loses against the ticket at the end of training; "one_shot_loss_pp",
-        what its one-shot mask loses at early stopping, and with ``conv_`` Conv-2's;
+        what its one-shot mask loses at early stopping, and with ``conv_`` Conv-2's; "early_minus_snip" and
+        "conv_synflow_minus_early", by how much one cheap mask is more accurate than another;
         "conv_…_recovered", which share of the ticket's lead over random masks Conv-2's one-shot and SynFlow have.
     """
     conv = accuracy.get("Conv-2", {})
     loss = {"": accuracy["LeNet"], "conv_": conv}
     shares = "conv_one_shot_loss_pp", "conv_one_shot_recovered", "conv_SynFlow_recovered"
     told: dict[str, str] = dict.fromkeys((*shares, "early_loss_end"), "not run")
+    beside = {
+        "early_minus_snip": ("LeNet", "early", "SNIP"),
+        "conv_synflow_minus_early": ("Conv-2", "SynFlow", "early"),
+    }
+    for name, (net, one, other) in beside.items():
+        both = {one, other} <= set(of := accuracy.get(net, {}))
+        told[name] = text.interval(of[one] - of[other], 100, "pp") if both else "not run"
     if "early" in ends["LeNet"]:
         told["early_loss_end"] = text.interval(ends["LeNet"]["ticket"] - ends["LeNet"]["early"], 100, "pp")
     for net, of in loss.items():

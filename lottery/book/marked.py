@@ -143,6 +143,12 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
     return explorers.drawn(drawn, [("what", measures)], words, ("barrier (pp)",))
 
 
+def matched(signed: np.ndarray, barrier: np.ndarray, distance: np.ndarray, within: float) -> str:
+    """`marks.matched_difference` of each replicate in points, as a mean with its interval; arguments are [R, P]."""
+    rows = [marks.matched_difference(*row, within) for row in zip(signed, barrier, distance, strict=True)]
+    return text.interval(np.array(rows), 100, "pp")
+
+
 def exchanged(chapter: Chapter, found: Sequence[Mapping]) -> dict[str, np.ndarray]:
     """Shows what giving the reinitialised network the ticket's values does to the barrier between them, and glues it.
 
@@ -152,6 +158,7 @@ def exchanged(chapter: Chapter, found: Sequence[Mapping]) -> dict[str, np.ndarra
     Returns:
         Which values -> [R] barrier, a share.
     """
+    swapped = [marks.signs_apart(row["pairs"]["ticket", "reinitialised"]) for row in found]
     left = {name: np.array([marks.barrier(row["exchanged"][name]) for row in found]) for name in found[0]["exchanged"]}
     errors = {name: np.array([marks.test_errors(row["exchanged"][name]) for row in found]) for name in left}
     above = {name: ends[:, 1] - ends[:, 0] for name, ends in errors.items()}
@@ -172,6 +179,7 @@ def exchanged(chapter: Chapter, found: Sequence[Mapping]) -> dict[str, np.ndarra
     )
     chapter.glue(
         whole=text.interval(left["whole"], 100, "pp"),
+        swap_signs=text.interval(np.array(swapped), 100, "%", 0),
         gone=text.interval(left["whole"] - left["signs differ"], 100, "pp"),
         mixture_error=text.interval(errors["signs differ"][:, -1], 100, "%"),
         halfway_above=text.interval(above["signs differ"], 100, "pp"),
