@@ -249,13 +249,15 @@ def firsts(texts):
 
 def test_a_barrier_is_shown_beside_the_errors_that_it_is_made_of():
     ends = {"whole": (0.02, 0.20, 0.04), "signs differ": (0.02, 0.05, 0.22), "anywhere": (0.02, 0.04, 0.10)}
-    found, chapter = [{"exchanged": {name: Path(*errors) for name, errors in ends.items()}}] * 3, Shown()
+    one = {"exchanged": {name: Path(*errors) for name, errors in ends.items()}}
+    one["pairs"] = {("ticket", "reinitialised"): {"signs": Path()}}
+    found, chapter = [one] * 3, Shown()
     left = marked.exchanged(chapter, found)
     assert [rows.mean() for rows in left.values()] == pytest.approx([0.17, -0.07, -0.02])
     assert firsts(row[2] for row in chapter.tables[0]) == ["4.00 %", "22.00 %", "10.00 %"]
     assert firsts(row[3] for row in chapter.tables[0]) == ["18.00 pp", "3.00 pp", "2.00 pp"]
-    assert list(chapter.glued) == ["whole", "gone", "mixture_error", "halfway_above"]
-    assert firsts(chapter.glued.values()) == ["17.00 pp", "24.00 pp", "22.00 %", "3.00 pp"]
+    assert list(chapter.glued) == ["whole", "swap_signs", "gone", "mixture_error", "halfway_above"]
+    assert firsts(chapter.glued.values()) == ["17.00 pp", "75 %", "24.00 pp", "22.00 %", "3.00 pp"]
 
 
 @pytest.mark.parametrize("shares", [[100], [50, 100]])
