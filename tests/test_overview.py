@@ -124,6 +124,7 @@ def test_claims_that_a_correction_leaves_decided_are_counted():
         "together": ["C-C9"],
         "disagree": 1,
         "refuted": ["C-C3"],
+        "borderline": ["C-C5"],
         "open": 1,
         "against": 1,
         "cannot": 1,

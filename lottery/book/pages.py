@@ -84,7 +84,7 @@ PLACES = {
 """Where a claim is counted, as tallies and filters of the scoreboard have it."""
 MAIN = ("C-C1", "C-C1b", "C-C2", "C-C2d", "C-C3", "C-C3b", "C-C4", "C-C5", "C-C9b", "C-C12")
 MAIN += ("B-C1", "B-C2", "A-C1", "A-C4")
-"""The works' claims that the front page has in a table."""
+"""The works' claims that the front page has in a table: the main ones, as we see them."""
 _SAID = (claims.AGREES, claims.IN_PART, claims.OPEN, claims.DISAGREES)
 _SAID += tuple(form.format(word) for word in ("reconstructed", "supported") for form in ("{}", "{} in part", "not {}"))
 BADGES = (*_SAID, claims.STAND_IN, claims.NOT_MEASURED)
@@ -122,9 +122,10 @@ def judged(ledger: Mapping[str, Any]) -> dict[str, claims.Verdict]:
 def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Place -> how many claims "agree" there (or are supported), which of these with every Holm's p below 0.05
     ("corrected"; "together" over the checks of all works and questions), how many "disagree", which of these with
-    Holm's p of the central check below 0.05 ("refuted"), how many are "open", how many of those have means "against"
-    them or "cannot" agree any more, since one of their checks fails, and of the numbers that works state ("stated")
-    how many our intervals contain ("within").
+    Holm's p of the central check below 0.05 ("refuted"), which of all that are decided would come out so in less than
+    four of five equal studies ("borderline"), how many are "open", how many of those have means "against" them or
+    "cannot" agree any more, since one of their checks fails, and of the numbers that works state ("stated") how many
+    our intervals contain ("within").
     """
     verdicts = judged(ledger)
     counted = [(name, check) for name, one in verdicts.items() for check in one.checks if np.isfinite(check.holm)]
@@ -133,7 +134,10 @@ def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         raised.setdefault(name, []).append(p)
     places = [where for where in PLACES if where != claims.STAND_IN]
     counts = ("agree", "disagree", "open", "against", "cannot", "stated", "within")
-    rows = {where: dict.fromkeys(counts, 0) | {"corrected": [], "together": [], "refuted": []} for where in places}
+    rows = {
+        where: dict.fromkeys(counts, 0) | {"corrected": [], "together": [], "refuted": [], "borderline": []}
+        for where in places
+    }
     for name, verdict in verdicts.items():
         if row := rows.get(place(ledger["claims"][name]["kind"], verdict)[0]):
             agrees = verdict.outcome == claims.AGREES
@@ -144,6 +148,8 @@ def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 row["together"].append(name)
             covers = [check.covers for check in verdict.checks if check.covers is not None]
             row["stated"], row["within"] = row["stated"] + len(covers), row["within"] + sum(covers)
+            if verdict.again < 0.8:
+                row["borderline"].append(name)
             row["disagree"] += verdict.outcome == claims.DISAGREES
             if verdict.outcome == claims.DISAGREES and verdict.central.holm < 0.05:
                 row["refuted"].append(name)
@@ -246,9 +252,11 @@ class FromChapters(_FromBook):
         yield self._html("outcomes.html", rows=rows, total=total, words=PLACES, weights=weights)
 
     def main(self, chapters) -> Iterable[nodes.Node]:
-        rules, verdicts = claims.load(), judged(ledger(chapters))
+        rules, book = claims.load(), ledger(chapters)
+        verdicts, tallies, weights = judged(book), tally(book), weighed(book)
         rows = [(rules[name], one := verdicts.get(name), place(rules[name].kind, one)[1]) for name in MAIN]
-        yield self._html("main.html", rows=rows)
+        counts = {where: (tallies[where], weights[where]) for where in (claims.PAPER, claims.REDUCED)}
+        yield self._html("main.html", rows=rows, counts=counts, words=PLACES)
 
     def scoreboard(self, chapters) -> Iterable[nodes.Node]:
         book, rules, works = ledger(chapters), claims.load(), claims.works()
