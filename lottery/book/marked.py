@@ -71,7 +71,6 @@ def show(chapter: Chapter, networks: marks.Networks, epsilon: float) -> None:
         areas_apart=" and ".join(map(text.number, apart)),
         others_matching=f"{kept.sum()} of {kept.size}",
         others_areas=" and ".join(text.number(among[mark].mean) for mark in ("signed distance", "error barrier")),
-        others_best=text.each({mark: text.number(area.mean) for mark, area in [*among.items()][:3]}),
     )
     axes = {"replicate": range(len(networks.accuracy)), "network": networks.names}
     told = {"accuracy": networks.accuracy, "matching": networks.matching(epsilon).astype(float)}
