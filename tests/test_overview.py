@@ -24,6 +24,7 @@ def test_the_overview_shows_the_committed_records():
     with Image.open(overview.TARGET) as picture:
         drawn, size = json.loads(picture.text["numbers"]), picture.size
     assert drawn == overview.rounded(overview.numbers()), "draw it again: python book/draw_overview.py"
+    assert INTRO.count(f"at {drawn['whole']:.1f} times the dense network's iterations") == 2  # its caption and its alt
     assert size[0] >= 1400 and math.isclose(size[0] / size[1], 1200 / 630, rel_tol=0.01)  # as link previews want it
     assert overview.TARGET.stat().st_size < 80_000
 
