@@ -1,5 +1,6 @@
 """Pages over all chapters: the ledger that they are made from, the front page's figure and findings."""
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -119,7 +120,7 @@ def test_claims_that_a_correction_leaves_decided_are_counted():
         judged[name] = claims.judge(rule, measured, rule.needs.paper).json()
     book = pages.ledger({"01_one": made("1", judged)})
     assert book["claims"]["C-C5"]["verdict"]["label"] == "agrees"
-    assert pages.weighed(book)["paper"] == {
+    assert dataclasses.asdict(pages.weighed(book)["paper"]) == {
         "agree": 2,
         "corrected": ["C-C9"],
         "together": ["C-C9"],

@@ -20,6 +20,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -119,44 +120,68 @@ def judged(ledger: Mapping[str, Any]) -> dict[str, claims.Verdict]:
     return {name: claims.read(one["verdict"]) for name, one in ledger["claims"].items() if one["verdict"]}
 
 
-def weighed(ledger: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Place -> how many claims "agree" there (or are supported), which of these with every Holm's p below 0.05
-    ("corrected"; "together" over the checks of all works and questions), how many "disagree", which of these with
-    Holm's p of the central check below 0.05 ("refuted"), which of all that are decided would come out so in less than
-    four of five equal studies ("borderline"), how many are "open", how many of those have means "against" them or
-    "cannot" agree any more, since one of their checks fails, and of the numbers that works state ("stated") how many
-    our intervals contain ("within").
+@dataclass
+class Weight:
+    """How firm the outcomes are that are counted at a place.
+
+    Attributes:
+        agree, disagree: how many do.
+        corrected: those that agree with every Holm's p below 0.05.
+        together: those that do by a correction over the checks of all works and questions.
+        refuted: those that disagree with Holm's p of their central check below 0.05.
+        borderline: those that less than four of five equal studies would decide as they are.
+        open: how many are.
+        against: how many of the open ones have means against them.
+        cannot: how many of them cannot agree any more, since one of their checks fails.
+        stated, within: how many numbers the works state, and how many of these our intervals contain.
     """
+
+    agree: int = 0
+    disagree: int = 0
+    corrected: list[str] = field(default_factory=list)
+    together: list[str] = field(default_factory=list)
+    refuted: list[str] = field(default_factory=list)
+    borderline: list[str] = field(default_factory=list)
+    open: int = 0
+    against: int = 0
+    cannot: int = 0
+    stated: int = 0
+    within: int = 0
+
+    def add(self, name: str, verdict: claims.Verdict, together: bool) -> None:
+        """Counts a claim; `together` says whether all its checks pass the correction over everything."""
+        covers = [check.covers for check in verdict.checks if check.covers is not None]
+        self.stated, self.within = self.stated + len(covers), self.within + sum(covers)
+        if verdict.again < 0.8:
+            self.borderline.append(name)
+        if verdict.outcome == claims.AGREES:
+            self.agree += 1
+            if all(check.holm < 0.05 for check in verdict.checks):
+                self.corrected.append(name)
+            if together:
+                self.together.append(name)
+        elif verdict.outcome == claims.DISAGREES:
+            self.disagree += 1
+            if verdict.central.holm < 0.05:
+                self.refuted.append(name)
+        elif verdict.outcome == claims.OPEN:
+            self.open += 1
+            self.against += verdict.against == "the claim"
+            self.cannot += verdict.failing > 0
+
+
+def weighed(ledger: Mapping[str, Any]) -> dict[str, Weight]:
+    """Place -> how firm the outcomes there are; stand-ins have none."""
     verdicts = judged(ledger)
     counted = [(name, check) for name, one in verdicts.items() for check in one.checks if np.isfinite(check.holm)]
     raised: dict[str, list[float]] = {}
     for (name, _), p in zip(counted, stats.holm([check.p for _, check in counted]), strict=True):
         raised.setdefault(name, []).append(p)
-    places = [where for where in PLACES if where != claims.STAND_IN]
-    counts = ("agree", "disagree", "open", "against", "cannot", "stated", "within")
-    rows = {
-        where: dict.fromkeys(counts, 0) | {"corrected": [], "together": [], "refuted": [], "borderline": []}
-        for where in places
-    }
+    rows = {where: Weight() for where in PLACES if where != claims.STAND_IN}
     for name, verdict in verdicts.items():
         if row := rows.get(place(ledger["claims"][name]["kind"], verdict)[0]):
-            agrees = verdict.outcome == claims.AGREES
-            row["agree"] += agrees
-            if agrees and all(check.holm < 0.05 for check in verdict.checks):
-                row["corrected"].append(name)
-            if agrees and len(raised.get(name, ())) == len(verdict.checks) and max(raised[name]) < 0.05:
-                row["together"].append(name)
-            covers = [check.covers for check in verdict.checks if check.covers is not None]
-            row["stated"], row["within"] = row["stated"] + len(covers), row["within"] + sum(covers)
-            if verdict.again < 0.8:
-                row["borderline"].append(name)
-            row["disagree"] += verdict.outcome == claims.DISAGREES
-            if verdict.outcome == claims.DISAGREES and verdict.central.holm < 0.05:
-                row["refuted"].append(name)
-            if verdict.scale != claims.STAND_IN and verdict.outcome == claims.OPEN:
-                row["open"] += 1
-                row["against"] += verdict.against == "the claim"
-                row["cannot"] += verdict.failing > 0
+            found = raised.get(name, [])
+            row.add(name, verdict, len(found) == len(verdict.checks) and max(found) < 0.05)
     return rows
 
 
