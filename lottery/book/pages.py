@@ -83,7 +83,7 @@ PLACES = {
     QUESTION: "questions of our own, some after a published idea, which are no claims of a work",
 }
 """Where a claim is counted, as tallies and filters of the scoreboard have it."""
-MAIN = ("C-C1", "C-C1b", "C-C2", "C-C2d", "C-C3", "C-C3b", "C-C4", "C-C5", "C-C9b", "C-C12")
+MAIN = ("C-C1", "C-C1b", "C-C2", "C-C2b", "C-C2d", "C-C3", "C-C3b", "C-C4", "C-C5", "C-C9b", "C-C12")
 MAIN += ("B-C1", "B-C2", "A-C1", "A-C4")
 """The works' claims that the front page has in a table: the main ones, as we see them."""
 _SAID = (claims.AGREES, claims.IN_PART, claims.OPEN, claims.DISAGREES)
