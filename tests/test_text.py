@@ -155,3 +155,9 @@ def test_what_was_never_measured_is_not_run():
     nothing, some, few = np.empty(0), np.array([20.0, 40.0]), np.array([20.0, np.nan])
     assert text.interval(nothing) == text.interval(few) == text.sooner(nothing, nothing) == "not run"
     assert text.sooner(some, few) == text.sooner(few, some) == "not run" != text.sooner(some, some)
+
+
+def test_differences_are_told_at_the_sizes_that_all_replicates_have():
+    values = np.array([[0.01, np.nan, 0.02], [0.01, 0.03, 0.02]])
+    assert text.by_size(["100", "50", "25"], values) == "100 %: 1.00 pp (all the same); 25 %: 2.00 pp (all the same)"
+    assert text.by_size(["50"], values[:, 1:2]) == "not run"

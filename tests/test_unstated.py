@@ -39,7 +39,7 @@ def starts(first, dip, output, positive):
     return [SimpleNamespace(arrays={"summary": values + e}) for e in NOISE]
 
 
-def test_every_setting_is_another_training_and_none_is_the_authors():
+def test_every_setting_is_another_training_and_none_is_that_of_this_book():
     given = recipes.training(
         data="mnist", model="lenet-300-100", steps=10, batch=60, optimiser="adam", lr=0.001, scaling="unit-norm"
     )
@@ -55,20 +55,20 @@ def test_gains_are_paired_with_the_dense_network_of_the_setting(chapter, tables)
     [[header, rows, _]] = tables
     assert header[-2:] == ["gain at early stopping", "gain at the end"] and [row[0] for row in rows[1:]] == OTHER
     assert [row[4][:7] for row in rows] == ["0.10 pp", "0.20 pp", "0.50 pp", "0.20 pp", "0.20 pp"]
-    assert told["as_coded"].startswith("10 % [") and told["varied_sooner"].startswith(f"{OTHER[0]}: 20 % [")
-    assert told["gain_coded"] == rows[0][4] and told["gain_end_standardise"] == rows[2][5] == rows[2][4]
-    assert told["gain_more_standardise"] == "0.40 pp (all the same)" and "gain_more_coded" not in told
+    assert told["as_here"].startswith("10 % [") and told["varied_sooner"].startswith(f"{OTHER[0]}: 20 % [")
+    assert told["gain_here"] == rows[0][4] and told["gain_end_standardise"] == rows[2][5] == rows[2][4]
+    assert told["gain_more_standardise"] == "0.40 pp (all the same)" and "gain_more_here" not in told
 
 
 def test_starts_are_held_against_the_rule_setting_by_setting(chapter, tables):
-    coded = np.stack([record.arrays["summary"] for record in starts(1.5, 1.2, 0.5, 0.06)])
+    here = np.stack([record.arrays["summary"] for record in starts(1.5, 1.2, 0.5, 0.06)])
     varied = {words: starts(1.5, 0.8, 0.5, 0.06) for words in OTHER} | {OTHER[1]: starts(1.0, 0.8, 0.5, 0.0)}
-    told = unstated.show_starts(chapter, np.concatenate([coded, coded + 1]), varied, ["first", "second", "output"])
+    told = unstated.show_starts(chapter, np.concatenate([here, here + 1]), varied, ["first", "second", "output"])
     [[header, rows, words]] = tables
     assert len(header) == len(rows[0]) == 7 and words.endswith("3 replicates.")
     assert [row[-1] for row in rows] == ["disagrees", "agrees", "agrees in part", "agrees", "agrees"]
-    assert told["dip_coded"].startswith("1.20 [") and told["dip_standardise"].startswith("0.80 [")
-    assert told["first_dip_standardise"].startswith("1.00 [") and told["positive_coded"].startswith("6.0 pp [")
+    assert told["dip_here"].startswith("1.20 [") and told["dip_standardise"].startswith("0.80 [")
+    assert told["first_dip_standardise"].startswith("1.00 [") and told["positive_here"].startswith("6.0 pp [")
     assert told["outcome_standardise"] == "agrees in part" and told["outcomes_else"].count("agrees") == 2
 
 

@@ -136,10 +136,7 @@ def of_live(accuracy: Mapping[str, np.ndarray], at: Sequence[int], left: Sequenc
     if not at:
         return dict.fromkeys(names, "not run")
     sides = ("reinitialised", "random, live"), ("random, live", "random mask")
-    gaps = (
-        text.each({f"{left[i]} %": text.interval((accuracy[a] - accuracy[b])[:, i], 100, "pp") for i in at})
-        for a, b in sides
-    )
+    gaps = (text.by_size([left[i] for i in at], (accuracy[a] - accuracy[b])[:, list(at)]) for a, b in sides)
     return dict(zip(names, (f"{', '.join(left[i] for i in at)} % left", *gaps), strict=True))
 
 

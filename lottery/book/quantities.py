@@ -124,7 +124,7 @@ def ticket_quantities(
         if (level := _picked(chooses, _run(gain) & (density >= 0.08) & (density <= 0.30))) is not None:
             out["gain_max_pp" + ending] = summary(gain[:, level])
         if _level(density, 0.045, gain) is not None:  # the study goes down to about 4 %
-            out["gain_min_pp" + ending] = _least(gain[:, _run(gain) & (density >= 0.035) & (density < 1)])
+            out["gain_min_pp" + ending] = smallest_mean(gain[:, _run(gain) & (density >= 0.035) & (density < 1)])
     return out
 
 
@@ -229,7 +229,7 @@ def convolution_quantities(
             out[f"gain_{key}_pp"] = summary(gain[:, level])
         down = _run(gain) & (density < 1) & (density >= least)
         if density[-1] <= 1.25 * least and down.any():
-            out[f"gain_{key}_min_pp"] = _least(gain[:, down])
+            out[f"gain_{key}_min_pp"] = smallest_mean(gain[:, down])
     return out
 
 
@@ -368,12 +368,12 @@ def anatomy_quantities(
         return {}
     distance, grown, positive, dip = np.moveaxis(moves[:, level], -1, 0)  # each [R, layer, group]
     out: Quantities = {
-        "moved_ratio": _least(distance[..., 1] / distance[..., 2]),
-        "away_share": _least(grown[..., 1]),
+        "moved_ratio": smallest_mean(distance[..., 1] / distance[..., 2]),
+        "away_share": smallest_mean(grown[..., 1]),
         **start_quantities(positive[..., 1], dip[..., 1]),
     }
     if once is not None:
-        out["moved_beyond_selection"] = _least(np.asarray(once, dtype=np.float64) / np.asarray(dealt))
+        out["moved_beyond_selection"] = smallest_mean(np.asarray(once, dtype=np.float64) / np.asarray(dealt))
     return out
 
 
@@ -389,7 +389,7 @@ def start_quantities(positive: ArrayLike, dip: ArrayLike) -> Quantities:
         "positive_second_pp": summary(100 * (positive[:, -2] - 0.5)),
         "positive_output_pp": summary(100 * (positive[:, -1] - 0.5)),
         "dip_first": summary(dip[:, 0]),
-        "dip_upper": _most(dip[:, 1:]),
+        "dip_upper": largest_mean(dip[:, 1:]),
     }
 
 
@@ -705,8 +705,8 @@ def sign_quantities(
         for name, which in (("kept_loss_pp", "original"), ("redrawn_loss_pp", "random")):
             out[name] = points_above(ticket[:, level], np.asarray(altered["new", which])[:, level])
         run = _run(*kinds["original"]) & (density >= 0.1) & (density < 1)
-        out["signed_loss_max_pp"] = _most(np.concatenate([loss[:, run] for loss in kinds["original"]], axis=1))
-        out["unsigned_loss_min_pp"] = _least(np.stack([loss[:, level] for loss in kinds["random"]], axis=1))
+        out["signed_loss_max_pp"] = largest_mean(np.concatenate([loss[:, run] for loss in kinds["original"]], axis=1))
+        out["unsigned_loss_min_pp"] = smallest_mean(np.stack([loss[:, level] for loss in kinds["random"]], axis=1))
     return out | signs_given_quantities(density, ticket, transferred, altered["new", "random"])
 
 
@@ -867,7 +867,7 @@ def barrier_quantities(
         dense = np.asarray(dense_error, dtype=np.float64)
         start = int(np.flatnonzero(zero)[0])
         ends = dense[:, None] + (excess[start][:, first:] + excess[start][:, first - 1 : -1]) / 2
-        out["zero_barrier"] = _least(averaged[:, start] / (GUESSING - ends))
+        out["zero_barrier"] = smallest_mean(averaged[:, start] / (GUESSING - ends))
     return _known(out)
 
 
@@ -894,8 +894,8 @@ def chaining_quantities(
         return out
     match = np.flatnonzero(_matching(validation_error)[1 : np.asarray(excess).shape[1] + 1])
     if match.size:
-        out["successive_max"] = _most(successive[:, match] / epsilon)
-        out["dense_barrier_reestimated"] = _most(mended[:, match] / epsilon)
+        out["successive_max"] = largest_mean(successive[:, match] / epsilon)
+        out["dense_barrier_reestimated"] = largest_mean(mended[:, match] / epsilon)
         out["dense_minus_successive_pp"] = points_above(whole[:, match[-1]], successive[:, match[-1]])
     return out
 
@@ -1046,8 +1046,8 @@ def transplant_quantities(
     epsilon = tolerance(dense_error)
     found, rewound, over = (values / epsilon for values in _floats(found, rewound, over_worse))
     return {
-        "transplant_loss": _most(found - rewound),
-        "transplant_midpoint": _least(-over),
+        "transplant_loss": largest_mean(found - rewound),
+        "transplant_midpoint": smallest_mean(-over),
     }
 
 
@@ -1203,8 +1203,8 @@ def cheap_quantities(accuracy: Mapping[str, ArrayLike]) -> Quantities:
     if "early" in accuracy:
         early["early_bird_loss_pp"] = points_above(accuracy["ticket"], accuracy["early"])
     return early | {
-        "init_mask_loss_pp": _least(ticket[:, None] - start),
-        "init_mask_gain_pp": _least(start - random[:, None]),
+        "init_mask_loss_pp": smallest_mean(ticket[:, None] - start),
+        "init_mask_gain_pp": smallest_mean(start - random[:, None]),
     }
 
 
@@ -1414,12 +1414,12 @@ def _down_to(density: np.ndarray, target: float, values: np.ndarray) -> np.ndarr
     return rows[~np.isnan(rows).any(axis=1)]
 
 
-def _least(values: np.ndarray) -> Summary:
+def smallest_mean(values: np.ndarray) -> Summary:
     """The smallest mean of [R, K] rows of replicates."""
     return stats.smallest(lambda which, confidence: summary(values[:, which], confidence), values.shape[1])
 
 
-def _most(values: np.ndarray) -> Summary:
+def largest_mean(values: np.ndarray) -> Summary:
     """The largest mean of [R, K] rows of replicates."""
     return stats.largest(lambda which, confidence: summary(values[:, which], confidence), values.shape[1])
 

@@ -201,3 +201,17 @@ def fully_connected(shapes: Iterable[Sequence[int]]) -> str:
 def each(words: Mapping[str, str]) -> str:
     """What is said of each of several: ``Conv-2: 3.1 pp; Conv-4: 2.0 pp``."""
     return "; ".join(f"{name}: {said}" for name, said in words.items())
+
+
+def by_size(left: Sequence[str], values: np.ndarray) -> str:
+    """Means of differences in points, with intervals, at the sizes that all replicates have.
+
+    Args:
+        left: [L] weights left in per cent.
+        values: [R, L] shares; NaN where nothing was run.
+
+    Returns:
+        ``13.5 %: 0.31 pp [0.18, 0.44]; 8.7 %: …``, or "not run".
+    """
+    rows = [(one, row) for one, row in zip(left, values.T, strict=True) if not np.isnan(row).any()]
+    return each({f"{one} %": interval(row, 100, "pp") for one, row in rows}) or "not run"

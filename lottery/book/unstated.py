@@ -1,6 +1,6 @@
 """What hangs on settings that a paper does not state: studies with one of `protocols.UNSTATED` changed at a time.
 
-A setting is called by its words; `CODED` are the settings of the authors' public code, which all studies have. Values
+A setting is called by its words; `HERE` are this book's settings, which all studies have. Values
 to glue are called after the scaling of images, where that is what a setting changes: ``…_unit``, ``…_standardise``.
 """
 
@@ -15,10 +15,10 @@ from ..engine.store import Record
 from . import claims, protocols, quantities, text, tidy
 from .chapter import Chapter
 
-CODED = "as in the authors' code"
+HERE = "as in this book"
 SCALED = {words: other["scaling"] for words, other in protocols.UNSTATED.items() if "scaling" in other}
 """Setting → scaling, of those that change the scaling."""
-NAMES = {"coded": CODED, **{scaling: words for words, scaling in SCALED.items()}}
+NAMES = {"here": HERE, **{scaling: words for words, scaling in SCALED.items()}}
 """What ends the names of values to glue → setting."""
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def varied(training: recipes.Training, count: int, make: Callable[[recipes.Train
     """Setting → what is made of the training with that setting, one for each replicate; nothing for no replicates.
 
     Args:
-        training: with the settings of the authors' code.
+        training: with the settings of this book.
         count: how many replicates.
         make: takes a training and a replicate.
     """
@@ -37,32 +37,32 @@ def varied(training: recipes.Training, count: int, make: Callable[[recipes.Train
 
 
 def show_speed(
-    chapter: Chapter, coded: Sequence[Sequence[Record]], varied: Mapping[str, Sequence], left: str
+    chapter: Chapter, here: Sequence[Sequence[Record]], varied: Mapping[str, Sequence], left: str
 ) -> dict[str, str]:
     """Shows by setting how much sooner a ticket is than its dense network, and how much more accurate.
 
     Args:
         chapter: where; nothing is shown if nothing was varied.
-        coded: [replicate][dense, ticket] records with the settings of the authors' code.
+        here: [replicate][dense, ticket] records with the settings of this book.
         varied: other setting → the same of the same replicates.
         left: the ticket's weights, in per cent.
 
     Returns:
-        To glue: ``as_coded``, ``varied_sooner``; ``gain_…`` and ``gain_end_…``, ticket minus dense network at early
-        stopping and at the end, and ``gain_more_…``, what the first has beyond that with the authors' settings.
+        To glue: ``as_here``, ``varied_sooner``; ``gain_…`` and ``gain_end_…``, ticket minus dense network at early
+        stopping and at the end, and ``gain_more_…``, what the first has beyond that with the settings of this book.
     """
     table, gains = [], {}
-    told: dict[str, str] = dict.fromkeys(("as_coded", "varied_sooner"), "not run")
-    for words, runs in {CODED: coded[: len(next(iter(varied.values()), ()))], **varied}.items() if varied else ():
+    told: dict[str, str] = dict.fromkeys(("as_here", "varied_sooner"), "not run")
+    for words, runs in {HERE: here[: len(next(iter(varied.values()), ()))], **varied}.items() if varied else ():
         both = (tidy.column(runs, name) for name in ("early_stop_test_accuracy", "test_accuracy_end"))
         gains[words] = [values[:, 1] - values[:, 0] for values in both]
         speed = text.speed(words, *tidy.column(runs, "early_stop_step").T)
         table.append([*speed, *(text.interval(gain, 100, "pp") for gain in gains[words])])
     for name, words in NAMES.items():
-        more = gains[words][0] - gains[CODED][0] if gains else np.nan
+        more = gains[words][0] - gains[HERE][0] if gains else np.nan
         parts = dict(zip(("gain", "gain_end", "gain_more"), (*gains.get(words, [np.nan] * 2), more), strict=True))
         told |= {f"{part}_{name}": text.interval(np.atleast_1d(values), 100, "pp") for part, values in parts.items()}
-    del told["gain_more_coded"]
+    del told["gain_more_here"]
     if not varied:
         return told
     header = ["what is varied", "dense", f"{left} % left", "sooner by", "gain at early stopping", "gain at the end"]
@@ -70,27 +70,27 @@ def show_speed(
         "Iterations to the smallest validation loss, and test accuracy of the ticket minus that of its dense network; "
     )
     chapter.show_table(header, table, words + "the same replicates in every row.")
-    return told | {"as_coded": table[0][3], "varied_sooner": text.each({row[0]: row[3] for row in table[1:]})}
+    return told | {"as_here": table[0][3], "varied_sooner": text.each({row[0]: row[3] for row in table[1:]})}
 
 
 def show_starts(
-    chapter: Chapter, coded: np.ndarray, varied: Mapping[str, Sequence[Record]], places: Sequence[str]
+    chapter: Chapter, here: np.ndarray, varied: Mapping[str, Sequence[Record]], places: Sequence[str]
 ) -> dict[str, str]:
     """Shows by setting where survivors started in each layer, and what the checks of C-C9b give there.
 
     Args:
         chapter: where; nothing is shown if nothing was varied.
-        coded: [R, layer, 2] of the measures of `movement.STARTS` with the settings of the authors' code.
+        here: [R, layer, 2] of the measures of `movement.STARTS` with the settings of this book.
         varied: other setting → records of `movement.Started`, of the first of these replicates.
         places: what the layers are called.
 
     Returns:
-        To glue, of the scalings and of the authors' settings (``…_coded``): ``dip_…`` of the last layer but one,
+        To glue, of the scalings and of this book's settings (``…_here``): ``dip_…`` of the last layer but one,
         ``first_dip_…`` of the first, ``positive_…`` of the last but one, in points, ``outcome_…`` of the checks; and
         of the settings that are no scaling ``dips_else``, the first of these, and ``outcomes_else``.
     """
     found = {words: np.array([record.arrays["summary"] for record in records]) for words, records in varied.items()}
-    found = {CODED: coded[: len(next(iter(found.values())))], **found} if found else {}
+    found = {HERE: here[: len(next(iter(found.values())))], **found} if found else {}
     parts, table = {}, []
     for words, values in found.items():
         positive, dip = np.moveaxis(values, -1, 0)
@@ -105,7 +105,7 @@ def show_starts(
     for name, words in NAMES.items():
         told |= {f"{part}_{name}": said for part, said in parts.get(words, nothing).items()}
     for part in ("dip", "outcome"):
-        other = {words: said[part] for words, said in parts.items() if words not in (CODED, *SCALED)}
+        other = {words: said[part] for words, said in parts.items() if words not in (HERE, *SCALED)}
         told[f"{part}s_else"] = text.each(other) or "not run"
     if table:
         header = ["what is varied", *(f"dip, {place}" for place in places)]
@@ -115,6 +115,6 @@ def show_starts(
             table,
             "Density of the survivors' starts at zero over that around one standard deviation (a Gaussian has 1.58, "
             "one cut at two deviations 1.44), the share of them that start positive minus one half, and what the "
-            f"checks would give; {text.count(len(found[CODED]), 'replicate')}.",
+            f"checks would give; {text.count(len(found[HERE]), 'replicate')}.",
         )
     return told
