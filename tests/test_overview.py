@@ -118,7 +118,9 @@ def test_claims_that_a_correction_leaves_decided_are_counted():
             [(_, bound)] = check.bounds
             measured[check.quantity] = stats.summary([bound + off + one for one in (-0.01, 0.01, 0, 0, 0.02, -0.015)])
         judged[name] = claims.judge(rule, measured, rule.needs.paper).json()
+    judged["Q4-P4"] = claims.judge(rules["Q4-P4"], {"sign_barrier_partial": stats.summary([0.1, 0.2, 0.3])}, {}).json()
     book = pages.ledger({"01_one": made("1", judged)})
+    assert judged["Q4-P4"]["label"] == "stand-in" and pages.weighed(book)["question"].open == 0
     assert book["claims"]["C-C5"]["verdict"]["label"] == "agrees"
     assert dataclasses.asdict(pages.weighed(book)["paper"]) == {
         "agree": 2,
