@@ -404,6 +404,12 @@ def predicted(features: ArrayLike, matching: ArrayLike) -> np.ndarray:
     return odds
 
 
+def matched_differences(one: ArrayLike, other: ArrayLike, distance: ArrayLike, within: float = 0.05) -> np.ndarray:
+    """[R] `matched_difference` of the pairs of each replicate by themselves; arguments are its, [R, P]."""
+    rows = zip(np.asarray(one), np.asarray(other), np.asarray(distance), strict=True)
+    return np.array([matched_difference(*row, within) for row in rows])
+
+
 def matched_difference(one: ArrayLike, other: ArrayLike, distance: ArrayLike, within: float = 0.05) -> float:
     """By how much a second measurement of pairs is larger where a first lies above its median, at equal distances.
 

@@ -143,9 +143,8 @@ def flipped(chapter: Chapter, found: Sequence[Mapping], shares: Sequence[int]) -
 
 
 def matched(signed: np.ndarray, barrier: np.ndarray, distance: np.ndarray, within: float) -> str:
-    """`marks.matched_difference` of each replicate in points, as a mean with its interval; arguments are [R, P]."""
-    rows = [marks.matched_difference(*row, within) for row in zip(signed, barrier, distance, strict=True)]
-    return text.interval(np.array(rows), 100, "pp")
+    """`marks.matched_differences` in points, as a mean with its interval; arguments are its."""
+    return text.interval(marks.matched_differences(signed, barrier, distance, within), 100, "pp")
 
 
 def exchanged(chapter: Chapter, found: Sequence[Mapping]) -> dict[str, np.ndarray]:

@@ -164,10 +164,11 @@ class Weight:
             self.disagree += 1
             if verdict.central.holm < 0.05:
                 self.refuted.append(name)
-        elif verdict.scale != claims.STAND_IN:
-            self.cannot += verdict.outcome == claims.OPEN and verdict.failing > 0
-            self.open += verdict.label == claims.OPEN
-            self.against += verdict.label == claims.OPEN and verdict.against == "the claim"
+        elif verdict.outcome == claims.OPEN and verdict.scale != claims.STAND_IN:
+            self.cannot += verdict.failing > 0
+            if verdict.label == claims.OPEN:  # and not "not measured"
+                self.open += 1
+                self.against += verdict.against == "the claim"
 
 
 def weighed(ledger: Mapping[str, Any]) -> dict[str, Weight]:

@@ -1334,10 +1334,9 @@ def basin_quantities(
             at random places until it had moved as far.
     """
     signed, barrier, distance = _floats(signed, barrier, distance)
-    matched = [marks.matched_difference(s, 100 * b, d) for s, b, d in zip(signed, barrier, distance, strict=True)]
     return {
         "sign_barrier_partial": stats.bootstrap(_partial, signed, barrier, distance, within=(-1, 1)),
-        "sign_barrier_matched_pp": summary(matched),
+        "sign_barrier_matched_pp": summary(marks.matched_differences(signed, 100 * barrier, distance)),
         "sign_swap_excess_pp": points_above(anywhere, swapped),
     }
 
